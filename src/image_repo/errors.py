@@ -1,0 +1,237 @@
+"""Every exception that image_repo raises on purpose, and what it means over HTTP.
+
+    Problem                    anything that ends as application/problem+json (RFC 9457)
+    ├── BadRequest         400 text that cannot be understood
+    │   ├── BadName            a name that no image can have
+    │   ├── BadParameter       a query parameter: unknown, repeated, or with a bad value
+    │   ├── BadPattern         a regular expression that RE2 refuses
+    │   ├── BadBody            an upload whose form is wrong
+    │   └── DigestMismatch     the bytes are not those that the sender's digest names
+    ├── LinkRefused        401 a temporary URL without or with a wrong signature
+    ├── OriginalsNotServed 403 `kind=original` where the configuration does not allow it
+    ├── ImageNotFound      404 the container looked, and it is not there
+    ├── NameConflict       409 a content address that names other bytes
+    ├── LinkExpired        410 a temporary URL after its time
+    ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
+    ├── TooLarge           413 more bytes than the configuration allows
+    ├── NotAPicture        415 bytes that are none of the formats we read
+    ├── BrokenPicture      422 the right format, but damaged
+    ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
+    ├── OriginalDamaged    500 an original that is not what was stored
+    ├── LinksNotConfigured 501 no key to sign temporary URLs with
+    ├── Busy               503 the queue of renders is full
+    ├── StoreUnavailable   503 the store could not be asked
+    └── RenderTimeout      504 it took longer than allowed
+
+    ConfigurationError         mistakes in the configuration; never seen over HTTP
+
+`detail` and `members` are public. The private reason is `__cause__`, and goes to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Problem(Exception):
+    """An error that a client is told about.
+
+    :param detail: one or two sentences for the client, without secrets or paths of ours
+    :param members: further members of the problem document, such as ``parameter``
+    """
+
+    status = 500
+    slug = "internal-error"
+    title = "Something went wrong here"
+    #: seconds after which the client may try again, sent as ``Retry-After``
+    retry_after: int | None = None
+
+    def __init__(self, detail: str = "", **members: object) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.members = members
+
+
+class BadRequest(Problem):
+    """400: the request is not one that we understand."""
+
+    status = 400
+    slug = "bad-request"
+    title = "The request cannot be understood"
+
+
+class BadName(BadRequest):
+    """400: no image can have this name."""
+
+    slug = "bad-name"
+    title = "No image can have this name"
+
+
+class BadParameter(BadRequest):
+    """400: a query parameter is unknown, given twice, or has a bad value."""
+
+    slug = "bad-parameter"
+    title = "A parameter is wrong"
+
+    def __init__(self, parameter: str, detail: str, **members: object) -> None:
+        super().__init__(detail, parameter=parameter, **members)
+
+    @classmethod
+    def expected(cls, what: str, parameter: str, received: str) -> BadParameter:
+        """The one way in which values are refused: *Expected X for Y but received 'Z'.*"""
+        shown = received if len(received) <= 40 else received[:39] + "…"
+        return cls(parameter, f"Expected {what} for {parameter} but received {shown!r}.")
+
+
+class BadPattern(BadParameter):
+    """400: a regular expression that RE2 does not take."""
+
+    slug = "bad-pattern"
+    title = "The pattern cannot be used"
+
+
+class BadBody(BadRequest):
+    """400: the body of an upload has the wrong form."""
+
+    slug = "bad-body"
+    title = "The body of the request is wrong"
+
+
+class DigestMismatch(BadRequest):
+    """400: the bytes that arrived are not those that the sender's digest names."""
+
+    slug = "digest-mismatch"
+    title = "The bytes are not the ones that the digest names"
+
+
+class LinkRefused(Problem):
+    """401: a temporary URL whose signature is missing or wrong."""
+
+    status = 401
+    slug = "link-refused"
+    title = "The signature of this temporary URL is not valid"
+
+
+class OriginalsNotServed(Problem):
+    """403: originals hold positions and names, and are served only where that is allowed."""
+
+    status = 403
+    slug = "originals-not-served"
+    title = "Originals are not served here"
+
+
+class ImageNotFound(Problem):
+    """404: the container was asked, and has no such image."""
+
+    status = 404
+    slug = "image-not-found"
+    title = "There is no such image"
+
+
+class NameConflict(Problem):
+    """409: the name is a content address, and the bytes are others."""
+
+    status = 409
+    slug = "name-conflict"
+    title = "The name stands for other bytes"
+
+
+class LinkExpired(Problem):
+    """410: a temporary URL after its time."""
+
+    status = 410
+    slug = "link-expired"
+    title = "This temporary URL has expired"
+
+
+class PreconditionFailed(Problem):
+    """412: a condition of the request does not hold."""
+
+    status = 412
+    slug = "precondition-failed"
+    title = "A condition of the request does not hold"
+
+
+class TooLarge(Problem):
+    """413: more bytes than the configuration allows."""
+
+    status = 413
+    slug = "too-large"
+    title = "Too many bytes"
+
+
+class NotAPicture(Problem):
+    """415: these bytes are none of the formats that are read here."""
+
+    status = 415
+    slug = "not-a-picture"
+    title = "This is not a picture in a format that is read here"
+
+
+class BrokenPicture(Problem):
+    """422: a picture of a known format, but damaged."""
+
+    status = 422
+    slug = "broken-picture"
+    title = "The picture is damaged"
+
+
+class OverBudget(Problem):
+    """422: too many pixels, frames, scans, or too much metadata."""
+
+    status = 422
+    slug = "over-budget"
+    title = "The picture is larger than a render may be"
+
+
+class OriginalDamaged(Problem):
+    """500: the bytes of an original are not those that were stored."""
+
+    status = 500
+    slug = "original-damaged"
+    title = "The original in the store is damaged"
+
+
+class LinksNotConfigured(Problem):
+    """501: there is no key with which temporary URLs could be signed."""
+
+    status = 501
+    slug = "links-not-configured"
+    title = "Temporary URLs need a key"
+
+
+class Busy(Problem):
+    """503: as many renders run and wait as may."""
+
+    status = 503
+    slug = "busy"
+    title = "Too much to do at the moment"
+    retry_after = 2
+
+
+class StoreUnavailable(Problem):
+    """503: the store could not be asked. It says nothing of what is in it."""
+
+    status = 503
+    slug = "store-unavailable"
+    title = "The store cannot be asked at the moment"
+    retry_after = 2
+
+
+class RenderTimeout(Problem):
+    """504: waiting for a render took longer than a request may."""
+
+    status = 504
+    slug = "render-timeout"
+    title = "The picture took too long to make"
+
+
+class ConfigurationError(Exception):
+    """Mistakes in the configuration, all of them.
+
+    :param mistakes: one line each, ``FILE:LINE: setting: what was expected``
+    """
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)

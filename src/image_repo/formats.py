@@ -1,0 +1,69 @@
+"""The picture formats: how they are called, spelled, and what they can hold.
+
+One table, read by names (which endings are not part of a name), recipes (which
+kinds can be asked for), and the renderer (which decoders may be used at all).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A picture format.
+
+    :param kind: our word for it, also the ending that we write (``jpg``)
+    :param pillow: Pillow's word for it (``JPEG``)
+    :param media_type: RFC 6838 media type
+    :param endings: every ending by which such files are known, lower case, without the dot
+    :param reads: whether originals in it are read
+    :param writes: whether it can be asked for with ``kind=``
+    :param alpha: whether what we write in it can be transparent
+    :param animated: whether ``animate=True`` means something for it
+    :param quality: whether it has a quality
+    """
+
+    kind: str
+    pillow: str
+    media_type: str
+    endings: tuple[str, ...]
+    reads: bool = True
+    writes: bool = True
+    alpha: bool = False
+    animated: bool = False
+    quality: bool = False
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("jpg", "JPEG", "image/jpeg", ("jpg", "jpeg", "jpe", "jfif"), quality=True),
+    Format("png", "PNG", "image/png", ("png",), alpha=True),
+    Format("webp", "WEBP", "image/webp", ("webp",), alpha=True, animated=True, quality=True),
+    Format("avif", "AVIF", "image/avif", ("avif", "avifs"), alpha=True, quality=True),
+    Format("tif", "TIFF", "image/tiff", ("tif", "tiff"), alpha=True),
+    Format("gif", "GIF", "image/gif", ("gif",), alpha=True, animated=True),
+    Format("jp2", "JPEG2000", "image/jp2", ("jp2", "j2k", "jpx", "jpf", "j2c"), alpha=True, quality=True),
+    Format("bmp", "BMP", "image/bmp", ("bmp", "dib"), writes=False),
+    Format("heic", "HEIF", "image/heic", ("heic", "heif", "hif"), writes=False),
+    # Known as an ending, so that a name is cut the same way wherever such a file comes
+    # from; there is no free decoder with wheels under a permissive licence.
+    Format("jxl", "JXL", "image/jxl", ("jxl",), reads=False, writes=False),
+)
+
+#: kind → format
+BY_KIND = {f.kind: f for f in FORMATS}
+#: ending, lower case, without the dot → format
+BY_ENDING = {ending: f for f in FORMATS for ending in f.endings}
+#: what ``kind=`` takes beside ``auto`` and ``original``
+WRITABLE = tuple(f.kind for f in FORMATS if f.writes)
+
+
+def split_ending(text: str) -> tuple[str, Format | None]:
+    """Takes one known image ending off a name or key, whatever its case.
+
+    >>> split_ending("a/b.JPG")[0], split_ending("a/b.tar")[0]
+    ('a/b', 'a/b.tar')
+    """
+    stem, dot, ending = text.rpartition(".")
+    known = BY_ENDING.get(ending.lower()) if dot and stem and not stem.endswith("/") else None
+    return (stem, known) if known else (text, None)
