@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, TypeVar
 
 from image_repo.rendition import Layer, Rendition
 
@@ -41,6 +42,36 @@ class Tier(Protocol):
 
     def purge(self, prefix: str) -> int:
         """Removes all whose key begins so, and tells how many they were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object that a temporary URL promises, open for reading from its first byte."""
+
+    file: BinaryIO
+    size: int
+    media_type: str
+    etag: str
+    modified: float
+
+
+class Keeper(Tier, Protocol):
+    """The tier that temporary URLs point into: the cache container, or its folder beside a store on disk."""
+
+    def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
+        """Keeps bytes until then at least. Unlike ``put`` this is a promise: it raises when it fails.
+
+        :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
+        """
+        ...
+
+    def kept_until(self, key: str) -> float | None:
+        """Until when it is kept; None when it is not there."""
+        ...
+
+    def open(self, key: str) -> Kept | None:
+        """What a temporary URL that this program answers itself serves; None when it is not there."""
         ...
 
 

@@ -30,6 +30,7 @@ class Entry:
     :param etag: changes whenever the bytes change; without quotes
     :param modified: seconds since the epoch
     :param metadata: small texts kept with the object, by lower-case name; empty in listings
+    :param expires: seconds since the epoch after which the store drops it; None in listings
     """
 
     key: str
@@ -38,6 +39,7 @@ class Entry:
     modified: float
     media_type: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    expires: float | None = None
 
 
 class Body(Protocol):
@@ -110,10 +112,6 @@ class Store(Protocol):
         :param after: only keys behind this one
         :param before: only keys ahead of this one
         """
-        ...
-
-    def copy(self, source: str, target: str, *, media_type: str, expires: float | None = None) -> bool:
-        """Copies an object within the store without moving its bytes through us. False when there is none."""
         ...
 
     def link_base(self) -> LinkBase:
