@@ -91,6 +91,11 @@ class Recipe:
         """Whether the uploaded bytes themselves are asked for."""
         return self.kind == ORIGINAL
 
+    @property
+    def media_type(self) -> str:
+        """Of what is written; of an original, its own object knows it."""
+        return BY_KIND[self.kind].media_type
+
     def operations(self) -> tuple[str, ...]:
         """The canonical text of each operation, in canonical order."""
         region, focus = self.region, self.focus
@@ -448,6 +453,16 @@ def _read_focus_parameter(parameter: str, text: str) -> Focus:
     if len(parts) == 2 and all(_DECIMAL.fullmatch(part) and float(part) <= 1 for part in parts):
         return (round(float(parts[0]), 4), round(float(parts[1]), 4))
     raise BadParameter.expected("x,y as fractions from 0 to 1, smart, or a compass word", parameter, text)
+
+
+def read_focus(value: object) -> Focus | None:
+    """The focus that a record's data names: ``[x, y]``, or what the parameter takes; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(f"{part:.4f}" for part in value if isinstance(part, (int, float)))
+    try:
+        return _read_focus_parameter("focus", value) if isinstance(value, str) else None
+    except BadParameter:
+        return None
 
 
 def read_background(parameter: str, text: str) -> str:

@@ -27,11 +27,13 @@ class Rendition:
 class Served:
     """A rendition, the layer that answered, and how long the steps took.
 
+    :param version: the entity tag of the original that it was made from
     :param timings: step → seconds, in the order in which they were done (``Server-Timing``)
     """
 
     rendition: Rendition
     layer: Layer
+    version: str
     timings: tuple[tuple[str, float], ...] = ()
 
 

@@ -44,6 +44,10 @@ class Tier(Protocol):
         """Removes all whose key begins so, and tells how many they were."""
         ...
 
+    def close(self) -> None:
+        """Ends what it runs in the background."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -107,6 +111,11 @@ class Caches:
             for tier in self.tiers
             if tier.name not in tuple(keep)
         }
+
+    def close(self) -> None:
+        """Ends what the tiers run in the background."""
+        for tier in self.tiers:
+            tier.close()
 
     def _try(self, tier: Tier, verb: str, call: Callable[[], T], otherwise: T, *, always: bool = False) -> T:
         if not always and self._resting.get(tier.name, 0.0) > time.monotonic():

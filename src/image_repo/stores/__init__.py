@@ -67,6 +67,8 @@ class Store(Protocol):
     description: str
     #: the same for every process that speaks with the same container, and for no other
     identity: str
+    #: whether ``get`` checks every body against a digest that the store keeps itself
+    verifies: bool
 
     def check(self, *, create: bool = False) -> None:
         """Reaches the store, and makes its container where that is missing and ``create`` says so.

@@ -1,0 +1,523 @@
+"""Repo: the corridor that every request walks.
+
+A read, a link, a zip and a record all go name → version → key → caches → one maker →
+original → render. Writing goes the other way: the container first, then the version,
+then the caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from image_repo import render, signing
+from image_repo.caches import Caches, Keeper, Kept
+from image_repo.config import RenderConfiguration
+from image_repo.errors import (
+    ImageNotFound,
+    LinksNotConfigured,
+    NameConflict,
+    OriginalDamaged,
+    PreconditionFailed,
+    StoreUnavailable,
+    TooLarge,
+)
+from image_repo.flight import Gate, SingleFlight
+from image_repo.names import ImageName, Key, prefix_of
+from image_repo.recipe import Focus, Recipe, read_focus
+from image_repo.record import MEDIA_TYPE as RECORD
+from image_repo.record import Record, record_key, timestamp
+from image_repo.rendition import ImageInfo, Rendition, Served
+from image_repo.signing import LinkBase
+from image_repo.sources import Spool
+from image_repo.stores import Entry, Store
+from image_repo.versions import Current, Fresh, Versions, image_of, read_record
+
+log = logging.getLogger(__name__)
+
+#: how often a request begins anew when its original is replaced under its hands
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration decides about serving and writing.
+
+    :param spool: folder of bytes on their way; the system's own where None
+    :param most_upload: in bytes
+    """
+
+    spool: Path | None
+    most_upload: int
+    overwrite: bool
+    serve_originals: bool
+    metadata_location: bool
+    url_lifetime: int
+    url_lifetime_most: int
+    url_lifetime_slack: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linker:
+    """Where temporary URLs of kept renditions point.
+
+    :param base: of the store that serves them
+    :param prefix: what stands before a key there
+    """
+
+    base: Callable[[], LinkBase]
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A temporary URL.
+
+    :param url: without scheme and authority where this program answers it itself
+    :param expires: whole seconds since the epoch
+    """
+
+    name: ImageName
+    url: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of a write (RFC 9110, section 13.1).
+
+    :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
+    :param absent: whether there must be none yet (``If-None-Match: *``)
+    """
+
+    match: frozenset[str] | None = None
+    absent: bool = False
+
+
+class Moved(Exception):
+    """The original is no longer the version that was asked for."""
+
+
+class Repo:
+    """The repository: everything that can be asked of it, whoever asks."""
+
+    def __init__(
+        self,
+        origin: Store,
+        versions: Versions,
+        focus: Fresh[Focus | None],
+        caches: Caches,
+        keeper: Keeper | None,
+        linker: Linker | None,
+        flight: SingleFlight,
+        gate: Gate,
+        limits: RenderConfiguration,
+        policy: Policy,
+    ) -> None:
+        self.origin = origin
+        self.policy = policy
+        self.limits = limits
+        self._versions = versions
+        self._focus = focus
+        self._caches = caches
+        self._keeper = keeper
+        self._linker = linker
+        self._flight = flight
+        self._gate = gate
+        self._generation = render.generation()
+        self._writing = NameLocks()
+
+    # -- reading ---------------------------------------------------------------------
+
+    def current(self, readings: Iterable[ImageName]) -> Current:
+        """What the first of these names that stands for anything stands for.
+
+        :raises ImageNotFound: when the container has none of them
+        """
+        names = tuple(readings)
+        for name in names:
+            found = self._versions.current(name)
+            if found:
+                return found
+        raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
+
+    def key(self, current: Current, recipe: Recipe) -> Key:
+        """Under which key the rendition is kept: everything that decides its bytes."""
+        return Key(current.name, current.version, recipe, self._generation)
+
+    def etag(self, current: Current, recipe: Recipe) -> str:
+        """The entity tag of the rendition, known before it is made."""
+        return hashlib.sha256(str(self.key(current, recipe)).encode()).hexdigest()[:32]
+
+    def fetch(self, current: Current, recipe: Recipe) -> Served:
+        """The rendition, from the nearest layer that has it, else made: once, whoever asks for it meanwhile.
+
+        :raises Problem: as :mod:`image_repo.errors` says
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._fetch(current, recipe)
+            except Moved:
+                current = self._now(current.name)
+        raise OriginalDamaged("The original does not stay the same while it is read.")
+
+    def _fetch(self, current: Current, recipe: Recipe) -> Served:
+        key = str(self.key(current, recipe))
+        return self._cached(key, current) or self._flight.do(
+            key,
+            lambda: self._make(key, current, recipe),
+            lambda: self._cached(key, current),
+            timeout=self.limits.wait,
+        )
+
+    def _cached(self, key: str, current: Current) -> Served | None:
+        began = time.perf_counter()
+        found = self._caches.get(key)
+        if found is None:
+            return None
+        rendition, layer = found
+        return Served(rendition, layer, current.version, (("cache", time.perf_counter() - began),))
+
+    def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
+        clock = [time.perf_counter()]
+        with self.source(current) as source:
+            clock.append(time.perf_counter())
+            with self._gate.slot(self.limits.wait):
+                clock.append(time.perf_counter())
+                made = render.render(source.file, recipe, self.limits)
+                clock.append(time.perf_counter())
+        rendition = Rendition(made.body, made.media_type, self.etag(current, recipe), current.modified)
+        self._caches.fill(key, rendition)
+        steps = zip(("fetch", "queue", "render"), clock, clock[1:], strict=False)
+        return Served(rendition, "rendered", current.version, tuple((step, end - start) for step, start, end in steps))
+
+    @contextmanager
+    def source(self, current: Current) -> Iterator[Spool]:
+        """The original's bytes, verified, in a temporary file.
+
+        :raises Moved: when the container holds another version by now
+        :raises OriginalDamaged: when they are not the bytes that were stored
+        """
+        body = self.origin.get(current.key)
+        if body is None:
+            raise Moved
+        with body, Spool(self.policy.spool, self.limits.max_source) as spool:
+            if body.entry.etag != current.version:
+                raise Moved
+            spool.fill(body)
+            self._verify(current, body.entry, spool)
+            yield spool
+
+    def _verify(self, current: Current, entry: Entry, spool: Spool) -> None:
+        """Holds the bytes against the record's digest where the store has none of its own."""
+        if self.origin.verifies and not entry.metadata.get("segmented"):
+            return
+        record = read_record(self.origin, current.name)
+        if record and record.version == current.version and record.sha256 != spool.sha256:
+            log.error("the original %s is damaged: its SHA-256 is %s", current.key, spool.sha256)
+            raise OriginalDamaged("The original is not what was stored.", name=current.name.text)
+
+    def _now(self, name: ImageName) -> Current:
+        found = self._versions.look(name)
+        if found is None:
+            raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+        return found
+
+    @contextmanager
+    def original(self, current: Current) -> Iterator[tuple[Current, Spool]]:
+        """The uploaded bytes as they are, and the version that they are.
+
+        :raises OriginalsNotServed: never; who may have them is decided at the door
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.source(current) as spool:
+                    yield current, spool
+                    return
+            except Moved:
+                if attempt == _ATTEMPTS - 1:
+                    raise OriginalDamaged("The original does not stay the same while it is read.") from None
+                current = self._now(current.name)
+
+    # -- records ---------------------------------------------------------------------
+
+    def record(self, current: Current) -> Record:
+        """What is known of an image: its record, or, where that is missing or of another version, made anew.
+
+        What was made is kept beside the original where we may write there.
+        """
+        stored = read_record(self.origin, current.name)
+        if stored and stored.version == current.version and stored.key == current.key:
+            return self._located(stored)
+        with self.original(current) as (current, spool):
+            record = self._describe(current, spool, stored)
+        self._keep_record(record, fresh=stored is None)
+        return self._located(record)
+
+    def focus(self, current: Current) -> Focus | None:
+        """The point of interest that the user's data names, if it does; at most ``freshness`` old."""
+
+        def ask() -> Focus | None:
+            record = read_record(self.origin, current.name)
+            return read_focus(record.data.get("focus")) if record else None
+
+        return self._focus.get(current.name, ask)
+
+    def _describe(self, current: Current, spool: Spool, stored: Record | None) -> Record:
+        info = render.inspect(spool.file, self.limits, location=True)
+        return _record(current, info, spool.sha256, stored, uploaded=current.modified)
+
+    def _located(self, record: Record) -> Record:
+        """The record with or without positions, as the configuration says; it is kept with them."""
+        if self.policy.metadata_location:
+            return record
+        return replace(record, exif={name: value for name, value in record.exif.items() if name != "position"})
+
+    def _keep_record(self, record: Record, *, fresh: bool) -> None:
+        try:
+            self.origin.put(record_key(record.name), record.dump(), media_type=RECORD, overwrite=not fresh)
+        except Exception as error:  # reading never needs the right to write
+            log.info("the record of %s is not kept: %s", record.name, error)
+
+    # -- many ------------------------------------------------------------------------
+
+    def images(
+        self, prefix: str = "", matches: Callable[[str], bool] | None = None, after: str = ""
+    ) -> Iterator[Current]:
+        """The images below a folder, from the container's listing, a page at a time.
+
+        :param prefix: empty, or a folder with its ``/``
+        :param matches: a test of the name's part behind the prefix
+        :param after: only images whose original has a key behind this one
+        """
+        waiting: dict[str, Current] = {}
+        for entry in self.origin.keys(prefix, after=after):
+            name = image_of(entry.key, entry.media_type)
+            # Originals of one name begin with it and a dot: they stand together but for what sorts in between.
+            for text in [text for text in waiting if not entry.key.startswith(text + ".")]:
+                yield waiting.pop(text)
+            if name is None or (matches and not matches(name.text[len(prefix) :])):
+                continue
+            found = Current.of(name, entry)
+            before = waiting.get(name.text)
+            if before is None or before.modified < found.modified:
+                waiting[name.text] = found
+        yield from waiting.values()
+
+    # -- links -----------------------------------------------------------------------
+
+    def link(self, current: Current, recipe: Recipe, lifetime: int | None, filename: str) -> Link:
+        """A temporary URL at which the store itself serves these bytes, and the promise that it does.
+
+        :param lifetime: seconds; the configuration's when None
+        :raises LinksNotConfigured: when there is no key, or nowhere to keep what is linked
+        """
+        if self._keeper is None or self._linker is None:
+            raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
+        base = self._linker.base()
+        policy = self.policy
+        expires = signing.expiry(time.time(), lifetime or policy.url_lifetime, policy.url_lifetime_slack)
+        key = str(self.key(current, recipe))
+        if (self._keeper.kept_until(key) or 0.0) < expires:
+            current = self._promise(self._keeper, current, recipe, float(expires))
+            key = str(self.key(current, recipe))
+        return Link(current.name, signing.temporary_url(base, self._linker.prefix + key, expires, filename), expires)
+
+    def _promise(self, keeper: Keeper, current: Current, recipe: Recipe, until: float) -> Current:
+        if not recipe.is_original:
+            served = self.fetch(current, recipe)
+            current = current if served.version == current.version else self._now(current.name)
+            keeper.keep(str(self.key(current, recipe)), served.rendition.body, served.rendition, until)
+            return current
+        with self.original(current) as (current, spool):
+            facts = Rendition(b"", current.media_type, self.etag(current, recipe), current.modified)
+            keeper.keep(str(self.key(current, recipe)), spool.file, facts, until)
+        return current
+
+    def kept(self, key: str, given: str, expires: str) -> Kept:
+        """What a temporary URL that this program answers itself stands for.
+
+        :param key: behind the base path, percent-decoded once
+        :raises LinkRefused, LinkExpired: as the signature says
+        """
+        base = self.origin.link_base()
+        signing.verify(self.origin.link_secrets(), base.path + key, given, expires, time.time())
+        found = self._keeper.open(key) if self._keeper else None
+        if found is None:
+            raise ImageNotFound("What this URL stood for was deleted.")
+        return found
+
+    # -- writing ---------------------------------------------------------------------
+
+    def spool(self) -> Spool:
+        """Where an upload goes while it arrives."""
+        return Spool(self.policy.spool, self.policy.most_upload)
+
+    def put(
+        self,
+        name: ImageName | None,
+        spool: Spool,
+        *,
+        conditions: Conditions = Conditions(),
+        filename: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> tuple[Record, bool]:
+        """Stores an original, whole or not at all.
+
+        :param name: None to name it by its content
+        :param data: the user's own; what was there stays where None
+        :returns: its record, and whether there was none of this name before
+        :raises PreconditionFailed: when a condition, or ``overwrite: false``, forbids it
+        :raises NameConflict: when the name is a content address of other bytes
+        """
+        name = name or ImageName(f"sha256:{spool.sha256}")
+        info = self._accept(name, spool)
+        with self._writing.held(name):
+            before = self._versions.look(name)
+            self._check_conditions(before, conditions)
+            stored = read_record(self.origin, name)
+            if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
+                return self._same_again(stored, data), False
+            key = f"{name.text}.{info.kind}"
+            entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not conditions.absent)
+            current = Current.of(name, entry)
+            record = _record(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
+            self.origin.put(record_key(name.text), record.dump(), media_type=RECORD)
+            self._remove_older(name, entry)
+            self._versions.written(name, current)
+        self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
+        return self._located(record), before is None
+
+    def _accept(self, name: ImageName, spool: Spool) -> ImageInfo:
+        if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
+            raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
+        if spool.size > self.limits.max_source:
+            raise TooLarge(f"Pictures of at most {self.limits.max_source} bytes are taken.")
+        info = render.inspect(spool.file, self.limits, location=True)
+        with self._gate.slot(self.limits.wait):
+            render.verify(spool.file, self.limits)
+        spool.file.seek(0)
+        return info
+
+    def _check_conditions(self, before: Current | None, conditions: Conditions) -> None:
+        if conditions.match is not None and not self._matches(before, conditions.match):
+            raise PreconditionFailed("If-Match names another version than the one that is stored.")
+        if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
+            raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
+
+    def _matches(self, before: Current | None, tags: frozenset[str]) -> bool:
+        return before is not None and ("*" in tags or before.version in tags)
+
+    def _same_again(self, stored: Record, data: Mapping[str, Any] | None) -> Record:
+        """The same bytes as before: nothing to store but what is said of them."""
+        if data:
+            stored = replace(stored, data={**stored.data, **data})
+            self.origin.put(record_key(stored.name), stored.dump(), media_type=RECORD)
+        return self._located(stored)
+
+    def _remove_older(self, name: ImageName, ours: Entry) -> None:
+        """Removes other originals of the name, but none that came after ours."""
+        listed = self._versions.originals(name)
+        mine = next((entry for entry in listed if entry.key == ours.key), None)
+        for entry in listed if mine else ():
+            if mine and entry.key != mine.key and entry.modified < mine.modified:
+                self.origin.delete(entry.key)
+
+    def delete(self, name: ImageName) -> dict[str, int]:
+        """Removes an image: originals, record, and every rendition in every layer.
+
+        :returns: how many went from each
+        :raises ImageNotFound: when there was none
+        """
+        with self._writing.held(name):
+            keys = {entry.key for entry in self._versions.originals(name)}
+            found = self._versions.look(name)  # knows by the record what a listing that lags does not show
+            if found is None:
+                raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+            originals = sum(self.origin.delete(key) for key in sorted(keys | {found.key}))
+            record = read_record(self.origin, name)
+            records = int(record is not None and self.origin.delete(record_key(name.text)))
+            self._versions.written(name, None)
+        return {"original": originals, "record": records, **self._caches.purge(prefix_of(name))}
+
+    def purge(self, name: ImageName) -> dict[str, int]:
+        """Removes the renditions of an image from every layer; how many went from each."""
+        gone = self._caches.purge(prefix_of(name))
+        self._versions.written(name, self._versions.look(name))
+        return gone
+
+    # -- the house -------------------------------------------------------------------
+
+    def readiness(self) -> dict[str, str]:
+        """Part → ``ok``, or what is wrong with it."""
+        try:
+            self.origin.check()
+        except StoreUnavailable as problem:
+            return {"store": problem.detail or problem.title}
+        return {"store": "ok"}
+
+    def close(self) -> None:
+        """Ends what runs in the background, and gives connections back."""
+        self._versions.close()
+        self._caches.close()
+        self.origin.close()
+
+
+def _record(
+    current: Current,
+    info: ImageInfo,
+    sha256: str,
+    stored: Record | None,
+    *,
+    uploaded: float,
+    filename: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Record:
+    """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
+    return Record(
+        name=current.name.text,
+        key=current.key,
+        version=current.version,
+        sha256=sha256,
+        media_type=info.media_type,
+        bytes=current.size,
+        width=info.width,
+        height=info.height,
+        filename=filename or (stored.filename if stored else None),
+        uploaded=timestamp(uploaded),
+        owner=stored.owner if stored else None,
+        exif=info.exif,
+        data=data if data is not None else (stored.data if stored else {}),
+    )
+
+
+class NameLocks:
+    """One writer of a name at a time in this process; another node's writer is met by the rule "the newest stays"."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[ImageName, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def held(self, name: ImageName) -> Iterator[None]:
+        """Holds the name."""
+        with self._lock:
+            lock, users = self._held.get(name, (threading.Lock(), 0))
+            self._held[name] = (lock, users + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                _, users = self._held[name]
+                if users == 1:
+                    del self._held[name]
+                else:
+                    self._held[name] = (lock, users - 1)

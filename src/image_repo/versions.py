@@ -1,0 +1,341 @@
+"""Which bytes a name stands for now.
+
+A name is resolved to the object that holds its original, and to that object's
+entity tag, the version. An answer is good for ``freshness`` seconds, unless a process
+of this node has written to the name meanwhile. What was known last is kept on disk, so
+that known images are served while the container cannot be reached, also after a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache
+
+from image_repo.caches import Tier
+from image_repo.errors import StoreUnavailable
+from image_repo.flight import SingleFlight
+from image_repo.formats import BY_ENDING, split_ending
+from image_repo.names import ImageName, prefix_of
+from image_repo.node import SharedMarks
+from image_repo.record import MEDIA_TYPE as RECORD
+from image_repo.record import Record, record_key
+from image_repo.rendition import Rendition
+from image_repo.stores import Entry, Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: seconds after which a name is looked for in the listing again, where a HEAD alone would do:
+#: so a second original that another tool laid beside the first is found
+LISTING_AGE = 60.0
+_MOST_NAMES = 100_000
+_MOST_REFRESHES = 256
+_MOST_RECORD_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What a name stands for.
+
+    :param key: the object that holds the original, in its own spelling
+    :param version: its entity tag
+    :param modified: seconds since the epoch
+    """
+
+    name: ImageName
+    key: str
+    version: str
+    size: int
+    modified: float
+    media_type: str
+
+    @classmethod
+    def of(cls, name: ImageName, entry: Entry) -> Current:
+        """What a store's entry tells of the original of this name."""
+        made = split_ending(entry.key)[1]
+        media_type = made.media_type if made else entry.media_type
+        return cls(name, entry.key, entry.etag, entry.size, entry.modified, media_type)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    current: Current
+    asked: float
+    listed: float
+    mark: bytes
+
+
+class Fresh(Generic[T]):
+    """Remembers something of each name for ``freshness`` seconds, or until a process of this node writes to it."""
+
+    def __init__(self, marks: SharedMarks, *, freshness: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._marks = marks
+        self._freshness = freshness
+        self._clock = clock
+        self._known: LRUCache[str, tuple[T, float, bytes]] = LRUCache(_MOST_NAMES)
+        self._lock = threading.Lock()
+
+    def get(self, name: ImageName, ask: Callable[[], T]) -> T:
+        """What is remembered, else what ``ask`` answers."""
+        mark = self._marks.read(name.text)
+        with self._lock:
+            known = self._known.get(name.text)
+        if known and known[2] == mark and self._clock() - known[1] < self._freshness:
+            return known[0]
+        value = ask()
+        with self._lock:
+            self._known[name.text] = (value, self._clock(), mark)
+        return value
+
+
+def image_of(key: str, media_type: str) -> ImageName | None:
+    """The name of the image whose original an object is; None when it is no original.
+
+    Objects with a known ending are, and objects without one whose media type says so.
+    """
+    stem, made = split_ending(key)
+    if not made and not media_type.startswith("image/"):
+        return None
+    name = unicodedata.normalize("NFC", stem)
+    return None if any(part.startswith(".") or not part for part in name.split("/")) else ImageName(name)
+
+
+class Versions:
+    """Name → :class:`Current`.
+
+    :param marks: tells when another process of the node has written to a name
+    :param disk: keeps what was known last; best effort
+    :param changed: called with a name that another process has written to
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self,
+        origin: Store,
+        marks: SharedMarks,
+        disk: Tier | None,
+        *,
+        freshness: float,
+        changed: Callable[[ImageName], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._origin = origin
+        self._marks = marks
+        self._disk = disk
+        self._freshness = freshness
+        self._changed = changed
+        self._clock = clock
+        self._known: LRUCache[str, _Known] = LRUCache(_MOST_NAMES)
+        self._lock = threading.Lock()
+        self._asking = SingleFlight(None)
+        self._refresher = _Refresher(self._ask)
+
+    def current(self, name: ImageName) -> Current | None:
+        """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
+
+        :raises StoreUnavailable: when it cannot be asked, and nothing is remembered
+        """
+        known = self._remembered(name)
+        if known:
+            age = self._clock() - known.asked
+            if age < self._freshness and known.mark == self._marks.read(name.text):
+                if age > self._freshness / 2:
+                    self._refresher.soon(name)
+                return known.current
+        return self._asking.do(name.text, lambda: self._ask(name), lambda: None, timeout=60.0)
+
+    def look(self, name: ImageName) -> Current | None:
+        """What the name stands for right now: the container is asked, and nothing else will do.
+
+        :raises StoreUnavailable: when it cannot be asked
+        """
+        mark = self._marks.read(name.text)
+        found = self._find(name)
+        self._keep(name, found, mark, listed=True)
+        return found
+
+    def written(self, name: ImageName, current: Current | None) -> None:
+        """Says what a name stands for after a write of ours, None after its removal."""
+        self._to_disk(name, current)
+        self._marks.mark(name.text)
+        self._keep(name, current, self._marks.read(name.text), listed=True, to_disk=False)
+
+    def originals(self, name: ImageName) -> list[Entry]:
+        """Every object that is an original of this name, the newest first; there should be one."""
+        found = [entry for form in _forms(name.text) for entry in self._beginning(form) if _is_original(name, entry)]
+        if not found and not split_ending(name.text)[1]:
+            plain = (self._origin.head(form) for form in _forms(name.text))
+            found = [entry for entry in plain if entry]
+        return sorted(found, key=lambda entry: (entry.modified, entry.key), reverse=True)
+
+    def close(self) -> None:
+        """Ends the thread that asks ahead."""
+        self._refresher.close()
+
+    def _remembered(self, name: ImageName) -> _Known | None:
+        with self._lock:
+            return self._known.get(name.text)
+
+    def _ask(self, name: ImageName) -> Current | None:
+        # The mark is read before the container is: a write in between shows as a difference later.
+        mark = self._marks.read(name.text)
+        known = self._remembered(name)
+        if known and known.mark != mark:
+            self._changed(name)
+            known = None
+        hint = known.current if known else self._from_disk(name)
+        recently = known is not None and self._clock() - known.listed < LISTING_AGE
+        try:
+            found = self._again(hint) if hint and (recently or not known) else None
+            listed = found is None
+            found = found or self._find(name)
+        except StoreUnavailable:
+            if hint is None:
+                raise
+            log.warning("the store cannot be asked; %s is served as it was known last", name)
+            return hint
+        self._keep(name, found, mark, listed=listed or not recently)
+        return found
+
+    def _again(self, hint: Current) -> Current | None:
+        entry = self._origin.head(hint.key)
+        return Current.of(hint.name, entry) if entry else None
+
+    def _find(self, name: ImageName) -> Current | None:
+        originals = self.originals(name)
+        key = originals[0].key if originals else self._from_record(name)
+        # A listing may lag behind: the object itself says which version it is.
+        entry = self._origin.head(key) if key else None
+        return Current.of(name, entry) if entry else None
+
+    def _beginning(self, form: str) -> Iterator[Entry]:
+        # "/" follows "." in the order of code points, so these are the keys that begin with the name and a dot.
+        return self._origin.keys(form + ".", before=form + "/")
+
+    def _from_record(self, name: ImageName) -> str | None:
+        record = read_record(self._origin, name)
+        return record.key if record and image_of(record.key, "image/") == name else None
+
+    def _keep(
+        self, name: ImageName, current: Current | None, mark: bytes, *, listed: bool, to_disk: bool = True
+    ) -> None:
+        now = self._clock()
+        with self._lock:
+            before = self._known.pop(name.text, None)
+            if current:
+                since = now if listed or not before else before.listed
+                self._known[name.text] = _Known(current, now, since, mark)
+        if to_disk and (before is None or before.current != current):
+            self._to_disk(name, current)
+
+    def _from_disk(self, name: ImageName) -> Current | None:
+        if self._disk is None:
+            return None
+        try:
+            kept = self._disk.get(prefix_of(name))
+            return _load(kept.body) if kept else None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("what was known of %s cannot be read: %s", name, error)
+            return None
+
+    def _to_disk(self, name: ImageName, current: Current | None) -> None:
+        if self._disk is None:
+            return
+        try:
+            if current is None:
+                self._disk.delete(prefix_of(name))
+            else:
+                self._disk.put(prefix_of(name), Rendition(_dump(current), "application/json", current.version, 0.0))
+        except OSError as error:
+            log.warning("what is known of %s cannot be kept on disk: %s", name, error)
+            with contextlib.suppress(OSError):  # better nothing than what was true before
+                self._disk.delete(prefix_of(name))
+
+
+def read_record(origin: Store, name: ImageName) -> Record | None:
+    """The record beside an original, if there is one of ours.
+
+    :raises StoreUnavailable: when the store cannot be asked
+    """
+    body = origin.get(record_key(name.text))
+    if body is None:
+        return None
+    with body:
+        if body.entry.media_type != RECORD or body.entry.size > _MOST_RECORD_BYTES:
+            return None
+        text = b"".join(body)
+    try:
+        return Record.load(text)
+    except ValueError as error:
+        log.warning("the record of %s cannot be read: %s", name, error)
+        return None
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """The spellings of a name that other tools use: NFC, and NFD as macOS writes it."""
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFD", text))))
+
+
+def _is_original(name: ImageName, entry: Entry) -> bool:
+    ending = entry.key.rpartition(".")[2].lower()
+    return ending in BY_ENDING and image_of(entry.key, entry.media_type) == name
+
+
+def _dump(current: Current) -> bytes:
+    return json.dumps(asdict(replace(current, name=current.name)) | {"name": current.name.text}).encode()
+
+
+def _load(text: bytes) -> Current:
+    members: dict[str, Any] = json.loads(text)
+    return Current(**(members | {"name": ImageName(members["name"])}))
+
+
+class _Refresher:
+    """Asks ahead for names in use, off the path of requests."""
+
+    def __init__(self, ask: Callable[[ImageName], object]) -> None:
+        self._ask = ask
+        self._names: queue.Queue[ImageName | None] = queue.Queue(_MOST_REFRESHES)
+        self._pending: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def soon(self, name: ImageName) -> None:
+        """Queues a name, once; when there is too much to do already, the request that finds it stale asks itself."""
+        with self._lock:
+            if name.text in self._pending:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="image_repo-refresh", daemon=True)
+                self._thread.start()
+            try:
+                self._names.put_nowait(name)
+                self._pending.add(name.text)
+            except queue.Full:
+                return
+
+    def _run(self) -> None:
+        while (name := self._names.get()) is not None:
+            with self._lock:
+                self._pending.discard(name.text)
+            try:
+                self._ask(name)
+            except Exception as error:  # nobody waits for it; the next request meets the trouble itself
+                log.info("%s could not be refreshed ahead: %s", name, error)
+
+    def close(self) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread:
+            self._names.put(None)
+            thread.join(5.0)

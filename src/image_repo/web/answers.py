@@ -1,0 +1,124 @@
+"""Answers with bytes in them: the headers that every picture carries, conditions and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+from urllib.parse import quote
+
+from flask import Response, request
+from werkzeug.http import http_date, is_resource_modified
+from werkzeug.wsgi import wrap_file
+
+from image_repo.errors import BadParameter
+from image_repo.rendition import Layer
+
+_SANDBOX = "default-src 'none'; sandbox"
+_YEAR = 31_536_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """What stands in the head of an answer with bytes.
+
+    :param etag: without quotes
+    :param modified: seconds since the epoch
+    :param filename: what a browser calls the file
+    :param attachment: whether it saves the file rather than showing it
+    :param cache_control: how long it may be kept, and by whom
+    :param negotiated: whether ``Accept`` had a say
+    """
+
+    media_type: str
+    etag: str
+    modified: float
+    filename: str
+    attachment: bool = False
+    cache_control: str = "no-store"
+    negotiated: bool = False
+    origin: str | None = "*"
+
+    def on(self, response: Response) -> Response:
+        """Puts it on."""
+        headers = response.headers
+        headers["Content-Type"] = self.media_type
+        headers["ETag"] = f'"{self.etag}"'
+        headers["Last-Modified"] = http_date(int(self.modified))
+        headers["Cache-Control"] = self.cache_control
+        headers["Content-Disposition"] = disposition(self.filename, attachment=self.attachment)
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Content-Security-Policy"] = _SANDBOX
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        if self.origin:
+            headers["Access-Control-Allow-Origin"] = self.origin
+        if self.negotiated:
+            headers["Vary"] = "Accept"
+        return response
+
+
+def disposition(filename: str, *, attachment: bool = False) -> str:
+    """Content-Disposition with a name in any script (RFC 6266, RFC 8187)."""
+    return f"{'attachment' if attachment else 'inline'}; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def safe_filename(parameter: str, text: str) -> str:
+    """Accepts the name of a file to save.
+
+    :raises BadParameter: for a path, control characters, or more than 200 characters
+    """
+    if not text or len(text) > 200 or any(c in '/\\"' or ord(c) < 32 or ord(c) == 127 for c in text):
+        raise BadParameter.expected("the name of a file", parameter, text)
+    return text
+
+
+def caching(freshness: float, *, immutable: bool) -> str:
+    """Cache-Control of a picture: for ever under its version, else for ``freshness`` seconds (RFC 9111, RFC 8246)."""
+    if immutable:
+        return f"public, max-age={_YEAR}, immutable"
+    return f"public, max-age={int(freshness)}, must-revalidate" if freshness >= 1 else "public, no-cache"
+
+
+def cache_status(layer: Layer) -> str:
+    """Which layer answered (RFC 9211)."""
+    how = "hit" if layer in ("memory", "disk", "cache") else "fwd=uri-miss"
+    return f"image_repo; {how}; detail={layer}"
+
+
+def server_timing(timings: Iterable[tuple[str, float]]) -> str:
+    """How long the steps took, in milliseconds (W3C Server Timing)."""
+    return ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in timings)
+
+
+def not_modified(dress: Dress) -> Response | None:
+    """304 when the request holds this representation already (RFC 9110, section 13.2.2)."""
+    if request.method not in ("GET", "HEAD"):
+        return None
+    if is_resource_modified(request.environ, etag=f'"{dress.etag}"', last_modified=http_date(int(dress.modified))):
+        return None
+    response = dress.on(Response(status=304))
+    for name in ("Content-Type", "Content-Length", "Content-Disposition"):
+        response.headers.pop(name, None)
+    return response
+
+
+def send_bytes(body: bytes, dress: Dress) -> Response:
+    """200, 206 or 416 with bytes from memory."""
+    return _ranged(dress.on(Response(body)), len(body))
+
+
+def send_file(file: BinaryIO, size: int, dress: Dress) -> Response:
+    """200, 206 or 416 with bytes from an open file, which is closed with the answer."""
+    response = Response(cast("Iterable[bytes]", wrap_file(request.environ, file)), direct_passthrough=True)
+    response.call_on_close(file.close)
+    response.content_length = size
+    return _ranged(dress.on(response), size)
+
+
+def _ranged(response: Response, size: int) -> Response:
+    # Several ranges at once are answered whole, which RFC 9110, section 14.2, leaves to the server:
+    # a few bytes of request must not cost a multipart answer of any size.
+    several = request.range is not None and len(request.range.ranges) != 1
+    response.make_conditional(request, accept_ranges=not several, complete_length=None if several else size)
+    response.headers.setdefault("Accept-Ranges", "bytes")
+    return response

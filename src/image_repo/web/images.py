@@ -1,0 +1,359 @@
+"""Pictures, and images as things: ``/images/…``."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote, urlencode
+
+from flask import Flask, Response, current_app, request, url_for
+
+from image_repo import archive, patterns, wiring
+from image_repo.config import Config
+from image_repo.errors import BadBody, BadName, BadParameter, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.names import ImageName, parse_prefix
+from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
+from image_repo.record import Record, timestamp
+from image_repo.repo import Repo
+from image_repo.versions import Current
+from image_repo.web import answers, problems, uploads
+from image_repo.web.paths import check_encoding
+
+log = logging.getLogger(__name__)
+
+#: what a picture can be asked for with, beside its recipe
+_BESIDE = ("url", "meta", "regex", "lifetime", "download", "v")
+_LISTING = ("regex", "limit", "page", "skip", "after")
+_MOST_PER_PAGE = 1_000
+#: up to here the images of a listing are counted one by one
+_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked for beside the recipe."""
+
+    url: bool = False
+    meta: bool = False
+    regex: Callable[[str], bool] | None = None
+    lifetime: int | None = None
+    download: str | None = None
+    version: str | None = None
+
+    @classmethod
+    def read(cls, rest: dict[str, str], most_lifetime: int) -> Options:
+        """Reads the parameters that are no part of a recipe.
+
+        :raises BadParameter: for a bad value
+        """
+        told = dict(rest)
+        lifetime, download = told.get("lifetime"), told.get("download")
+        return cls(
+            url=read_boolean("url", told.get("url", "false")),
+            meta=read_boolean("meta", told.get("meta", "false")),
+            regex=patterns.searcher("regex", told["regex"]) if "regex" in told else None,
+            lifetime=integer(1, most_lifetime)("lifetime", lifetime) if lifetime is not None else None,
+            download=answers.safe_filename("download", download) if download else download,
+            version=told.get("v"),
+        )
+
+
+class Images:
+    """The views of ``/images`` over one repository."""
+
+    def __init__(self, repo: Repo, config: Config) -> None:
+        self._repo = repo
+        self._base = "/" + config.repository_base_pathname
+        self._defaults = wiring.defaults(config)
+        self._freshness = config.freshness
+        self._origin = config.cors_origin
+        self._public_url = config.public_url
+
+    def install(self, app: Flask) -> None:
+        """Adds the routes."""
+        one, base = f"{self._base}/<any_path:path>", self._base
+        app.add_url_rule(base, "list", self.list, methods=["GET"])
+        app.add_url_rule(base, "add", self.add, methods=["POST"])
+        app.add_url_rule(one, "image", self.get, methods=["GET"])
+        app.add_url_rule(one, "put", self.put, methods=["POST", "PUT"])
+        app.add_url_rule(one, "delete", self.delete, methods=["DELETE"])
+
+    # -- reading ---------------------------------------------------------------------
+
+    def get(self, path: str) -> Response:
+        """``GET /images/NAME``, or everything below a folder."""
+        check_encoding(request.environ)
+        asked, rest = ask(request.args.items(multi=True), _BESIDE)
+        options = Options.read(rest, self._repo.policy.url_lifetime_most)
+        if options.regex or not path or path.endswith("/"):
+            return self._many(parse_prefix(path), asked, options)
+        return self._one(self._repo.current(ImageName.readings(path)), asked, options)
+
+    def _one(self, current: Current, asked: Asked, options: Options) -> Response:
+        if options.meta:
+            return self._record(self._repo.record(current))
+        recipe, negotiated = self._settle(current, asked)
+        if options.url:
+            return current_app.json.response(self._link(current, recipe, options, self._here()))
+        return self._picture(current, recipe, options, negotiated=negotiated)
+
+    def _settle(self, current: Current, asked: Asked) -> tuple[Recipe, bool]:
+        wanted = asked.with_preset(self._defaults.presets)
+        focus = self._repo.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
+        recipe, negotiated = wanted.settle(self._defaults, accept=request.headers.get("Accept"), focus=focus)
+        if recipe.is_original and not self._repo.policy.serve_originals:
+            raise OriginalsNotServed(
+                "Originals hold positions and names. The configuration allows them with serve_originals: true.",
+                parameter="kind",
+            )
+        return recipe, negotiated
+
+    def _picture(self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool) -> Response:
+        dress = self._dress(current, recipe, options, negotiated=negotiated)
+        unchanged = answers.not_modified(dress)
+        if unchanged:
+            return unchanged
+        if recipe.is_original:
+            return self._original(current, recipe, options)
+        served = self._repo.fetch(current, recipe)
+        if served.version != current.version:  # replaced while it was asked for
+            made = served.rendition
+            kept = answers.caching(self._freshness, immutable=options.version == served.version)
+            dress = replace(dress, etag=made.etag, modified=made.modified, cache_control=kept)
+        response = answers.send_bytes(served.rendition.body, dress)
+        response.headers["Cache-Status"] = answers.cache_status(served.layer)
+        if served.layer == "rendered":
+            response.headers["Server-Timing"] = answers.server_timing(served.timings)
+        return response
+
+    def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
+        with ExitStack() as stack:
+            current, spool = stack.enter_context(self._repo.original(current))
+            dress = self._dress(current, recipe, options, negotiated=False)
+            response = answers.send_file(cast("BinaryIO", spool), spool.size, dress)
+            response.headers["Cache-Status"] = answers.cache_status("origin")
+            response.call_on_close(stack.pop_all().close)
+        return response
+
+    def _dress(self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool) -> answers.Dress:
+        filename = options.download or _filename(current, recipe)
+        return answers.Dress(
+            media_type=current.media_type if recipe.is_original else recipe.media_type,
+            etag=self._repo.etag(current, recipe),
+            modified=current.modified,
+            filename=filename,
+            attachment=options.download is not None,
+            cache_control=answers.caching(self._freshness, immutable=options.version == current.version),
+            negotiated=negotiated,
+            origin=self._origin,
+        )
+
+    def _link(self, current: Current, recipe: Recipe, options: Options, here: str) -> dict[str, Any]:
+        link = self._repo.link(current, recipe, options.lifetime, options.download or _filename(current, recipe))
+        url = here + link.url if link.url.startswith("/") else link.url
+        return {"name": link.name.text, "url": url, "expires": timestamp(link.expires)}
+
+    def _here(self) -> str:
+        """This server as the client sees it: what a link begins with where we answer it ourselves."""
+        return (self._public_url or request.host_url).rstrip("/")
+
+    def _record(self, record: Record) -> Response:
+        response = current_app.json.response(_public(record))
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Access-Control-Allow-Origin"] = self._origin or "null"
+        return response
+
+    # -- many ------------------------------------------------------------------------
+
+    def _many(self, prefix: str, asked: Asked, options: Options) -> Response:
+        images = self._repo.images(prefix, options.regex)
+        first = list(itertools.islice(images, 2))
+        if not first:
+            raise ImageNotFound("No image matches.", name=prefix)
+        everything = itertools.chain(first, images)
+        if options.meta:
+            return _stream_json(everything, lambda current: _public(self._repo.record(current)))
+        if options.url:
+            return self._many_links(everything, first[0], asked, options)
+        if len(first) == 1:
+            return self._one(first[0], asked, options)
+        return self._zip(prefix, everything, first[0], asked)
+
+    def _many_links(self, images: Iterable[Current], first: Current, asked: Asked, options: Options) -> Response:
+        settled, here = self._settler(first, asked), self._here()
+        return _stream_json(images, lambda current: self._link(current, settled(current), options, here))
+
+    def _zip(self, prefix: str, images: Iterable[Current], first: Current, asked: Asked) -> Response:
+        settled = self._settler(first, asked)
+        body = archive.stream_zip(self._members(images, settled)) if request.method == "GET" else ()
+        response = Response(body, mimetype="application/zip")
+        name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
+        response.headers["Content-Disposition"] = answers.disposition(name, attachment=True)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    def _settler(self, first: Current, asked: Asked) -> Callable[[Current], Recipe]:
+        """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
+        recipe, _ = self._settle(first, asked)
+        wanted = asked.with_preset(self._defaults.presets)
+        if recipe.fit != "cover" or wanted.focus is not None:
+            return lambda _: recipe
+        return lambda current: replace(recipe, focus=self._repo.focus(current) or (0.5, 0.5))
+
+    def _members(self, images: Iterable[Current], settled: Callable[[Current], Recipe]) -> Iterator[archive.Member]:
+        """The members of a zip; what cannot be made is told in a last one, because the answer has begun by then."""
+        troubles: list[str] = []
+        for current in images:
+            recipe = settled(current)
+            name = f"{current.name.text}.{_ending(current, recipe)}"
+            try:
+                if recipe.is_original:
+                    with self._repo.original(current) as (_, spool):
+                        yield name, current.modified, cast("BinaryIO", spool)
+                else:
+                    yield name, current.modified, self._repo.fetch(current, recipe).rendition.body
+            except Problem as problem:
+                log.warning("%s is missing in a zip: %s", name, problem.detail)
+                troubles.append(f"{name}: {problem.status} {problem.title} {problem.detail}\n")
+        if troubles:
+            yield "_missing.txt", 0.0, "".join(troubles).encode()
+
+    def list(self) -> Response:
+        """``GET /images``: a page of images, from the container's listing."""
+        told = _listing_parameters()
+        limit = integer(1, _MOST_PER_PAGE)("limit", told.get("limit", "100"))
+        page = integer(1, 999_999)("page", told.get("page", "1"))
+        skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
+        matches = patterns.searcher("regex", told["regex"]) if "regex" in told else None
+        images = self._repo.images("", matches, told.get("after", ""))
+        shown = list(itertools.islice(images, skip, skip + limit))
+        passed = skip + len(shown)
+        more = sum(1 for _ in itertools.islice(images, max(1, _COUNTED - passed))) if len(shown) == limit else 0
+        body = _page(shown, passed + more, skip // limit + 1, limit, exact=passed + more <= _COUNTED)
+        response = current_app.json.response(body)
+        if more:
+            following = {**told, "limit": str(limit), "after": shown[-1].key}
+            following = {name: value for name, value in following.items() if name not in ("page", "skip")}
+            response.headers["Link"] = f'<{self._base}?{urlencode(following, quote_via=quote)}>; rel="next"'
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    # -- writing ---------------------------------------------------------------------
+
+    def add(self) -> Response:
+        """``POST /images``: named by its content."""
+        return self._upload(None)
+
+    def put(self, path: str) -> Response:
+        """``POST`` or ``PUT /images/NAME``; below a folder under the file's own name."""
+        check_encoding(request.environ)
+        if not path or path.endswith("/"):
+            return self._upload(parse_prefix(path))
+        return self._upload(ImageName.readings(path)[0])
+
+    def _upload(self, target: ImageName | str | None) -> Response:
+        _no_parameters()
+        with uploads.received(self._repo) as upload:
+            name = _named(target, upload.filename) if isinstance(target, str) else target
+            record, created = self._repo.put(
+                name, upload.spool, conditions=uploads.conditions(), filename=upload.filename, data=upload.data
+            )
+        response = current_app.json.response(_public(record))
+        response.status_code = 201 if created else 200
+        response.headers["Location"] = url_for("image", path=record.name)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def delete(self, path: str) -> Response:
+        """``DELETE /images/NAME``: tells what went from which layer."""
+        check_encoding(request.environ)
+        derived = _only_derived()
+        if not path or path.endswith("/"):
+            raise BadName("A folder cannot be deleted: name an image.")
+        name = self._repo.current(ImageName.readings(path)).name
+        gone = self._repo.purge(name) if derived else self._repo.delete(name)
+        return current_app.json.response({"name": name.text, "deleted": gone})
+
+
+def _public(record: Record) -> dict[str, Any]:
+    return {**record.public(), "image_id": f"sha256:{record.sha256}"}
+
+
+def _ending(current: Current, recipe: Recipe) -> str:
+    return current.key.rpartition(".")[2] if recipe.is_original and "." in current.key else recipe.kind
+
+
+def _filename(current: Current, recipe: Recipe) -> str:
+    """The last part of the name, with the ending of what is served."""
+    return f"{current.name.text.rpartition('/')[2]}.{_ending(current, recipe)}"
+
+
+def _named(folder: str, filename: str | None) -> ImageName:
+    if not filename:
+        raise BadBody("Expected the file to have a name of its own, because the path ends in '/'.")
+    return ImageName.readings(folder + filename)[0]
+
+
+def _listing_parameters() -> dict[str, str]:
+    told: dict[str, str] = {}
+    for name, value in request.args.items(multi=True):
+        if name not in _LISTING:
+            raise unknown_parameter(name, _LISTING)
+        if name in told:
+            raise BadParameter(name, f"The parameter {name} is given more than once.")
+        told[name] = value
+    return told
+
+
+def _no_parameters() -> None:
+    for name in request.args:
+        raise unknown_parameter(name, ())
+
+
+def _only_derived() -> bool:
+    for name in request.args:
+        if name != "derived":
+            raise unknown_parameter(name, ("derived",))
+    return read_boolean("derived", request.args.get("derived", "false"))
+
+
+def _page(shown: list[Current], count: int, page: int, limit: int, *, exact: bool) -> dict[str, Any]:
+    images = [
+        {
+            "name": current.name.text,
+            "version": current.version,
+            "media_type": current.media_type,
+            "bytes": current.size,
+            "uploaded": timestamp(current.modified),
+        }
+        for current in shown
+    ]
+    body: dict[str, Any] = {"count": count, "page": page, "limit": limit, "pages": -(-count // limit), "images": images}
+    return body if exact else {**body, "count_is": "estimate"}
+
+
+def _stream_json(images: Iterable[Current], make: Callable[[Current], dict[str, Any]]) -> Response:
+    """A JSON list, one image at a time; where one cannot be told of, its problem stands in its place."""
+    dumps = current_app.json.dumps
+
+    def item(current: Current) -> str:
+        try:
+            return dumps(make(current))
+        except Problem as problem:
+            return dumps({"name": current.name.text, **problems.document(problem)})
+
+    def stream() -> Iterator[str]:
+        separator = "["
+        for current in images:
+            yield separator + item(current)
+            separator = ","
+        yield "]"
+
+    response = Response(stream(), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -1,0 +1,73 @@
+"""What operators and the store's own links ask for: health, readiness, ``/temp/…``."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, current_app, request
+
+from image_repo import __version__
+from image_repo.config import Config
+from image_repo.errors import LinkRefused, Problem
+from image_repo.recipe import read_boolean
+from image_repo.repo import Repo
+from image_repo.web import answers
+from image_repo.web.paths import check_encoding
+
+
+def install(app: Flask, repo: Repo, config: Config) -> None:
+    """Adds the routes."""
+
+    def index() -> Response:
+        return _json({"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"})
+
+    def temp(path: str) -> Response:
+        return _temporary(repo, path, config.cors_origin)
+
+    app.add_url_rule("/", "index", index)
+    app.add_url_rule("/temp/<any_path:path>", "temp", temp)
+    for path in ("/health", "/healthz", "/livez"):
+        app.add_url_rule(path, path[1:], lambda: _json({"ok": True}))
+    app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
+
+
+def _json(members: dict[str, object], status: int = 200) -> Response:
+    response = current_app.json.response(members)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _ready(repo: Repo) -> Response:
+    """200 when the store can be asked, else 503; ``?verbose`` says what was found."""
+    parts = repo.readiness()
+    ok = all(state == "ok" for state in parts.values())
+    verbose = request.args.get("verbose")
+    shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
+    return _json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
+
+
+def _temporary(repo: Repo, key: str, origin: str | None) -> Response:
+    """Serves a temporary URL in Swift's scheme, where the store cannot do it itself."""
+    check_encoding(request.environ)
+    given, expires = request.args.get("temp_url_sig"), request.args.get("temp_url_expires")
+    if not given or not expires:
+        raise LinkRefused("Expected temp_url_sig and temp_url_expires.")
+    try:
+        kept = repo.kept(key, given, expires)
+    except Problem as problem:
+        problem.members.pop("name", None)  # a refused caller learns nothing of what there is
+        raise
+    filename = request.args.get("filename") or key.rpartition("/")[2]
+    dress = answers.Dress(
+        media_type=kept.media_type,
+        etag=kept.etag,
+        modified=kept.modified,
+        filename=answers.safe_filename("filename", filename),
+        attachment="inline" not in request.args,
+        cache_control="private, no-cache",
+        origin=origin,
+    )
+    unchanged = answers.not_modified(dress)
+    if unchanged:
+        kept.file.close()
+        return unchanged
+    return answers.send_file(kept.file, kept.size, dress)

@@ -1,0 +1,105 @@
+"""Errors over HTTP: every one is application/problem+json (RFC 9457), the router's own and the unforeseen included."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from html import escape
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from image_repo import errors
+from image_repo.errors import Problem
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+#: slug → the class that it stands for
+KNOWN: dict[str, type[Problem]] = {
+    kind.slug: kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Problem)
+}
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<h1>{title}</h1><p>Status {status}, type <code>/problems/{slug}</code></p><p>{text}</p>
+<p><a href="/problems">All problems</a></p></html>"""
+
+
+def install(app: Flask) -> None:
+    """Answers errors, and serves the pages that explain them."""
+    app.register_error_handler(Problem, _answer)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_unforeseen)
+    app.add_url_rule("/problems", "problems", _index)
+    app.add_url_rule("/problems/<slug>", "problem", _page)
+
+
+def document(problem: Problem) -> dict[str, object]:
+    """The problem as its JSON members, without ``instance``."""
+    members: dict[str, object] = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+    }
+    if problem.detail:
+        members["detail"] = problem.detail
+    return {**members, **{name: value for name, value in problem.members.items() if value is not None}}
+
+
+def _answer(problem: Problem) -> Response:
+    if problem.status >= 500:
+        log.warning("%s %s: %s: %s (%r)", request.method, request.path, problem.slug, problem.detail, problem.__cause__)
+    return _respond(document(problem), problem.status, problem.retry_after)
+
+
+def _answer_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    slug = (error.name or "error").lower().replace(" ", "-").replace("'", "")
+    members = {"type": f"/problems/{slug}", "title": error.name, "status": status, "detail": error.description}
+    response = _respond(members, status, None)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() in ("allow", "content-range", "location"):
+            response.headers[name] = value
+    return response
+
+
+def _answer_unforeseen(error: Exception) -> Response:
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return _respond(document(Problem()), 500, None)
+
+
+def _respond(members: dict[str, object], status: int, retry_after: int | None) -> Response:
+    # The query stays out of `instance`: it may hold a signature.
+    body = current_app.json.dumps({**members, "instance": request.path})
+    response = Response(body, status, mimetype=MEDIA_TYPE)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    if request.method == "HEAD":
+        response.set_data(b"")
+    return response
+
+
+def _html(text: str, status: int = 200) -> Response:
+    response = Response(text, status, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _index() -> Response:
+    items = "".join(
+        f'<li><a href="/problems/{slug}">{slug}</a> ({kind.status}): {escape(kind.title)}</li>'
+        for slug, kind in sorted(KNOWN.items(), key=lambda item: (item[1].status, item[0]))
+    )
+    return _html(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Problems</title><ul>{items}</ul></html>')
+
+
+def _page(slug: str) -> Response:
+    kind = KNOWN.get(slug)
+    if kind is None:
+        raise errors.ImageNotFound(f"No problem is called {slug[:40]!r}.")
+    # ReST marks of the docstring mean nothing to a reader of the page
+    text = escape(inspect.getdoc(kind) or "").replace("``", "")
+    return _html(_PAGE.format(title=escape(kind.title), status=kind.status, slug=slug, text=text))

@@ -1,0 +1,117 @@
+"""Bodies of uploads: a form with one file, or the picture itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+from flask import Request, current_app, request
+from werkzeug.datastructures import FileStorage
+
+from image_repo.errors import BadBody, NotAPicture
+from image_repo.repo import Conditions, Repo
+from image_repo.sources import Spool, check_digests
+from image_repo.stores import CHUNK
+
+#: the parts of a form that may hold the picture
+_FILE_PARTS = ("file", "image")
+#: the most bytes of what a user says of a picture
+_MOST_DATA = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that has arrived, and whose digests fit."""
+
+    spool: Spool
+    filename: str | None
+    data: Mapping[str, Any] | None
+
+
+class UploadRequest(Request):
+    """A request whose files go straight into a :class:`Spool`, hashed on their way, and are never written twice."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        repo: Repo = current_app.extensions["image_repo"]
+        return cast("IO[bytes]", repo.spool())
+
+
+@contextmanager
+def received(repo: Repo) -> Iterator[Upload]:
+    """What the request brings.
+
+    :raises BadBody: for a form without exactly one picture, or data that is no JSON object
+    :raises DigestMismatch: when a digest of the sender does not fit
+    """
+    kind = request.mimetype
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        yield from _form()
+        return
+    if kind.endswith("json"):
+        raise NotAPicture("Expected a picture but received JSON.")
+    with repo.spool() as spool:
+        spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
+        if not spool.size:
+            raise BadBody("Expected a picture in the body, or a form with a part 'file', but the body is empty.")
+        _check(spool)
+        yield Upload(spool, None, None)
+
+
+def _form() -> Iterator[Upload]:
+    try:
+        storage = _only_file()
+        spool = cast("Spool", storage.stream)
+        spool.seek(0)
+        _check(spool)
+        yield Upload(spool, storage.filename or None, _data())
+    finally:
+        for _, file in request.files.items(multi=True):
+            file.close()
+
+
+def _only_file() -> FileStorage:
+    files = list(request.files.items(multi=True))
+    if len(files) != 1 or files[0][0] not in _FILE_PARTS:
+        names = ", ".join(sorted({name for name, _ in files})) or "none"
+        raise BadBody(f"Expected one part with a file, called 'file' or 'image', but received: {names[:200]}.")
+    return files[0][1]
+
+
+def _check(spool: Spool) -> None:
+    check_digests(spool, request.headers.get("Repr-Digest"), request.headers.get("Content-MD5"))
+
+
+def _data() -> dict[str, Any] | None:
+    """``data`` as JSON, and every other field of the form as text."""
+    fields = dict(request.form.items())
+    if sum(len(name) + len(value) for name, value in fields.items()) > _MOST_DATA:
+        raise BadBody(f"What is said of a picture may have at most {_MOST_DATA} characters.")
+    text = fields.pop("data", None)
+    try:
+        data = json.loads(text, parse_constant=_no_constant) if text is not None else {}
+    except (ValueError, RecursionError) as error:
+        raise BadBody("Expected data to be JSON.") from error
+    if not isinstance(data, dict):
+        raise BadBody("Expected data to be a JSON object.")
+    return {**data, **fields} if text is not None or fields else None
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON (RFC 8259)")
+
+
+def conditions() -> Conditions:
+    """``If-Match`` and ``If-None-Match: *`` of the request."""
+    match = frozenset(request.if_match.as_set(include_weak=False)) if "If-Match" in request.headers else None
+    if match is not None and request.if_match.star_tag:
+        match = frozenset("*")
+    return Conditions(match, "If-None-Match" in request.headers and bool(request.if_none_match.star_tag))

@@ -1,0 +1,188 @@
+"""Config → live parts. The only place that chooses concrete classes, and that gives each part its own settings."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from image_repo.caches import Caches, Keeper, Tier
+from image_repo.caches.container import PREFIX, ContainerTier
+from image_repo.caches.disk import DiskTier, LinkFolder
+from image_repo.caches.memory import MemoryTier
+from image_repo.config import Config, LocalCacheConfiguration
+from image_repo.errors import LinksNotConfigured, StoreUnavailable
+from image_repo.flight import Gate, SingleFlight
+from image_repo.names import prefix_of
+from image_repo.node import SharedMarks, make_private
+from image_repo.recipe import Defaults, ask
+from image_repo.repo import Linker, Policy, Repo
+from image_repo.stores import Store
+from image_repo.stores.breaker import Guarded
+from image_repo.stores.disk import DiskStore
+from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
+from image_repo.versions import Fresh, Versions
+
+log = logging.getLogger(__name__)
+
+#: what is remembered of names on disk may take this much, beside the disk cache
+_NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The containers: of the originals, and of the renditions where that is one of its own.
+
+    :param cache: None where the originals are on disk; what links promise is then a folder there
+    """
+
+    origin: Store
+    cache: Store | None = None
+
+
+def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Stores:
+    """The stores that the configuration names; nothing is contacted yet."""
+    settings = config.persistent_store_configuration
+    credentials = resolve_credentials(settings.credentials, environ)
+    if settings.kind == "disk" or (settings.kind == "auto" and not have_credentials(credentials)):
+        secrets = tuple(str(key) for key in (settings.url_key, settings.url_key_2) if key)
+        return Stores(DiskStore(Path(settings.path), secrets=secrets, public_endpoint=settings.public_endpoint))
+    pool = ConnectionPool(settings, credentials)
+    origin = SwiftStore(pool, settings, settings.container)
+    cache = config.swift_cache_configuration
+    return Stores(origin, SwiftStore(pool, settings, cache.container) if cache.enabled else None)
+
+
+def prepare(config: Config, stores: Stores) -> list[str]:
+    """What is done once, before the workers start: reaches the containers, makes what is to be made.
+
+    :returns: what a person should know, one sentence each; empty when all is well
+    """
+    warnings = []
+    for store in (stores.origin, stores.cache):
+        try:
+            if store is not None:
+                store.check(create=config.create_new)
+        except StoreUnavailable as error:
+            warnings.append(error.detail)
+    settings = config.persistent_store_configuration
+    if not warnings and settings.url_key_create and isinstance(stores.cache, SwiftStore):
+        try:
+            stores.cache.link_base()
+        except LinksNotConfigured:
+            stores.cache.set_link_key(new_link_key())
+            log.info("%s has got a key for temporary URLs", stores.cache.description)
+    return warnings
+
+
+def build(config: Config) -> Repo:
+    """The live repository. Called in each worker, after the fork."""
+    stores = build_stores(config)
+    origin = Guarded(stores.origin)
+    belongs = hashlib.sha256(origin.identity.encode()).hexdigest()[:16]
+    shared = _private(Path(config.local_file_cache_path))
+    own = _private(shared / belongs) if shared else None
+    marks = SharedMarks(own / "marks" if own else None)
+    memory = MemoryTier(config.memory_cache_configuration.max_size)
+    keeper = _keeper(config, stores)
+    versions = Versions(
+        origin,
+        marks,
+        _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled)),
+        freshness=config.freshness,
+        changed=lambda name: memory.purge(prefix_of(name)),
+    )
+    local = _disk(config, belongs, "renditions", config.local_cache_configuration)
+    at_once = config.render.at_once or len(os.sched_getaffinity(0))
+    return Repo(
+        origin,
+        versions,
+        Fresh(marks, freshness=config.freshness),
+        Caches(tier for tier in (memory, local, keeper) if tier is not None),
+        keeper,
+        _linker(stores),
+        SingleFlight(own / "flights" if own else None),
+        Gate(shared / "renders" if shared else None, at_once, config.render.queue),
+        config.render,
+        policy(config, shared),
+    )
+
+
+def policy(config: Config, shared: Path | None) -> Policy:
+    """What the configuration decides about serving and writing."""
+    settings = config.persistent_store_configuration
+    return Policy(
+        spool=shared,
+        most_upload=config.server.max_upload,
+        overwrite=config.overwrite,
+        serve_originals=config.serve_originals,
+        metadata_location=config.metadata_location,
+        url_lifetime=settings.url_lifetime,
+        url_lifetime_most=max(settings.url_lifetime_most, settings.url_lifetime),
+        url_lifetime_slack=settings.url_lifetime_slack,
+    )
+
+
+def defaults(config: Config) -> Defaults:
+    """What the configuration says where a request is silent."""
+    quality = config.image_default_quality
+    return Defaults(
+        kind=config.image_default_format,
+        auto=config.image_auto_formats,
+        quality={"jpg": quality.jpg, "webp": quality.webp, "avif": quality.avif, "jp2": quality.jp2},
+        background=config.image_default_background,
+        thumbnail_size=config.thumbnail_default_size,
+        thumbnail_sharpen=1.0 if config.thumbnail_sharpen else 0.0,
+        thumbnail_equalise=config.thumbnail_equalise,
+        keep_copyright=config.keep_copyright,
+        presets={
+            name: ask((key, str(value)) for key, value in values.items())[0] for name, values in config.presets.items()
+        },
+    )
+
+
+def _keeper(config: Config, stores: Stores) -> Keeper | None:
+    cache = config.swift_cache_configuration
+    if not cache.enabled:
+        return None
+    if stores.cache is not None:
+        return ContainerTier(Guarded(stores.cache), cache.lifetime)
+    if isinstance(stores.origin, DiskStore):
+        folder = stores.origin.root / ".image_repo" / "renditions"
+        return LinkFolder(
+            folder, LocalCacheConfiguration(max_size=0, max_elements=0), name="cache", lifetime=cache.lifetime
+        )
+    return None
+
+
+def _linker(stores: Stores) -> Linker:
+    if stores.cache is not None:
+        return Linker(stores.cache.link_base, PREFIX)
+    return Linker(stores.origin.link_base, "")
+
+
+def _disk(config: Config, belongs: str, part: str, settings: LocalCacheConfiguration) -> Tier | None:
+    """A folder of the disk cache, for this origin alone; None where it cannot be used."""
+    if (
+        not config.local_cache_configuration.enabled
+        or _private(Path(config.local_cache_configuration.cache_path)) is None
+    ):
+        return None
+    try:
+        return DiskTier(Path(config.local_cache_configuration.cache_path) / belongs / part, settings)
+    except OSError as error:
+        log.warning("there is no disk cache: %s", error)
+        return None
+
+
+def _private(folder: Path) -> Path | None:
+    """A folder that nobody else can use; None, and a warning, where that cannot be had."""
+    try:
+        make_private(folder)
+    except OSError as error:
+        log.warning("%s is not used: %s", folder, error)
+        return None
+    return folder
