@@ -256,8 +256,8 @@ class Repo:
         stored = read_record(self.origin, current.name)
         if stored and stored.version == current.version and stored.key == current.key:
             return self._located(stored)
-        with self.original(current) as (current, spool):
-            record = self._describe(current, spool, stored)
+        with self.original(current) as (found, spool):
+            record = self._describe(found, spool, stored)
         self._keep_record(record, fresh=stored is None)
         return self._located(record)
 

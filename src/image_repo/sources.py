@@ -13,7 +13,7 @@ import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Self
+from typing import BinaryIO, Self, cast
 
 from image_repo.errors import BadBody, DigestMismatch, StoreUnavailable, TooLarge
 from image_repo.stores import CHUNK
@@ -34,7 +34,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path | None, most: int) -> None:
-        self.file: IO[bytes] = _open(folder)
+        self.file: BinaryIO = _open(folder)
         self.size = 0
         self._most = most
         self._sha256 = hashlib.sha256()
@@ -97,8 +97,9 @@ class Spool:
         self.close()
 
 
-def _open(folder: Path | None) -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder if folder and folder.is_dir() else None)
+def _open(folder: Path | None) -> BinaryIO:
+    place = folder if folder and folder.is_dir() else None
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=place))
 
 
 def check_digests(spool: Spool, repr_digest: str | None, content_md5: str | None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.http import http_date, is_resource_modified
 from werkzeug.wsgi import wrap_file
 
@@ -102,6 +102,18 @@ def not_modified(dress: Dress) -> Response | None:
     return response
 
 
+def send_json(
+    members: Any, status: int = 200, *, cache_control: str = "no-store", origin: str | None = None
+) -> Response:
+    """JSON, as everything that is no picture is told."""
+    response = Response(current_app.json.dumps(members) + "\n", status, mimetype="application/json")
+    response.headers["Cache-Control"] = cache_control
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if origin:
+        response.headers["Access-Control-Allow-Origin"] = origin
+    return response
+
+
 def send_bytes(body: bytes, dress: Dress) -> Response:
     """200, 206 or 416 with bytes from memory."""
     return _ranged(dress.on(Response(body)), len(body))
@@ -109,7 +121,7 @@ def send_bytes(body: bytes, dress: Dress) -> Response:
 
 def send_file(file: BinaryIO, size: int, dress: Dress) -> Response:
     """200, 206 or 416 with bytes from an open file, which is closed with the answer."""
-    response = Response(cast("Iterable[bytes]", wrap_file(request.environ, file)), direct_passthrough=True)
+    response = Response(wrap_file(request.environ, file), direct_passthrough=True)
     response.call_on_close(file.close)
     response.content_length = size
     return _ranged(dress.on(response), size)

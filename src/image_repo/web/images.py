@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from flask import Flask, Response, current_app, request, url_for
@@ -95,10 +95,10 @@ class Images:
 
     def _one(self, current: Current, asked: Asked, options: Options) -> Response:
         if options.meta:
-            return self._record(self._repo.record(current))
+            return self._json(_public(self._repo.record(current)))
         recipe, negotiated = self._settle(current, asked)
         if options.url:
-            return current_app.json.response(self._link(current, recipe, options, self._here()))
+            return self._json(self._link(current, recipe, options, self._here()))
         return self._picture(current, recipe, options, negotiated=negotiated)
 
     def _settle(self, current: Current, asked: Asked) -> tuple[Recipe, bool]:
@@ -134,7 +134,7 @@ class Images:
         with ExitStack() as stack:
             current, spool = stack.enter_context(self._repo.original(current))
             dress = self._dress(current, recipe, options, negotiated=False)
-            response = answers.send_file(cast("BinaryIO", spool), spool.size, dress)
+            response = answers.send_file(spool.file, spool.size, dress)
             response.headers["Cache-Status"] = answers.cache_status("origin")
             response.call_on_close(stack.pop_all().close)
         return response
@@ -161,11 +161,8 @@ class Images:
         """This server as the client sees it: what a link begins with where we answer it ourselves."""
         return (self._public_url or request.host_url).rstrip("/")
 
-    def _record(self, record: Record) -> Response:
-        response = current_app.json.response(_public(record))
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["Access-Control-Allow-Origin"] = self._origin or "null"
-        return response
+    def _json(self, members: Any) -> Response:
+        return answers.send_json(members, cache_control="no-cache", origin=self._origin)
 
     # -- many ------------------------------------------------------------------------
 
@@ -214,7 +211,7 @@ class Images:
             try:
                 if recipe.is_original:
                     with self._repo.original(current) as (_, spool):
-                        yield name, current.modified, cast("BinaryIO", spool)
+                        yield name, current.modified, spool.file
                 else:
                     yield name, current.modified, self._repo.fetch(current, recipe).rendition.body
             except Problem as problem:
@@ -235,12 +232,11 @@ class Images:
         passed = skip + len(shown)
         more = sum(1 for _ in itertools.islice(images, max(1, _COUNTED - passed))) if len(shown) == limit else 0
         body = _page(shown, passed + more, skip // limit + 1, limit, exact=passed + more <= _COUNTED)
-        response = current_app.json.response(body)
+        response = self._json(body)
         if more:
             following = {**told, "limit": str(limit), "after": shown[-1].key}
             following = {name: value for name, value in following.items() if name not in ("page", "skip")}
             response.headers["Link"] = f'<{self._base}?{urlencode(following, quote_via=quote)}>; rel="next"'
-        response.headers["Cache-Control"] = "no-cache"
         return response
 
     # -- writing ---------------------------------------------------------------------
@@ -263,10 +259,8 @@ class Images:
             record, created = self._repo.put(
                 name, upload.spool, conditions=uploads.conditions(), filename=upload.filename, data=upload.data
             )
-        response = current_app.json.response(_public(record))
-        response.status_code = 201 if created else 200
+        response = answers.send_json(_public(record), 201 if created else 200)
         response.headers["Location"] = url_for("image", path=record.name)
-        response.headers["Cache-Control"] = "no-store"
         return response
 
     def delete(self, path: str) -> Response:
@@ -277,7 +271,7 @@ class Images:
             raise BadName("A folder cannot be deleted: name an image.")
         name = self._repo.current(ImageName.readings(path)).name
         gone = self._repo.purge(name) if derived else self._repo.delete(name)
-        return current_app.json.response({"name": name.text, "deleted": gone})
+        return answers.send_json({"name": name.text, "deleted": gone})
 
 
 def _public(record: Record) -> dict[str, Any]:

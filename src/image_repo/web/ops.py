@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 
 from image_repo import __version__
 from image_repo.config import Config
@@ -17,7 +17,9 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     """Adds the routes."""
 
     def index() -> Response:
-        return _json({"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"})
+        return answers.send_json(
+            {"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"}
+        )
 
     def temp(path: str) -> Response:
         return _temporary(repo, path, config.cors_origin)
@@ -25,15 +27,8 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
     for path in ("/health", "/healthz", "/livez"):
-        app.add_url_rule(path, path[1:], lambda: _json({"ok": True}))
+        app.add_url_rule(path, path[1:], lambda: answers.send_json({"ok": True}))
     app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
-
-
-def _json(members: dict[str, object], status: int = 200) -> Response:
-    response = current_app.json.response(members)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _ready(repo: Repo) -> Response:
@@ -42,7 +37,7 @@ def _ready(repo: Repo) -> Response:
     ok = all(state == "ok" for state in parts.values())
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
-    return _json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
+    return answers.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
 def _temporary(repo: Repo, key: str, origin: str | None) -> Response:
