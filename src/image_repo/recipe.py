@@ -328,7 +328,8 @@ def ask(pairs: Iterable[tuple[str, str]], others: Collection[str] = ()) -> tuple
         if name not in PARAMETERS and name not in others:
             raise unknown_parameter(given, (*PARAMETERS, *ALIASES, *others))
         if name in values or name in rest:
-            raise BadParameter(given, f"The parameter {name} is given more than once.")
+            also = f" (that is {name})" if given != name else ""
+            raise BadParameter(given, f"The parameter {given}{also} is given more than once.")
         if name in others:
             rest[name] = text
         else:
