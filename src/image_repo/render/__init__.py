@@ -1,0 +1,137 @@
+"""Rendering: bytes and a :class:`~image_repo.recipe.Recipe` go in, the bytes of another picture come out.
+
+The only room that knows the imaging library. Every function may be called from many threads
+at once, takes a seekable binary file that nobody else reads at the time, and raises nothing
+but the problems that it names, whatever the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+import PIL
+from PIL import Image, features
+
+from image_repo.config import RenderConfiguration
+from image_repo.errors import OverBudget
+from image_repo.formats import BY_KIND
+from image_repo.recipe import Recipe
+from image_repo.render import encode as writing
+from image_repo.render.geometry import plan
+from image_repo.render.headers import check_pixels
+from image_repo.render.source import Picture, decode_all, open_picture, the_door
+from image_repo.render.steps import Job, decode, make
+from image_repo.rendition import ImageInfo
+
+#: counted up with every change that alters the pixels or the bytes of a rendition
+VERSION = 1
+_MOST_RIGHTS = 8 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A picture that was made.
+
+    :param width: in pixels
+    :param height: in pixels
+    """
+
+    body: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    """Makes what the recipe says.
+
+    :param recipe: any but that for the original itself
+    :raises NotAPicture: when the bytes are no format that is read here
+    :raises BrokenPicture: when they are damaged
+    :raises OverBudget: for more pixels, frames, scans or metadata than the limits allow
+    :raises BadParameter: for a page or a region that the picture does not have
+    """
+    with the_door():
+        picture = open_picture(source, limits).turn_to(recipe.page)
+        check_pixels(*picture.stored, limits)
+        job = Job(recipe, picture, plan(recipe, picture.upright))
+        check_pixels(*(job.plan.canvas or job.plan.size), limits)
+        frames, timing = _animation(job, limits) if recipe.animate and picture.frames > 1 else (_still(job), None)
+        exif = b""
+        if recipe.copyright:
+            exif = writing.rights(*picture.exif.rights(min(_MOST_RIGHTS, limits.max_metadata)))
+        body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, exif=exif)
+        return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)
+
+
+def _still(job: Job) -> list[Image.Image]:
+    decode(job.picture, job.plan)
+    return [make(job.picture.image, job)]
+
+
+def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image], writing.Timing]:
+    picture = job.picture
+    width, height = picture.stored
+    if picture.frames > limits.max_frames or picture.frames * width * height > limits.max_frame_pixels:
+        raise OverBudget(
+            f"The animation has {picture.frames} frames of {width}x{height} pixels; "
+            f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are kept."
+        )
+    frames, durations = [], []
+    for number in range(picture.frames):
+        picture.image.seek(number)
+        picture.image.load()
+        frames.append(make(picture.image, job))
+        durations.append(max(0, int(picture.image.info.get("duration", 100))))
+    return frames, writing.Timing(tuple(durations), _plays(picture))
+
+
+def _plays(picture: Picture) -> int:
+    """How often an animation is shown, 0 for ever."""
+    loop = picture.image.info.get("loop")
+    if picture.kind == "gif":
+        return 1 if loop is None else loop + 1 if loop else 0
+    return int(loop or 0)
+
+
+def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) -> ImageInfo:
+    """What the header tells. Nothing is decoded, so a bomb costs no more than any other file.
+
+    :param location: whether the position is told
+    :raises NotAPicture: when the bytes are no format that is read here
+    :raises BrokenPicture: when the header makes no sense
+    :raises OverBudget: for more pixels, scans or metadata than the limits allow
+    """
+    with the_door():
+        picture = open_picture(source, limits)
+        made = BY_KIND[picture.kind]
+        facts = picture.exif.facts(limits.max_metadata, location=location)
+        return ImageInfo(picture.kind, made.media_type, *picture.upright, picture.frames, facts)
+
+
+def verify(source: BinaryIO, limits: RenderConfiguration) -> None:
+    """Decodes the picture wholly, so that a truncated or damaged upload is refused at the door.
+
+    :raises NotAPicture: when the bytes are no format that is read here
+    :raises BrokenPicture: when they cannot be decoded to the end
+    :raises OverBudget: for more pixels, scans or metadata than the limits allow
+    """
+    with the_door():
+        decode_all(open_picture(source, limits), limits)
+
+
+@cache
+def generation(policy: str = "") -> str:
+    """Eight hexadecimal digits that change with everything beside recipe and original that decides the bytes.
+
+    :param policy: what else the caller knows to decide them
+    """
+    codecs = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif", "littlecms2")
+    told = [str(VERSION), PIL.__version__, policy, *(f"{name} {features.version(name)}" for name in codecs)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+
+
+__all__ = ["Rendered", "generation", "inspect", "render", "verify"]

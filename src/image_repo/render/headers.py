@@ -1,0 +1,324 @@
+"""What the header of a file says, before any decoder sees it: format, size, frames, scans, metadata.
+
+Bombs are found here. A file may declare a picture of a terapixel, a hundred thousand
+frames, nine hundred progressive scans or a gigabyte of comments in a few bytes; walking
+over the lengths that it declares costs next to nothing, and nothing is unpacked.
+
+Sources: ITU-T T.81 annex B (JPEG), W3C PNG, GIF89a, RFC 9649 (WebP), TIFF 6.0, ISO/IEC 14496-12 (ftyp).
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from image_repo.config import RenderConfiguration
+from image_repo.errors import BrokenPicture, NotAPicture, OverBudget
+from image_repo.render.ifd import Block
+
+#: bytes of segments, chunks and tags other than pixels; colour profiles and previews fit many times
+MOST_METADATA = 16 << 20
+#: of comments in a GIF: the decoder joins their pieces one by one, which takes the square of their length
+_MOST_GIF_COMMENTS = 1 << 20
+_MOST_PARTS = 200_000
+_MOST_JUNK = 1 << 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a file without decoding it.
+
+    :param width: as stored, in pixels; 0 where only a decoder can tell
+    :param frames: frames or pages, at least 1; 0 where only a decoder can tell
+    :param exif: the body of its EXIF block, from the byte order on
+    """
+
+    kind: str
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    exif: memoryview = memoryview(b"")
+
+
+def view(source: BinaryIO) -> memoryview:
+    """All bytes of a file, not copied where it is in memory or on a disk."""
+    buffer = getattr(source, "getbuffer", None)
+    if buffer is not None:
+        return memoryview(buffer())
+    if isinstance(source, mmap.mmap):
+        return memoryview(source)
+    try:
+        return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+    except (AttributeError, OSError, ValueError):
+        source.seek(0)
+        return memoryview(source.read())
+
+
+def sniff(data: memoryview) -> str:
+    """The kind of a picture by its first bytes; what a sender calls it does not matter.
+
+    :raises NotAPicture: when it is none that is read here
+    """
+    head = bytes(data[:32])
+    for kind, start in _STARTS:
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        return _sniff_brand(data)
+    raise NotAPicture("Its first bytes are those of no format that is read here.")
+
+
+_STARTS = (
+    ("jpg", b"\xff\xd8\xff"),
+    ("png", _PNG),
+    ("gif", b"GIF87a"),
+    ("gif", b"GIF89a"),
+    ("tif", b"II*\0"),
+    ("tif", b"MM\0*"),
+    ("tif", b"II+\0"),
+    ("tif", b"MM\0+"),
+    ("bmp", b"BM"),
+    ("jp2", b"\xff\x4f\xff\x51"),
+    ("jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
+)
+
+
+def _sniff_brand(data: memoryview) -> str:
+    size = struct.unpack_from(">I", data)[0]
+    brands = bytes(data[8 : min(size, 256)])
+    found = {brands[n : n + 4] for n in range(0, len(brands), 4) if n != 4}
+    if found & {b"avif", b"avis"}:
+        return "avif"
+    if found & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+        return "heic"
+    raise NotAPicture("Its brand is that of no format that is read here.")
+
+
+def read(data: memoryview, limits: RenderConfiguration) -> Header:
+    """Reads the header and holds it against the budgets.
+
+    :raises NotAPicture: when it is no format that is read here
+    :raises BrokenPicture: when the header makes no sense
+    :raises OverBudget: for too many pixels, scans, or bytes of metadata
+    """
+    kind = sniff(data)
+    if len(data) > limits.max_source:
+        raise OverBudget(f"Originals of more than {limits.max_source} bytes are not rendered.")
+    reader = _READERS.get(kind)
+    try:
+        header = reader(data, limits) if reader else Header(kind, frames=0)
+    except (ValueError, struct.error, IndexError) as error:
+        raise BrokenPicture(f"The header of the {kind} file makes no sense.") from error
+    check_pixels(header.width, header.height, limits)
+    return header
+
+
+def check_pixels(width: int, height: int, limits: RenderConfiguration) -> None:
+    """Refuses a picture that is too large to decode.
+
+    :raises OverBudget: saying how large it is and may be
+    """
+    if width * height > limits.max_pixels:
+        raise OverBudget(f"The picture has {width}x{height} pixels; at most {limits.max_pixels} are rendered.")
+
+
+def _check_metadata(size: int) -> None:
+    if size > MOST_METADATA:
+        raise OverBudget(f"The picture carries more than {MOST_METADATA} bytes of metadata.")
+
+
+# -- JPEG ------------------------------------------------------------------------------
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+#: not stuffing, fill bytes, restarts or the start: what has a length, or ends the picture
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+
+
+def _jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment's payload, up to the first scan's and including it."""
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.start() + 1], found.start()
+        if marker == 0xD9 or at + 4 > len(data):
+            return
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        yield marker, at + 4, end
+        if marker == 0xDA:
+            return
+        at = max(end, at + 4)
+
+
+def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
+    width = height = bands = metadata = 0
+    progressive = False
+    exif = memoryview(b"")
+    for marker, start, end in _jpeg_segments(data, 2):
+        if marker in _FRAMES:
+            height, width, bands = struct.unpack_from(">HHB", data, start + 1)
+            progressive = marker in _PROGRESSIVE
+        elif marker == 0xE1 and not exif and bytes(data[start : start + 6]) == b"Exif\0\0":
+            exif = data[start + 6 : end]
+        elif marker == 0xDA:
+            # one scan that holds all bands ends a sequential picture: no further one is read
+            if progressive or data[start] < bands:
+                _check_scans(data, start, limits)
+            break
+        metadata += end - start
+        _check_metadata(metadata)
+    if not width or not height:
+        raise BrokenPicture("The JPEG has no frame header, or one without a size.")
+    return Header("jpg", width, height, 1, exif)
+
+
+def _check_scans(data: memoryview, start: int, limits: RenderConfiguration) -> None:
+    # Counting the two bytes is an upper bound at the speed of memory; only a file that
+    # exceeds it is walked segment by segment.
+    bound = sum(bytes(data[n : n + _STRIDE + 1]).count(b"\xff\xda") for n in range(start, len(data), _STRIDE))
+    if bound >= limits.max_scans and _count_scans(data, start, limits.max_scans) > limits.max_scans:
+        raise OverBudget(f"The JPEG has more than {limits.max_scans} scans.")
+
+
+_STRIDE = 1 << 20
+
+
+def _count_scans(data: memoryview, at: int, most: int) -> int:
+    count = 1
+    while count <= most:
+        for marker, _, end in _jpeg_segments(data, at):
+            if marker == 0xDA:
+                count += 1
+                at = end
+                break
+        else:
+            return count
+    return count
+
+
+# -- PNG, GIF, WebP, TIFF --------------------------------------------------------------
+
+
+def _read_png(data: memoryview, _: RenderConfiguration) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    exif, metadata, at, parts = memoryview(b""), 0, 8, 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            exif = data[at + 8 : at + 8 + size]
+        if kind not in (b"IDAT", b"fdAT"):
+            metadata += size
+            _check_metadata(metadata)
+        at, parts = at + 12 + size, parts + 1
+        if parts > _MOST_PARTS:
+            raise OverBudget("The PNG is cut into too many chunks.")
+    if not width or not height or bytes(data[12:16]) != b"IHDR":
+        raise BrokenPicture("The PNG has no header, or one without a size.")
+    return Header("png", width, height, 1, exif)
+
+
+def _read_gif(data: memoryview, limits: RenderConfiguration) -> Header:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + _palette(flags)
+    frames = comments = junk = 0
+    while at < len(data) and frames <= _MOST_PARTS:
+        block = data[at]
+        if block == 0x2C and at + 10 < len(data):
+            left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at + 1)
+            # the canvas grows to what the first frame needs
+            if not frames:
+                width, height = max(width, left + w), max(height, top + h)
+                check_pixels(width, height, limits)
+            frames += 1
+            at = _skip_blocks(data, at + 11 + _palette(flags))
+        elif block == 0x21 and at + 1 < len(data):
+            end = _skip_blocks(data, at + 2)
+            comments += (end - at) if data[at + 1] == 0xFE else 0
+            if comments > _MOST_GIF_COMMENTS:
+                raise OverBudget(f"The GIF holds more than {_MOST_GIF_COMMENTS} bytes of comments.")
+            at = end
+        elif block == 0x3B:
+            break
+        else:
+            at, junk = at + 1, junk + 1
+            if junk > _MOST_JUNK:
+                raise BrokenPicture("The GIF holds bytes that belong to no block.")
+    if not frames or not width or not height:
+        raise BrokenPicture("The GIF has no frame.")
+    return Header("gif", width, height, frames)
+
+
+def _palette(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip_blocks(data: memoryview, at: int) -> int:
+    size = len(data)
+    while at < size and data[at]:
+        at += data[at] + 1
+    return at + 1
+
+
+def _read_webp(data: memoryview, _: RenderConfiguration) -> Header:
+    width = height = frames = metadata = 0
+    exif = memoryview(b"")
+    at, parts = 12, 0
+    while at + 8 <= len(data) and parts < _MOST_PARTS:
+        kind, size = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if kind == b"ANMF":
+            frames += 1
+        elif kind in (b"VP8X", b"VP8 ", b"VP8L"):
+            width, height = (width, height) if width else _webp_size(kind, body)
+        elif kind != b"ALPH":
+            metadata += size
+            _check_metadata(metadata)
+            if kind == b"EXIF":
+                exif = body[6:] if bytes(body[:6]) == b"Exif\0\0" else body
+        at, parts = at + 8 + size + (size & 1), parts + 1
+    if not width or not height:
+        raise BrokenPicture("The WebP has no size.")
+    return Header("webp", width, height, max(1, frames), exif)
+
+
+def _webp_size(kind: bytes, body: memoryview) -> tuple[int, int]:
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    bits = struct.unpack_from("<I", body, 1)[0]
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+#: tags that say where the pixels are; libtiff reads them itself
+_PIXEL_TAGS = frozenset((273, 279, 324, 325, 288, 289))
+
+
+def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
+    block = Block(data)
+    pages = metadata = 0
+    width = height = 0
+    for directory in block.chain():
+        if not pages:
+            width, height = block.integer(directory, 256) or 0, block.integer(directory, 257) or 0
+            bands = block.integer(directory, 277) or 1
+            if bands > 5:
+                raise OverBudget("Pictures of more than 5 bands are not rendered.")
+        sizes = (entry.size for entry in directory.entries.values() if entry.tag not in _PIXEL_TAGS)
+        metadata += sum(size for size in sizes if size <= len(data))
+        _check_metadata(metadata)
+        pages += 1
+        if pages > limits.max_frames:
+            break
+    if width <= 0 or height <= 0:
+        raise BrokenPicture("The TIFF has no page, or one without a size.")
+    return Header("tif", width, height, pages, data)
+
+
+_READERS = {"jpg": _read_jpeg, "png": _read_png, "gif": _read_gif, "webp": _read_webp, "tif": _read_tiff}

@@ -1,0 +1,134 @@
+"""Image file directories, the structure of TIFF files and of EXIF: a reader that is bounded whatever it is given.
+
+TIFF revision 6.0, section 2; BigTIFF. Only what is asked for is read, so that ten thousand
+tags which all point at the same megabyte cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: type → (bytes of one value, its code for struct)
+_TYPES = {
+    1: (1, "B"), 2: (1, "s"), 3: (2, "H"), 4: (4, "L"), 5: (8, "LL"), 6: (1, "b"), 7: (1, "s"),
+    8: (2, "h"), 9: (4, "l"), 10: (8, "ll"), 11: (4, "f"), 12: (8, "d"), 
+    13: (4, "L"), 16: (8, "Q"), 17: (8, "q"), 18: (8, "Q"),
+}  # fmt: skip
+#: no directory of a camera or a scanner comes near
+_MOST_ENTRIES = 4096
+_MOST_VALUES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag of a directory.
+
+    :param offset: of its value, from the beginning of the block
+    :param size: of its value in bytes, as declared; not checked against the block
+    """
+
+    tag: int
+    type: int
+    count: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One directory: its tags, and where the next one is, 0 for none."""
+
+    entries: dict[int, Entry]
+    following: int
+
+
+class Block:
+    """A TIFF file or the body of an EXIF segment.
+
+    :raises ValueError: when it does not begin as one
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        if order is None or len(data) < 8:
+            raise ValueError("no byte order")
+        self._order = order
+        magic = self._unpack("H", 2)
+        if magic not in (42, 43):
+            raise ValueError("no TIFF header")
+        self._big = magic == 43
+        self.first = self._unpack("Q", 8) if self._big else self._unpack("L", 4)
+
+    def directory(self, offset: int) -> Directory:
+        """The directory at this offset.
+
+        :raises ValueError: when it does not lie within the block
+        """
+        head, code, size = (8, "Q", 20) if self._big else (2, "H", 12)
+        count = self._unpack(code, offset)
+        if count > _MOST_ENTRIES:
+            raise ValueError("too many tags")
+        start = offset + head
+        found = [self._entry(start + n * size) for n in range(count)]
+        end = start + count * size
+        try:
+            following = self._unpack("Q" if self._big else "L", end)
+        except ValueError:  # cut off behind the last tag, as cameras do it in EXIF
+            following = 0
+        return Directory({entry.tag: entry for entry in reversed(found)}, following)
+
+    def chain(self) -> Iterator[Directory]:
+        """The directories of the pages, in order; ends before one that was there already."""
+        offset, seen = self.first, set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            directory = self.directory(offset)
+            yield directory
+            offset = directory.following
+
+    def numbers(self, directory: Directory, tag: int) -> tuple[float, ...]:
+        """The finite values of a tag, at most 64 of them; rationals divided out. Empty when there are none."""
+        entry = directory.entries.get(tag)
+        if entry is None or _TYPES[entry.type][1] == "s":
+            return ()
+        unit, code = _TYPES[entry.type]
+        values: list[float] = []
+        for n in range(min(entry.count, _MOST_VALUES)):
+            try:
+                value = struct.unpack_from(self._order + code, self.data, entry.offset + n * unit)
+            except struct.error:
+                break
+            values.append(value[0] if len(value) == 1 else value[0] / value[1] if value[1] else math.nan)
+        return tuple(values) if all(math.isfinite(value) for value in values) else ()
+
+    def integer(self, directory: Directory, tag: int) -> int | None:
+        """The first value of a tag as a whole number."""
+        values = self.numbers(directory, tag)
+        return int(values[0]) if values else None
+
+    def raw(self, directory: Directory, tag: int, most: int) -> bytes:
+        """The first bytes of a tag's value, at most so many."""
+        entry = directory.entries.get(tag)
+        if entry is None:
+            return b""
+        return bytes(self.data[entry.offset : entry.offset + min(entry.size, most)])
+
+    def _entry(self, at: int) -> Entry:
+        tag, kind = self._unpack("H", at), self._unpack("H", at + 2)
+        count = self._unpack("Q" if self._big else "L", at + 4)
+        kind = kind if kind in _TYPES else 7
+        size = count * _TYPES[kind][0]
+        place = at + 12 if self._big else at + 8
+        inline = size <= (8 if self._big else 4)
+        return Entry(tag, kind, count, place if inline else self._unpack("Q" if self._big else "L", place), size)
+
+    def _unpack(self, code: str, offset: int) -> int:
+        try:
+            value: int = struct.unpack_from(self._order + code, self.data, offset)[0]
+        except (struct.error, OverflowError) as error:
+            raise ValueError("cut off") from error
+        return value
