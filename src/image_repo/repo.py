@@ -95,10 +95,12 @@ class Conditions:
 
     :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
     :param absent: whether there must be none yet (``If-None-Match: *``)
+    :param shown: the recipe by whose entity tag, beside the version, a client may know the image
     """
 
     match: frozenset[str] | None = None
     absent: bool = False
+    shown: Recipe | None = None
 
 
 class Moved(Exception):
@@ -407,13 +409,16 @@ class Repo:
         return info
 
     def _check_conditions(self, before: Current | None, conditions: Conditions) -> None:
-        if conditions.match is not None and not self._matches(before, conditions.match):
+        if conditions.match is not None and not self._matches(before, conditions.match, conditions.shown):
             raise PreconditionFailed("If-Match names another version than the one that is stored.")
         if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
             raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
 
-    def _matches(self, before: Current | None, tags: frozenset[str]) -> bool:
-        return before is not None and ("*" in tags or before.version in tags)
+    def _matches(self, before: Current | None, tags: frozenset[str], shown: Recipe | None) -> bool:
+        if before is None:
+            return False
+        known = {"*", before.version} | ({self.etag(before, shown)} if shown else set())
+        return not known.isdisjoint(tags)
 
     def _same_again(self, stored: Record, data: Mapping[str, Any] | None) -> Record:
         """The same bytes as before: nothing to store but what is said of them."""

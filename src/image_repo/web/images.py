@@ -256,8 +256,9 @@ class Images:
         _no_parameters()
         with uploads.received(self._repo) as upload:
             name = _named(target, upload.filename) if isinstance(target, str) else target
+            conditions = uploads.conditions(Asked().settle(self._defaults)[0])
             record, created = self._repo.put(
-                name, upload.spool, conditions=uploads.conditions(), filename=upload.filename, data=upload.data
+                name, upload.spool, conditions=conditions, filename=upload.filename, data=upload.data
             )
         response = answers.send_json(_public(record), 201 if created else 200)
         response.headers["Location"] = url_for("image", path=record.name)

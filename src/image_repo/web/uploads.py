@@ -12,6 +12,7 @@ from flask import Request, current_app, request
 from werkzeug.datastructures import FileStorage
 
 from image_repo.errors import BadBody, NotAPicture
+from image_repo.recipe import Recipe
 from image_repo.repo import Conditions, Repo
 from image_repo.sources import Spool, check_digests
 from image_repo.stores import CHUNK
@@ -109,9 +110,12 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON (RFC 8259)")
 
 
-def conditions() -> Conditions:
-    """``If-Match`` and ``If-None-Match: *`` of the request."""
+def conditions(shown: Recipe) -> Conditions:
+    """``If-Match`` and ``If-None-Match: *`` of the request.
+
+    :param shown: what a client gets that asks for the image and nothing else
+    """
     match = frozenset(request.if_match.as_set(include_weak=False)) if "If-Match" in request.headers else None
     if match is not None and request.if_match.star_tag:
         match = frozenset("*")
-    return Conditions(match, "If-None-Match" in request.headers and bool(request.if_none_match.star_tag))
+    return Conditions(match, bool(request.if_none_match.star_tag), shown)

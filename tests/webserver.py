@@ -1,0 +1,131 @@
+"""The application on a real socket, over a folder of its own, and a client that sends exactly what it is told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from image_repo import wiring
+from image_repo.config import (
+    Config,
+    LocalCacheConfiguration,
+    PersistentStoreConfiguration,
+)
+from image_repo.repo import Repo
+from image_repo.web import create_app
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def image(self) -> Image.Image:
+        picture = Image.open(BytesIO(self.body))
+        picture.load()
+        return picture
+
+    @property
+    def layer(self) -> str:
+        return self.headers["Cache-Status"].rpartition("detail=")[2]
+
+    @property
+    def slug(self) -> str:
+        assert self.headers["Content-Type"] == "application/problem+json", self.body[:300]
+        return self.json()["type"].removeprefix("/problems/")
+
+
+class Client:
+    """Sends requests to one server; a path goes out as it stands."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+
+    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named, encode_chunked="Transfer-Encoding" in named)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self("GET", path, **headers)
+
+    def put(self, path: str, body: bytes, **headers: str) -> Answer:
+        return self("PUT", path, body, **{"Content_Type": "image/jpeg", **headers})
+
+    def delete(self, path: str, **headers: str) -> Answer:
+        return self("DELETE", path, **headers)
+
+    def form(self, path: str, *parts: tuple[str, str | None, bytes], **headers: str) -> Answer:
+        """Sends parts (name, filename or None, bytes) as a form."""
+        lines = []
+        for name, filename, value in parts:
+            told = f'; filename="{filename}"' if filename is not None else ""
+            lines += [b"--b", f'Content-Disposition: form-data; name="{name}"{told}'.encode(), b"", value]
+        body = b"\r\n".join([*lines, b"--b--", b""])
+        return self("POST", path, body, **{"Content_Type": "multipart/form-data; boundary=b", **headers})
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *args: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running application."""
+
+    client: Client
+    repo: Repo
+    config: Config
+    folder: Path
+
+
+def embedded(folder: Path, **changes: Any) -> Config:
+    """A configuration whose every folder lies in one."""
+    base = Config(
+        persistent_store_configuration=PersistentStoreConfiguration(kind="disk", path=str(folder / "data")),
+        local_cache_configuration=LocalCacheConfiguration(cache_path=str(folder / "cache")),
+        local_file_cache_path=str(folder / "shared"),
+        pid_file=str(folder / "pid"),
+    )
+    return replace(base, **changes)
+
+
+@contextmanager
+def serving(config: Config, folder: Path) -> Iterator[Served]:
+    """Starts the application in threads of this process."""
+    stores = wiring.build_stores(config, {})
+    assert wiring.prepare(config, stores) == []
+    repo = wiring.build(config)
+    server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Served(Client("127.0.0.1", server.server_port), repo, config, folder)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        repo.close()
