@@ -145,9 +145,13 @@ class Repo:
         """
         names = tuple(readings)
         for name in names:
-            found = self._versions.current(name)
+            # Where the longer reading is the image, that nothing has the shorter is remembered like a version.
+            found = self._versions.current(name, absence=len(names) > 1)
             if found:
                 return found
+        found = self._versions.current(names[0]) if len(names) > 1 else None
+        if found:
+            return found
         raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
 
     def key(self, current: Current, recipe: Recipe) -> Key:

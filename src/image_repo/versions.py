@@ -69,7 +69,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    current: Current
+    current: Current | None
     asked: float
     listed: float
     mark: bytes
@@ -140,13 +140,15 @@ class Versions:
         self._asking = SingleFlight(None)
         self._refresher = _Refresher(self._ask)
 
-    def current(self, name: ImageName) -> Current | None:
+    def current(self, name: ImageName, *, absence: bool = False) -> Current | None:
         """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
 
+        :param absence: whether it is enough that there was none; otherwise that is always asked anew, because
+            what another tool has just put there is found at once when it is asked for
         :raises StoreUnavailable: when it cannot be asked, and nothing is remembered
         """
         known = self._remembered(name)
-        if known:
+        if known and (known.current or absence):
             age = self._clock() - known.asked
             if age < self._freshness and known.mark == self._marks.read(name.text):
                 if age > self._freshness / 2:
@@ -162,20 +164,21 @@ class Versions:
         mark = self._marks.read(name.text)
         found = self._find(name)
         self._keep(name, found, mark, listed=True)
+        self._to_disk(name, found)
         return found
 
     def written(self, name: ImageName, current: Current | None) -> None:
         """Says what a name stands for after a write of ours, None after its removal."""
         self._to_disk(name, current)
         self._marks.mark(name.text)
-        self._keep(name, current, self._marks.read(name.text), listed=True, to_disk=False)
+        self._keep(name, current, self._marks.read(name.text), listed=True)
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Every object that is an original of this name, the newest first; there should be one."""
         found = [entry for form in _forms(name.text) for entry in self._beginning(form) if _is_original(name, entry)]
         if not found and not split_ending(name.text)[1]:
             plain = (self._origin.head(form) for form in _forms(name.text))
-            found = [entry for entry in plain if entry]
+            found = [entry for entry in plain if entry and _may_be_picture(entry)]
         return sorted(found, key=lambda entry: (entry.modified, entry.key), reverse=True)
 
     def close(self) -> None:
@@ -193,7 +196,7 @@ class Versions:
         if known and known.mark != mark:
             self._changed(name)
             known = None
-        hint = known.current if known else self._from_disk(name)
+        hint = (known.current if known else None) or self._from_disk(name)
         recently = known is not None and self._clock() - known.listed < LISTING_AGE
         try:
             found = self._again(hint) if hint and (recently or not known) else None
@@ -205,6 +208,8 @@ class Versions:
             log.warning("the store cannot be asked; %s is served as it was known last", name)
             return hint
         self._keep(name, found, mark, listed=listed or not recently)
+        if found != hint:
+            self._to_disk(name, found)
         return found
 
     def _again(self, hint: Current) -> Current | None:
@@ -226,17 +231,12 @@ class Versions:
         record = read_record(self._origin, name)
         return record.key if record and image_of(record.key, "image/") == name else None
 
-    def _keep(
-        self, name: ImageName, current: Current | None, mark: bytes, *, listed: bool, to_disk: bool = True
-    ) -> None:
+    def _keep(self, name: ImageName, current: Current | None, mark: bytes, *, listed: bool) -> None:
         now = self._clock()
         with self._lock:
-            before = self._known.pop(name.text, None)
-            if current:
-                since = now if listed or not before else before.listed
-                self._known[name.text] = _Known(current, now, since, mark)
-        if to_disk and (before is None or before.current != current):
-            self._to_disk(name, current)
+            before = self._known.get(name.text)
+            since = now if listed or not before else before.listed
+            self._known[name.text] = _Known(current, now, since, mark)
 
     def _from_disk(self, name: ImageName) -> Current | None:
         if self._disk is None:
@@ -289,6 +289,11 @@ def _forms(text: str) -> tuple[str, ...]:
 def _is_original(name: ImageName, entry: Entry) -> bool:
     ending = entry.key.rpartition(".")[2].lower()
     return ending in BY_ENDING and image_of(entry.key, entry.media_type) == name
+
+
+def _may_be_picture(entry: Entry) -> bool:
+    """Whether an object without an image ending may be an original: records and notes are not."""
+    return entry.media_type.startswith("image/") or "." not in entry.key.rpartition("/")[2]
 
 
 def _dump(current: Current) -> bytes:
