@@ -1,0 +1,88 @@
+"""The cache in the memory of one process: the recently used renditions, bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+
+from cachetools import LRUCache
+
+from image_repo.rendition import Layer, Rendition
+
+#: what an entry costs beside its body and key: the objects around them, in bytes
+_OVERHEAD = 300
+#: an item larger than this part of the whole would push out too many others
+_LARGEST_PART = 8
+
+
+class _Kept(LRUCache[str, tuple[Rendition, int]]):
+    """Counts bytes, and knows which keys belong to one image, so that a purge need not look at all of them."""
+
+    def __init__(self, max_size: int) -> None:
+        super().__init__(max_size, getsizeof=lambda value: value[1])
+        self.groups: dict[str, set[str]] = {}
+
+    def __setitem__(self, key: str, value: tuple[Rendition, int]) -> None:
+        super().__setitem__(key, value)
+        self.groups.setdefault(_group(key), set()).add(key)
+
+    def __delitem__(self, key: str) -> None:  # evictions come this way too
+        super().__delitem__(key)
+        group = self.groups[_group(key)]
+        group.discard(key)
+        if not group:
+            del self.groups[_group(key)]
+
+
+class MemoryTier:
+    """Renditions in the memory of this process; any thread may call.
+
+    :param max_size: the most bytes that it takes, 0 for none
+    """
+
+    name: Layer = "memory"
+
+    def __init__(self, max_size: int) -> None:
+        self._largest = max_size // _LARGEST_PART
+        self._kept = _Kept(max_size)
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Rendition | None:
+        """The rendition, which is then the most recently used one."""
+        with self._lock:
+            found = self._kept.get(key)
+        return found[0] if found else None
+
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
+        """Keeps it, unless it is too large to be worth the others that would go for it.
+
+        :param until: promises are not for a memory to keep; passed over
+        """
+        cost = len(rendition.body) + len(key) + _OVERHEAD
+        with self._lock:
+            if cost <= self._largest:
+                self._kept[key] = (rendition, cost)
+            else:
+                self._kept.pop(key, None)
+
+    def delete(self, key: str) -> bool:
+        """Removes one. False when it was not there."""
+        with self._lock:
+            return self._kept.pop(key, None) is not None
+
+    def purge(self, prefix: str) -> int:
+        """Removes all whose key begins so; at once for the prefix of an image, which has an ``@``."""
+        group, at, _ = prefix.partition("@")
+        with self._lock:
+            among = self._kept.groups.get(group, ()) if at else self._kept
+            keys = [key for key in among if key.startswith(prefix)]
+            for key in keys:
+                del self._kept[key]
+        return len(keys)
+
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
+
+def _group(key: str) -> str:
+    """The part of a key that all renditions of one image share."""
+    return key.partition("@")[0]

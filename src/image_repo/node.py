@@ -1,0 +1,123 @@
+"""What the processes of one node share without a server between them: a private folder, and marks of writes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mmap
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_SLOTS = 1 << 16
+_WIDTH = 8
+#: seconds between two looks at whether the file is still the one that the others see
+_CHECK_EVERY = 1.0
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that only this user can look into, its parents too, or makes sure that it is one.
+
+    One that is ours and open to others is closed to them.
+
+    :raises PermissionError: when it, or the link that stands for it, belongs to somebody else
+    :raises NotADirectoryError: when something else lies there
+    :raises OSError: when it cannot be made
+    """
+    me = os.geteuid()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        link = folder.lstat()
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (me, 0):
+            raise PermissionError(f"{folder} is a link that belongs to user {link.st_uid}, not to us ({me})") from None
+    found = folder.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(f"{folder} is not a folder")
+    if found.st_uid != me:
+        raise PermissionError(f"the folder {folder} belongs to user {found.st_uid}, not to us ({me})")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+class SharedMarks:
+    """Tells the other processes of the node that a name was written to.
+
+    A worker keeps the value that :meth:`read` gave together with what it knows of a name. When
+    the value is another, some process has written to that name since. Names share 65,536
+    slots: a collision costs a look at the store, never a wrong answer.
+
+    :param path: a file of 512 KiB that all processes of the node map; without it each process has its own
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._complained = False
+        self._file: tuple[int, int] | None = None
+        self._map, self._epoch = self._open()
+        self._checked = time.monotonic()
+
+    def mark(self, text: str) -> None:
+        """Says that this name was written to."""
+        self._check()
+        at = _slot(text)
+        self._map[at : at + _WIDTH] = os.urandom(_WIDTH)
+
+    def read(self, text: str) -> bytes:
+        """A value that is another one after somebody has marked this name. To be compared, within this process only."""
+        if time.monotonic() - self._checked > _CHECK_EVERY:
+            self._check()
+        at = _slot(text)
+        # The epoch makes every value another one once the file was replaced: what was marked meanwhile is not known.
+        return self._epoch + self._map[at : at + _WIDTH]
+
+    def _check(self) -> None:
+        """Opens the file anew when it was deleted or replaced."""
+        with self._lock:
+            self._checked = time.monotonic()
+            if self._file != _identity(self._path):
+                self._map, self._epoch = self._open()
+
+    def _open(self) -> tuple[mmap.mmap, bytes]:
+        epoch = os.urandom(4)
+        try:
+            return self._share(), epoch
+        except OSError as error:
+            if not self._complained:
+                log.warning("the workers of this node do not hear of each other's uploads at once: %s", error)
+            self._complained, self._file = True, _identity(self._path)
+            return mmap.mmap(-1, _SLOTS * _WIDTH), epoch
+
+    def _share(self) -> mmap.mmap:
+        size = _SLOTS * _WIDTH
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(handle).st_size < size:
+                # Room is taken now: a store into a hole of a full disk would end the process (SIGBUS).
+                os.posix_fallocate(handle, 0, size)
+            found = os.fstat(handle)
+            shared = mmap.mmap(handle, size)
+        finally:
+            os.close(handle)
+        self._file = (found.st_dev, found.st_ino)
+        return shared
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _slot(text: str) -> int:
+    # Not hash(): it differs from process to process.
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=2).digest()
+    return int.from_bytes(digest, "big") * _WIDTH
