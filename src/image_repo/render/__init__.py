@@ -74,10 +74,9 @@ def _still(job: Job) -> list[Image.Image]:
 
 def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image], writing.Timing]:
     picture = job.picture
-    width, height = picture.stored
-    if picture.frames > limits.max_frames or picture.frames * width * height > limits.max_frame_pixels:
+    if picture.frames > limits.max_frames or picture.frames * picture.frame_pixels > limits.max_frame_pixels:
         raise OverBudget(
-            f"The animation has {picture.frames} frames of {width}x{height} pixels; "
+            f"The animation has {picture.frames} frames of {picture.frame_pixels} pixels; "
             f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are kept."
         )
     frames, durations = [], []

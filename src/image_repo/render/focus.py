@@ -36,7 +36,8 @@ def _scores(image: Image.Image) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     edges = image.convert("L").filter(ImageFilter.FIND_EDGES)
     # the frame of the filter itself is no edge
-    edges = ImageOps.expand(ImageOps.crop(edges, 1), 1)
+    if min(edges.size) > 2:
+        edges = ImageOps.expand(ImageOps.crop(edges, 1), 1)
     bright = value.point([255 if 50 <= v <= 245 else 0 for v in range(256)])
     vivid = ImageChops.multiply(saturation.point([max(0, v - 90) for v in range(256)]), bright)
     skin = ImageChops.multiply(hue.point(_SKIN_HUE), ImageChops.multiply(saturation.point(_SKIN_SATURATION), bright))

@@ -36,6 +36,7 @@ class Header:
     :param width: as stored, in pixels; 0 where only a decoder can tell
     :param frames: frames or pages, at least 1; 0 where only a decoder can tell
     :param exif: the body of its EXIF block, from the byte order on
+    :param canvas: pixels of the largest frame, 0 where all are of one size
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Header:
     height: int = 0
     frames: int = 1
     exif: memoryview = memoryview(b"")
+    canvas: int = 0
 
 
 def view(source: BinaryIO) -> memoryview:
@@ -212,7 +214,7 @@ def _read_png(data: memoryview, _: RenderConfiguration) -> Header:
         if kind == b"eXIf":
             exif = data[at + 8 : at + 8 + size]
         if kind not in (b"IDAT", b"fdAT"):
-            metadata += size
+            metadata += min(size, len(data) - at)
             _check_metadata(metadata)
         at, parts = at + 12 + size, parts + 1
         if parts > _MOST_PARTS:
@@ -226,14 +228,15 @@ def _read_gif(data: memoryview, limits: RenderConfiguration) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + _palette(flags)
     frames = comments = junk = 0
+    canvas = width, height
     while at < len(data) and frames <= _MOST_PARTS:
         block = data[at]
         if block == 0x2C and at + 10 < len(data):
             left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at + 1)
-            # the canvas grows to what the first frame needs
-            if not frames:
-                width, height = max(width, left + w), max(height, top + h)
-                check_pixels(width, height, limits)
+            # the decoder lets the canvas grow to what a frame needs
+            canvas = max(canvas[0], left + w), max(canvas[1], top + h)
+            check_pixels(*canvas, limits)
+            width, height = (width, height) if frames else canvas
             frames += 1
             at = _skip_blocks(data, at + 11 + _palette(flags))
         elif block == 0x21 and at + 1 < len(data):
@@ -250,7 +253,7 @@ def _read_gif(data: memoryview, limits: RenderConfiguration) -> Header:
                 raise BrokenPicture("The GIF holds bytes that belong to no block.")
     if not frames or not width or not height:
         raise BrokenPicture("The GIF has no frame.")
-    return Header("gif", width, height, frames)
+    return Header("gif", width, height, frames, canvas=canvas[0] * canvas[1])
 
 
 def _palette(flags: int) -> int:
@@ -276,7 +279,7 @@ def _read_webp(data: memoryview, _: RenderConfiguration) -> Header:
         elif kind in (b"VP8X", b"VP8 ", b"VP8L"):
             width, height = (width, height) if width else _webp_size(kind, body)
         elif kind != b"ALPH":
-            metadata += size
+            metadata += min(size, len(data) - at)
             _check_metadata(metadata)
             if kind == b"EXIF":
                 exif = body[6:] if bytes(body[:6]) == b"Exif\0\0" else body

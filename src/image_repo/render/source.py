@@ -6,11 +6,12 @@ registering itself there, can also read is reachable: no EPS, PDF, PSD, FITS or 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from PIL import (
@@ -38,6 +39,9 @@ Image.MAX_IMAGE_PIXELS = None
 # A colour profile may be larger than a text ever is; what all of them unpack to stays small.
 PngImagePlugin.MAX_TEXT_CHUNK = 4 << 20
 PngImagePlugin.MAX_TEXT_MEMORY = headers.MOST_METADATA
+# libtiff writes to standard error what it dislikes in a file; its return codes say the same.
+with suppress(OSError, AttributeError):
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 # What Pillow thinks of damaged metadata is nothing that a log should fill with.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -80,6 +84,7 @@ class Picture:
 
     :param stored: width and height as the decoder gives them
     :param orientation: what is still to be done to it, as in EXIF
+    :param frame_pixels: of its largest frame
     """
 
     image: ImageFile.ImageFile
@@ -88,6 +93,7 @@ class Picture:
     frames: int
     orientation: int
     exif: Exif
+    frame_pixels: int
 
     @property
     def upright(self) -> Size:
@@ -113,7 +119,7 @@ class Picture:
         if page == 1:
             return self
         self.image.seek(page - 1)
-        return Picture(self.image, self.kind, self.image.size, self.frames, self.orientation, self.exif)
+        return replace(self, stored=self.image.size)
 
 
 def open_picture(source: BinaryIO, limits: RenderConfiguration) -> Picture:
@@ -135,7 +141,8 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration) -> Picture:
     frames = header.frames or (getattr(image, "n_frames", 1) if header.kind in PAGED else 1)
     # TIFF and HEIF decoders turn the picture upright by themselves
     orientation = 1 if header.kind in ("tif", "heic") else exif.orientation
-    return Picture(image, header.kind, image.size, frames, orientation, exif)
+    pixels = header.canvas or image.width * image.height
+    return Picture(image, header.kind, image.size, frames, orientation, exif, pixels)
 
 
 def _heif_opener() -> Opener:
@@ -157,9 +164,13 @@ def decode_all(picture: Picture, limits: RenderConfiguration) -> None:
     if picture.kind == "jpg":
         image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
     image.load()
-    width, height = picture.stored
-    if picture.frames <= limits.max_frames and picture.frames * width * height <= limits.max_frame_pixels:
-        for page in range(1, picture.frames):
-            image.seek(page)
-            headers.check_pixels(*image.size, limits)
-            image.load()
+    pixels = picture.frame_pixels
+    if picture.frames > limits.max_frames or picture.frames * pixels > limits.max_frame_pixels:
+        return
+    for page in range(1, picture.frames):
+        image.seek(page)
+        headers.check_pixels(*image.size, limits)
+        pixels += image.width * image.height
+        if pixels > limits.max_frame_pixels:
+            return
+        image.load()

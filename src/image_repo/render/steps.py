@@ -262,7 +262,8 @@ def make(image: Image.Image, job: Job) -> Image.Image:
     for step in STEPS:
         made = step(made, job)
     if made is image:
-        # the decoder's own object knows its file, and its writer would copy from it
-        made = image.copy()
+        # The decoder's own object knows its file, and the writers would copy from there. A
+        # single picture need not be held twice for that; an animation's is drawn over.
+        made = image.copy() if job.recipe.animate else image._new(image.im)
     made.info = {}
     return made
