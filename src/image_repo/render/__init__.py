@@ -59,6 +59,7 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Ren
         check_pixels(*picture.stored, limits)
         job = Job(recipe, picture, plan(recipe, picture.upright))
         check_pixels(*(job.plan.canvas or job.plan.size), limits)
+        writing.check_room(recipe.kind, job.plan.canvas or job.plan.size)
         frames, timing = _animation(job, limits) if recipe.animate and picture.frames > 1 else (_still(job), None)
         exif = b""
         if recipe.copyright:

@@ -7,11 +7,11 @@ registering itself there, can also read is reachable: no EPS, PDF, PSD, FITS or 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from PIL import (
@@ -41,7 +41,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = 4 << 20
 PngImagePlugin.MAX_TEXT_MEMORY = headers.MOST_METADATA
 # libtiff writes to standard error what it dislikes in a file; its return codes say the same.
 with suppress(OSError, AttributeError):
-    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+    ctypes.CDLL(import_module("PIL._imaging").__file__).TIFFSetErrorHandler(None)
 # What Pillow thinks of damaged metadata is nothing that a log should fill with.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -147,7 +147,7 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration) -> Picture:
 
 def _heif_opener() -> Opener:
     try:
-        plugin: Any = importlib.import_module("pillow_heif")
+        plugin: Any = import_module("pillow_heif")
     except ImportError as error:
         raise NotAPicture("HEIC is read where the extra is installed: pip install image_repo[heif]") from error
     opener: Opener = plugin.HeifImageFile
