@@ -1,0 +1,740 @@
+"""A folder of plain files: the store that needs no server, and that a person, rsync or cp can fill and read.
+
+:mod:`image_repo.stores.diskpaths` says which file is which key. What we keep beside the files is
+in ``.image_repo``: files on their way in, the keys of temporary URLs, and what was said of an
+object where its ending does not say it. The entity tag is size and time of change: a look at
+the file tells it, files of other tools have it too, and no two writes of ours share a time.
+"""
+
+# Paths are text here: a listing of 100,000 files makes no Path of each.
+# ruff: noqa: PTH100, PTH103, PTH104, PTH106, PTH108, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import logging
+import os
+import re
+import secrets as random
+import stat
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, Self
+
+from cachetools import LRUCache
+
+from image_repo import record
+from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
+from image_repo.formats import split_ending
+from image_repo.signing import LinkBase
+from image_repo.stores import CHUNK, Entry
+from image_repo.stores.diskpaths import (
+    OWN,
+    decode_file,
+    decode_folder,
+    encode,
+    encode_file,
+    encode_folder,
+    is_part,
+    is_plain_file,
+    is_plain_folder,
+    segments,
+)
+
+log = logging.getLogger(__name__)
+
+_OCTETS = "application/octet-stream"
+#: how :meth:`Record.dump` begins; another tool's JSON does not by chance
+_RECORD = re.compile(
+    rb'\{"name":"(?:[^"\\]|\\.)*","key":"(?:[^"\\]|\\.)*","version":"(?:[^"\\]|\\.)*","sha256":"[0-9a-f]{64}",'
+)
+_SNIFF = 8192
+#: seconds after which a file on its way in was left behind by a process that is no more
+_LEFT_BEHIND = 86_400.0
+#: seconds for which what is said of an older write is kept: it may be in the middle of being replaced
+_SUPERSEDED = 3_600.0
+#: absent, in the words of the file system
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
+#: what removing a file says where there is none
+_NOT_A_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+#: how often something is done again that another process has undone
+_ATTEMPTS = 16
+#: names of listed folders that are remembered in all, and the smallest folder that is worth it
+_MOST_REMEMBERED, _WORTH_REMEMBERING = 200_000, 500
+#: nanoseconds after which a change of a folder is sure to have another time than the next
+_SETTLED = 2_000_000_000
+
+
+# -- what a file tells ---------------------------------------------------------------
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+
+
+def _implied_type(key: str, beginning: Callable[[], bytes]) -> str:
+    """The media type that the ending says, and for JSON the first bytes."""
+    known = split_ending(key)[1]
+    if known:
+        return known.media_type
+    if key.lower().endswith(".json"):
+        return record.MEDIA_TYPE if _RECORD.match(beginning()) else "application/json"
+    return _OCTETS
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was said of an object at its write, where its ending does not say it."""
+
+    media_type: str
+    metadata: Mapping[str, str]
+    expires: float | None
+
+    def dump(self) -> bytes:
+        return json.dumps(
+            {"media_type": self.media_type, "metadata": dict(self.metadata), "expires": self.expires}
+        ).encode()
+
+    @classmethod
+    def load(cls, text: bytes) -> _Said:
+        members: dict[str, Any] = json.loads(text)
+        return cls(members["media_type"], members["metadata"], members["expires"])
+
+
+class DiskBody:
+    """An open file, whose entry and bytes belong together even when the key gets another file meanwhile."""
+
+    def __init__(self, entry: Entry, handle: int) -> None:
+        self.entry = entry
+        self._handle = handle
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes in chunks.
+
+        :raises StoreUnavailable: when it cannot be read, or somebody writes into the file meanwhile
+        """
+        left = self.entry.size
+        while left:
+            with _translated("read"):
+                chunk = os.read(self._handle, min(CHUNK, left))
+                left -= len(chunk)
+                if not chunk or (not left and _etag(os.fstat(self._handle)) != self.entry.etag):
+                    raise StoreUnavailable(f"The object {self.entry.key!r} is being changed by another program.")
+            yield chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+@contextmanager
+def _translated(verb: str) -> Iterator[None]:
+    """Says trouble with the disk in the words of a store."""
+    try:
+        yield
+    except OSError as error:
+        _unavailable(verb, error)
+
+
+def _unavailable(verb: str, error: OSError) -> NoReturn:
+    raise StoreUnavailable(f"The folder of the originals cannot be {verb}: {error.strerror or error}.") from error
+
+
+# -- the store -----------------------------------------------------------------------
+
+
+class DiskStore:
+    """A store in a folder; any number of threads and processes may share it.
+
+    :param root: the folder; made by :meth:`check` or the first write
+    :param secrets: keys of temporary URLs, the first one signs; the folder's own when empty
+    :param public_endpoint: scheme and authority under which clients reach this program
+    """
+
+    verifies = False
+
+    def __init__(self, root: Path, *, secrets: tuple[str, ...] = (), public_endpoint: str | None = None) -> None:
+        self.description = f"folder {root}"
+        self.identity = f"folder:{os.path.realpath(root)}"
+        self._root = Path(os.path.abspath(root))
+        self._own = self._root / OWN
+        self._secrets = secrets
+        self._endpoint = public_endpoint or ""
+        self._seen = False
+        self._stamp = 0
+        self._lock = threading.Lock()
+        self._folders = _Folders(self._is_inside)
+
+    def check(self, *, create: bool = False) -> None:
+        """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
+
+        :raises StoreUnavailable: with what is wrong, in words for the person at the command line
+        """
+        root = self._root
+        try:
+            if not root.exists() and (create or root.parent.is_dir()):
+                root.mkdir(mode=0o700, parents=create, exist_ok=True)
+            if not root.exists():
+                raise StoreUnavailable(f"The folder {root} is not there; with create_new it is made.")
+            if not root.is_dir():
+                raise StoreUnavailable(f"{root} is not a folder.")
+            with os.scandir(root) as listing:
+                next(listing, None)
+            self._seen = True
+        except OSError as error:
+            raise StoreUnavailable(f"The folder {root} cannot be used: {_reason(error, root)}.") from error
+        try:
+            self._tidy()
+        except OSError as error:  # a folder that can only be read is served all the same
+            log.warning("uploads will be refused, the folder %s cannot be written: %s", root, _reason(error, root))
+
+    def _tidy(self) -> None:
+        """Makes our own folders, and removes what interrupted writes have left behind."""
+        incoming = self._incoming()
+        before = time.time() - _LEFT_BEHIND
+        for left in incoming.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                # The time of the inode: the other one is set while it is written.
+                if left.lstat().st_ctime < before:
+                    left.unlink()
+
+    def _incoming(self) -> Path:
+        if not self._root.is_dir():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync(self._root.parent)
+        self._seen = True
+        for folder in (self._own, self._own / "tmp"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return self._own / "tmp"
+
+    # -- reading ---------------------------------------------------------------------
+
+    def head(self, key: str) -> Entry | None:
+        """What is known of an object."""
+        with _translated("read"):
+            body = self._open(key)
+        if body is None:
+            return None
+        with body:
+            return body.entry
+
+    def get(self, key: str) -> DiskBody | None:
+        """Opens an object for reading."""
+        with _translated("read"):
+            return self._open(key)
+
+    def _open(self, key: str) -> DiskBody | None:
+        for path in self._places(key):
+            handle = self._open_file(path)
+            if handle is None:
+                continue
+            try:
+                entry = self._entry(key, os.fstat(handle), partial(os.pread, handle, _SNIFF, 0))
+            except BaseException:
+                os.close(handle)
+                raise
+            if entry is not None:
+                return DiskBody(entry, handle)
+            os.close(handle)
+        if self._seen and not self._root.is_dir():
+            raise StoreUnavailable("The folder of the originals is not there any more.")
+        return None
+
+    def _open_file(self, path: str) -> int | None:
+        """Opens a regular file that lies inside the root; None when there is none."""
+        real = os.path.realpath(path)
+        if not self._is_inside(real):
+            return None
+        try:
+            # Links are resolved by now. O_NONBLOCK: a pipe that somebody put there must not be waited for.
+            handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+        return None
+
+    def _is_inside(self, real: str) -> bool:
+        root = os.path.realpath(self._root).rstrip("/") + "/"
+        return real.startswith(root) and not real.startswith(f"{root}{OWN}/")
+
+    def _entry(self, key: str, found: os.stat_result, beginning: Callable[[], bytes]) -> Entry | None:
+        """What a file tells, and what was said of it; None when its time is over."""
+        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, beginning))
+        said = self._said(key, entry)
+        if said is None:
+            return entry
+        if said.expires is not None and said.expires <= time.time():
+            return None
+        return replace(entry, media_type=said.media_type, metadata=said.metadata, expires=said.expires)
+
+    def _places(self, key: str) -> Iterator[str]:
+        """Where an object may be, best first: our own spelling, then those of other tools that are there."""
+        *folders, leaf = segments(key)
+        bases = [str(self._root)]
+        for segment in folders:
+            plain = [f"{base}/{segment}" for base in bases] if is_plain_folder(segment) else []
+            bases = [f"{base}/{encode_folder(segment)}" for base in bases] + [p for p in plain if os.path.isdir(p)]
+        yield from (f"{base}/{encode_file(leaf)}" for base in bases)
+        if is_plain_file(leaf):
+            yield from (f"{base}/{leaf}" for base in bases)
+
+    # -- what was said ---------------------------------------------------------------
+
+    def _sayings(self, key: str) -> Path:
+        return self._own / "meta" / hashlib.sha256(key.encode()).hexdigest()
+
+    def _said(self, key: str, entry: Entry) -> _Said | None:
+        """What was said of this very object.
+
+        A copy that lost the times (``cp -r``) is told by its size: its media type and metadata
+        still hold, but nothing is dropped for an expiry that may have been another object's.
+        """
+        folder = self._sayings(key)
+        try:
+            names = sorted(os.listdir(folder), reverse=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        exact = entry.etag in names
+        name = entry.etag if exact else next((n for n in names if n.startswith(f"{entry.size:x}-")), None)
+        if name is None:
+            return None
+        try:
+            said = _Said.load((folder / name).read_bytes())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return said if exact else replace(said, expires=None)
+
+    def _say(self, key: str, etag: str, said: _Said) -> None:
+        folder = self._sayings(key)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / etag, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(said.dump())
+            file.flush()
+            os.fsync(handle)
+        for path in (folder, folder.parent, self._own):
+            _sync(path)
+
+    def _unsay(self, key: str, *, etag: str = "", but: str = "") -> None:
+        """Forgets what was said of one object, and of older ones of its key."""
+        folder = self._sayings(key)
+        before = time.time() - _SUPERSEDED
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                path = folder / name
+                if name == etag or (name != but and path.stat().st_mtime < before):
+                    path.unlink()
+            folder.rmdir()
+
+    # -- writing ---------------------------------------------------------------------
+
+    def put(
+        self,
+        key: str,
+        data: bytes | BinaryIO,
+        *,
+        media_type: str,
+        metadata: Mapping[str, str] | None = None,
+        expires: float | None = None,
+        overwrite: bool = True,
+    ) -> Entry:
+        """Stores an object whole, and returns once it would survive a loss of power.
+
+        :raises PreconditionFailed: when there is one, and ``overwrite`` is False
+        """
+        encode(key)  # says at once when it is no key
+        said = _Said(media_type, {name.lower(): text for name, text in (metadata or {}).items()}, expires)
+        if not overwrite and self.head(key) is not None:
+            raise _exists(key)
+        path = None
+        try:
+            path = self._write(data)
+            entry = self._stamped(key, path, said)
+            self._place(key, path, overwrite)
+        except OSError as error:
+            _unavailable("written", error)
+        finally:
+            if path:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        self._unsay(key, but=entry.etag)
+        return entry
+
+    def _write(self, data: bytes | BinaryIO) -> Path:
+        """Writes a file aside, and brings it to the disk."""
+        path = self._incoming() / random.token_hex(16)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with open(handle, "wb", buffering=0) as file:
+                chunks = iter([data]) if isinstance(data, bytes) else iter(lambda: data.read(CHUNK), b"")
+                for chunk in chunks:
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[file.write(view) :]
+                os.utime(handle, ns=(time.time_ns(), self._now()))
+                os.fsync(handle)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return path
+
+    def _now(self) -> int:
+        """Nanoseconds since the epoch, never the same twice."""
+        with self._lock:
+            self._stamp = max(time.time_ns(), self._stamp + 1)
+            return self._stamp
+
+    def _stamped(self, key: str, path: Path, said: _Said) -> Entry:
+        """What the written file will tell; says the rest of it before it can be seen."""
+        found = path.stat()
+        if said != _Said(_implied_type(key, partial(_beginning, path)), {}, None):
+            self._say(key, _etag(found), said)
+        times = found.st_mtime_ns / 1e9
+        return Entry(key, found.st_size, _etag(found), times, said.media_type, said.metadata, said.expires)
+
+    def _place(self, key: str, path: Path, overwrite: bool) -> None:
+        """Gives a written file its place, at once and whole."""
+        target = f"{self._root}/{encode(key)}"
+        for _ in range(_ATTEMPTS):
+            try:
+                self._make_folder(os.path.dirname(target))
+                if overwrite:
+                    path.rename(target)
+                else:
+                    Path(target).hardlink_to(path)
+            except (IsADirectoryError, FileExistsError) as error:
+                if not os.path.isdir(target):
+                    raise _exists(key) from error
+                self._make_way(target, encode_folder(decode_folder(os.path.basename(target))))
+            except FileNotFoundError:
+                continue  # the folder was removed because it was empty
+            else:
+                break
+        else:
+            raise StoreUnavailable(f"The folder of {key!r} is removed again and again.")
+        for other in itertools.islice(self._places(key), 1, None):  # of other tools, behind ours from now on
+            with contextlib.suppress(*_NOT_A_FILE, PermissionError):
+                os.unlink(other)
+        self._sync_up(target)
+
+    def _make_folder(self, folder: str) -> None:
+        """Makes the folder that a file goes into: below the root, and not where a link leads to."""
+        if not self._is_inside(os.path.realpath(folder) + "/-"):
+            raise StoreUnavailable("A link in the folder of the originals leads out of it.")
+        for _ in range(_ATTEMPTS):
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                above = folder
+                while not os.path.lexists(above):
+                    above = os.path.dirname(above)
+                self._make_way(above, encode_file(decode_file(os.path.basename(above))))
+            else:
+                return
+        raise StoreUnavailable(f"The folder {folder} cannot be made.")
+
+    def _make_way(self, path: str, name: str) -> None:
+        """Gives its mark to what another tool put where something of the other kind belongs; its key stays the same."""
+        other = os.path.join(os.path.dirname(path), name)
+        if other == path or os.path.lexists(other):
+            raise StoreUnavailable(f"There is something in the way: {path}.")
+        os.rename(path, other)
+
+    def _sync_up(self, path: str) -> None:
+        """Brings the names between a file and the root to the disk: the folders may be new ones."""
+        folder = Path(path).parent
+        while True:
+            _sync(folder)
+            if folder == self._root:
+                return
+            folder = folder.parent
+
+    def delete(self, key: str) -> bool:
+        """Removes an object, and folders that are empty then. False when there was none."""
+        with _translated("written"):
+            gone = [self._remove(key, path) for path in list(self._places(key))]
+        return any(gone)
+
+    def _remove(self, key: str, path: str) -> bool:
+        folder = os.path.dirname(path)
+        if not self._is_inside(os.path.realpath(folder) + "/-"):
+            return False
+        try:
+            etag = _etag(os.lstat(path))
+            os.unlink(path)
+        except _NOT_A_FILE:
+            return False
+        except PermissionError:
+            if os.path.isdir(path):  # POSIX lets unlink of a folder say EPERM
+                return False
+            raise
+        self._unsay(key, etag=etag)
+        _sync(Path(folder))
+        with contextlib.suppress(OSError):
+            while folder != str(self._root):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)
+        return True
+
+    # -- listing ---------------------------------------------------------------------
+
+    def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
+        """The objects whose key begins with ``prefix``, by code points of the key, folder by folder.
+
+        :param after: only keys behind this one
+        :param before: only keys ahead of this one
+        """
+        if self._seen and not self._root.is_dir():
+            raise StoreUnavailable("The folder of the originals is not there any more.")
+        yield from self._walk("", [str(self._root)], _Window(prefix, after, before), frozenset())
+
+    def _walk(self, begins: str, folders: list[str], window: _Window, above: frozenset[str]) -> Iterator[Entry]:
+        """The objects below some folders that stand for the same segments."""
+        with _translated("read"):
+            real = {os.path.realpath(folder): folder for folder in folders}
+            listings = [(folder, self._folders.listing(folder)) for at, folder in real.items() if at not in above]
+        # A link that leads up again would go round for ever.
+        above |= real.keys()
+        sorts = (
+            listings[0][1].sorts if len(listings) == 1 else sorted({s for _, found in listings for s in found.sorts})
+        )
+        for sort in window.part(begins, sorts):
+            paths = [path for folder, listing in listings for path in listing.paths(folder, sort)]
+            if sort.endswith("/"):
+                yield from self._walk(begins + sort, paths, window, above)
+            elif entry := self._listed(begins + sort, paths[0]):
+                yield entry
+
+    def _listed(self, key: str, path: str) -> Entry | None:
+        with _translated("read"):
+            try:
+                entry = self._entry(key, os.stat(path), partial(_beginning, path))
+            except (*_NOT_A_FILE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
+                return None
+        return replace(entry, metadata={}, expires=None) if entry else None
+
+    # -- temporary URLs --------------------------------------------------------------
+
+    def link_base(self) -> LinkBase:
+        """What to sign temporary URLs with: the configured key, else the folder's own, made at first use.
+
+        :raises LinksNotConfigured: when there is none, and none can be kept
+        """
+        secret = self._secrets[0] if self._secrets else self._link_key("url_key") or self._make_link_key()
+        return LinkBase(self._endpoint, "/temp/", secret, "sha256")
+
+    def link_secrets(self) -> tuple[str, ...]:
+        """The keys that temporary URLs are verified with, at most two."""
+        if self._secrets:
+            return self._secrets[:2]
+        found = (self._link_key(name) for name in ("url_key", "url_key_2"))
+        return tuple(secret for secret in found if secret)
+
+    def set_link_key(self, secret: str, *, second: bool = False) -> None:
+        """Keeps a key of temporary URLs in the folder.
+
+        :param second: as the one that is only verified with
+        """
+        with _translated("written"):
+            path = self._write(secret.encode())
+            path.chmod(0o600)
+            path.rename(self._own / ("url_key_2" if second else "url_key"))
+            _sync(self._own)
+
+    def _link_key(self, name: str) -> str:
+        try:
+            return (self._own / name).read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as error:
+            raise LinksNotConfigured("The key of temporary URLs cannot be read.") from error
+
+    def _make_link_key(self) -> str:
+        try:
+            path = self._write(random.token_urlsafe(32).encode())
+            try:
+                path.chmod(0o600)
+                # Of two processes that do this at once, one is the first, and both use its key.
+                with contextlib.suppress(FileExistsError):
+                    (self._own / "url_key").hardlink_to(path)
+                _sync(self._own)
+            finally:
+                path.unlink()
+        except OSError as error:
+            raise LinksNotConfigured("There is no key for temporary URLs, and none can be kept.") from error
+        return self._link_key("url_key")
+
+    def close(self) -> None:
+        """There are no connections to give back."""
+
+
+# -- folders -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Which keys are asked for."""
+
+    prefix: str
+    after: str
+    before: str
+
+    def part(self, begins: str, sorts: list[str]) -> Iterator[str]:
+        """Those of a sorted folder that lie inside, or are folders that may hold some that do.
+
+        :param begins: the key of the folder, with its ``/``
+        """
+        lowest = max(self.prefix, self.after)
+        start = bisect_left(sorts, lowest[len(begins) :].partition("/")[0]) if lowest.startswith(begins) else 0
+        for sort in itertools.islice(sorts, start, None):
+            key = begins + sort
+            if self.before and key >= self.before:
+                return
+            folder = sort.endswith("/")
+            if not key.startswith(self.prefix) and not (folder and self.prefix.startswith(key)):
+                if key > self.prefix:
+                    return
+            elif key > self.after or (folder and self.after.startswith(key)):
+                yield sort
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a folder holds: segments, those of folders with a ``/``, by code point.
+
+    :param odd: segment → paths inside the folder, where they are not just our own spelling
+    """
+
+    sorts: list[str]
+    odd: Mapping[str, list[str]]
+
+    def paths(self, folder: str, sort: str) -> list[str]:
+        """Where a segment is, our own spelling first."""
+        found = self.odd.get(sort)
+        return [f"{folder}/{path}" for path in (found or [_own_path(sort)])]
+
+
+def _own_path(sort: str) -> str:
+    return encode_folder(sort[:-1]) if sort.endswith("/") else encode_file(sort)
+
+
+def _ours_first(sort: str, paths: list[str]) -> list[str]:
+    return sorted(paths, key=lambda path: path != _own_path(sort))
+
+
+class _Folders:
+    """Lists folders, and remembers large ones for as long as they do not change.
+
+    The first look for a name lists its folder, so that a folder of 100,000 pictures must not be read for each.
+    """
+
+    def __init__(self, is_inside: Callable[[str], bool]) -> None:
+        self._is_inside = is_inside
+        self._lock = threading.Lock()
+        self._known: LRUCache[str, tuple[int, _Listing]] = LRUCache(_MOST_REMEMBERED, lambda known: len(known[1].sorts))
+
+    def listing(self, folder: str) -> _Listing:
+        """What a folder holds; nothing when it is not there."""
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except _NOT_A_FILE:
+            return _Listing([], {})
+        with self._lock:
+            known = self._known.get(folder)
+        if known and known[0] == changed:
+            return known[1]
+        began = time.time_ns()
+        places, whole = self._scan(folder)
+        for illegal in (".", "..", "./", "../"):
+            places.pop(illegal, None)
+        odd = {sort: _ours_first(sort, paths) for sort, paths in places.items() if paths != [_own_path(sort)]}
+        listing = _Listing(sorted(places), odd)
+        # Within one tick of the file system's clock, a second change would not show.
+        if whole and began - changed > _SETTLED and _WORTH_REMEMBERING < len(listing.sorts) < _MOST_REMEMBERED:
+            with self._lock:
+                self._known[folder] = (changed, listing)
+        return listing
+
+    def _scan(self, folder: str) -> tuple[dict[str, list[str]], bool]:
+        """Segment → paths inside the folder; and whether that is all from this folder and none below."""
+        places: dict[str, list[str]] = {}
+        whole = True
+        with os.scandir(folder) as found:
+            for item in found:
+                kind = self._kind(item)
+                if kind == "folder" and is_part(item.name):
+                    whole = False
+                    self._add_parts(places, folder, item.name)
+                elif kind == "folder":
+                    places.setdefault(decode_folder(item.name) + "/", []).append(item.name)
+                elif kind == "file":
+                    places.setdefault(decode_file(item.name), []).append(item.name)
+        return places, whole
+
+    def _kind(self, item: os.DirEntry[str]) -> str | None:
+        """``file``, ``folder``, or None for what holds no objects: a pipe, our own, a link that leads out, no UTF-8."""
+        try:
+            item.name.encode()
+        except UnicodeEncodeError:
+            return None
+        if item.name == OWN or (item.is_symlink() and not self._is_inside(os.path.realpath(item.path))):
+            return None
+        return "folder" if item.is_dir() else "file" if item.is_file() else None
+
+    def _add_parts(self, places: dict[str, list[str]], folder: str, name: str) -> None:
+        """Adds the segments that begin with the text of a part."""
+        for rest, paths in self._scan(f"{folder}/{name}")[0].items():
+            sort = name.removesuffix("%+") + rest
+            places.setdefault(sort, []).extend(p for path in paths if (p := f"{name}/{path}") == _own_path(sort))
+            if not places[sort]:
+                del places[sort]
+
+
+# -- the file system -----------------------------------------------------------------
+
+
+def _sync(folder: Path) -> None:
+    """Brings the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _beginning(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_SNIFF)
+
+
+def _exists(key: str) -> PreconditionFailed:
+    return PreconditionFailed(f"There is an object {key!r} already.")
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """What is wrong, and for the lack of a right, whose folder it is."""
+    text = error.strerror or str(error)
+    if not isinstance(error, PermissionError):
+        return text
+    with contextlib.suppress(OSError):
+        text += f"; it belongs to user {folder.stat().st_uid}, we are user {os.geteuid()}"
+    return text
