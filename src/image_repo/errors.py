@@ -17,6 +17,7 @@
     ├── NotAPicture        415 bytes that are none of the formats we read
     ├── BrokenPicture      422 the right format, but damaged
     ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
+    ├── HeadersTooLarge    431 a head with more bytes than the configuration allows
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
     ├── Busy               503 the queue of renders is full
@@ -182,6 +183,14 @@ class OverBudget(Problem):
     status = 422
     slug = "over-budget"
     title = "The picture is larger than a render may be"
+
+
+class HeadersTooLarge(Problem):
+    """431: the request line and the headers have more bytes than the configuration allows."""
+
+    status = 431
+    slug = "headers-too-large"
+    title = "Too many bytes before the body"
 
 
 class OriginalDamaged(Problem):

@@ -171,7 +171,7 @@ class ServerConfiguration:
     """The processes that answer."""
 
     processes: Positive = _setting(2, "worker processes")
-    threads: Positive = _setting(16, "threads of each worker: requests at a time")
+    threads: Positive = _setting(64, "threads of each worker: requests at a time")
     socket_timeout: Positive = _setting(10, "seconds that a silent client is waited for")
     request_timeout: Positive = _setting(120, "seconds after which a worker that is stuck in one request is ended")
     max_headers: PositiveBytes = _setting(32 * KIB, "the most bytes of a request's headers")

@@ -1,0 +1,5 @@
+"""``python -m image_repo``."""
+
+from image_repo.cli import main
+
+main(prog_name="image_repo")

@@ -1,0 +1,440 @@
+"""The command line. Without a verb it serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from image_repo import __version__, server
+from image_repo.config import Config, dump, load
+from image_repo.errors import ConfigurationError, Problem
+from image_repo.logs import LogSettings, configure
+
+if TYPE_CHECKING:
+    from image_repo.repo import Repo
+
+log = logging.getLogger("image_repo")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_EXAMPLES = """\b
+Examples:
+  image_repo                                serve ./image_repo_data on http://127.0.0.1:5000
+  image_repo -Yt > config.yml               every setting with its help, to start from
+  image_repo -y config.yml -t               check the configuration and reach the store
+  image_repo -y config.yml -B -l repo.log   serve in the background; -R restarts, -S stops
+  image_repo put pictures/ --prefix sites   upload a folder; what is there already is skipped
+  image_repo get sites/north xsize=300 -o north.jpg
+  image_repo link sites/north thumbnail=True
+\b
+Exit status: 0 all went well; 1 something did not, and was said; 2 the command line was not understood.
+"""
+
+
+@dataclass
+class Options:
+    """What was said on the command line, before the verb or behind it."""
+
+    config: Path | None = None
+    test_run: bool = False
+    verbose: bool = False
+    debug: bool = False
+    quiet: bool = False
+    critical: bool = False
+    log_file: Path | None = None
+    config_log_file: Path | None = None
+    intolerant: bool = False
+    listen: str | None = None
+    pid_file: Path | None = None
+    reload: bool = False
+    _config: list[Config] = field(default_factory=list)
+
+    def add(self, given: Mapping[str, Any]) -> None:
+        """Takes what was said; what was not said there leaves what was said before."""
+        for name, value in given.items():
+            if value:
+                setattr(self, name, value)
+
+    @property
+    def path(self) -> Path | None:
+        """The configuration file, if there is one."""
+        named = self.config or os.environ.get("IMAGE_REPO_CONFIG") or None
+        return Path(named) if named else None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Settings that the command line decides."""
+        said = {
+            "persistent_store_configuration.kind": "disk" if self.test_run else None,
+            "listen": self.listen,
+            "pid_file": str(self.pid_file) if self.pid_file else None,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def log_settings(self) -> LogSettings:
+        """How much is told, and where: the loudest and the most silent option win."""
+        level = logging.WARNING
+        if self.verbose:
+            level = logging.INFO
+        if self.debug:
+            level = logging.DEBUG
+        if self.quiet or self.critical:
+            level = logging.CRITICAL
+        return LogSettings(level, self.log_file, self.config_log_file)
+
+    def load(self) -> Config:
+        """The configuration; the command ends with every mistake in it told."""
+        if not self._config:
+            try:
+                configure(self.log_settings)
+                self._config.append(load(self.path, os.environ, overrides=self.overrides))
+            except ConfigurationError as error:
+                fail(*error.mistakes)
+            except (OSError, ValueError) as error:
+                fail(f"the log cannot be set up: {error}")
+        return self._config[0]
+
+    def repo(self) -> Repo:
+        """The live repository, for verbs."""
+        from image_repo import wiring  # noqa: PLC0415, a verb like link-key or -Y has no use for all of it
+
+        return wiring.build(self.load())
+
+    def say(self, text: str) -> None:
+        """Tells a person what is going on, unless silence is wanted."""
+        if not self.quiet:
+            click.echo(text)
+
+
+def fail(*lines: str) -> NoReturn:
+    """Ends the command: something did not go well."""
+    for line in lines:
+        click.echo(line, err=True)
+    raise SystemExit(1)
+
+
+def _options(*added: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(added):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+common = _options(
+    click.option("-y", "--yaml-config", "--yaml_config", "config", type=_FILE, metavar="FILE", help="Settings."),
+    click.option("-T", "--test-run", "--test_run", is_flag=True, help="Local store only: Swift is not contacted."),
+    click.option("-v", "--verbose", is_flag=True, help="Tell what is done."),
+    click.option("-V", "--debug", is_flag=True, help="Tell everything."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but what is critical."),
+    click.option("-C", "--critical", is_flag=True, help="Log only what is critical."),
+    click.option("-l", "--log-file", "--log_file", type=_FILE, metavar="FILE", help="Log there."),
+    click.option(
+        "-c", "--config-log-file", "--config_log_file", type=_FILE, metavar="FILE",
+        help="Python logging configuration (INI or JSON).",
+    ),
+    click.option("-i", "--intolerant", is_flag=True, help="Whatever is warned about at the start ends it."),
+)  # fmt: skip
+serving = _options(
+    click.option("--listen", metavar="HOST:PORT", help="Where to listen (default 127.0.0.1:5000)."),
+    click.option("--pid-file", type=_FILE, metavar="FILE", help="Where the process id is left."),
+    click.option("--reload", is_flag=True, help="Start anew whenever the code changes; for working on it."),
+    click.option("-B", "--background", is_flag=True, help="Serve in the background."),
+    click.option("-S", "--stop", is_flag=True, help="Stop the server that runs in the background."),
+    click.option("-R", "--restart", is_flag=True, help="Let it read settings and code anew; no request is lost."),
+    click.option("-a", "--attached", is_flag=True, help="Stay attached to the terminal (what happens anyway)."),
+)
+
+
+class Verbs(click.Group):
+    """Errors that are meant for people are told without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Problem as problem:
+            log.debug("%s", problem, exc_info=True)
+            fail(f"{problem.title}: {problem.detail}" if problem.detail else problem.title)
+        except (OSError, TimeoutError) as error:
+            log.debug("%s", error, exc_info=True)
+            fail(str(error))
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=_EXAMPLES,
+)
+@common
+@serving
+@click.option("-Y", "--dump-yaml", "--dump_yaml", is_flag=True, help="Print every setting as YAML, and end.")
+@click.option("-t", "--trial-run", "--trial_run", is_flag=True, help="Check the settings, reach the store, and end.")
+@click.version_option(__version__, prog_name="image_repo")
+@click.pass_context
+def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **given: Any) -> None:
+    """Any picture of a repository, in any size and format, by one URL.
+
+    Without a verb it serves. Settings come from -y FILE (or IMAGE_REPO_CONFIG), then from
+    the environment (IMAGE_REPO_…), then from the command line. Swift is used when its usual OS_* variables
+    are there, else a folder.
+    """
+    options = ctx.ensure_object(Options)
+    modes = {name: given.pop(name) for name in ("background", "stop", "restart", "attached")}
+    options.add(given)
+    if dump_yaml:
+        _dump(options)
+    elif trial_run:
+        _trial(options)
+    elif ctx.invoked_subcommand is None:
+        _serve(options, **modes)
+    elif any(modes[name] for name in ("background", "stop", "restart")):
+        raise click.UsageError("-B, -S and -R are for serving, not for a verb.")
+
+
+def _dump(options: Options) -> None:
+    click.echo(dump(options.load() if options.path else Config()), nl=False)
+    raise click.exceptions.Exit(0)
+
+
+def _trial(options: Options) -> None:
+    from image_repo import verbs  # noqa: PLC0415
+
+    findings = verbs.trial(options.load())
+    for finding in findings:
+        options.say(str(finding))
+    raise click.exceptions.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@main.command("serve")
+@common
+@serving
+@click.pass_obj
+def serve_command(
+    options: Options, /, background: bool, stop: bool, restart: bool, attached: bool, **given: Any
+) -> None:
+    """Serve (what happens without a verb)."""
+    options.add(given)
+    _serve(options, background=background, stop=stop, restart=restart, attached=attached)
+
+
+def _serve(options: Options, *, background: bool, stop: bool, restart: bool, attached: bool) -> None:
+    if sum((background, stop, restart)) > 1:
+        raise click.UsageError("-B, -S and -R exclude one another.")
+    if attached and background:
+        raise click.UsageError("-a and -B exclude one another.")
+    config = options.load()
+    pid_file = Path(config.pid_file)
+    found = server.running(pid_file)
+    if stop:
+        _stop(options, found, pid_file)
+    elif restart and found:
+        server.restart(found, config.listen)
+        options.say(f"The server (pid {found.pid}) has started anew.")
+    elif background or restart:
+        _start(options, config, found, pid_file)
+    else:
+        _run(options, config)
+
+
+def _stop(options: Options, found: server.Running | None, pid_file: Path) -> None:
+    if found is None:
+        pid_file.unlink(missing_ok=True)
+        fail(f"No server runs that left its process id in {pid_file}.")
+    server.stop(found)
+    options.say(f"The server (pid {found.pid}) has stopped.")
+
+
+def _start(options: Options, config: Config, found: server.Running | None, pid_file: Path) -> None:
+    if found:
+        fail(f"A server runs already (pid {found.pid}, {pid_file}); -R restarts it, -S stops it.")
+    pid_file.unlink(missing_ok=True)
+    log_file = options.log_file or Path(os.devnull)
+    pid = server.start(_foreground(options, config), config, pid_file, log_file)
+    options.say(f"The server (pid {pid}) answers on {server.url(config)}.")
+
+
+def _foreground(options: Options, config: Config) -> list[str]:
+    """The command that serves as this one was asked to, in the foreground."""
+    flags = {"-T": options.test_run, "-v": options.verbose, "-V": options.debug, "-q": options.quiet}
+    flags |= {"-C": options.critical, "-i": options.intolerant, "--reload": options.reload}
+    named = {"-y": options.path, "-l": options.log_file, "-c": options.config_log_file, "--listen": options.listen}
+    named["--pid-file"] = Path(config.pid_file)
+    said = [flag for flag, on in flags.items() if on]
+    said += [str(part) for name, value in named.items() if value for part in (name, value)]
+    return [sys.executable, "-m", "image_repo", "serve", *said]
+
+
+def _run(options: Options, config: Config) -> None:
+    from image_repo import verbs  # noqa: PLC0415
+
+    with verbs.warnings() as told:
+        hints = verbs.prepare(config)
+    if options.intolerant and told:
+        fail("The start was warned about, and -i allows no warnings:", *told)
+    if not server.is_reload():
+        for line in hints:
+            options.say(line)
+    server.serve(config, pid_file=options.pid_file, reload=options.reload, verbose=options.verbose or options.debug)
+
+
+# -- the verbs ----------------------------------------------------------------------------
+
+
+_PARAMETERS = click.argument("parameters", nargs=-1, metavar="[PARAMETER=VALUE]...")
+
+
+def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or name in pairs:
+            raise click.UsageError(f"Expected each PARAMETER=VALUE once, but received {text!r}.")
+        pairs[name] = value
+    return pairs
+
+
+@main.command()
+@common
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--prefix", default="", metavar="PATH", help="Put them below this path of the repository.")
+@click.pass_obj
+def put(options: Options, /, folder: Path, prefix: str, **given: Any) -> None:
+    """Upload every picture of a folder, under its path there.
+
+    May be repeated, after an interruption too: pictures that are there with the same bytes are skipped. Files that are
+    no pictures are named at the end.
+    """
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    with closing(options.repo()) as repo:
+        files = verbs.files_below(folder)
+        with click.progressbar(length=len(files), label="Uploading", file=sys.stderr) as bar:
+            report = verbs.put(repo, folder, files, prefix, lambda: bar.update(1))
+    for file in sorted(report.no_pictures):
+        click.echo(f"{file}: is no picture", err=True)
+    for file, reason in sorted(report.failed):
+        click.echo(f"{file}: {reason}", err=True)
+    options.say(
+        f"{report.stored} stored, {report.skipped} there already, {len(report.no_pictures)} no pictures, "
+        f"{len(report.failed)} failed."
+    )
+    if report.failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@common
+@click.argument("name")
+@_PARAMETERS
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write it there instead of to standard output.")
+@click.pass_obj
+def get(options: Options, /, name: str, parameters: tuple[str, ...], output: Path | None, **given: Any) -> None:
+    """Get one picture, made as the parameters say.
+
+    \b
+    image_repo get sites/north xsize=300 kind=webp -o north.webp
+    image_repo get sites/north kind=original > north.jpg
+    """
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    pairs = _pairs(parameters)
+    if output is None and sys.stdout.isatty():
+        raise click.UsageError("A picture is no sight in a terminal: say -o FILE, or redirect the output.")
+    with closing(options.repo()) as repo:
+        chunks = verbs.get(repo, *verbs.find(repo, options.load(), name, pairs))
+        with click.open_file(str(output or "-"), "wb", atomic=output is not None) as file:
+            file.writelines(chunks)
+
+
+@main.command()
+@common
+@click.argument("name")
+@_PARAMETERS
+@click.option("--lifetime", type=click.IntRange(min=1), metavar="SECONDS", help="How long it holds at least.")
+@click.pass_obj
+def link(options: Options, /, name: str, parameters: tuple[str, ...], lifetime: int | None, **given: Any) -> None:
+    """Print a temporary URL of a picture, made as the parameters say."""
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    config = options.load()
+    most = config.persistent_store_configuration.url_lifetime_most
+    if lifetime and lifetime > most:
+        raise click.UsageError(f"Expected --lifetime of at most {most} (url_lifetime_most).")
+    with closing(options.repo()) as repo:
+        current, recipe = verbs.find(repo, config, name, _pairs(parameters))
+        made = repo.link(current, recipe, lifetime, verbs.filename(current, recipe))
+    click.echo(server.url(config) + made.url if made.url.startswith("/") else made.url)
+
+
+@main.command()
+@common
+@click.argument("target", metavar="NAME|PATH/")
+@click.pass_obj
+def purge(options: Options, /, target: str, **given: Any) -> None:
+    """Remove what was rendered of an image, or of all below a path, from every cache. Originals stay."""
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    with closing(options.repo()) as repo:
+        images, gone = verbs.purge(repo, target)
+    told = ", ".join(f"{number} from {layer}" for layer, number in gone.items() if number)
+    options.say(f"{images} looked at; removed: {told or 'nothing'}.")
+
+
+@main.command()
+@common
+@click.pass_obj
+def check(options: Options, /, **given: Any) -> None:
+    """Read every original, and tell what is not as it should be.
+
+    Bytes that are not those that were uploaded, names with two originals, records without one. Nothing is changed.
+    """
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    with closing(options.repo()) as repo:
+        walked = verbs.walk(repo)
+        with click.progressbar(length=len(walked.originals), label="Reading", file=sys.stderr) as bar:
+            wrong = list(verbs.check(repo, walked, lambda: bar.update(1)))
+    for line in wrong:
+        click.echo(line)
+    options.say(f"{len(walked.originals)} images, {len(walked.records)} records, {len(walked.others)} other objects.")
+    if wrong:
+        raise SystemExit(1)
+
+
+@main.command("link-key")
+@common
+@click.option("--second", is_flag=True, help="The key that is only verified with, so that the first can be changed.")
+@click.option("--show", is_flag=True, help="Print the key.")
+@click.pass_obj
+def link_key(options: Options, /, second: bool, show: bool, **given: Any) -> None:
+    """Make a key for temporary URLs, and set it where they are verified.
+
+    Links signed with the key that was there stop working, unless it is kept as the other one.
+    """
+    from image_repo import verbs  # noqa: PLC0415
+
+    options.add(given)
+    place, secret = verbs.set_link_key(options.load(), second=second)
+    options.say(f"{place} has got a {'second ' if second else ''}key for temporary URLs.")
+    if show:
+        click.echo(secret)
+
+
+if __name__ == "__main__":
+    main()

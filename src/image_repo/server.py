@@ -1,0 +1,282 @@
+"""Configuration → a running uWSGI, inside this process.
+
+Nothing here imports ``uwsgi``, Flask or :mod:`image_repo.wsgi`: ``import uwsgi`` works only
+in modules that are imported once uWSGI runs, and the workers import the application
+themselves (``--lazy-apps``), each its own.
+
+The socket. Measured with 60 clients that send a byte a second, or read so slowly, and one
+honest client beside them (2 processes; a 15 kB answer; 2 cores):
+
+=====================================  ==================  ================  ==========
+socket, threads of each process        the honest client   requests/s, hits  CPU a hit
+=====================================  ==================  ================  ==========
+``--http-socket``, 16                  9 s, or none        22,400            24 µs
+``--http-socket``, 64                  1 ms                20,600            23 µs
+``--http-socket``, 256                 1 ms                13,300            45 µs
+``--http`` (router), 16                9 s, or cut off     (40 ms stalls with keep-alive)
+``--http11-socket``, 64                each connection that is kept holds a thread
+=====================================  ==================  ================  ==========
+
+So ``--http-socket`` with 64 threads: memory for a thread is small (30 kB), renders have a
+limit of their own, and :mod:`image_repo.clients` ends what is too slow. It closes after each
+answer, and must say so, or clients that keep connections meet resets. Behind nginx,
+which keeps connections to clients, use the uwsgi protocol (README, "For real").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_repo.config import Config
+
+log = logging.getLogger(__name__)
+
+#: what uWSGI itself says, and a person should see without having asked for details
+_WORTH_TELLING = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no python application"
+#: the largest request head that uWSGI can take, in bytes; the application judges what is below
+_LARGEST_HEAD = 65_535
+#: the largest piece of a chunked body, in bytes
+_LARGEST_CHUNK = 16 << 20
+#: seconds that requests have to come to their end when the server reloads or stops
+MERCY = 30
+#: seconds that a start, a stop or a reload may take
+PATIENCE = 60.0
+
+#: the configuration for the workers, which are forks of this process
+_handed_over: Config | None = None
+
+
+def handed_over() -> Config | None:
+    """The configuration that :func:`serve` was called with; None under somebody else's server."""
+    return _handed_over
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that was found by its pid file."""
+
+    pid: int
+    file: Path
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Host and port of the setting ``listen``."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def url(config: Config) -> str:
+    """Where a person on this machine finds the server."""
+    host, port = address(config.listen)
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return config.public_url or f"http://{shown}:{port}"
+
+
+def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
+    """The options of uWSGI.
+
+    There is no ``--limit-post``: the application answers 413 itself, in words.
+
+    :param reload: start anew whenever a module changes
+    :param verbose: let uWSGI tell everything that it does
+    """
+    server = config.server
+    chosen = {
+        # for SIGHUP, which executes it anew: else the base python of a virtual environment is it
+        "--binary-path": sys.executable,
+        "--http-socket": config.listen,
+        "--add-header": "Connection: close",
+        "--module": "image_repo.wsgi:app",
+        "--processes": server.processes,
+        "--threads": server.threads,
+        "--listen": backlog(server.backlog),
+        "--socket-timeout": server.socket_timeout,
+        "--harakiri": server.request_timeout,
+        "--buffer-size": _LARGEST_HEAD,
+        "--chunked-input-limit": _LARGEST_CHUNK,
+        "--chunked-input-timeout": server.socket_timeout,
+        "--worker-reload-mercy": MERCY,
+        "--reload-mercy": MERCY,
+        # SIGTERM lets requests come to their end, as SIGHUP does
+        "--hook-master-start": "unix_signal:15 gracefully_kill_them_all",
+        "--procname-prefix": "image_repo ",
+    }
+    if pid_file:
+        chosen["--pidfile"] = pid_file
+    if reload:
+        chosen["--py-autoreload"] = 1
+    flags = ["--master", "--need-app", "--lazy-apps", "--enable-threads", "--single-interpreter", "--vacuum"]
+    flags += ["--disable-logging", "--log-master"]
+    filtered = [] if verbose else ["--log-filter", _WORTH_TELLING]
+    return [*flags, *filtered, *(str(part) for pair in chosen.items() for part in pair)]
+
+
+def backlog(wanted: int) -> int:
+    """uWSGI refuses to start with more than the kernel allows."""
+    try:
+        return min(wanted, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    except (OSError, ValueError):
+        return wanted
+
+
+def limit_arenas() -> None:
+    """Lets the threads of this process share two heaps of malloc's (glibc), as MALLOC_ARENA_MAX=2 does.
+
+    Renders in many threads otherwise leave their memory in a heap each: 446 MB instead of 152
+    for eight, at the same speed. Elsewhere than on glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
+
+
+def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:
+    """Serves, in this process, until it is told to stop.
+
+    :raises OSError: when the address cannot be listened on
+    """
+    global _handed_over  # noqa: PLW0603, the workers are forks: this is how they get it
+    import pyuwsgi  # noqa: PLC0415, it takes over the arguments of the process
+
+    if not is_reload():
+        check_address(config.listen)
+    limit_arenas()
+    _handed_over = config
+    pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
+
+
+def is_reload() -> bool:
+    """Whether uWSGI has executed this program anew, with its sockets open."""
+    return "UWSGI_RELOADS" in os.environ
+
+
+def check_address(listen: str) -> None:
+    """Makes sure that the address is free.
+
+    :raises OSError: when it is not, in words for a person
+    """
+    host, port = address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from error
+
+
+# -- a server in the background ----------------------------------------------------------
+
+
+def running(pid_file: Path) -> Running | None:
+    """The server that left this file; None when there is none, or it is gone, or the number is another's by now."""
+    try:
+        pid = int(pid_file.read_text(encoding="ascii").strip())
+        written = pid_file.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    if not _is_ours(pid) or _started(pid) > written + 2:
+        return None
+    return Running(pid, pid_file)
+
+
+def _is_ours(pid: int) -> bool:
+    proc = Path("/proc") / str(pid)
+    try:
+        return proc.stat().st_uid == os.geteuid() and b"image_repo" in (proc / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _started(pid: int) -> float:
+    """Seconds since the epoch (proc(5): field 22 of stat, in ticks since boot)."""
+    ticks = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def start(command: list[str], config: Config, pid_file: Path, log_file: Path) -> int:
+    """Starts a server in the background and waits until it answers; its process id.
+
+    :param command: what runs in the foreground
+    :param log_file: where it writes whatever it says
+    :raises OSError: when it does not come up, with the last that it said
+    """
+    check_address(config.listen)
+    with log_file.open("ab") as out:
+        begun = out.tell()
+        child = subprocess.Popen(  # noqa: S603, our own command
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            with log_file.open("rb") as said:
+                said.seek(begun)
+                last = said.read().decode("utf-8", "replace").strip()
+            raise OSError(f"the server did not start:\n{last}")
+        if running(pid_file) and answers(config.listen):
+            return child.pid
+        time.sleep(0.05)
+    child.terminate()
+    raise OSError(f"the server did not answer within {PATIENCE:g} s; see {log_file}")
+
+
+def stop(found: Running) -> None:
+    """Lets a server finish its requests and end, and waits for it.
+
+    :raises TimeoutError: when it does not
+    """
+    os.kill(found.pid, signal.SIGTERM)
+    _wait(lambda: not _is_ours(found.pid), f"the server (pid {found.pid}) does not end")
+    found.file.unlink(missing_ok=True)
+
+
+def restart(found: Running, listen: str) -> None:
+    """Lets a server read its configuration and code anew, without losing a request, and waits until it has.
+
+    :raises TimeoutError: when it does not come back
+    """
+    before = found.file.stat().st_mtime_ns
+    os.kill(found.pid, signal.SIGHUP)
+    _wait(
+        lambda: _rewritten(found.file, before) and answers(listen), f"the server (pid {found.pid}) does not come back"
+    )
+
+
+def _rewritten(file: Path, before: int) -> bool:
+    try:
+        return file.stat().st_mtime_ns != before
+    except FileNotFoundError:
+        return False
+
+
+def answers(listen: str) -> bool:
+    """Whether a server there says that it lives."""
+    host, port = address(listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    try:
+        with socket.create_connection((host, port), timeout=2) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return connection.recv(64).split(b" ")[1:2] == [b"200"]
+    except OSError:
+        return False
+
+
+def _wait(done: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.05)
