@@ -228,7 +228,7 @@ def test_a_form_of_the_wrong_shape_is_refused(client, parts):
     assert (answer.status, answer.slug) == (400, "bad-body")
 
 
-@pytest.mark.parametrize("filename", ["../../etc/passwd.jpg", "/etc/a.jpg", "a\\b.jpg", ".hidden.jpg", ""])
+@pytest.mark.parametrize("filename", ["../../etc/passwd.jpg", "/etc/a.jpg", "a\\\\b.jpg", ".hidden.jpg", ""])
 def test_a_file_name_that_is_no_name_is_refused(client, filename):
     assert client.form("/images/folder/", ("file", filename, picture())).status == 400
 

@@ -151,7 +151,7 @@ def _keeper(config: Config, stores: Stores) -> Keeper | None:
     if stores.cache is not None:
         return ContainerTier(Guarded(stores.cache), cache.lifetime)
     if isinstance(stores.origin, DiskStore):
-        folder = stores.origin.root / ".image_repo" / "renditions"
+        folder = Path(config.persistent_store_configuration.path) / ".image_repo" / "renditions"
         return LinkFolder(
             folder, LocalCacheConfiguration(max_size=0, max_elements=0), name="cache", lifetime=cache.lifetime
         )

@@ -121,16 +121,18 @@ def send_bytes(body: bytes, dress: Dress) -> Response:
 
 def send_file(file: BinaryIO, size: int, dress: Dress) -> Response:
     """200, 206 or 416 with bytes from an open file, which is closed with the answer."""
-    response = Response(wrap_file(request.environ, file), direct_passthrough=True)
+    # No direct_passthrough: the server would close the file, and not what else is to be closed with the answer.
+    response = Response(wrap_file(request.environ, file))
     response.call_on_close(file.close)
     response.content_length = size
     return _ranged(dress.on(response), size)
 
 
 def _ranged(response: Response, size: int) -> Response:
-    # Several ranges at once are answered whole, which RFC 9110, section 14.2, leaves to the server:
-    # a few bytes of request must not cost a multipart answer of any size.
-    several = request.range is not None and len(request.range.ranges) != 1
-    response.make_conditional(request, accept_ranges=not several, complete_length=None if several else size)
-    response.headers.setdefault("Accept-Ranges", "bytes")
+    # Several ranges at once are answered whole, which RFC 9110, section 14.2, leaves to the server: a few
+    # bytes of request must not cost a multipart answer of any size. Units that we do not know, likewise.
+    asked = request.range
+    one = asked is None or (asked.units == "bytes" and len(asked.ranges) == 1)
+    response.make_conditional(request, accept_ranges=one, complete_length=size if one else None)
+    response.headers["Accept-Ranges"] = "bytes"
     return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -35,6 +35,8 @@ class Upload:
 class UploadRequest(Request):
     """A request whose files go straight into a :class:`Spool`, hashed on their way, and are never written twice."""
 
+    _spools: Sequence[Spool] = ()
+
     def _get_file_stream(
         self,
         total_content_length: int | None,
@@ -43,7 +45,15 @@ class UploadRequest(Request):
         content_length: int | None = None,
     ) -> IO[bytes]:
         repo: Repo = current_app.extensions["image_repo"]
-        return cast("IO[bytes]", repo.spool())
+        spool = repo.spool()
+        self._spools = [*self._spools, spool]
+        return cast("IO[bytes]", spool)
+
+    def close(self) -> None:
+        """Lets the files go, those of a form too that was refused while it was read."""
+        super().close()
+        for spool in self._spools:
+            spool.close()
 
 
 @contextmanager
@@ -68,15 +78,11 @@ def received(repo: Repo) -> Iterator[Upload]:
 
 
 def _form() -> Iterator[Upload]:
-    try:
-        storage = _only_file()
-        spool = cast("Spool", storage.stream)
-        spool.seek(0)
-        _check(spool)
-        yield Upload(spool, storage.filename or None, _data())
-    finally:
-        for _, file in request.files.items(multi=True):
-            file.close()
+    storage = _only_file()
+    spool = cast("Spool", storage.stream)
+    spool.seek(0)
+    _check(spool)
+    yield Upload(spool, storage.filename or None, _data())
 
 
 def _only_file() -> FileStorage:
