@@ -214,17 +214,17 @@ class Repo:
         body = self.origin.get(current.key)
         if body is None:
             raise Moved
-        with body, Spool(self.policy.spool, self.limits.max_source) as spool:
+        # Where the store has no digest of its own, the record has.
+        ours = not self.origin.verifies or bool(body.entry.metadata.get("segmented"))
+        with body, Spool(self.policy.spool, self.limits.max_source, hashed=ours) as spool:
             if body.entry.etag != current.version:
                 raise Moved
             spool.fill(body)
-            self._verify(current, body.entry, spool)
+            if ours:
+                self._verify(current, spool)
             yield spool
 
-    def _verify(self, current: Current, entry: Entry, spool: Spool) -> None:
-        """Holds the bytes against the record's digest where the store has none of its own."""
-        if self.origin.verifies and not entry.metadata.get("segmented"):
-            return
+    def _verify(self, current: Current, spool: Spool) -> None:
         record = read_record(self.origin, current.name)
         if record and record.version == current.version and record.sha256 != spool.sha256:
             log.error("the original %s is damaged: its SHA-256 is %s", current.key, spool.sha256)

@@ -26,25 +26,27 @@ _ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5", "sha": "s
 
 
 class Spool:
-    """A temporary file that is hashed while it is written. A context manager.
+    """A temporary file that knows its digests. A context manager.
 
     :param folder: where it lies when it is large; the system's own for such files where None
     :param most: the most bytes that it takes
+    :param hashed: whether its SHA-256 will be asked for: then it is made while the bytes pass
     :raises TooLarge: from :meth:`write`
     """
 
-    def __init__(self, folder: Path | None, most: int) -> None:
+    def __init__(self, folder: Path | None, most: int, *, hashed: bool = True) -> None:
         self.file: BinaryIO = _open(folder)
         self.size = 0
         self._most = most
-        self._sha256 = hashlib.sha256()
+        self._passing = hashlib.sha256() if hashed else None
 
     def write(self, chunk: bytes) -> int:
         """Takes the next bytes."""
         self.size += len(chunk)
         if self.size > self._most:
             raise TooLarge(f"At most {self._most} bytes are taken.", limit=self._most)
-        self._sha256.update(chunk)
+        if self._passing:
+            self._passing.update(chunk)
         try:
             return self.file.write(chunk)
         except OSError as error:
@@ -60,12 +62,12 @@ class Spool:
     @property
     def sha256(self) -> str:
         """Of all bytes written, in lower-case hex."""
-        return self._sha256.hexdigest()
+        return self.digest("sha256").hex()
 
     def digest(self, algorithm: str) -> bytes:
         """The digest of all bytes by an algorithm of :mod:`hashlib`."""
-        if algorithm == "sha256":
-            return self._sha256.digest()
+        if algorithm == "sha256" and self._passing:
+            return self._passing.digest()
         made = hashlib.new(algorithm, usedforsecurity=False)
         self.file.seek(0)
         while chunk := self.file.read(CHUNK):
