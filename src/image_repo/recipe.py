@@ -208,7 +208,7 @@ class Defaults:
 
     kind: str = "jpg"
     auto: tuple[str, ...] = ("avif", "webp", "jpg")
-    quality: Mapping[str, int] = field(default_factory=lambda: {"jpg": 82, "webp": 80, "avif": 60, "jp2": 80})
+    quality: Mapping[str, int] = field(default_factory=lambda: {"jpg": 82, "webp": 78, "avif": 61, "jp2": 80})
     background: str = "ffffff"
     thumbnail_size: tuple[int, int] = (50, 50)
     thumbnail_sharpen: float = 1.0

@@ -161,8 +161,8 @@ class QualityConfiguration:
     """How good a picture is written where the request says nothing."""
 
     jpg: Quality = _setting(82, "for JPEG")
-    webp: Quality = _setting(80, "for WebP")
-    avif: Quality = _setting(60, "for AVIF")
+    webp: Quality = _setting(78, "for WebP")
+    avif: Quality = _setting(61, "for AVIF")
     jp2: Quality = _setting(80, "for JPEG 2000")
 
 

@@ -89,6 +89,9 @@ def _area(image: Image.Image) -> int:
 
 def _jpg(image: Image.Image, quality: int | None) -> tuple[Prepare, dict[str, Any]]:
     quality = quality or 82
+    # The default: between 75 and 88 two units buy 0.004 of SSIM for 6 % of bytes, without a knee.
+    # 82 looks as good (0.928 at 300, 0.943 at 800 pixels, mean of 8 photographs) as WebP at 78
+    # and AVIF at 61, which take 70 % and 57 % of its bytes.
     # Progressive files are 6 % smaller for a millisecond at 300 pixels; at 24 megapixels
     # that is 0.3 s of processor time, and icons are smaller without.
     return _as_it_is, {
@@ -107,13 +110,13 @@ def _png(image: Image.Image, _: int | None) -> tuple[Prepare, dict[str, Any]]:
 def _webp(image: Image.Image, quality: int | None) -> tuple[Prepare, dict[str, Any]]:
     # 4 is what the encoder is made for; a full-size picture would take seconds
     method = 4 if _area(image) <= 4_000_000 else 2 if _area(image) <= 16_000_000 else 0
-    return _in_colour, {"quality": quality or 80, "method": method, "exact": False}
+    return _in_colour, {"quality": quality or 78, "method": method, "exact": False}
 
 
 def _avif(image: Image.Image, quality: int | None) -> tuple[Prepare, dict[str, Any]]:
     # one thread: how the work is divided would show in the bytes
     speed = 8 if _area(image) <= 8_000_000 else 10
-    return _in_colour, {"quality": quality or 60, "speed": speed, "max_threads": 1, "autotiling": False}
+    return _in_colour, {"quality": quality or 61, "speed": speed, "max_threads": 1, "autotiling": False}
 
 
 def _tif(_: Image.Image, __: int | None) -> tuple[Prepare, dict[str, Any]]:
@@ -147,10 +150,10 @@ def _fewer(image: Image.Image) -> Image.Image:
 
 
 def _jp2(_: Image.Image, quality: int | None) -> tuple[Prepare, dict[str, Any]]:
-    # JPEG 2000 is told how good by the signal-to-noise ratio in decibels: 80 means 42 dB
+    # JPEG 2000 is told how good by the signal-to-noise ratio in decibels: 80 means 36 dB
     if quality == 100:
         return _as_it_is, {"irreversible": False}
-    return _as_it_is, {"irreversible": True, "quality_mode": "dB", "quality_layers": [24 + (quality or 80) * 0.225]}
+    return _as_it_is, {"irreversible": True, "quality_mode": "dB", "quality_layers": [20 + (quality or 80) * 0.2]}
 
 
 _WRITERS: dict[str, Callable[[Image.Image, int | None], tuple[Prepare, dict[str, Any]]]] = {

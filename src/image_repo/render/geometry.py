@@ -51,7 +51,7 @@ def _region(region: Region | None, upright: Size) -> tuple[int, int, int, int]:
     x, y, w, h = region.x, region.y, region.width, region.height
     if region.unit == "pct":
         x, y, w, h = x * width / 100, y * height / 100, w * width / 100, h * height / 100
-    left, top = int(x + 0.5), int(y + 0.5)
+    left, top = (min(int(start + 0.5), side - 1) if start < side else side for start, side in ((x, width), (y, height)))
     right, bottom = min(width, max(left + 1, int(x + w + 0.5))), min(height, max(top + 1, int(y + h + 0.5)))
     if left >= width or top >= height:
         raise BadParameter("crop", f"The region lies outside of the picture, which has {width}x{height} pixels.")
