@@ -1,0 +1,95 @@
+"""Which entries of a bounded cache go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, Protocol
+
+Priority = Literal["newest", "largest", "smallest", "thumbnail"]
+
+#: what counts as a thumbnail, in bytes: 50x50 is 1 to 3 KiB in any format, 200x200 up to 15
+THUMBNAIL = 16 << 10
+
+
+class Item(NamedTuple):
+    """An entry that may go.
+
+    :param path: below the folder of the cache
+    :param size: in bytes
+    :param used: when it was used last, seconds since the epoch
+    """
+
+    path: str
+    size: int
+    used: float
+
+
+class Limits(Protocol):
+    """What is read of the settings of a cache."""
+
+    @property
+    def max_size(self) -> int:
+        """The most bytes, 0 for no limit."""
+
+    @property
+    def max_elements(self) -> int:
+        """The most entries, 0 for no limit."""
+
+    @property
+    def evict_free_threshold(self) -> float:
+        """Eviction begins when less than this part is free."""
+
+    @property
+    def evict_hysteresis(self) -> float:
+        """Eviction goes on until this much more is free."""
+
+    @property
+    def priority(self) -> Priority:
+        """What is kept longest."""
+
+
+#: what goes first comes first; of two that are worth the same, the one that was not used for longer
+_WORTH: dict[Priority, Callable[[Item], tuple[float, float]]] = {
+    "newest": lambda item: (item.used, 0.0),
+    "largest": lambda item: (item.size, item.used),
+    "smallest": lambda item: (-item.size, item.used),
+    "thumbnail": lambda item: (item.size <= THUMBNAIL, item.used),
+}
+
+
+def is_due(size: int, count: int, limits: Limits) -> bool:
+    """Whether less is free than should be.
+
+    :param size: of all entries, in bytes
+    :param count: of all entries
+    """
+    share = 1.0 - limits.evict_free_threshold
+    return _above(size, limits.max_size * share, limits.max_size) or _above(
+        count, limits.max_elements * share, limits.max_elements
+    )
+
+
+def evict(items: Iterable[Item], size: int, count: int, limits: Limits) -> list[Item]:
+    """The items that go, the least worth first, until enough is free; none unless it is due.
+
+    :param items: those that may go
+    :param size: of all entries, also those that may not go, in bytes
+    :param count: of all entries
+    """
+    if not is_due(size, count, limits):
+        return []
+    share = max(0.0, 1.0 - limits.evict_free_threshold - limits.evict_hysteresis)
+    gone: list[Item] = []
+    for item in sorted(items, key=_WORTH[limits.priority]):
+        if not _above(size, limits.max_size * share, limits.max_size) and not _above(
+            count, limits.max_elements * share, limits.max_elements
+        ):
+            break
+        gone.append(item)
+        size -= item.size
+        count -= 1
+    return gone
+
+
+def _above(amount: int, bound: float, limit: int) -> bool:
+    return bool(limit) and amount > bound
