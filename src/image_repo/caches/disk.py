@@ -320,6 +320,15 @@ class DiskTier:
             os.close(handle)
 
 
+class LinkFolder(DiskTier):
+    """What temporary URLs promise, and nothing else: beside a store on disk the disk cache holds the rest already."""
+
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
+        """Declines what nobody was promised."""
+        if until is not None:
+            super().put(key, rendition, until=until)
+
+
 # -- entries -------------------------------------------------------------------------
 
 
