@@ -1,0 +1,84 @@
+"""nginx (Debian's) with a given configuration, in a folder of its own, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+#: seconds that it may take to come up
+PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx.
+
+    :param said: its standard output and error: the access log and the error log
+    """
+
+    port: int
+    folder: Path
+    said: Path
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def place(folder: Path, shipped: Path, port: int, origin: int, more: str = "") -> Path:
+    """Puts the shipped configuration, unchanged, into a folder, beside a place.conf for this place.
+
+    :returns: the configuration to start nginx with
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "temp").mkdir(exist_ok=True)
+    (folder / "place.conf").write_text(
+        f"listen 127.0.0.1:{port}; set $origin 127.0.0.1:{origin}; client_max_body_size 258m; {more}\n"
+    )
+    return Path(shutil.copy(shipped, folder))
+
+
+def command(conf: Path, *more: str) -> list[str]:
+    """How nginx is started on a configuration, in the folder of that file."""
+    executable = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    assert executable, "nginx is not installed (Debian package: nginx)"
+    # as root its workers would be www-data, who cannot see the folder
+    user = "user root;" if os.geteuid() == 0 else ""
+    return [executable, "-p", str(conf.parent), "-c", str(conf), "-e", "stderr", "-g", f"daemon off; {user}", *more]
+
+
+@contextmanager
+def running(conf: Path, port: int) -> Iterator[Nginx]:
+    """Starts nginx, waits until it listens, and ends it afterwards."""
+    said = conf.parent / "said.log"
+    with said.open("wb") as out:
+        process = subprocess.Popen(command(conf), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        until_listening(port, process, said)
+        yield Nginx(port, conf.parent, said)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def until_listening(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
+    """Waits until somebody listens on a port, for as long as a process lives."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.02)
+        else:
+            return
