@@ -61,10 +61,8 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Ren
         check_pixels(*(job.plan.canvas or job.plan.size), limits)
         writing.check_room(recipe.kind, job.plan.canvas or job.plan.size)
         frames, timing = _animation(job, limits) if recipe.animate and picture.frames > 1 else (_still(job), None)
-        exif = b""
-        if recipe.copyright:
-            exif = writing.rights(*picture.exif.rights(min(_MOST_RIGHTS, limits.max_metadata)))
-        body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, exif=exif)
+        rights = picture.exif.rights(min(_MOST_RIGHTS, limits.max_metadata)) if recipe.copyright else ("", "")
+        body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, rights=rights)
         return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)
 
 

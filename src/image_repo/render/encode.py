@@ -38,18 +38,22 @@ class Timing:
 
 
 def encode(
-    frames: Sequence[Image.Image], kind: str, quality: int | None, *, timing: Timing | None = None, exif: bytes = b""
+    frames: Sequence[Image.Image],
+    kind: str,
+    quality: int | None,
+    *,
+    timing: Timing | None = None,
+    rights: tuple[str, str] = ("", ""),
 ) -> bytes:
     """Writes a picture, or an animation.
 
     :param frames: L, LA, RGB or RGBA, without ``info``
     :param timing: None for a single picture
-    :param exif: to be written, beginning with ``Exif\\0\\0``; empty for none
+    :param rights: artist and copyright, written where the format can hold them; empty for none
     """
     first = frames[0]
     prepare, options = _WRITERS[kind](first, quality)
-    if exif and kind in _WITH_EXIF:
-        options["exif"] = exif
+    _add_rights(options, kind, *rights)
     if timing and len(frames) > 1:
         options |= _animated(kind, timing)
         options["append_images"] = [prepare(frame) for frame in frames[1:]]
@@ -72,7 +76,7 @@ def check_room(kind: str, size: tuple[int, int]) -> None:
 
 
 Prepare = Callable[[Image.Image], Image.Image]
-_WITH_EXIF = frozenset(("jpg", "png", "webp", "avif", "tif"))
+_WITH_EXIF = frozenset(("jpg", "png", "webp", "avif"))
 
 
 def _as_it_is(image: Image.Image) -> Image.Image:
@@ -169,8 +173,11 @@ def _animated(kind: str, timing: Timing) -> dict[str, Any]:
     return options | {"disposal": 2} | ({} if timing.plays == 1 else {"loop": max(0, timing.plays - 1)})
 
 
-def rights(artist: str, copyright: str) -> bytes:
-    """An EXIF block with these two and nothing else; empty where both are."""
-    tags = {piexif.ImageIFD.Artist: artist, piexif.ImageIFD.Copyright: copyright}
-    told = {tag: text.encode() for tag, text in tags.items() if text}
-    return bytes(piexif.dump({"0th": told})) if told else b""
+def _add_rights(options: dict[str, Any], kind: str, artist: str, copyright: str) -> None:
+    """Has these two written, and nothing else."""
+    tags = {piexif.ImageIFD.Artist: artist.encode(), piexif.ImageIFD.Copyright: copyright.encode()}
+    told = {tag: text for tag, text in tags.items() if text}
+    if told and kind == "tif":
+        options["tiffinfo"] |= told
+    elif told and kind in _WITH_EXIF:
+        options["exif"] = piexif.dump({"0th": told})

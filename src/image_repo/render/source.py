@@ -45,11 +45,18 @@ with suppress(OSError, AttributeError):
 # What Pillow thinks of damaged metadata is nothing that a log should fill with.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """One JPEG: the plugin's own opener also opens the further pictures of an MPO file."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Nothing: the density is of no use here, and looking for it loads every tag."""
+
+
 Opener = Callable[[BinaryIO], ImageFile.ImageFile]
 
 _OPENERS: dict[str, Opener] = {
-    # the class itself: the plugin's own function also opens the further pictures of an MPO file
-    "jpg": JpegImagePlugin.JpegImageFile,
+    "jpg": _Jpeg,
     "png": PngImagePlugin.PngImageFile,
     "gif": GifImagePlugin.GifImageFile,
     "webp": WebPImagePlugin.WebPImageFile,
