@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from flask import Response, current_app, request
 from werkzeug.http import http_date, is_resource_modified
-from werkzeug.wsgi import wrap_file
 
 from image_repo.errors import BadParameter
 from image_repo.rendition import Layer
+from image_repo.stores import CHUNK
 
 _SANDBOX = "default-src 'none'; sandbox"
 _YEAR = 31_536_000
@@ -119,10 +119,35 @@ def send_bytes(body: bytes, dress: Dress) -> Response:
     return _ranged(dress.on(Response(body)), len(body))
 
 
+class _Rest:
+    """What an open file holds from its present position on, in chunks; a range of it is sought, not read up to."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._first = file.tell()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = self._file.read(CHUNK)
+        if not chunk:
+            raise StopIteration
+        return chunk
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(self._first + offset)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._first
+
+
 def send_file(file: BinaryIO, size: int, dress: Dress) -> Response:
-    """200, 206 or 416 with bytes from an open file, which is closed with the answer."""
-    # No direct_passthrough: the server would close the file, and not what else is to be closed with the answer.
-    response = Response(wrap_file(request.environ, file))
+    """200, 206 or 416 with what an open file holds from here on; it is closed with the answer."""
+    response = Response(_Rest(file))
     response.call_on_close(file.close)
     response.content_length = size
     return _ranged(dress.on(response), size)
