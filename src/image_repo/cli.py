@@ -132,15 +132,15 @@ def _options(*added: Callable[[F], F]) -> Callable[[F], F]:
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 common = _options(
-    click.option("-y", "--yaml-config", "--yaml_config", "config", type=_FILE, metavar="FILE", help="Settings."),
-    click.option("-T", "--test-run", "--test_run", is_flag=True, help="Local store only: Swift is not contacted."),
+    click.option("-y", "--yaml-config", "config", type=_FILE, metavar="FILE", help="Settings."),
+    click.option("-T", "--test-run", is_flag=True, help="Local store only: Swift is not contacted."),
     click.option("-v", "--verbose", is_flag=True, help="Tell what is done."),
     click.option("-V", "--debug", is_flag=True, help="Tell everything."),
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but what is critical."),
     click.option("-C", "--critical", is_flag=True, help="Log only what is critical."),
-    click.option("-l", "--log-file", "--log_file", type=_FILE, metavar="FILE", help="Log there."),
+    click.option("-l", "--log-file", type=_FILE, metavar="FILE", help="Log there."),
     click.option(
-        "-c", "--config-log-file", "--config_log_file", type=_FILE, metavar="FILE",
+        "-c", "--config-log-file", type=_FILE, metavar="FILE",
         help="Python logging configuration (INI or JSON).",
     ),
     click.option("-i", "--intolerant", is_flag=True, help="Whatever is warned about at the start ends it."),
@@ -154,6 +154,9 @@ serving = _options(
     click.option("-R", "--restart", is_flag=True, help="Let it read settings and code anew; no request is lost."),
     click.option("-a", "--attached", is_flag=True, help="Stay attached to the terminal (what happens anyway)."),
 )
+
+
+_MODES = ("background", "stop", "restart", "attached")
 
 
 class Verbs(click.Group):
@@ -173,13 +176,18 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        # the first image_repo wrote --yaml_config
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
     epilog=_EXAMPLES,
 )
 @common
 @serving
-@click.option("-Y", "--dump-yaml", "--dump_yaml", is_flag=True, help="Print every setting as YAML, and end.")
-@click.option("-t", "--trial-run", "--trial_run", is_flag=True, help="Check the settings, reach the store, and end.")
+@click.option("-Y", "--dump-yaml", is_flag=True, help="Print every setting as YAML, and end.")
+@click.option("-t", "--trial-run", is_flag=True, help="Check the settings, reach the store, and end.")
 @click.version_option(__version__, prog_name="image_repo")
 @click.pass_context
 def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **given: Any) -> None:
@@ -190,7 +198,7 @@ def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **given: Any) 
     are there, else a folder.
     """
     options = ctx.ensure_object(Options)
-    modes = {name: given.pop(name) for name in ("background", "stop", "restart", "attached")}
+    modes = {name: given.pop(name) for name in _MODES}
     options.add(given)
     if dump_yaml:
         _dump(options)
@@ -198,8 +206,8 @@ def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **given: Any) 
         _trial(options)
     elif ctx.invoked_subcommand is None:
         _serve(options, **modes)
-    elif any(modes[name] for name in ("background", "stop", "restart")):
-        raise click.UsageError("-B, -S and -R are for serving, not for a verb.")
+    elif ctx.invoked_subcommand != "serve" and any(modes.values()):
+        raise click.UsageError("-B, -S, -R and -a are for serving, not for another verb.")
 
 
 def _dump(options: Options) -> None:

@@ -150,6 +150,8 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
 
     if not is_reload():
         check_address(config.listen)
+    if pid_file:
+        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")  # uWSGI writes it too, but not when it reloads
     limit_arenas()
     _handed_over = config
     pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
@@ -247,6 +249,7 @@ def restart(found: Running, listen: str) -> None:
     """Lets a server read its configuration and code anew, without losing a request, and waits until it has.
 
     :raises TimeoutError: when it does not come back
+    :raises ProcessLookupError: when it ended
     """
     before = found.file.stat().st_mtime_ns
     os.kill(found.pid, signal.SIGHUP)

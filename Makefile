@@ -1,0 +1,88 @@
+# What people, hooks and CI run. `make` alone tells what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SERVERS := .tests/servers
+JOBS ?= 2
+# make serve PORT=8080
+PORT ?= 5000
+CODE := src tests samples setup.py
+
+# nginx, exiftool and curl for the tests; venv, which Debian keeps apart from python3
+DEBIAN := nginx libimage-exiftool-perl curl
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+export PIP_NO_INPUT = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-fast lint fmt example docker clean
+
+help: ## tell what there is
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http://127.0.0.1:5000
+	@test -n "$$(ls image_repo_data 2>/dev/null)" || { \
+	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
+	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
+
+test: $(VENV)/.developed $(SERVERS)/.installed .tests/debian ## all tests, with real servers
+	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS) $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+
+test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
+
+lint: $(VENV)/.developed ## what CI asks of the code before it runs
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.developed ## format the code
+	$(BIN)/ruff check --fix --exit-zero $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+example: $(VENV)/.installed ## config.example.yml, from the settings
+	$(BIN)/image_repo -Y > config.example.yml
+
+docker: ## the two images (needs a Docker engine)
+	docker build -t image_repo .
+	docker build -t image_repo-nginx -f docker/Dockerfile .
+
+clean: ## remove what this file made; pictures stay
+	rm -rf $(VENV) .tests build dist src/*.egg-info
+
+# -- what the above needs, each made once --------------------------------------------------
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or later is needed: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  v=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	  echo "installing $$v"; $(APT) update && $(APT) install -y --no-install-recommends $$v; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# OpenStack brings its own Flask and eighty packages more: kept apart from ours
+$(SERVERS)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install -q swift==2.38.3 keystone==30.0.0 keystonemiddleware python-swiftclient
+	@touch $@
+
+# Without root the tests that need these are skipped; CI has root.
+.tests/debian: Makefile
+	@mkdir -p .tests
+	@if command -v nginx && command -v exiftool && command -v curl; then touch $@; \
+	elif $(SUDO) true 2>/dev/null; then \
+	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
+	else echo "not installed, for want of root: $(DEBIAN)"; fi
