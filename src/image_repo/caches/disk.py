@@ -293,7 +293,7 @@ class DiskTier:
             taken = _taken(found.st_size)
             size, count = size + taken, count + 1
             if not _is_promised(found, now):
-                item = Item(path, taken, min(found.st_mtime, now))
+                item = Item(path, taken, _used(found, now))
                 (old if item.used < oldest else items).append(item)
         gone = sum(item.size for item in old)
         return items, old, size - gone, count - len(old)
@@ -303,7 +303,7 @@ class DiskTier:
         with contextlib.suppress(OSError), _locked(os.path.dirname(item.path)):
             now = time.time()
             found = os.stat(item.path)
-            if not _is_promised(found, now) and min(found.st_mtime, now) <= item.used:
+            if not _is_promised(found, now) and _used(found, now) <= item.used:
                 os.unlink(item.path)
                 return True
         return False
@@ -426,6 +426,11 @@ def _promise(path: str, until: float) -> None:
 def _is_promised(found: os.stat_result, now: float) -> bool:
     # Not by the time alone: a clock that was ahead for a while would make everything eternal.
     return not found.st_mode & stat.S_IWUSR and found.st_mtime > now
+
+
+def _used(found: os.stat_result, now: float) -> float:
+    """When a file was used last; a time that is still to come says nothing, and goes first."""
+    return found.st_mtime if found.st_mtime < now + _TOUCH_EVERY else 0.0
 
 
 def _promised_until(path: str) -> float:
