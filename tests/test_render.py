@@ -315,6 +315,11 @@ def test_an_animation_keeps_frames_times_and_loops(source, kind, loop):
     assert foreign_parts(made.body) == []
 
 
+def test_an_animation_that_is_too_much_to_write_is_refused():
+    with pytest.raises(OverBudget, match="all of its frames"):
+        rendered(animation("GIF", 4), kind="webp", animate=True, width=6_000, enlarge=True)
+
+
 def test_without_animate_there_is_one_frame():
     image = picture(animation("GIF"), kind="webp", quality=90)
     assert image.n_frames == 1

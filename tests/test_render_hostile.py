@@ -219,6 +219,13 @@ def _webp_canvas(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
+def _jp2_of(width: int, height: int) -> bytes:
+    source = bytearray(save(photo(16, 16), "JPEG2000", no_jp2=True))
+    for at in (8, 24):  # the picture, and its only tile
+        source[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(source)
+
+
 BOMBS = {
     "a PNG of a terapixel": png_header(1_000_000, 1_000_000),
     "a JPEG of four gigapixels": _jpeg_of(65_500, 65_500),
@@ -229,6 +236,7 @@ BOMBS = {
     "a TIFF of four gigapixels": _tiff_header((256, 4, 1, 65_535), (257, 4, 1, 65_535)),
     "a BMP of four gigapixels": b"BM"
     + struct.pack("<IIIIiiHHIIIIII", 54, 0, 54, 40, 65_535, 65_535, 1, 24, 0, 0, 0, 0, 0, 0),
+    "a JPEG 2000 of 49 megapixels": _jp2_of(7_000, 7_000),
     "a JPEG of two hundred scans": _many_scans(200),
     "a PNG with texts of a hundred megabytes": png_header(
         8, 8, chunks=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(20 << 20))) * 5

@@ -59,8 +59,9 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Ren
         check_pixels(*picture.stored, limits)
         job = Job(recipe, picture, plan(recipe, picture.upright))
         check_pixels(*(job.plan.canvas or job.plan.size), limits)
-        writing.check_room(recipe.kind, job.plan.canvas or job.plan.size)
-        frames, timing = _animation(job, limits) if recipe.animate and picture.frames > 1 else (_still(job), None)
+        moves = recipe.animate and picture.frames > 1
+        writing.check_room(recipe.kind, job.plan.canvas or job.plan.size, picture.frames if moves else 1)
+        frames, timing = _animation(job, limits) if moves else (_still(job), None)
         rights = picture.exif.rights(min(_MOST_RIGHTS, limits.max_metadata)) if recipe.copyright else ("", "")
         body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, rights=rights)
         return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)

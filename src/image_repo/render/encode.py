@@ -62,17 +62,18 @@ def encode(
     return file.getvalue()
 
 
-def check_room(kind: str, size: tuple[int, int]) -> None:
+def check_room(kind: str, size: tuple[int, int], frames: int = 1) -> None:
     """Refuses what a format has no room for, or what would take too much to write.
 
+    :param frames: that are written
     :raises OverBudget: saying how large it may be
     """
     told = f"A picture of {size[0]}x{size[1]} pixels is too large to be written as {kind}"
     side, area = _MOST_SIDE.get(kind), _MOST_AREA.get(kind)
     if side and max(size) > side:
         raise OverBudget(f"{told}: at most {side} on a side. Ask for a smaller one, or for another kind.")
-    if area and size[0] * size[1] > area:
-        raise OverBudget(f"{told}: at most {area} in all. Ask for a smaller one, or for another kind.")
+    if area and size[0] * size[1] * frames > area:
+        raise OverBudget(f"{told}: at most {area} in all of its frames. Ask for a smaller one, or for another kind.")
 
 
 Prepare = Callable[[Image.Image], Image.Image]

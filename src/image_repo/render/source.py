@@ -65,6 +65,8 @@ _OPENERS: dict[str, Opener] = {
     "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "avif": AvifImagePlugin.AvifImageFile,
 }
+#: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
+MOST_JP2_PIXELS = 40_000_000
 #: formats of which ``page=`` may choose another picture than the first
 PAGED = frozenset(("gif", "webp", "avif", "tif"))
 
@@ -141,6 +143,8 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration) -> Picture:
     source.seek(0)
     image = (_OPENERS.get(header.kind) or _heif_opener())(source)
     headers.check_pixels(*image.size, limits)
+    if header.kind == "jp2" and image.width * image.height > MOST_JP2_PIXELS:
+        raise OverBudget(f"JPEG 2000 pictures of more than {MOST_JP2_PIXELS} pixels are not rendered.")
     if len(image.getbands()) > 5:
         raise OverBudget("Pictures of more than 5 bands are not rendered.")
     block = header.exif or memoryview(image.info.get("exif") or b"")
