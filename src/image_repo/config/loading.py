@@ -28,6 +28,8 @@ PREFIX = "IMAGE_REPO_"
 NOT_SETTINGS = re.compile(r"IMAGE_REPO_(CONFIG|LAUNCH|TEST_\w*)")
 #: a configuration file has no more values, levels or bytes than this: anchors may multiply them
 _MOST_NODES, _MOST_LEVELS, _MOST_BYTES = 10_000, 10, 1 << 20
+#: stands for a value that was a mistake and has been told
+_REFUSED = object()
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _PAIR = re.compile(r"""\(\s*u?["'](env|file|explicit)["']\s*,\s*u?["'](.*)["']\s*\)""")
 #: the first image_repo wrote its sections with tags of its own; they say nothing that their place does not
@@ -74,7 +76,10 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
     draft.values = _known(draft, draft.values, Config, ())
     _openstack(draft, environ)
     config = _validate(draft, environ)
+    broken: dict[Path, str] = {}
     for setting, message in rules.broken(config):
+        broken.setdefault(setting, message)  # one is enough for each
+    for setting, message in broken.items():
         draft.mistake(setting, message)
     if draft.mistakes:
         raise ConfigurationError(sorted(dict.fromkeys(draft.mistakes), key=_line))
@@ -146,7 +151,7 @@ def _read_document(draft: _Draft, file: str, node: yaml.Node | None) -> None:
     value = _Walk(draft, file).value(node, (), 0)
     if isinstance(value, dict):
         draft.values = value
-    elif value is not None:
+    elif value is not None and value is not _REFUSED:
         draft.mistake((), "expected settings, each as NAME: VALUE", f"{file}:{node.start_mark.line + 1}")
 
 
@@ -168,9 +173,10 @@ class _Walk:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, level)
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(child, (*path, str(place)), level + 1) for place, child in enumerate(node.value)]
+            values = [self.value(child, (*path, str(place)), level + 1) for place, child in enumerate(node.value)]
+            return [value for value in values if value is not _REFUSED]
         text: str = node.value
-        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        plain = isinstance(node, yaml.ScalarNode) and not node.style  # None, or empty from libyaml
         return None if plain and text in _NULLS else text
 
     def _mapping(self, node: yaml.MappingNode, path: Path, level: int) -> dict[str, Any]:
@@ -187,14 +193,15 @@ class _Walk:
                 lines[name] = key.start_mark.line + 1
                 found[name] = self.value(child, (*path, name), level + 1)
                 self._draft.places[(*path, name)] = self._place(key)
-        return found
+        return {name: value for name, value in found.items() if value is not _REFUSED}
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self._file}:{node.start_mark.line + 1}"
 
-    def _refuse(self, node: yaml.Node, path: Path, message: str) -> None:
+    def _refuse(self, node: yaml.Node, path: Path, message: str) -> object:
         if self._nodes <= _MOST_NODES + 1:
             self._draft.mistake(path, message, self._place(node))
+        return _REFUSED
 
 
 # -- environment -----------------------------------------------------------------------
