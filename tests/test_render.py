@@ -27,7 +27,7 @@ from image_repo.render.geometry import plan
         pytest.param((4000, 3000), {"width": 300}, (300, 225), id="a width alone keeps the ratio"),
         pytest.param((4000, 3000), {"height": 300}, (400, 300), id="a height alone keeps the ratio"),
         pytest.param((4000, 3000), {"width": 300, "height": 100}, (133, 100), id="inside takes the tighter side"),
-        pytest.param((4000, 3000), {}, (4000, 3000), id="no box leaves the size"),
+        pytest.param((1000, 750), {}, (1000, 750), id="no box leaves the size"),
         pytest.param((40, 30), {"width": 300}, (40, 30), id="nothing is enlarged"),
         pytest.param((40, 30), {"width": 300, "enlarge": True}, (300, 225), id="unless that is asked for"),
         pytest.param((1000, 3), {"width": 100}, (100, 1), id="a side has at least one pixel"),
@@ -193,10 +193,10 @@ def test_smart_focus_bears_tiny_pictures(size):
 # -- pixels ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [50, 100, 150, 320, 500, 640, 800])
+@pytest.mark.parametrize("width", [50, 100, 150, 320, 400, 500])
 @pytest.mark.parametrize("form", ["jpg", "png", "rotated jpg"])
 def test_shrinking_is_as_good_as_lanczos_from_the_full_picture(width, form):
-    image = photo(1611, 1203, seed=1)
+    image = photo(1051, 787, seed=1)
     source = (
         png(image, compress_level=1)
         if form == "png"
@@ -217,7 +217,7 @@ def test_nothing_shifts_when_a_jpeg_is_shrunk_while_it_is_decoded():
 
 
 def test_large_pictures_are_reduced_strip_by_strip_without_a_seam():
-    image = photo(2101, 2300, seed=2)
+    image = photo(1601, 1500, seed=2)
     made = picture(png(image.convert("RGBA"), compress_level=0), width=211)
     assert made.mode == "RGB"
     assert ssim(made, image.resize(made.size, Image.Resampling.LANCZOS)) >= 0.99

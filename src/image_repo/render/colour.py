@@ -117,6 +117,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     :param image: in one of the plain modes, not premultiplied
     :param profile: ICC; one that is damaged or meant for other colours is passed over
     """
+    if profile is None and image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     bare = image.convert(image.mode[:-1]) if alpha else image
     space = _LAB if bare.mode == "LAB" else profile

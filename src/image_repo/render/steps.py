@@ -23,7 +23,8 @@ from image_repo.render.source import Picture
 #: What cheap scaling leaves for Lanczos to do: at least this factor on each side. With less,
 #: the box filters of the decoder and of reduce() show; with 2, SSIM stays above 0.99.
 GAP = 2.0
-_STRIP = 4 << 20
+#: pixels of the original that are converted at a time
+_STRIP = 1 << 20
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -87,7 +88,8 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
         to_stored(_wanted(image, job, scale, convert), job.picture.stored, job.picture.orientation), scale, image
     )
     size = job.stored_size
-    if convert is None and image.size == size and box == (0, 0, *size):
+    as_it_is = convert is None or (image.mode in ("LA", "RGBA") and "transparency" not in image.info)
+    if as_it_is and image.size == size and box == (0, 0, *size):
         return image
     image, box = _reduce(image, box, size, convert)
     return unmultiplied(image.resize(size, Image.Resampling.LANCZOS, box=box))
@@ -230,12 +232,11 @@ def _background(job: Job) -> tuple[int, ...]:
 
 
 def _on(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
-    if image.mode == "RGBA" or len(background) == 4 or len(set(background)) > 1:
-        below = Image.new("RGBA", image.size, background)
-        result = Image.alpha_composite(below, image.convert("RGBA"))
-        return result if len(background) == 4 else result.convert("RGB")
-    below = Image.new("L", image.size, background[0])
-    below.paste(image.convert("L"), mask=image.getchannel("A"))
+    if len(background) == 4:
+        return Image.alpha_composite(Image.new("RGBA", image.size, background), image.convert("RGBA"))
+    grey = image.mode == "LA" and len(set(background)) == 1
+    below = Image.new("L" if grey else "RGB", image.size, background[0] if grey else background)
+    below.paste(image.convert(below.mode), mask=image.getchannel("A"))
     return below
 
 
