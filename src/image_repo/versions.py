@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import queue
 import threading
 import time
@@ -64,7 +65,8 @@ class Current:
         """What a store's entry tells of the original of this name."""
         made = split_ending(entry.key)[1]
         media_type = made.media_type if made else entry.media_type
-        return cls(name, entry.key, entry.etag, entry.size, entry.modified, media_type)
+        # Swift's Last-Modified is its time rounded up; a listing tells the fractions, a HEAD does not.
+        return cls(name, entry.key, entry.etag, entry.size, float(math.ceil(entry.modified)), media_type)
 
 
 @dataclass(frozen=True, slots=True)
