@@ -68,7 +68,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.
 #: what removing a file says where there is none
 _NOT_A_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 #: how often something is done again that another process has undone
-_ATTEMPTS = 16
+_ATTEMPTS = 64
 #: names of listed folders that are remembered in all, and the smallest folder that is worth it
 _MOST_REMEMBERED, _WORTH_REMEMBERING = 200_000, 500
 #: nanoseconds after which a change of a folder is sure to have another time than the next
@@ -273,7 +273,7 @@ class DiskStore:
 
     def _is_inside(self, real: str) -> bool:
         root = os.path.realpath(self._root).rstrip("/") + "/"
-        return real.startswith(root) and not real.startswith(f"{root}{OWN}/")
+        return real.startswith(root) and not f"{real}/".startswith(f"{root}{OWN}/")
 
     def _entry(self, key: str, found: os.stat_result, beginning: Callable[[], bytes]) -> Entry | None:
         """What a file tells, and what was said of it; None when its time is over."""
@@ -447,7 +447,8 @@ class DiskStore:
                 above = folder
                 while not os.path.lexists(above):
                     above = os.path.dirname(above)
-                self._make_way(above, encode_file(decode_file(os.path.basename(above))))
+                if not os.path.isdir(above):  # else it was removed while it was made
+                    self._make_way(above, encode_file(decode_file(os.path.basename(above))))
             else:
                 return
         raise StoreUnavailable(f"The folder {folder} cannot be made.")
@@ -488,11 +489,12 @@ class DiskStore:
                 return False
             raise
         self._unsay(key, etag=etag)
-        _sync(Path(folder))
         with contextlib.suppress(OSError):
             while folder != str(self._root):
                 os.rmdir(folder)
                 folder = os.path.dirname(folder)
+        while not _sync(Path(folder)):  # others remove empty folders too
+            folder = os.path.dirname(folder)
         return True
 
     # -- listing ---------------------------------------------------------------------
@@ -712,13 +714,17 @@ class _Folders:
 # -- the file system -----------------------------------------------------------------
 
 
-def _sync(folder: Path) -> None:
-    """Brings the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(folder: Path) -> bool:
+    """Brings the names in a folder to the disk. False when the folder is not there."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return True
 
 
 def _beginning(path: str | Path) -> bytes:
