@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
 
 import numpy as np
@@ -411,6 +412,29 @@ def test_the_generation_is_short_and_follows_the_policy():
     assert render.generation() == render.generation()
     assert len(render.generation()) == 8
     assert int(render.generation("strict"), 16) != int(render.generation("lenient"), 16)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(width=50), Recipe(page=7)], ids=["after a picture", "after a problem"])
+@pytest.mark.parametrize("source", [jpeg(camera=True), tiff_pages()], ids=["jpg", "tif"])
+def test_the_source_can_be_closed_at_once(source, recipe):
+    problem = None
+    with io.BytesIO(source) as file:
+        try:
+            render.render(file, recipe, LIMITS)
+        except BadParameter as caught:
+            problem = caught
+    assert file.closed
+    assert (problem is None) == (recipe.page == 1)
+
+
+@pytest.mark.parametrize("size", [1 << 10, 9 << 20], ids=["small", "large"])
+@pytest.mark.parametrize("spool", [1 << 12, 1 << 30], ids=["on disk", "in memory"])
+def test_the_source_may_be_a_spooled_file(size, spool, tmp_path):
+    source = jpeg(camera=True)
+    with tempfile.SpooledTemporaryFile(spool, dir=tmp_path) as file:
+        file.write(source + bytes(size))
+        assert render.render(file, Recipe(width=50), LIMITS).body == rendered(source, kind="jpg", width=50).body
+        assert render.inspect(file, LIMITS, location=False).exif["iso"] == 200
 
 
 def test_the_source_may_be_a_file(tmp_path):

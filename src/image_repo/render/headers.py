@@ -9,6 +9,7 @@ Sources: ITU-T T.81 annex B (JPEG), W3C PNG, GIF89a, RFC 9649 (WebP), TIFF 6.0, 
 
 from __future__ import annotations
 
+import io
 import mmap
 import re
 import struct
@@ -25,6 +26,8 @@ MOST_METADATA = 16 << 20
 #: of comments in a GIF: the decoder joins their pieces one by one, which takes the square of their length
 _MOST_GIF_COMMENTS = 1 << 20
 _MOST_PARTS = 200_000
+#: of a file that is read rather than mapped
+_MOST_READ = 8 << 20
 _MOST_JUNK = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -48,17 +51,20 @@ class Header:
 
 
 def view(source: BinaryIO) -> memoryview:
-    """All bytes of a file, not copied where it is in memory or on a disk."""
-    buffer = getattr(source, "getbuffer", None)
-    if buffer is not None:
-        return memoryview(buffer())
-    if isinstance(source, mmap.mmap):
-        return memoryview(source)
-    try:
-        return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
-    except (AttributeError, OSError, ValueError):
-        source.seek(0)
-        return memoryview(source.read())
+    """All bytes of a file: mapped where it is large and on a disk."""
+    if isinstance(source, io.BytesIO):
+        # not getbuffer(): whoever made it could not close it while a problem's traceback holds the view
+        return memoryview(source.getvalue())
+    size = source.seek(0, io.SEEK_END)
+    if size > _MOST_READ:
+        # asking a spooled file for its number moves it to a disk, so it is asked only when it is there
+        try:
+            source.flush()
+            return memoryview(mmap.mmap(source.fileno(), size, access=mmap.ACCESS_READ))
+        except (AttributeError, OSError, ValueError):
+            pass  # no file of the operating system
+    source.seek(0)
+    return memoryview(source.read())
 
 
 def sniff(data: memoryview) -> str:
