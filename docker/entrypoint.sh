@@ -28,8 +28,11 @@ status=0
 # nginx first, and gracefully: requests on their way still find image_repo.
 kill -QUIT "$front" 2>/dev/null || :
 while kill -0 "$front" 2>/dev/null; do wait "$front" || :; done
-kill -TERM "$app" 2>/dev/null || :
-while kill -0 "$app" 2>/dev/null; do wait "$app" || :; done
+# Told again each second: uWSGI takes SIGTERM for a reload until it is all up. Once it ends, it hears it no more.
+while kill -TERM "$app" 2>/dev/null; do
+    sleep 1 >/dev/null 2>&1 &
+    wait -n "$app" "$!" || :
+done
 
 [ -z "$asked" ] || exit 0
 [ "$status" -ne 0 ] || status=1     # neither ends by itself when all is well
