@@ -44,10 +44,20 @@ def test_an_upload_is_answered_with_its_record(client):
         "bytes": len(body), "width": 64, "height": 48,
     }  # fmt: skip
     assert (record["filename"], record["data"]) == ("DSC 1.JPG", {})
-    assert "position" not in record["exif"]
+    assert not {"latitude", "longitude", "altitude"} & set(record["exif"])
+    assert "46.9" not in answer.body.decode()
     assert "K-1000" in str(record["exif"])
     assert "key" not in record
     assert client.get("/images/plots/12/north?meta=True").json() == record
+
+
+def test_records_tell_positions_only_where_that_is_allowed(tmp_path):
+    with serving(embedded(tmp_path, metadata_location=True), tmp_path) as other:
+        told = other.client.put("/images/a", picture(1, gps=True)).json()["exif"]
+        assert told["latitude"] == pytest.approx(pictures.LATITUDE, abs=1e-4)
+        assert other.client.get("/images/a?meta=True").json()["exif"] == told
+    with serving(embedded(tmp_path), tmp_path) as other:
+        assert "latitude" not in other.client.get("/images/a?meta=True").json()["exif"]
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])

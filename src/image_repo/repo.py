@@ -284,7 +284,7 @@ class Repo:
         """The record with or without positions, as the configuration says; it is kept with them."""
         if self.policy.metadata_location:
             return record
-        return replace(record, exif={name: value for name, value in record.exif.items() if name != "position"})
+        return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
 
     def _keep_record(self, record: Record, *, fresh: bool) -> None:
         try:

@@ -20,6 +20,7 @@ from image_repo.errors import OverBudget
 from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render import encode as writing
+from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.geometry import plan
 from image_repo.render.headers import check_pixels
 from image_repo.render.source import Picture, decode_all, open_picture, the_door

@@ -14,6 +14,8 @@ from image_repo.render.ifd import Block, Directory
 _ORIENTATION, _ARTIST, _COPYRIGHT = 0x112, 0x13B, 0x8298
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
 _EMPTY = Directory({}, 0)
+#: the facts that say where a picture was taken
+POSITION = frozenset(("latitude", "longitude", "altitude"))
 
 
 @dataclass(frozen=True, slots=True)
