@@ -451,13 +451,14 @@ class DiskStore:
                     self._make_way(above, encode_file(decode_file(os.path.basename(above))))
             else:
                 return
-        raise StoreUnavailable(f"The folder {folder} cannot be made.")
+        raise StoreUnavailable("The folder of the object is removed again and again.")
 
     def _make_way(self, path: str, name: str) -> None:
         """Gives its mark to what another tool put where something of the other kind belongs; its key stays the same."""
         other = os.path.join(os.path.dirname(path), name)
         if other == path or os.path.lexists(other):
-            raise StoreUnavailable(f"There is something in the way: {path}.")
+            log.error("%s is in the way, and %s is there already", path, other)
+            raise StoreUnavailable("Something that another program put there is in the way.")
         os.rename(path, other)
 
     def _sync_up(self, path: str) -> None:
