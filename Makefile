@@ -30,7 +30,7 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
 test: $(VENV)/.developed $(SERVERS)/.installed .tests/debian ## all tests, with real servers
-	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS) $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
