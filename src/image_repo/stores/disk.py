@@ -71,6 +71,8 @@ _NOT_A_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ATTEMPTS = 64
 #: names of listed folders that are remembered in all, and the smallest folder that is worth it
 _MOST_REMEMBERED, _WORTH_REMEMBERING = 200_000, 500
+#: characters that are never cut into two pieces of a long segment
+_SHORT = 48
 #: nanoseconds after which a change of a folder is sure to have another time than the next
 _SETTLED = 2_000_000_000
 
@@ -514,7 +516,10 @@ class DiskStore:
         """The objects below some folders that stand for the same segments."""
         with _translated("read"):
             real = {os.path.realpath(folder): folder for folder in folders}
-            listings = [(folder, self._folders.listing(folder)) for at, folder in real.items() if at not in above]
+            begin = window.begin(begins)
+            listings = [
+                (folder, self._folders.listing(folder, begin)) for at, folder in real.items() if at not in above
+            ]
         # A link that leads up again would go round for ever.
         above |= real.keys()
         sorts = (
@@ -601,6 +606,10 @@ class _Window:
     after: str
     before: str
 
+    def begin(self, begins: str) -> str:
+        """What the names that are asked for begin with in a folder; marks stand at the end, so it is as in the key."""
+        return self.prefix[len(begins) :].partition("/")[0][:_SHORT] if self.prefix.startswith(begins) else ""
+
     def part(self, begins: str, sorts: list[str]) -> Iterator[str]:
         """Those of a sorted folder that lie inside, or are folders that may hold some that do.
 
@@ -655,8 +664,8 @@ class _Folders:
         self._lock = threading.Lock()
         self._known: LRUCache[str, tuple[int, _Listing]] = LRUCache(_MOST_REMEMBERED, lambda known: len(known[1].sorts))
 
-    def listing(self, folder: str) -> _Listing:
-        """What a folder holds; nothing when it is not there."""
+    def listing(self, folder: str, begin: str) -> _Listing:
+        """What a folder holds, at least what begins so; nothing when it is not there."""
         try:
             changed = os.stat(folder).st_mtime_ns
         except _NOT_A_FILE:
@@ -665,24 +674,26 @@ class _Folders:
             known = self._known.get(folder)
         if known and known[0] == changed:
             return known[1]
-        began = time.time_ns()
-        places, whole = self._scan(folder)
+        # Within one tick of the file system's clock, a second change would not show.
+        settled = time.time_ns() - changed > _SETTLED
+        places, whole = self._scan(folder, "" if settled else begin)
         for illegal in (".", "..", "./", "../"):
             places.pop(illegal, None)
         odd = {sort: _ours_first(sort, paths) for sort, paths in places.items() if paths != [_own_path(sort)]}
         listing = _Listing(sorted(places), odd)
-        # Within one tick of the file system's clock, a second change would not show.
-        if whole and began - changed > _SETTLED and _WORTH_REMEMBERING < len(listing.sorts) < _MOST_REMEMBERED:
+        if whole and settled and _WORTH_REMEMBERING < len(listing.sorts) < _MOST_REMEMBERED:
             with self._lock:
                 self._known[folder] = (changed, listing)
         return listing
 
-    def _scan(self, folder: str) -> tuple[dict[str, list[str]], bool]:
-        """Segment → paths inside the folder; and whether that is all from this folder and none below."""
+    def _scan(self, folder: str, begin: str) -> tuple[dict[str, list[str]], bool]:
+        """Segment → paths inside the folder, where the name begins so; and whether all is from this folder itself."""
         places: dict[str, list[str]] = {}
         whole = True
         with os.scandir(folder) as found:
             for item in found:
+                if not item.name.startswith(begin):
+                    continue
                 kind = self._kind(item)
                 if kind == "folder" and is_part(item.name):
                     whole = False
@@ -705,7 +716,7 @@ class _Folders:
 
     def _add_parts(self, places: dict[str, list[str]], folder: str, name: str) -> None:
         """Adds the segments that begin with the text of a part."""
-        for rest, paths in self._scan(f"{folder}/{name}")[0].items():
+        for rest, paths in self._scan(f"{folder}/{name}", "")[0].items():
             sort = name.removesuffix("%+") + rest
             places.setdefault(sort, []).extend(p for path in paths if (p := f"{name}/{path}") == _own_path(sort))
             if not places[sort]:
