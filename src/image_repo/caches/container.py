@@ -1,8 +1,15 @@
-"""The tier in a container: renditions that every node shares, and that temporary URLs point at."""
+"""The cache container: renditions that all nodes share, and what temporary URLs point into.
+
+It is any :class:`~image_repo.stores.Store`. Every object has an expiry, so that the container is
+bounded even where a slow node fills something back after a purge. An expiry is a promise at the
+same time: what is to expire late enough need not be written again for a link.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import tempfile
 import threading
 import time
@@ -11,19 +18,24 @@ from typing import BinaryIO, cast
 from cachetools import LRUCache
 
 from image_repo.caches import Kept
+from image_repo.errors import OriginalDamaged, PreconditionFailed
 from image_repo.rendition import Layer, Rendition
-from image_repo.stores import Body, Entry, Store
+from image_repo.stores import CHUNK, Body, Entry, Store
 
-#: what the keys of renditions begin with, so that they may lie in the container of the originals
+#: what the keys of renditions begin with in the container
 PREFIX = ".renditions/"
-_IN_MEMORY = 1 << 20
-_MOST_REMEMBERED = 100_000
+#: of how many keys it is remembered until when they are kept
+_MOST_REMEMBERED = 4096
+#: a promise is remembered for this long at most: somebody may delete the object
+_REMEMBER = 60.0
+#: the largest object that is held in memory while it is open
+_SPOOL = 1 << 20
 
 
 class ContainerTier:
-    """Renditions as objects, each with its media type and an expiry, so that the container is bounded in time.
+    """Renditions in a container.
 
-    :param lifetime: seconds after which the container drops a rendition; no promise is longer
+    :param lifetime: seconds after which the store drops what nobody was promised for longer
     """
 
     name: Layer = "cache"
@@ -31,106 +43,158 @@ class ContainerTier:
     def __init__(self, store: Store, lifetime: int) -> None:
         self._store = store
         self._lifetime = lifetime
-        self._kept: LRUCache[str, float] = LRUCache(_MOST_REMEMBERED)
         self._lock = threading.Lock()
+        #: key → until when it is kept, and when that was last seen to be so
+        self._kept: LRUCache[str, tuple[float, float]] = LRUCache(_MOST_REMEMBERED)
 
     def get(self, key: str) -> Rendition | None:
-        """The rendition; one that does not fit its SHA-256 is removed, and is a miss."""
+        """The rendition; a damaged one is removed, and was never there."""
         opened = self._store.get(PREFIX + key)
         if opened is None:
             return None
-        with opened:
-            body = b"".join(opened)
-        etag, modified, digest = _facts(opened.entry)
-        if hashlib.sha256(body).hexdigest() != digest:
-            self.delete(key)
-            return None
-        return Rendition(body, opened.entry.media_type, etag, modified)
+        with opened as body:
+            chunks: list[bytes] | None = []
+            try:
+                chunks = list(body)
+            except OriginalDamaged:
+                chunks = None
+        found = None if chunks is None else _rendition(body.entry, b"".join(chunks))
+        if found is None:
+            with contextlib.suppress(Exception):
+                self.delete(key)
+        return found
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
-        """Keeps it for the lifetime."""
-        self._put(key, rendition.body, rendition, hashlib.sha256(rendition.body).hexdigest(), until or 0.0)
+        """Keeps it, unless it is promised for longer already.
+
+        :param until: seconds since the epoch until which a temporary URL promises it
+        """
+        expires = self._expiry(until)
+        if (self._remembered(key) or 0.0) > expires:
+            return
+        try:
+            self._write(key, rendition.body, rendition, expires, overwrite=False)
+        except PreconditionFailed:
+            if (self.kept_until(key) or 0.0) <= expires:
+                self._write(key, rendition.body, rendition, expires)
 
     def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
-        """Keeps bytes until then at least; says so by returning."""
-        self._put(key, body, rendition, _digest(body), until)
+        """Keeps bytes until then at least; no traffic where that is known to be so.
 
-    def _put(self, key: str, body: bytes | BinaryIO, rendition: Rendition, digest: str, until: float) -> None:
-        expires = max(time.time() + self._lifetime, until + 60)
-        metadata = {"etag": rendition.etag, "modified": repr(rendition.modified), "sha256": digest}
-        self._store.put(PREFIX + key, body, media_type=rendition.media_type, metadata=metadata, expires=expires)
-        with self._lock:
-            self._kept[key] = expires
+        :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
+        :raises StoreUnavailable: when that cannot be promised
+        """
+        if (self._remembered(key) or 0.0) >= until or (self.kept_until(key) or 0.0) >= until:
+            return
+        self._write(key, body, rendition, self._expiry(until))
 
     def kept_until(self, key: str) -> float | None:
-        """Until when it is kept; asked of the container once, then remembered."""
-        with self._lock:
-            known = self._kept.get(key)
-        if known is not None:
-            return known
+        """Until when it is kept; None when it is not there."""
+        remembered = self._remembered(key)
+        if remembered is not None:
+            return remembered
         entry = self._store.head(PREFIX + key)
         if entry is None:
             return None
-        expires = entry.expires if entry.expires is not None else float("inf")
-        with self._lock:
-            self._kept[key] = expires
-        return expires
+        until = math.inf if entry.expires is None else entry.expires
+        self._remember(key, until)
+        return until
 
     def open(self, key: str) -> Kept | None:
-        """The object in a temporary file, verified."""
+        """What a temporary URL that this program answers itself serves; None when it is not there."""
         opened = self._store.get(PREFIX + key)
         if opened is None:
             return None
-        with opened:
-            file = cast("BinaryIO", _filled(opened))
-        etag, modified, _ = _facts(opened.entry)
-        return Kept(file, opened.entry.size, opened.entry.media_type, etag, modified)
+        with opened as body:
+            file = cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL))  # noqa: SIM115
+            try:
+                _copy(body, file)
+            except BaseException:
+                file.close()
+                raise
+        entry = body.entry
+        facts = entry.metadata
+        modified = float(facts.get("modified", entry.modified))
+        return Kept(file, entry.size, entry.media_type, facts.get("etag", entry.etag), modified)
 
     def delete(self, key: str) -> bool:
-        """Removes one."""
-        with self._lock:
-            self._kept.pop(key, None)
+        """Removes one. False when it was not there."""
+        self._forget(key)
         return self._store.delete(PREFIX + key)
 
     def purge(self, prefix: str) -> int:
-        """Removes all that begin so, promised or not."""
+        """Removes all whose key begins so, and tells how many they were."""
         keys = [entry.key.removeprefix(PREFIX) for entry in self._store.keys(PREFIX + prefix)]
         return sum(self.delete(key) for key in keys)
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Gives the store's connections back."""
         self._store.close()
 
+    # -- what is written -------------------------------------------------------------
 
-def _facts(entry: Entry) -> tuple[str, float, str]:
-    """Entity tag, modified, and SHA-256 of the body, as they were put.
+    def _expiry(self, until: float | None) -> float:
+        return float(math.ceil(max(time.time() + self._lifetime, until or 0.0)))
 
-    :raises ValueError: when somebody else put the object there
-    """
+    def _write(
+        self, key: str, body: bytes | BinaryIO, rendition: Rendition, expires: float, *, overwrite: bool = True
+    ) -> None:
+        metadata = {"etag": rendition.etag, "modified": repr(rendition.modified), "sha256": _sha256(body)}
+        self._forget(key)
+        entry = self._store.put(
+            PREFIX + key,
+            body,
+            media_type=rendition.media_type,
+            metadata=metadata,
+            expires=expires,
+            overwrite=overwrite,
+        )
+        self._remember(key, expires if entry.expires is None else entry.expires)
+
+    # -- what is remembered ----------------------------------------------------------
+
+    def _remembered(self, key: str) -> float | None:
+        with self._lock:
+            until, seen = self._kept.get(key, (0.0, -math.inf))
+        return until if time.monotonic() - seen < _REMEMBER and until > time.time() else None
+
+    def _remember(self, key: str, until: float) -> None:
+        with self._lock:
+            self._kept[key] = (until, time.monotonic())
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+
+def _rendition(entry: Entry, body: bytes) -> Rendition | None:
+    """What was put; None when it is not what was put."""
+    facts = entry.metadata
+    if hashlib.sha256(body).hexdigest() != facts.get("sha256"):
+        return None
     try:
-        return entry.metadata["etag"], float(entry.metadata["modified"]), entry.metadata["sha256"]
-    except KeyError as error:
-        raise ValueError(f"{entry.key} is no rendition of ours") from error
+        return Rendition(body, entry.media_type, facts["etag"], float(facts["modified"]))
+    except (KeyError, ValueError):
+        return None
 
 
-def _digest(body: bytes | BinaryIO) -> str:
+def _sha256(body: bytes | BinaryIO) -> str:
+    """The digest of bytes, or of a file from its present position, to which it is set back."""
     if isinstance(body, bytes):
         return hashlib.sha256(body).hexdigest()
-    first = body.tell()
+    start = body.tell()
     made = hashlib.sha256()
-    while chunk := body.read(_IN_MEMORY):
+    while chunk := body.read(CHUNK):
         made.update(chunk)
-    body.seek(first)
+    body.seek(start)
     return made.hexdigest()
 
 
-def _filled(body: Body) -> tempfile.SpooledTemporaryFile[bytes]:
-    file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (the caller closes it)
-    try:
-        for chunk in body:
-            file.write(chunk)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file
+def _copy(body: Body, file: BinaryIO) -> None:
+    made = hashlib.sha256()
+    for chunk in body:
+        made.update(chunk)
+        file.write(chunk)
+    if made.hexdigest() != body.entry.metadata.get("sha256", made.hexdigest()):
+        raise OriginalDamaged(f"The bytes of {body.entry.key!r} are not those that were kept.")
+    file.seek(0)

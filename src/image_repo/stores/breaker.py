@@ -1,58 +1,57 @@
-"""A breaker before a store: when it does not answer, nobody else waits for it.
+"""A store that is asked no more while it does not answer.
 
-After some failures in a row it is open: callers are refused at once, so that a frozen
-store holds no thread. After a pause one caller tries; when that goes well it is closed again.
+Without this, every request to a frozen origin would hold a thread for the whole timeout, and soon
+there would be no thread left for what the caches know. After a few failures in a row the answer is
+:class:`~image_repo.errors.StoreUnavailable` at once; every now and then one caller tries, and
+when that goes well all go through again.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, Self, TypeVar
 
 from image_repo.errors import StoreUnavailable
 from image_repo.signing import LinkBase
 from image_repo.stores import Body, Entry, Store
 
+T = TypeVar("T")
+
+#: seconds for which a caller that tries may be waited for before another one tries
+_PROBE = 2.5
+#: seconds without any answer after which the store is taken for frozen, timeouts or not
+_PATIENCE = 2.0
+
 
 class Guarded:
-    """A store behind a breaker.
+    """A store with a breaker before it.
 
     :param failures: how many in a row open it
-    :param pause: seconds after which one caller tries again
-    :param clock: monotonic seconds
+    :param pause: seconds until one caller tries again, at most 5
     """
 
-    def __init__(
-        self, store: Store, *, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: Store, *, failures: int = 3, pause: float = 1.0) -> None:
         self._store = store
-        self._most = failures
-        self._pause = pause
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._failed = 0
-        self._retry_at = 0.0
+        self._breaker = _Breaker(failures, min(pause, 5.0))
         self.description = store.description
         self.identity = store.identity
         self.verifies = store.verifies
 
     def check(self, *, create: bool = False) -> None:
-        """As of the store; it is asked in any case."""
+        """Asks in any case: the person at the command line wants to know."""
         self._store.check(create=create)
-        self._succeed()
 
     def head(self, key: str) -> Entry | None:
-        """As of the store."""
-        with self._guard():
-            return self._store.head(key)
+        """What is known of an object."""
+        return self._breaker.call(lambda: self._store.head(key))
 
     def get(self, key: str) -> Body | None:
-        """As of the store."""
-        with self._guard():
-            return self._store.get(key)
+        """Opens an object for reading; a transfer that breaks off counts as well."""
+        body = self._breaker.call(lambda: self._store.get(key))
+        return None if body is None else _GuardedBody(body, self._breaker)
 
     def put(
         self,
@@ -64,66 +63,119 @@ class Guarded:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """As of the store."""
-        with self._guard():
-            return self._store.put(
+        """Stores an object whole."""
+        return self._breaker.call(
+            lambda: self._store.put(
                 key, data, media_type=media_type, metadata=metadata, expires=expires, overwrite=overwrite
-            )
+            ),
+            quick=False,
+        )
 
     def delete(self, key: str) -> bool:
-        """As of the store."""
-        with self._guard():
-            return self._store.delete(key)
+        """Removes an object. False when there was none."""
+        return self._breaker.call(lambda: self._store.delete(key))
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """As of the store."""
-        listing = self._store.keys(prefix, after=after, before=before)
-        while True:
-            with self._guard():
-                entry = next(listing, None)
-            if entry is None:
-                return
+        """The objects whose key begins with ``prefix``, by code points of the key, a page at a time."""
+        found = self._store.keys(prefix, after=after, before=before)
+        while (entry := self._breaker.call(lambda: next(found, None))) is not None:
             yield entry
 
     def link_base(self) -> LinkBase:
-        """As of the store."""
-        with self._guard():
-            return self._store.link_base()
+        """What to sign temporary URLs with."""
+        return self._breaker.call(self._store.link_base)
 
     def link_secrets(self) -> tuple[str, ...]:
-        """As of the store."""
-        with self._guard():
-            return self._store.link_secrets()
+        """The keys that temporary URLs are verified with, at most two."""
+        return self._breaker.call(self._store.link_secrets)
 
     def close(self) -> None:
-        """As of the store."""
+        """Gives connections back."""
         self._store.close()
 
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        self._ask_leave()
+
+class _Breaker:
+    """Counts failures in a row and callers that wait, and decides who may ask."""
+
+    def __init__(self, failures: int, pause: float) -> None:
+        self._most = failures
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._failed = 0
+        #: quick calls under way, and when there was an answer to one, or the first of them began
+        self._inside = 0
+        self._sign = 0.0
+        #: when one caller may try; whoever goes moves it on, so that the others stay outside
+        self._next = 0.0
+
+    def call(self, ask: Callable[[], T], *, quick: bool = True) -> T:
+        """Asks, or refuses at once.
+
+        :param quick: whether the answer comes soon when all is well; an upload takes its time
+        """
+        self._enter(quick)
+        failed = False
         try:
-            yield
+            return ask()
         except StoreUnavailable:
-            self._fail()
+            failed = True
             raise
-        self._succeed()
+        finally:  # anything else is an answer, also one that nobody likes: the store is there
+            self._leave(quick, failed)
 
-    def _ask_leave(self) -> None:
+    def failed(self) -> None:
+        """Counts a failure that showed only later."""
         with self._lock:
-            if self._failed < self._most:
+            self._count(failed=True)
+
+    def _enter(self, quick: bool) -> None:
+        now = time.monotonic()
+        with self._lock:
+            left = self._next - now
+            frozen = self._inside >= self._most and now - self._sign > _PATIENCE
+            if self._failed < self._most and not frozen:
+                left = 0.0
+            elif left <= 0:
+                self._next = now + max(self._pause, _PROBE)
+            if left <= 0:
+                self._sign = self._sign if self._inside else now
+                self._inside += quick
                 return
-            now = self._clock()
-            if now < self._retry_at:
-                raise StoreUnavailable("The store does not answer; it is tried again in a moment.")
-            self._retry_at = now + self._pause  # the others are refused until this one knows
+        refusal = StoreUnavailable("The store did not answer lately; it is asked again in a moment.")
+        refusal.retry_after = max(1, math.ceil(left))
+        raise refusal
 
-    def _fail(self) -> None:
+    def _leave(self, quick: bool, failed: bool) -> None:
         with self._lock:
-            self._failed += 1
-            self._retry_at = self._clock() + self._pause
+            self._inside -= quick
+            if not failed:
+                self._sign = time.monotonic()
+            self._count(failed=failed)
 
-    def _succeed(self) -> None:
-        if self._failed:
-            with self._lock:
-                self._failed = 0
+    def _count(self, *, failed: bool) -> None:
+        self._failed = self._failed + 1 if failed else 0
+        if self._failed >= self._most:
+            self._next = time.monotonic() + self._pause
+
+
+class _GuardedBody:
+    """An open object whose transfer is counted."""
+
+    def __init__(self, body: Body, breaker: _Breaker) -> None:
+        self.entry = body.entry
+        self._body = body
+        self._breaker = breaker
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._body
+        except StoreUnavailable:
+            self._breaker.failed()
+            raise
+
+    def __enter__(self) -> Self:
+        self._body.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._body.__exit__(*_)
