@@ -115,6 +115,8 @@ class Doorkeeper:
         if not at_work and (reading is None or moved - progress.moved < self._least):
             log.info("a client that was too slow is cut off")
             with contextlib.suppress(OSError):
+                # What is not sent yet is dropped with the connection: nobody is going to fetch it.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.shutdown(socket.SHUT_RDWR)
         self._seen[connection] = _Progress(now, moved)
 

@@ -110,7 +110,6 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--reload-mercy": MERCY,
         # SIGTERM lets requests come to their end, as SIGHUP does
         "--hook-master-start": "unix_signal:15 gracefully_kill_them_all",
-        "--procname-prefix": "image_repo ",
     }
     if pid_file:
         chosen["--pidfile"] = pid_file
@@ -196,7 +195,8 @@ def running(pid_file: Path) -> Running | None:
 def _is_ours(pid: int) -> bool:
     proc = Path("/proc") / str(pid)
     try:
-        return proc.stat().st_uid == os.geteuid() and b"image_repo" in (proc / "cmdline").read_bytes()
+        command = (proc / "cmdline").read_text(errors="replace").split("\0")[:3]
+        return proc.stat().st_uid == os.geteuid() and any(Path(part).name == "image_repo" for part in command)
     except OSError:
         return False
 

@@ -1,0 +1,418 @@
+"""The server as it runs: started, restarted under load, stopped; what clients may do to it; other servers around us."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from http.client import HTTPConnection
+from itertools import pairwise
+from pathlib import Path
+
+import commands
+import pictures
+import pytest
+import requests
+
+from image_repo import server
+from image_repo.config import Config
+
+servers = pytest.mark.servers
+
+
+def options(config: Config) -> dict[str, str]:
+    said = server.options(config)
+    return dict(pairwise(said))
+
+
+def test_the_server_is_told_what_the_settings_say() -> None:
+    base = Config()
+    told = options(replace(base, listen="0.0.0.0:80", server=replace(base.server, processes=3, threads=5)))
+    assert (told["--http-socket"], told["--processes"], told["--threads"]) == ("0.0.0.0:80", "3", "5")
+
+
+def test_a_backlog_is_never_longer_than_the_kernel_allows() -> None:
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    assert (server.backlog(10), server.backlog(most + 1)) == (10, most)
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+        ("[2001:db8::1]:80", "http://[2001:db8::1]:80"),
+        ("museum:5000", "http://museum:5000"),
+    ],
+)
+def test_where_a_person_finds_it(listen: str, url: str) -> None:
+    assert server.url(replace(Config(), listen=listen)) == url
+
+
+@pytest.mark.parametrize("text", ["", "no number", "-1", "0", "999999999"])
+def test_a_pid_file_that_names_nobody_is_no_server(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pid").write_text(text)
+    assert server.running(tmp_path / "pid") is None
+
+
+def test_a_pid_that_is_another_process_by_now_is_no_server(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    assert server.running(tmp_path / "pid") is None
+
+
+def test_a_taken_port_is_told_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"cannot listen on {listen}: Address already in use"):
+            server.check_address(listen)
+
+
+# -- started, stopped -----------------------------------------------------------------------
+
+
+@servers
+def test_without_configuration_it_serves_a_folder_and_says_so(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{commands.free_port()}"
+    folders = {
+        "IMAGE_REPO_LOCAL_FILE_CACHE_PATH": str(tmp_path / "files"),
+        "IMAGE_REPO_LOCAL_CACHE_CONFIGURATION__CACHE_PATH": str(tmp_path / "cache"),
+    }
+    command = [*commands.COMMAND, "--listen", listen]
+    with commands.started(command, listen, tmp_path / "log", cwd=tmp_path, **folders) as process:
+        url = f"http://{listen}/images/a/b"
+        assert requests.put(url, data=pictures.jpeg(pictures.photo(300, 200)), timeout=30).status_code == 201
+        assert requests.get(f"{url}?xsize=30", timeout=30).headers["Content-Type"] == "image/jpeg"
+        assert commands.end(process) == 0
+    told = (tmp_path / "log").read_text()
+    assert "image_repo_data" in told
+    assert f"http://{listen}/images" in told
+    assert (tmp_path / "image_repo_data" / "a" / "b.jpg").exists()
+
+
+@servers
+def test_in_the_background_it_starts_once_restarts_and_stops(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    listen, log = commands.listens_on(config), tmp_path / "log"
+    begun = commands.run("-y", config, "-B", "-l", log)
+    assert (begun.returncode, begun.stderr) == (0, "")
+    try:
+        pid = int((tmp_path / "pid").read_text())
+        assert f"pid {pid}" in begun.stdout
+        assert server.answers(listen)
+        twice = commands.run("-y", config, "-B")
+        assert (twice.returncode, f"runs already (pid {pid}" in twice.stderr) == (1, True)
+        again = commands.run("-y", config, "-R")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert int((tmp_path / "pid").read_text()) == pid
+    finally:
+        ended = commands.run("-y", config, "-S")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not server.answers(listen)
+    assert not (tmp_path / "pid").exists()
+    nobody = commands.run("-y", config, "-S")
+    assert (nobody.returncode, "No server runs" in nobody.stderr) == (1, True)
+
+
+@servers
+def test_in_the_background_what_goes_wrong_is_told_at_once(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    with socket.create_server(server.address(commands.listens_on(config))):
+        begun = commands.run("-y", config, "-B", "-l", tmp_path / "log")
+    assert begun.returncode == 1
+    assert "cannot listen on" in begun.stderr
+
+
+@servers
+def test_a_restart_loses_no_request(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    host, port = server.address(commands.listens_on(config))
+    outcomes: Counter[object] = Counter()
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            connection = HTTPConnection(host, port, timeout=30)
+            try:
+                connection.request("GET", "/livez")
+                outcomes[connection.getresponse().read()] += 1
+            except OSError as error:
+                outcomes[repr(error)] += 1
+            finally:
+                connection.close()
+
+    with commands.serving(config):
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(2):
+                before = sum(outcomes.values())
+                assert commands.run("-y", config, "-R").returncode == 0
+                commands.until(lambda before=before: sum(outcomes.values()) > before + 20, "answers after the restart")
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+    assert [json.loads(answer) for answer in outcomes if isinstance(answer, bytes)] == [{"ok": True}]
+    assert len(outcomes) == 1, outcomes
+
+
+@servers
+def test_a_restart_reads_the_settings_anew(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    listen = commands.listens_on(config)
+    with commands.serving(config):
+        assert requests.get(f"http://{listen}/", timeout=30).json()["images"] == "/images"
+        config.write_text(config.read_text() + "repository_base_pathname: photos\n")
+        assert commands.run("-y", config, "-R").returncode == 0
+        assert requests.get(f"http://{listen}/", timeout=30).json()["images"] == "/photos"
+
+
+@servers
+def test_a_restart_into_mistaken_settings_is_refused_and_the_server_goes_on(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    listen = commands.listens_on(config)
+    with commands.serving(config):
+        config.write_text(config.read_text() + "overwrite: perhaps\n")
+        refused = commands.run("-y", config, "-R")
+        assert refused.returncode == 1
+        assert "overwrite: expected true or false but received 'perhaps'" in refused.stderr
+        assert server.answers(listen)
+
+
+@servers
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"processes": 1})
+    listen = commands.listens_on(config)
+    with commands.serving(config) as process:
+        worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        os.kill(worker, signal.SIGKILL)
+        commands.until(lambda: server.answers(listen), "a new worker answers")
+
+
+# -- what clients may do ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def listen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with little patience, for small uploads."""
+    folder = tmp_path_factory.mktemp("server")
+    limits = {"socket_timeout": 2, "max_upload": 4 << 20, "max_headers": 16 << 10}
+    config = commands.configure(folder, server=limits)
+    with commands.serving(config):
+        big = pictures.jpeg(pictures.photo(3000, 2000))
+        answer = requests.put(f"http://{commands.listens_on(config)}/images/big", data=big, timeout=60)
+        assert answer.status_code == 201
+        yield commands.listens_on(config)
+
+
+def chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ")[1])
+
+
+def put(name: str, *headers: str) -> bytes:
+    return "\r\n".join((f"PUT /images/{name} HTTP/1.1", "Host: x", *headers, "", "")).encode()
+
+
+@servers
+def test_a_body_in_chunks_is_the_same_picture(listen: str) -> None:
+    picture = pictures.jpeg(pictures.photo(640, 480))
+    parts = [picture[at : at + 7000] for at in range(0, len(picture), 7000)]
+    answer = commands.say(listen, put("chunks", "Transfer-Encoding: chunked"), chunked(*parts))
+    assert status(answer) == 201
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["bytes"] == len(picture)
+
+
+@servers
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (("Transfer-Encoding: chunked", "Content-Length: 5"), 400),
+        (("Transfer-Encoding: gzip, chunked",), 400),
+        (("Transfer-Encoding: xchunked",), 400),
+        (("Content-Length: 5", "Content-Length: 6"), 400),
+        (("Content-Length: -5",), 400),
+        (("Content-Length: +5",), 400),
+        (("Content-Length: 5 6",), 400),
+        (("Content-Length: 1e3",), 400),
+        (("Content-Length: 10000000000000",), 413),
+        (("Content-Length: 99999999999999999999",), 400),
+        (("Content-Length: 0", "Accept: " + "a/b," * 5000), 431),
+        (("Content-Length: 0", "Accept: " + "x" * 61_000), 431),
+    ],
+    ids=lambda value: ", ".join(value)[:60] if isinstance(value, tuple) else str(value),
+)
+def test_a_head_that_cannot_be_is_refused_at_once(listen: str, headers: tuple[str, ...], expected: int) -> None:
+    began = time.monotonic()
+    answer = commands.say(listen, put("refused", *headers), b"0\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert status(answer) == expected
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == expected
+    assert time.monotonic() - began < 5
+    assert requests.get(f"http://{listen}/images/refused", timeout=30).status_code == 404
+
+
+@servers
+def test_a_head_without_end_is_cut_off(listen: str) -> None:
+    with commands.connect(listen) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(OSError):
+            while True:
+                connection.sendall(b"X-Long: " + b"x" * 4096 + b"\r\n")
+
+
+@servers
+def test_chunks_without_end_are_refused(listen: str) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(200):
+            yield b"\0" * (64 << 10)
+
+    answer = requests.put(f"http://{listen}/images/endless", data=endless(), timeout=30)
+    assert answer.status_code == 413
+
+
+@servers
+def test_who_sends_too_much_gets_to_see_why_not(listen: str) -> None:
+    answer = requests.put(f"http://{listen}/images/large", data=b"\0" * (12 << 20), timeout=30)
+    assert (answer.status_code, answer.json()["status"]) == (413, 413)
+
+
+@servers
+def test_an_upload_that_breaks_off_leaves_nothing(listen: str) -> None:
+    with commands.connect(listen) as connection:
+        connection.sendall(put("broken", "Content-Length: 100000") + b"abc")
+    with commands.connect(listen) as connection:
+        connection.sendall(put("broken", "Transfer-Encoding: chunked") + b"ff\r\nabc")
+    assert requests.get(f"http://{listen}/images/broken", timeout=30).status_code == 404
+
+
+@servers
+def test_a_client_that_keeps_connections_meets_no_resets(listen: str) -> None:
+    with requests.Session() as session:
+        assert {session.get(f"http://{listen}/livez", timeout=30).status_code for _ in range(100)} == {200}
+
+
+SLOW = {
+    "nothing": (b"", b""),
+    "headers": (b"G", b"E"),
+    "a body": (put("slow", "Content-Length: 100000"), b"\0"),
+    "a body in chunks": (put("slow", "Transfer-Encoding: chunked"), b"1\r\n\0\r\n"),
+    "reading": (b"GET /images/big?kind=png HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+}
+
+
+@servers
+@pytest.mark.parametrize("kind", SLOW)
+def test_slow_clients_starve_nobody_and_are_cut_off(listen: str, kind: str) -> None:
+    first, then = SLOW[kind]
+    requests.get(f"http://{listen}/images/big?kind=png", timeout=60)  # so that only its reading is slow
+    slow = [_small(listen) for _ in range(60)]
+    try:
+        for connection in slow:
+            connection.sendall(first)
+        worst = 0.0
+        for _ in range(5):
+            began = time.monotonic()
+            assert requests.get(f"http://{listen}/livez", timeout=10).status_code == 200
+            worst = max(worst, time.monotonic() - began)
+        assert worst < 2
+        if kind != "nothing":  # the kernel keeps those that have not said anything yet
+            commands.until(lambda: min([_is_over(connection, then) for connection in slow]), "all are cut off", 30)
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def _small(listen: str) -> socket.socket:
+    """A connection that takes little at a time."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(10)
+    connection.connect(server.address(listen))
+    return connection
+
+
+def _is_over(connection: socket.socket, then: bytes) -> bool:
+    """Sends a little more, or reads one byte of much; whether the other end has closed."""
+    connection.settimeout(0.001)
+    try:
+        if then:
+            connection.sendall(then)
+        connection.recv(1 if not then else 1 << 16)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    # Only the receive buffer can say more once the connection is closed, and it is small.
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED)
+
+
+_ESTABLISHED = 1
+
+
+# -- other servers ------------------------------------------------------------------------------
+
+
+OUTSIDE_UWSGI = [
+    str(Path(sys.executable).parent / "uwsgi"), "--http-socket", "{listen}", "--pyargv", "-y {config}",
+    "--module", "image_repo.wsgi:app", "--master", "--need-app", "--enable-threads", "--threads", "4", "--die-on-term",
+]  # fmt: skip
+OUTSIDE_GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "{listen}", "--threads", "4", "image_repo.wsgi:app"]
+OUTSIDE = {
+    "uWSGI": [*OUTSIDE_UWSGI, "--lazy-apps"],
+    "uWSGI, loaded before the fork": [*OUTSIDE_UWSGI, "--processes", "2"],
+    "gunicorn": OUTSIDE_GUNICORN,
+    "gunicorn, loaded before the fork": [*OUTSIDE_GUNICORN, "--preload", "-w", "2"],
+}
+
+
+@servers
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_the_same_application_runs_under(kind: str, tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    listen = commands.listens_on(config)
+    command = [part.format(listen=listen, config=config) for part in OUTSIDE[kind]]
+    more = {} if "uWSGI" in kind else {"IMAGE_REPO_CONFIG": str(config)}
+    with commands.started(command, listen, tmp_path / "log", cwd=tmp_path, **more):
+        url = f"http://{listen}/images/a/b"
+        picture = pictures.jpeg(pictures.photo(640, 480))
+        assert requests.put(url, data=picture, timeout=30).status_code == 201
+        assert requests.put(url, data=iter([picture[:1000], picture[1000:]]), timeout=30).status_code == 200
+        answer = requests.get(url, params={"xsize": 64, "kind": "png"}, timeout=30)
+        assert pictures.load(answer.content).size == (64, 48)
+        both = put("c", "Transfer-Encoding: chunked", "Content-Length: 5") + b"0\r\n\r\n"
+        assert status(commands.say(listen, both)) == 400
+    assert (tmp_path / "originals" / "a" / "b.jpg").exists()
+
+
+@servers
+def test_mistaken_settings_end_an_outside_server_with_words(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, zebra=1)
+    command = [part.format(listen=commands.listens_on(config), config=config) for part in OUTSIDE["uWSGI"]]
+    ended = subprocess.run(command, check=False, env=commands.environment(), capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert "zebra: there is no such setting" in ended.stdout + ended.stderr
+
+
+@servers
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_curl_sees_the_answer_to_what_it_may_not_send(listen: str, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"\0" * (12 << 20))
+    command = ["curl", "-sS", "-T", str(tmp_path / "large"), "-w", "%{http_code}", f"http://{listen}/images/large"]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert ended.stdout.endswith("413"), ended.stderr
