@@ -520,6 +520,7 @@ def started(folder: Path, bin_folder: Path) -> Iterator[Container]:
     try:
         for expected in (inner, port):
             nginx.until_listening(expected, process, said)
+        until(lambda: Client("127.0.0.1", port).get("/health").status == 200)
         yield Container(Client("127.0.0.1", port), process, said, folder)
     finally:
         if process.poll() is None:
