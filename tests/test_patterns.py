@@ -8,9 +8,15 @@ from image_repo.patterns import searcher
 
 @pytest.mark.parametrize(
     ("pattern", "text", "found"),
-    [("^a.*b$", "axxb", True), ("b", "abc", True), ("^b", "abc", False), (r"\d{3}", "IMG_123", True), ("(?i)É", "é", True)],
+    [
+        ("^a.*b$", "axb", True),
+        ("b", "abc", True),
+        ("^b", "abc", False),
+        (r"\d{3}", "IMG_123", True),
+        ("(?i)É", "é", True),
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_pattern_is_searched_for(pattern, text, found):
     assert searcher("regex", pattern)(text) is found
 

@@ -198,11 +198,11 @@ def test_auto_chooses_by_accept_and_says_so(get, accept, kind):
     ("query", "disposition"),
     [
         ("download", "attachment; filename*=UTF-8''a.jpg"),
-        ("download=Été 1.jpg".replace("É", "%C3%89").replace("é", "%C3%A9").replace(" ", "%20"), "attachment; filename*=UTF-8''%C3%89t%C3%A9%201.jpg"),
+        ("download=%C3%89t%C3%A9%201.jpg", "attachment; filename*=UTF-8''%C3%89t%C3%A9%201.jpg"),
         ("kind=png", "inline; filename*=UTF-8''a.png"),
     ],
     ids=["plain", "with a name", "inline"],
-)  # fmt: skip
+)
 def test_downloads(get, query, disposition):
     assert get(f"/images/sites/a?{query}&w=20").headers["Content-Disposition"] == disposition
 

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import io
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pictures
 import pytest
@@ -108,9 +110,13 @@ def test_fields_of_the_form_are_data(client):
 
 @pytest.mark.parametrize(
     ("header", "algorithm", "template"),
-    [("Repr_Digest", "sha256", "sha-256=:{}:"), ("Repr_Digest", "sha512", "sha-512=:{}:"), ("Content_MD5", "md5", "{}")],
+    [
+        ("Repr_Digest", "sha256", "sha-256=:{}:"),
+        ("Repr_Digest", "sha512", "sha-512=:{}:"),
+        ("Content_MD5", "md5", "{}"),
+    ],
     ids=["sha-256", "sha-512", "Content-MD5"],
-)  # fmt: skip
+)
 def test_digests_of_the_sender_are_verified(client, header, algorithm, template):
     body = picture(7)
     assert client.put("/images/digest", body, **{header: template.format(digest(body, algorithm))}).status in (200, 201)
@@ -249,8 +255,6 @@ def test_twenty_thousand_parts_are_refused(client):
 
 
 def test_too_many_bytes_are_refused(tmp_path):
-    from dataclasses import replace
-
     config = embedded(tmp_path)
     config = replace(config, server=replace(config.server, max_upload=10_000))
     with serving(config, tmp_path) as other:
@@ -343,8 +347,6 @@ def test_an_original_that_rots_is_loud_and_never_served(client, served):
     stat, body = path.stat(), bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
-    import os
-
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert client.get("/images/rotten?w=20").status == 200, "the rendition was made from good bytes"
     answer = client.get("/images/rotten?w=21")

@@ -52,10 +52,11 @@ class SharedMarks:
     the value is another, some process has written to that name since. Names share 65,536
     slots: a collision costs a look at the store, never a wrong answer.
 
-    :param path: a file of 512 KiB that all processes of the node map; without it each process has its own
+    :param path: a file of 512 KiB that all processes of the node map; None, or where it cannot be had: each
+        process has its own
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._complained = False
@@ -96,6 +97,8 @@ class SharedMarks:
 
     def _share(self) -> mmap.mmap:
         size = _SLOTS * _WIDTH
+        if self._path is None:
+            return mmap.mmap(-1, size)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if os.fstat(handle).st_size < size:
@@ -109,7 +112,9 @@ class SharedMarks:
         return shared
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
     try:
         found = path.stat()
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -48,12 +49,12 @@ class Record:
         """As clients see it: everything but where the object is kept."""
         return {name: value for name, value in asdict(self).items() if name != "key"}
 
-    def dump(self) -> bytes:
+    def dump(self) -> builtins.bytes:
         """As it is stored."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
     @classmethod
-    def load(cls, text: bytes) -> Record:
+    def load(cls, text: builtins.bytes) -> Record:
         """Reads what :meth:`dump` wrote; unknown members are passed over, for the sake of newer writers.
 
         :raises ValueError: when it is no record

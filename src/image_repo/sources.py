@@ -100,7 +100,7 @@ class Spool:
 
 
 def _open(folder: Path | None) -> BinaryIO:
-    place = folder if folder and folder.is_dir() else None
+    place = str(folder) if folder and folder.is_dir() else None
     return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=place))
 
 

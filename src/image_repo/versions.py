@@ -128,7 +128,7 @@ class Versions:
         disk: Tier | None,
         *,
         freshness: float,
-        changed: Callable[[ImageName], None] = lambda _: None,
+        changed: Callable[[ImageName], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin

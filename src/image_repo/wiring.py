@@ -23,14 +23,11 @@ from image_repo.repo import Linker, Policy, Repo
 from image_repo.stores import Store
 from image_repo.stores.breaker import Guarded
 from image_repo.stores.disk import DiskStore
-from image_repo.stores.swift import SwiftStore, new_link_key
-from image_repo.stores.swiftaccount import SwiftAccount, Timeouts, have_credentials, resolve_credentials
+from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
 from image_repo.versions import Fresh, Versions
 
 log = logging.getLogger(__name__)
 
-#: seconds within which a small answer of the store must come
-_QUICK = 2.0
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
 
@@ -50,17 +47,14 @@ def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Sto
     """The stores that the configuration names; nothing is contacted yet."""
     settings = config.persistent_store_configuration
     credentials = resolve_credentials(settings.credentials, environ)
-    keys = tuple(str(key) for key in (settings.url_key, settings.url_key_2) if key)
     if settings.kind == "disk" or (settings.kind == "auto" and not have_credentials(credentials)):
+        keys = tuple(str(key) for key in (settings.url_key, settings.url_key_2) if key)
         return Stores(DiskStore(Path(settings.path), secrets=keys, public_endpoint=settings.public_endpoint))
-    waits = Timeouts(settings.connect_timeout, min(_QUICK, settings.timeout), settings.timeout)
-    account = SwiftAccount(credentials, connections=settings.connections, timeouts=waits)
+    pool = ConnectionPool(settings, credentials)
     cache = config.swift_cache_configuration
     return Stores(
-        SwiftStore(account, settings.container),
-        SwiftStore(account, cache.container, own_keys=keys, public_endpoint=settings.public_endpoint)
-        if cache.enabled
-        else None,
+        SwiftStore(pool, settings, settings.container),
+        SwiftStore(pool, settings, cache.container) if cache.enabled else None,
     )
 
 

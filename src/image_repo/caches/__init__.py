@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Protocol, TypeVar
 
 from image_repo.rendition import Layer, Rendition
@@ -93,7 +94,7 @@ class Caches:
     def get(self, key: str) -> tuple[Rendition, Layer] | None:
         """The first answer, which is then kept in the tiers above as well."""
         for place, tier in enumerate(self.tiers):
-            found = self._try(tier, "get", lambda tier=tier: tier.get(key), None)
+            found = self._try(tier, "get", partial(tier.get, key), None)
             if found is not None:
                 self.fill(key, found, self.tiers[:place])
                 return found, tier.name
@@ -102,12 +103,12 @@ class Caches:
     def fill(self, key: str, rendition: Rendition, tiers: Iterable[Tier] | None = None) -> None:
         """Keeps a rendition in these tiers, or in all."""
         for tier in self.tiers if tiers is None else tiers:
-            self._try(tier, "put", lambda tier=tier: tier.put(key, rendition), None)
+            self._try(tier, "put", partial(tier.put, key, rendition), None)
 
     def purge(self, prefix: str, *, keep: Iterable[Layer] = ()) -> dict[str, int]:
         """Removes everything that begins so from all tiers but those to keep; tier → how many."""
         return {
-            tier.name: self._try(tier, "purge", lambda tier=tier: tier.purge(prefix), 0, always=True)
+            tier.name: self._try(tier, "purge", partial(tier.purge, prefix), 0, always=True)
             for tier in self.tiers
             if tier.name not in tuple(keep)
         }
