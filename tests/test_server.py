@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ import commands
 import pictures
 import pytest
 import requests
+from PIL import Image
 
 from image_repo import server
 from image_repo.config import Config
@@ -210,7 +212,8 @@ def listen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     limits = {"socket_timeout": 2, "max_upload": 4 << 20, "max_headers": 16 << 10}
     config = commands.configure(folder, server=limits)
     with commands.serving(config):
-        big = pictures.jpeg(pictures.photo(3000, 2000))
+        noise = Image.frombytes("RGB", (1800, 1800), random.Random(1).randbytes(3 * 1800**2))
+        big = pictures.jpeg(noise, quality=50)  # as PNG it is more than the kernel takes on its own
         answer = requests.put(f"http://{commands.listens_on(config)}/images/big", data=big, timeout=60)
         assert answer.status_code == 201
         yield commands.listens_on(config)

@@ -101,11 +101,12 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--processes": server.processes,
         "--threads": server.threads,
         "--listen": backlog(server.backlog),
-        "--socket-timeout": server.socket_timeout,
+        # a little later than the doorkeeper, whose end of a connection is a clean one
+        "--socket-timeout": server.socket_timeout + 5,
         "--harakiri": server.request_timeout,
         "--buffer-size": _LARGEST_HEAD,
         "--chunked-input-limit": _LARGEST_CHUNK,
-        "--chunked-input-timeout": server.socket_timeout,
+        "--chunked-input-timeout": server.socket_timeout + 5,
         "--worker-reload-mercy": MERCY,
         "--reload-mercy": MERCY,
         # SIGTERM lets requests come to their end, as SIGHUP does
