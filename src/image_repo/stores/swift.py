@@ -475,6 +475,8 @@ class SwiftBody:
         :raises OriginalDamaged: instead of the last chunk, when the digest does not fit
         """
         left, deadline = self.entry.size, time.monotonic() + self._bound
+        if not left:
+            self._finish()
         while left:
             chunk = self._read(min(CHUNK, left))
             left -= len(chunk)
@@ -609,7 +611,7 @@ class SwiftStore:
             raise (self._no_container() if error.answered == 404 else error) from error.__cause__
         if answer.get("etag", "").strip('"') != upload.md5:
             raise StoreUnavailable(f"The store has other bytes for {key!r} than it was sent.")
-        modified = email.utils.parsedate_to_datetime(answer["last-modified"]).timestamp()
+        modified = _date(answer["last-modified"]) if "last-modified" in answer else time.time()
         kept = float(headers["X-Delete-At"]) if expires is not None else None
         return Entry(key, upload.size, upload.md5, modified, media_type, dict(metadata or {}), kept)
 
@@ -742,22 +744,28 @@ def _entry(key: str, headers: Mapping[str, str]) -> Entry:
     # The entity tag of an object in segments is made of theirs: no MD5 of its bytes.
     if headers.get("x-static-large-object", "").lower() == "true" or "x-object-manifest" in headers:
         metadata["segmented"] = "true"
-    expires = headers.get("x-delete-at")
-    return Entry(
-        key,
-        int(headers["content-length"]),
-        headers["etag"].strip('"'),
-        _modified(headers),
-        headers.get("content-type", "application/octet-stream"),
-        metadata,
-        float(expires) if expires else None,
-    )
+    try:
+        return Entry(
+            key,
+            int(headers["content-length"]),
+            headers["etag"].strip('"'),
+            _modified(headers),
+            headers.get("content-type", "application/octet-stream"),
+            metadata,
+            float(headers["x-delete-at"]) if "x-delete-at" in headers else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise StoreUnavailable(f"What the store tells of {key!r} has no size, entity tag or date.") from error
 
 
 def _modified(headers: Mapping[str, str]) -> float:
     """The same time that the listing gives: ``Last-Modified`` is rounded up to whole seconds."""
-    stamp = headers.get("x-timestamp")
-    return float(stamp) if stamp else email.utils.parsedate_to_datetime(headers["last-modified"]).timestamp()
+    return float(headers["x-timestamp"]) if "x-timestamp" in headers else _date(headers["last-modified"])
+
+
+def _date(text: str) -> float:
+    """A date of HTTP in seconds since the epoch."""
+    return email.utils.parsedate_to_datetime(text).timestamp()
 
 
 def _listed(item: Mapping[str, Any]) -> Entry:

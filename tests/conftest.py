@@ -1,0 +1,119 @@
+"""What tests share: the real servers, each started once and only when a test asks for it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+from servers import launch
+from servers.faults import FaultProxy
+
+from image_repo.config import Credentials, PersistentStoreConfiguration
+from image_repo.stores.swift import ConnectionPool, SwiftStore
+
+#: for tests that provoke a timeout
+QUICK = {"timeout": 1.5, "connect_timeout": 1.0}
+
+
+@dataclass(frozen=True)
+class Swift:
+    """A running Swift.
+
+    :param settings: for a store, with the user who owns the account AUTH_test
+    """
+
+    url: str
+    port: int
+    settings: PersistentStoreConfiguration
+
+
+def _settings(authurl: str, **changes: object) -> PersistentStoreConfiguration:
+    credentials = Credentials(authurl=authurl, username="test:tester", password="testing")
+    return replace(PersistentStoreConfiguration(kind="swift", credentials=credentials), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def start_swift() -> Callable[..., object]:
+    """Starts one more Swift: a context manager that gives a :class:`Swift`."""
+
+    @contextmanager
+    def start(*arguments: str) -> Iterator[Swift]:
+        with launch.running("swift_up.py", *arguments) as told:
+            yield Swift(told["url"], told["port"], _settings(told["auth"]))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def swift(start_swift: Callable[..., object]) -> Iterator[Swift]:
+    """A Swift that all tests use; each takes containers of its own."""
+    with start_swift() as running:  # type: ignore[attr-defined]
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keystone() -> Iterator[dict[str, str]]:
+    """A Keystone, and a Swift that asks it: url, swift, project_id and the application credential of user demo."""
+    port = launch.free_port()
+    with (
+        launch.running(
+            "keystone_up.py", "--port", str(launch.free_port()), "--swift", f"http://127.0.0.1:{port}"
+        ) as told,
+        launch.running("swift_up.py", "--port", str(port), "--keystone", told["url"]),
+    ):
+        yield told
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def container() -> str:
+    """The name of a container that no other test uses."""
+    return f"test-{next(_numbers)}"
+
+
+@pytest.fixture
+def swift_store(swift: Swift, container: str) -> Iterator[SwiftStore]:
+    """A store over a new container."""
+    with opened(swift.settings, container) as store:
+        yield store
+
+
+@pytest.fixture
+def faulty(swift: Swift, container: str) -> Iterator[tuple[SwiftStore, FaultProxy]]:
+    """A store over a new container that is reached through a proxy, with short timeouts; and the proxy."""
+    with FaultProxy(swift.port) as proxy:
+        credentials = replace(swift.settings.credentials, authurl=f"http://127.0.0.1:{proxy.port}/auth/v1.0")
+        settings = replace(swift.settings, credentials=credentials, **QUICK)  # type: ignore[arg-type]
+        with opened(settings, container) as store:
+            yield store, proxy
+
+
+class opened:
+    """A store whose container exists, closed at the end."""
+
+    def __init__(self, settings: PersistentStoreConfiguration, container: str, **told: int) -> None:
+        pool = ConnectionPool(settings, settings.credentials)
+        self.store = SwiftStore(pool, settings, container, **told)
+
+    def __enter__(self) -> SwiftStore:
+        self.store.check(create=True)
+        return self.store
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_thread_stays_behind() -> Iterator[None]:
+    """What the tests have started ends with them: a server that cannot stop would hang here."""
+    yield
+    left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    for thread in left:
+        thread.join(5)
+    assert [thread.name for thread in left if thread.is_alive()] == []

@@ -1,0 +1,99 @@
+"""How the real servers of the tests are started: a script of this folder, in the servers' own environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+#: seconds that a server may take to come up
+PATIENCE = 60.0
+
+
+def python() -> str:
+    """The interpreter that has Swift and Keystone (``make test`` installs it)."""
+    default = HERE.parent.parent / ".tests" / "servers" / "bin" / "python"
+    path = os.environ.get("IMAGE_REPO_TEST_SERVERS", str(default))
+    assert Path(path).exists(), (
+        f"The servers of the tests are not installed ({path} is missing): run `make test`, "
+        "or set IMAGE_REPO_TEST_SERVERS to a Python that has swift and keystone."
+    )
+    return path
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def holds_attributes(folder: Path, size: int) -> bool:
+    """Whether a file there can have an extended attribute of so many bytes: Swift keeps metadata in one."""
+    with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        try:
+            os.setxattr(probe.fileno(), "user.swift.metadata", b"x" * size)
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for a server: in memory where that holds Swift's metadata, else where temporary files are."""
+    memory = Path("/dev/shm")
+    fits = memory.is_dir() and os.access(memory, os.W_OK) and holds_attributes(memory, 5000)
+    folder = Path(tempfile.mkdtemp(prefix="image_repo-test-", dir=memory if fits else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running(script: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Starts a server of this folder and waits for the line ``READY {…}``; ends it by its process.
+
+    :param arguments: without the folder, which it gets as ``--dir``
+    :returns: what the line says
+    """
+    with scratch() as folder:
+        said = folder / "stderr.log"
+        command = [python(), str(HERE / script), "--dir", str(folder), *arguments]
+        with said.open("wb") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        try:
+            line = _first_line(process)
+            assert line.startswith(b"READY "), f"{script} did not start:\n{said.read_text()[-3000:]}"
+            yield json.loads(line.removeprefix(b"READY "))
+        finally:
+            _end(process)
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout
+    deadline = time.monotonic() + PATIENCE
+    while not select.select([process.stdout], [], [], 0.2)[0]:
+        if time.monotonic() > deadline or process.poll() is not None:
+            return b""
+    return process.stdout.readline()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    if process.poll() is None:
+        process.kill()
+        process.wait(10)
+    if process.stdout:
+        process.stdout.close()
