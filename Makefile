@@ -50,7 +50,7 @@ example: $(VENV)/.installed ## config.example.yml, from the settings
 
 docker: ## the two images (needs a Docker engine)
 	docker build -t image_repo .
-	docker build -t image_repo-nginx -f docker/Dockerfile .
+	docker build --target nginx -t image_repo-nginx .
 
 clean: ## remove what this file made; pictures stay
 	rm -rf $(VENV) .tests build dist src/*.egg-info

@@ -84,7 +84,7 @@ def test_the_longer_name_is_tried_where_nothing_has_the_shorter(get):
 def test_the_head_of_a_picture(get):
     headers = get("/images/sites/a?w=30").headers
     assert headers["ETag"].startswith('"')
-    assert headers["Cache-Control"] == "public, max-age=60, must-revalidate"
+    assert headers["Cache-Control"] == "public, max-age=60"
     assert headers["Content-Disposition"] == "inline; filename*=UTF-8''a.jpg"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
@@ -192,6 +192,10 @@ def test_a_version_may_be_kept_for_ever(get):
 def test_auto_chooses_by_accept_and_says_so(get, accept, kind):
     answer = get("/images/sites/a?kind=auto&w=24", Accept=accept)
     assert (answer.image().format, answer.headers["Vary"]) == (kind, "Accept")
+
+
+def test_auto_at_full_size_does_not_choose_what_takes_seconds_to_make(get):
+    assert get("/images/sites/a?kind=auto", Accept="image/avif,image/webp").image().format == "WEBP"
 
 
 @pytest.mark.parametrize(

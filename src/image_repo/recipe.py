@@ -269,11 +269,11 @@ class Asked:
         kind = asked.kind or defaults.kind
         if kind == ORIGINAL:
             return Recipe(kind=ORIGINAL), False
+        width, height = asked._box(defaults)
         negotiated = kind == "auto"
         if negotiated:
-            kind = negotiate(accept, defaults.auto)
+            kind = negotiate(accept, defaults.auto if width or height else _quick(defaults.auto))
         made = BY_KIND[kind]
-        width, height = asked._box(defaults)
         fit: Fit = (asked.fit or "inside") if width and height else "inside"
         background = asked.background or defaults.background
         shows_background = not made.alpha or fit == "contain" or asked.background is not None
@@ -359,6 +359,11 @@ def negotiate(accept: str | None, choices: tuple[str, ...]) -> str:
     named = [(qualities.get(BY_KIND[kind].media_type, 0.0), -place, kind) for place, kind in enumerate(choices)]
     best = max(named)
     return best[2] if best[0] > 0 else choices[-1]
+
+
+def _quick(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the formats that take seconds to write at the size of a camera: so they are only chosen into a box."""
+    return tuple(kind for kind in choices if kind != "avif") or choices
 
 
 _QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?")

@@ -76,7 +76,7 @@ def caching(freshness: float, *, immutable: bool) -> str:
     """Cache-Control of a picture: for ever under its version, else for ``freshness`` seconds (RFC 9111, RFC 8246)."""
     if immutable:
         return f"public, max-age={_YEAR}, immutable"
-    return f"public, max-age={int(freshness)}, must-revalidate" if freshness >= 1 else "public, no-cache"
+    return f"public, max-age={int(freshness)}" if freshness >= 1 else "public, no-cache"
 
 
 def cache_status(layer: Layer) -> str:
