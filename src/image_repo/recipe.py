@@ -17,11 +17,12 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from image_repo.errors import BadParameter
 from image_repo.formats import BY_ENDING, BY_KIND, WRITABLE
 
+V = TypeVar("V")
 #: the longest side that may be asked for, in pixels
 MOST_PIXELS = 10_000
 ORIGINAL = "original"
@@ -383,6 +384,13 @@ class Parameter:
     help: str
     aliases: tuple[str, ...] = ()
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """What it takes, for machines (JSON Schema 2020-12)."""
+        if isinstance(self.read, Reader):
+            return self.read.schema
+        return {"type": "boolean"} if self.read is read_boolean else {"type": "string"}
+
 
 TRUE = frozenset(("true", "1", "yes", "on"))
 FALSE = frozenset(("false", "0", "no", "off"))
@@ -400,37 +408,59 @@ def read_boolean(parameter: str, text: str) -> bool:
     raise BadParameter.expected("True or False", parameter, text)
 
 
-def integer(least: int, most: int) -> Callable[[str, str], int]:
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[V]):
+    """Reads the text of a parameter, and tells what it takes.
+
+    :param convert: text → value
+    :param accepts: whether it is one that is taken
+    :param schema: the same for machines (JSON Schema 2020-12)
+    :param expected: the same for people
+    """
+
+    convert: Callable[[str], V]
+    accepts: Callable[[str], bool]
+    schema: Mapping[str, Any]
+    expected: str
+
+    def __call__(self, parameter: str, text: str) -> V:
+        """The value.
+
+        :raises BadParameter: when the text is none that is taken
+        """
+        if self.accepts(text):
+            return self.convert(text)
+        raise BadParameter.expected(self.expected, parameter, text)
+
+
+def integer(least: int, most: int) -> Reader[int]:
     """A reader of whole numbers in ASCII digits."""
+    return Reader(
+        int,
+        lambda text: bool(_INTEGER.fullmatch(text)) and least <= int(text) <= most,
+        {"type": "integer", "minimum": least, "maximum": most},
+        f"a whole number from {least} to {most}",
+    )
 
-    def read(parameter: str, text: str) -> int:
-        if _INTEGER.fullmatch(text) and least <= int(text) <= most:
-            return int(text)
-        raise BadParameter.expected(f"a whole number from {least} to {most}", parameter, text)
 
-    return read
-
-
-def decimal(least: float, most: float) -> Callable[[str, str], float]:
+def decimal(least: float, most: float) -> Reader[float]:
     """A reader of decimal numbers in ASCII digits, rounded to four decimals."""
+    return Reader(
+        lambda text: round(float(text), 4),
+        lambda text: bool(_DECIMAL.fullmatch(text)) and least <= float(text) <= most,
+        {"type": "number", "minimum": least, "maximum": most},
+        f"a number from {least:g} to {most:g}",
+    )
 
-    def read(parameter: str, text: str) -> float:
-        if _DECIMAL.fullmatch(text) and least <= float(text) <= most:
-            return round(float(text), 4)
-        raise BadParameter.expected(f"a number from {least:g} to {most:g}", parameter, text)
 
-    return read
-
-
-def word(words: Mapping[str, Any]) -> Callable[[str, str], Any]:
+def word(words: Mapping[str, Any]) -> Reader[Any]:
     """A reader of one of some words, any case."""
-
-    def read(parameter: str, text: str) -> Any:
-        if text.lower() in words:
-            return words[text.lower()]
-        raise BadParameter.expected("one of " + ", ".join(words), parameter, text)
-
-    return read
+    return Reader(
+        lambda text: words[text.lower()],
+        lambda text: text.lower() in words,
+        {"type": "string", "enum": list(words)},
+        "one of " + ", ".join(words),
+    )
 
 
 def _read_sharpen(parameter: str, text: str) -> float:

@@ -9,7 +9,7 @@ from flask import Flask
 
 from image_repo.config import Config
 from image_repo.repo import Repo
-from image_repo.web import ops, problems
+from image_repo.web import openapi, ops, problems
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
 from image_repo.web.uploads import UploadRequest
@@ -37,5 +37,6 @@ def create_app(repo: Repo, config: Config) -> Flask:
     app.url_map.converters["any_path"] = AnyPath
     problems.install(app)
     ops.install(app, repo, config)
+    openapi.install(app, config)
     Images(repo, config).install(app)
     return app

@@ -20,14 +20,11 @@ from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown
 from image_repo.record import Record, timestamp
 from image_repo.repo import Repo
 from image_repo.versions import Current
-from image_repo.web import answers, problems, uploads
+from image_repo.web import answers, openapi, problems, uploads
 from image_repo.web.paths import check_encoding
 
 log = logging.getLogger(__name__)
 
-#: what a picture can be asked for with, beside its recipe
-_BESIDE = ("url", "meta", "regex", "lifetime", "download", "v")
-_LISTING = ("regex", "limit", "page", "skip", "after")
 _MOST_PER_PAGE = 1_000
 #: up to here the images of a listing are counted one by one
 _COUNTED = 10_000
@@ -87,7 +84,7 @@ class Images:
     def get(self, path: str) -> Response:
         """``GET /images/NAME``, or everything below a folder."""
         check_encoding(request.environ)
-        asked, rest = ask(request.args.items(multi=True), _BESIDE)
+        asked, rest = ask(request.args.items(multi=True), openapi.BESIDE)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         if options.regex or not path or path.endswith("/"):
             return self._many(parse_prefix(path), asked, options)
@@ -297,8 +294,8 @@ def _named(folder: str, filename: str | None) -> ImageName:
 def _listing_parameters() -> dict[str, str]:
     told: dict[str, str] = {}
     for name, value in request.args.items(multi=True):
-        if name not in _LISTING:
-            raise unknown_parameter(name, _LISTING)
+        if name not in openapi.LISTING:
+            raise unknown_parameter(name, openapi.LISTING)
         if name in told:
             raise BadParameter(name, f"The parameter {name} is given more than once.")
         told[name] = value

@@ -1,0 +1,199 @@
+"""The interface for machines and for people: ``/openapi.json`` (OpenAPI 3.1) and ``/docs``.
+
+Parameters and problems are told from the tables that the program itself reads, so they cannot differ from it.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from flask import Flask, Response
+
+from image_repo import __version__
+from image_repo.config import Config
+from image_repo.formats import BY_KIND, WRITABLE
+from image_repo.recipe import PARAMETERS
+from image_repo.web import answers, problems
+
+#: what can be asked for beside a recipe: name → (schema, help)
+BESIDE: dict[str, tuple[dict[str, Any], str]] = {
+    "url": ({"type": "boolean"}, "a temporary URL instead of the picture: {name, url, expires}"),
+    "lifetime": ({"type": "integer", "minimum": 1}, "seconds for which that URL must hold"),
+    "meta": ({"type": "boolean"}, "the record instead of the picture"),
+    "regex": ({"type": "string"}, "every image below the path whose remaining name matches (RE2)"),
+    "download": ({"type": "string"}, "save it, under this name if one is given"),
+    "v": ({"type": "string"}, "the version: under it, the answer may be kept for ever"),
+}
+LISTING: dict[str, tuple[dict[str, Any], str]] = {
+    "regex": ({"type": "string"}, "images whose name matches (RE2)"),
+    "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "images of a page"),
+    "page": ({"type": "integer", "minimum": 1}, "which page"),
+    "skip": ({"type": "integer", "minimum": 0}, "images to pass over"),
+    "after": ({"type": "string"}, "as in the link to the next page"),
+}
+_DERIVED = {"derived": ({"type": "boolean"}, "renditions only: a purge")}
+_PICTURES = {BY_KIND[kind].media_type: {"schema": {"type": "string", "format": "binary"}} for kind in WRITABLE}
+_PROBLEM = {
+    "description": "a problem (RFC 9457)",
+    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_RECORD_ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}}
+_LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"$ref": "#/components/schemas/Link"}]}}
+_STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
+
+
+def install(app: Flask, config: Config) -> None:
+    """Adds the routes."""
+    told = document("/" + config.repository_base_pathname)
+    app.add_url_rule("/openapi.json", "openapi", lambda: answers.send_json(told, cache_control="no-cache", origin="*"))
+    app.add_url_rule("/docs", "docs", lambda: _page(told))
+
+
+def document(base: str) -> dict[str, Any]:
+    """The OpenAPI document.
+
+    :param base: what all paths of images begin with, with a ``/`` ahead
+    """
+    one, folder = f"{base}/{{name}}", f"{base}/{{folder}}/"
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "image_repo",
+            "version": __version__,
+            "description": "Any picture of a repository, in any size and format, by one URL.",
+        },
+        "paths": {
+            base: {"get": _listing(), "post": _upload("Store a picture under its content address")},
+            one: {
+                "parameters": [_in_path("name", "a path; slashes and a known image ending are allowed")],
+                "get": _picture("A picture, its record, or a temporary URL of it"),
+                "put": _upload("Store a picture"),
+                "post": _upload("Store a picture"),
+                "delete": _operation("Delete an image, or its renditions", _query(_DERIVED), {"application/json": {}}),
+            },
+            folder: {
+                "parameters": [_in_path("folder", "a path")],
+                "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
+                "post": _upload("Store a picture under its file's own name"),
+            },
+            "/health": {"get": _operation("Whether the process lives", [], {"application/json": {}})},
+            "/readyz": {"get": _operation("Whether the store can be asked", [], {"application/json": {}})},
+        },
+        "components": {"schemas": _schemas()},
+    }
+
+
+def _operation(summary: str, parameters: list[dict[str, Any]], content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    answered = {"200": {"description": "done", "content": content}, "default": _PROBLEM}
+    return {"summary": summary, "parameters": parameters, "responses": answered, **more}
+
+
+def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "description": parameter.help + (f" (also: {', '.join(parameter.aliases)})" if parameter.aliases else ""),
+            "schema": dict(parameter.schema),
+        }
+        for name, parameter in PARAMETERS.items()
+    ]
+    content = {**_PICTURES, "application/json": _LINK_ANSWER, **(more or {})}
+    return _operation(summary, [*parameters, *_query(BESIDE)], content)
+
+
+def _listing() -> dict[str, Any]:
+    page = {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}
+    return _operation("A page of what there is", _query(LISTING), page)
+
+
+def _upload(summary: str) -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "properties": {
+            "file": {"type": "string", "format": "binary"},
+            "data": {"type": "string", "description": "what you say of it, a JSON object"},
+        },
+        "required": ["file"],
+    }
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    body = {"required": True, "content": {"multipart/form-data": {"schema": form}, "image/*": raw}}
+    made = _operation(summary, [], _RECORD_ANSWER, requestBody=body)
+    made["responses"]["201"] = {"description": "it is new", "content": _RECORD_ANSWER}
+    return made
+
+
+def _query(parameters: dict[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "description": text, "schema": schema}
+        for name, (schema, text) in parameters.items()
+    ]
+
+
+def _in_path(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+
+
+def _schemas() -> dict[str, Any]:
+    facts: dict[str, Any] = {name: {"type": "string"} for name in _STRINGS}
+    facts |= {name: {"type": "integer"} for name in ("bytes", "width", "height")}
+    facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
+    facts |= {"exif": {"type": "object"}, "data": {"type": "object"}}
+    counts = {name: {"type": "integer"} for name in ("count", "page", "limit", "pages")}
+    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "parameter")}
+    return {
+        "Record": {"type": "object", "properties": facts},
+        "Link": {"type": "object", "properties": {name: {"type": "string"} for name in ("name", "url", "expires")}},
+        "Page": {
+            "type": "object",
+            "properties": {**counts, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
+        },
+        "Problem": {"type": "object", "properties": {**texts, "status": {"type": "integer"}}},
+    }
+
+
+# -- for people ---------------------------------------------------------------------------
+
+_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+h2{margin:2rem 0 .2rem;font-size:1.1rem}code{background:#f2f2f2;padding:.1rem .3rem;border-radius:.2rem}
+table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.2rem .6rem .2rem 0;vertical-align:top}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#e6e6e6}code{background:#2a2a2a}td{border-color:#444}}"""
+_METHODS = ("get", "put", "post", "delete")
+
+
+def _page(told: dict[str, Any]) -> Response:
+    parts = [
+        _described(path, method, item[method])
+        for path, item in told["paths"].items()
+        for method in _METHODS
+        if method in item
+    ]
+    text = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>image_repo</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>image_repo</h1>'
+        f'<p>{escape(told["info"]["description"])} For machines: <a href="/openapi.json">openapi.json</a>. '
+        f'Errors: <a href="/problems">problems</a>.</p>{"".join(parts)}</html>'
+    )
+    response = Response(text, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _described(path: str, method: str, operation: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(parameter['name'])}</code><td>{escape(parameter['description'])}"
+        f"<td>{escape(_range(parameter['schema']))}"
+        for parameter in operation["parameters"]
+    )
+    table = f"<table>{rows}</table>" if rows else ""
+    return f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}</p>{table}"
+
+
+def _range(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " ".join(schema["enum"])
+    if "maximum" in schema:
+        return f"{schema['minimum']:g} to {schema['maximum']:g}"
+    return "True or False" if schema["type"] == "boolean" else ""
