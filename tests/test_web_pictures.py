@@ -138,6 +138,18 @@ def test_not_modified_is_known_without_rendering(get):
     assert get(path, If_None_Match=etag).headers.get("Server-Timing") is None
 
 
+def test_a_hit_in_memory_touches_neither_disk_nor_store(tmp_path):
+    with serving(embedded(tmp_path, freshness=3600.0), tmp_path) as other:
+        other.client.put("/images/a", pictures.jpeg())
+        first = other.client.get("/images/a?w=20")
+        for folder in ("data", "cache"):
+            shutil.rmtree(tmp_path / folder)
+        second = other.client.get("/images/a?w=20")
+        assert (second.layer, second.body) == ("memory", first.body)
+        assert other.client.get("/images/a?w=20", If_None_Match=first.headers["ETag"]).status == 304
+        assert other.client.get("/images/a?w=21").status == 503, "what is not in memory needs the store"
+
+
 def test_head_is_get_without_the_body(served):
     path = "/images/sites/a?w=64"
     head, get = served.client("HEAD", path), served.client.get(path)
