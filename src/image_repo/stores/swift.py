@@ -162,8 +162,14 @@ class _Login:
         except StoreUnavailable as error:
             self._failure = (time.monotonic(), error)
             raise
-        now = time.monotonic()
-        self._known = _Access(url, token, now + lasts - min(_RENEW_AHEAD, lasts / 10), now + lasts)
+        known, now = self._known, time.monotonic()
+        if known and known.token == token:
+            # TempAuth gives the same token until it has ended, in whole seconds rounded down: to ask for a new one
+            # sooner is in vain. Where this is too long by a moment, the token is refused, and renewed then.
+            ahead, lasts = 0.0, max(1.0, lasts)
+        else:
+            ahead = min(_RENEW_AHEAD, lasts / 10)
+        self._known = _Access(url, token, now + lasts - ahead, now + lasts)
         return self._known
 
     def _sign_in(self) -> tuple[str, str, float]:
@@ -176,12 +182,14 @@ class _Login:
             if error.http_status in (401, 403):
                 raise StoreUnavailable("Swift does not take this user and password.") from error
             raise _translated(error) from error
-        except keystone.Unauthorized as error:
+        except (keystone.Unauthorized, keystone.NotFound) as error:  # the latter for an unknown application credential
             raise StoreUnavailable("Keystone does not take these credentials, or this project.") from error
         except (keystone.EndpointNotFound, keystone.EmptyCatalog) as error:
             raise StoreUnavailable(
                 "The catalogue of the identity service has no object store for this region and interface."
             ) from error
+        except keystone.HttpError as error:
+            raise StoreUnavailable(f"The identity service answered with status {error.http_status}.") from error
         except keystone.ClientException as error:
             raise StoreUnavailable(f"The identity service cannot be used: {_reason(error)}.") from error
         except ValueError:  # a header that cannot be sent: the message would show the password
@@ -364,6 +372,9 @@ class Lease:
                     again = False
                     continue
                 raise _translated(error) from error
+            except ValueError as error:  # a listing that is no JSON
+                self._connection.close()
+                raise StoreUnavailable("What the store answered cannot be read.") from error
 
     def _use(self, access: _Access) -> None:
         if self._connection.url != access.url:
@@ -420,11 +431,22 @@ def _translated(error: Exception) -> StoreUnavailable:
     status = getattr(error, "http_status", None)
     if not status:
         return StoreUnavailable(f"The store cannot be reached: {_reason(error)}.")
+    headers: Mapping[str, str] = getattr(error, "http_response_headers", None) or {}
+    if not _is_whole(headers):
+        return StoreUnavailable("The answer of the store was cut off.")
     refusal = _Refusal(_STATUSES.get(status, f"The store answered with status {status}."), status)
-    told = (error.http_response_headers or {}).get("Retry-After", "")  # type: ignore[attr-defined]
+    told = headers.get("Retry-After", "")
     if told.isascii() and told.isdigit():
         refusal.retry_after = min(int(told), 3600)
     return refusal
+
+
+def _is_whole(headers: Mapping[str, str]) -> bool:
+    """Whether a head of HTTP came to its end, which Python's library takes for one wherever it breaks off.
+
+    Every server that has a clock sends a Date (RFC 9110, 6.6.1), and Swift sends it last.
+    """
+    return "date" in headers or "Date" in headers
 
 
 def _reason(error: BaseException) -> str:
@@ -740,6 +762,8 @@ def _absent(call: Callable[[], T]) -> T | None:
 
 def _entry(key: str, headers: Mapping[str, str]) -> Entry:
     """What the headers of an object tell. The library has undone the percent-encoding of their values."""
+    if not _is_whole(headers):
+        raise StoreUnavailable(f"What the store tells of {key!r} was cut off.")
     metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
     # The entity tag of an object in segments is made of theirs: no MD5 of its bytes.
     if headers.get("x-static-large-object", "").lower() == "true" or "x-object-manifest" in headers:
@@ -845,11 +869,13 @@ class _Links:
 
     def _ask(self) -> tuple[str, ...]:
         headers = _absent(lambda: self._pool.run(lambda connection: connection.head_container(self._container)))
-        found = _keys_in(headers or {}, "container")
+        found = _keys_in(headers, "container") if headers else ()
         return found or _keys_in(self._pool.run(lambda connection: connection.head_account()), "account")
 
 
 def _keys_in(headers: Mapping[str, str], kind: str) -> tuple[str, ...]:
+    if not _is_whole(headers):
+        raise StoreUnavailable("What the store tells of its keys was cut off.")
     found = (headers.get(f"x-{kind}-meta-{name}", "") for name in _KEY_HEADERS)
     return tuple(key for key in found if key)
 
