@@ -408,7 +408,8 @@ class DiskStore:
     def _stamped(self, key: str, path: Path, said: _Said) -> Entry:
         """What the written file will tell; says the rest of it before it can be seen."""
         found = path.stat()
-        if said != _Said(_implied_type(key, partial(_beginning, path)), {}, None):
+        # Where something was said of an older object, that there is nothing to say is said too: or that would hold on.
+        if said != _Said(_implied_type(key, partial(_beginning, path)), {}, None) or self._sayings(key).exists():
             self._say(key, _etag(found), said)
         times = found.st_mtime_ns / 1e9
         return Entry(key, found.st_size, _etag(found), times, said.media_type, said.metadata, said.expires)
