@@ -113,10 +113,13 @@ def embedded(folder: Path, **changes: Any) -> Config:
 
 
 @contextmanager
-def serving(config: Config, folder: Path) -> Iterator[Served]:
-    """Starts the application in threads of this process."""
+def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator[Served]:
+    """Starts the application in threads of this process.
+
+    :param reachable: whether the store is, while it starts
+    """
     stores = wiring.build_stores(config, {})
-    assert wiring.prepare(config, stores) == []
+    assert (wiring.prepare(config, stores) == []) is reachable
     repo = wiring.build(config)
     server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
     server.daemon_threads = True

@@ -114,7 +114,7 @@ class Repo:
         self,
         origin: Store,
         versions: Versions,
-        focus: Fresh[Focus | None],
+        focus: Fresh[Focus],
         caches: Caches,
         keeper: Keeper | None,
         linker: Linker | None,

@@ -18,7 +18,7 @@ from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
-from image_repo.recipe import Defaults, ask
+from image_repo.recipe import Defaults, ask, read_focus
 from image_repo.repo import Linker, Policy, Repo
 from image_repo.stores import Store
 from image_repo.stores.breaker import Guarded
@@ -90,10 +90,11 @@ def build(config: Config) -> Repo:
     marks = SharedMarks(own / "marks" if own else None)
     memory = MemoryTier(config.memory_cache_configuration.max_size)
     keeper = _keeper(config, stores)
+    names = _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
     versions = Versions(
         origin,
         marks,
-        _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled)),
+        names,
         freshness=config.freshness,
         changed=lambda name: memory.purge(prefix_of(name)),
     )
@@ -102,7 +103,7 @@ def build(config: Config) -> Repo:
     return Repo(
         origin,
         versions,
-        Fresh(marks, freshness=config.freshness),
+        Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         keeper,
         _linker(stores),

@@ -7,9 +7,10 @@ import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Literal, Self
 
-Mode = Literal["reset", "blackhole", "latency", "cut", "end", "corrupt", "status", "stall", "refuse-upload"]
+Mode = Literal["refuse", "reset", "blackhole", "latency", "cut", "end", "corrupt", "status", "stall", "refuse-upload"]
 _METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ", b"COPY ", b"OPTIONS ")
 
 
@@ -17,10 +18,10 @@ _METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ", b"COPY ", b"OPTION
 class Fault:
     """What happens to requests.
 
-    :param mode: ``reset`` the connection at the request; ``blackhole`` swallows it; ``latency`` delays each piece
-        of the answer; ``cut`` resets, ``end`` closes, ``stall`` holds the answer after so many bytes; ``corrupt``
-        flips a bit of the byte there; ``status`` answers itself; ``refuse-upload`` answers after so many
-        bytes of the body, and resets
+    :param mode: ``refuse``: nobody listens any more; ``reset`` the connection at the request; ``blackhole``
+        swallows it; ``latency`` delays each piece of the answer; ``cut`` resets, ``end`` closes, ``stall`` holds
+        the answer after so many bytes; ``corrupt`` flips a bit of the byte there; ``status`` answers itself;
+        ``refuse-upload`` answers after so many bytes of the body, and resets
     :param after: bytes of the answer (or of the body that is sent) that pass
     :param match: only requests whose head holds this
     :param times: how many requests; all when None
@@ -49,6 +50,8 @@ class FaultProxy:
         self._closed = threading.Event()
         #: the first lines of the requests that came
         self.requests: list[str] = []
+        #: how many connections came
+        self.connections = 0
         self.port: int = self._server.getsockname()[1]
         self._start(self._accept)
 
@@ -56,12 +59,20 @@ class FaultProxy:
         """From now on this happens."""
         with self._lock:
             self._fault = Fault(mode, **told)  # type: ignore[arg-type]
+        if mode == "refuse":
+            self._stop_listening()
+            for connection in list(self._open):
+                connection.reset()
 
     def heal(self) -> None:
         """From now on nothing happens; what is held is let go by a reset."""
         with self._lock:
+            refused = self._fault is not None and self._fault.mode == "refuse"
             self._fault = None
             held = [connection for connection in self._open if connection.fault]
+        if refused:
+            self._server = socket.create_server(("127.0.0.1", self.port))
+            self._start(self._accept)
         for connection in held:
             connection.reset()
 
@@ -84,9 +95,7 @@ class FaultProxy:
     def close(self) -> None:
         """Ends all connections and threads."""
         self._closed.set()
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        self._stop_listening()
         for connection in list(self._open):
             connection.reset()
         for thread in list(self._threads):
@@ -98,15 +107,21 @@ class FaultProxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _stop_listening(self) -> None:
+        with suppress(OSError):  # wakes the thread that accepts
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
     def _start(self, work: object, *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, name="fault-proxy", daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
 
     def _accept(self) -> None:
+        listening = self._server
         while not self._closed.is_set():
             try:
-                client = self._server.accept()[0]
+                client = listening.accept()[0]
             except OSError:
                 return
             try:
@@ -117,6 +132,7 @@ class FaultProxy:
             server.settimeout(None)
             connection = _Connection(self, client, server)
             with self._lock:
+                self.connections += 1
                 self._open = [other for other in self._open if not other.ended.is_set()] + [connection]
             self._start(connection.up)
             self._start(connection.down)
@@ -196,7 +212,12 @@ class _Connection:
     def _answer(self) -> None:
         fault = self.fault
         assert fault
-        lines = [f"HTTP/1.1 {fault.status} Fault", "Content-Length: 5", "Connection: close"]
+        lines = [
+            f"HTTP/1.1 {fault.status} Fault",
+            "Content-Length: 5",
+            "Connection: close",
+            f"Date: {formatdate(usegmt=True)}",
+        ]
         lines += [f"{name}: {value}" for name, value in fault.headers.items()]
         self._client.sendall("\r\n".join([*lines, "", "fault"]).encode())
         if fault.mode == "refuse-upload":
