@@ -493,11 +493,11 @@ def _read_focus_parameter(parameter: str, text: str) -> Focus:
 
 def read_focus(value: object) -> Focus | None:
     """The focus that a record's data names: ``[x, y]``, or what the parameter takes; None for anything else."""
-    if isinstance(value, (list, tuple)):
-        value = ",".join(f"{part:.4f}" for part in value if isinstance(part, (int, float)))
     try:
+        if isinstance(value, (list, tuple)):
+            value = ",".join(f"{part:.4f}" for part in value if isinstance(part, (int, float)))
         return _read_focus_parameter("focus", value) if isinstance(value, str) else None
-    except BadParameter:
+    except (BadParameter, OverflowError):  # an integer beyond what a float holds
         return None
 
 

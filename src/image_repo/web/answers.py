@@ -47,14 +47,20 @@ class Dress:
         headers["Last-Modified"] = http_date(int(self.modified))
         headers["Cache-Control"] = self.cache_control
         headers["Content-Disposition"] = disposition(self.filename, attachment=self.attachment)
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Content-Security-Policy"] = _SANDBOX
+        guard(response)
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         if self.origin:
             headers["Access-Control-Allow-Origin"] = self.origin
         if self.negotiated:
             headers["Vary"] = "Accept"
         return response
+
+
+def guard(response: Response) -> Response:
+    """Keeps browsers from taking bytes for another type than is said, and from running what they hold."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = _SANDBOX
+    return response
 
 
 def disposition(filename: str, *, attachment: bool = False) -> str:
@@ -97,6 +103,7 @@ def not_modified(dress: Dress) -> Response | None:
     if is_resource_modified(request.environ, etag=f'"{dress.etag}"', last_modified=http_date(int(dress.modified))):
         return None
     response = dress.on(Response(status=304))
+    response.headers["Date"] = http_date()  # as make_conditional does for the others (RFC 9110, section 6.6.1)
     for name in ("Content-Type", "Content-Length", "Content-Disposition"):
         response.headers.pop(name, None)
     return response

@@ -7,7 +7,7 @@ import logging
 from html import escape
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from image_repo import errors
 from image_repo.errors import Problem
@@ -53,13 +53,20 @@ def _answer(problem: Problem) -> Response:
 
 def _answer_http(error: HTTPException) -> Response:
     status = error.code or 500
-    slug = (error.name or "error").lower().replace(" ", "-").replace("'", "")
-    members = {"type": f"/problems/{slug}", "title": error.name, "status": status, "detail": error.description}
+    members = {"type": f"/problems/{_slug(error)}", "title": error.name, "status": status, "detail": error.description}
     response = _respond(members, status, None)
     for name, value in error.get_headers(request.environ):
         if name.lower() in ("allow", "content-range", "location"):
             response.headers[name] = value
     return response
+
+
+def _slug(error: HTTPException) -> str:
+    return (error.name or "error").lower().replace(" ", "-").replace("'", "")
+
+
+#: slug → what the router and the parser of bodies refuse by themselves; ours stand before theirs
+_OF_HTTP = {_slug(made): made for made in (kind() for kind in default_exceptions.values())}
 
 
 def _answer_unforeseen(error: Exception) -> Response:
@@ -97,7 +104,10 @@ def _index() -> Response:
 
 
 def _page(slug: str) -> Response:
-    kind = KNOWN.get(slug)
+    kind, of_http = KNOWN.get(slug), _OF_HTTP.get(slug)
+    if kind is None and of_http:
+        told = {"title": escape(of_http.name), "status": of_http.code, "text": of_http.description or ""}
+        return _html(_PAGE.format(slug=slug, **told))
     if kind is None:
         raise errors.ImageNotFound(f"No problem is called {slug[:40]!r}.")
     # ReST marks of the docstring mean nothing to a reader of the page

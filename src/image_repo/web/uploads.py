@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from image_repo.stores import CHUNK
 _FILE_PARTS = ("file", "image")
 #: the most bytes of what a user says of a picture
 _MOST_DATA = 64 << 10
+#: how deep objects and lists of it may be nested
+_MOST_LEVELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +106,43 @@ def _data() -> dict[str, Any] | None:
     if sum(len(name) + len(value) for name, value in fields.items()) > _MOST_DATA:
         raise BadBody(f"What is said of a picture may have at most {_MOST_DATA} characters.")
     text = fields.pop("data", None)
+    data = _read_json(text) if text is not None else {}
+    return {**data, **fields} if text is not None or fields else None
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    """Data that can be told again as it came: to every JSON parser, in UTF-8, and from any depth of the stack.
+
+    :raises BadBody: when it is no such object
+    """
     try:
-        data = json.loads(text, parse_constant=_no_constant) if text is not None else {}
+        data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text (RFC 8259, section 8.2)
     except (ValueError, RecursionError) as error:
         raise BadBody("Expected data to be JSON.") from error
     if not isinstance(data, dict):
         raise BadBody("Expected data to be a JSON object.")
-    return {**data, **fields} if text is not None or fields else None
+    if not _is_flat(data, _MOST_LEVELS):
+        raise BadBody(f"Objects and lists of data may be nested at most {_MOST_LEVELS} deep.")
+    return data
 
 
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON (RFC 8259)")
+
+
+def _finite(text: str) -> float:
+    """A number that is beyond what a float holds would be told as ``Infinity``, which is no JSON."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large")
+    return value
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested no deeper than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is None or (levels > 0 and all(_is_flat(each, levels - 1) for each in inner))
 
 
 def conditions(shown: Recipe) -> Conditions:
