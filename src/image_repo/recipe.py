@@ -66,6 +66,7 @@ class Recipe:
     :param animate: all frames instead of one
     :param copyright: whether Artist and Copyright are written back
     :param quality: 1 to 100, None where the format has none
+    :param copy: not a variant but a working copy, 1 or 2 (see :mod:`image_repo.render.copies`); nobody can ask for it
     """
 
     kind: str = "jpg"
@@ -86,6 +87,7 @@ class Recipe:
     animate: bool = False
     copyright: bool = False
     quality: int | None = None
+    copy: Literal[0, 1, 2] = 0
 
     @property
     def is_original(self) -> bool:
@@ -119,6 +121,7 @@ class Recipe:
             self.animate and "animate",
             self.copyright and "copyright",
             self.quality and f"q({self.quality})",
+            self.copy and f"copy({self.copy})",
         )
         return tuple(text for text in told if text)
 
@@ -188,6 +191,7 @@ _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "animate": lambda _: {"animate": True},
     "copyright": lambda _: {"copyright": True},
     "q": lambda text: {"quality": int(text)},
+    "copy": lambda text: {"copy": int(text)},
 }
 
 

@@ -8,7 +8,6 @@ but the problems that it names, whatever the bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
 
@@ -20,50 +19,38 @@ from image_repo.errors import OverBudget
 from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render import encode as writing
+from image_repo.render.copies import Copied, Rendered, choose_copy, make_copies, may_use_copy, open_copy, size_to_copy
 from image_repo.render.exif import POSITION as POSITION
-from image_repo.render.geometry import plan
+from image_repo.render.exif import most_rights
+from image_repo.render.geometry import Size, plan
 from image_repo.render.headers import check_pixels
 from image_repo.render.source import Picture, decode_all, open_picture, the_door
 from image_repo.render.steps import Job, decode, make
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 1
-_MOST_RIGHTS = 8 << 10
+VERSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A picture that was made.
-
-    :param width: in pixels
-    :param height: in pixels
-    """
-
-    body: bytes
-    media_type: str
-    width: int
-    height: int
-
-
-def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, from_copy: bool = False) -> Rendered:
     """Makes what the recipe says.
 
-    :param recipe: any but that for the original itself
+    :param recipe: any but that for the original itself, or for a working copy
+    :param from_copy: whether the source is a working copy: the one that :func:`choose_copy` names
     :raises NotAPicture: when the bytes are no format that is read here
     :raises BrokenPicture: when they are damaged
     :raises OverBudget: for more pixels, frames, scans or metadata than the limits allow
     :raises BadParameter: for a page or a region that the picture does not have
     """
     with the_door():
-        picture = open_picture(source, limits).turn_to(recipe.page)
+        picture = (open_copy if from_copy else open_picture)(source, limits).turn_to(recipe.page)
         check_pixels(*picture.stored, limits)
         job = Job(recipe, picture, plan(recipe, picture.upright))
         check_pixels(*(job.plan.canvas or job.plan.size), limits)
         moves = recipe.animate and picture.frames > 1
         writing.check_room(recipe.kind, job.plan.canvas or job.plan.size, picture.frames if moves else 1)
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
-        rights = picture.exif.rights(min(_MOST_RIGHTS, limits.max_metadata)) if recipe.copyright else ("", "")
+        rights = picture.exif.rights(most_rights(limits)) if recipe.copyright else ("", "")
         body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, rights=rights)
         return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)
 
@@ -112,15 +99,39 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
         return ImageInfo(picture.kind, made.media_type, *picture.upright, picture.frames, facts)
 
 
-def verify(source: BinaryIO, limits: RenderConfiguration) -> None:
+def verify(source: BinaryIO, limits: RenderConfiguration) -> Copied:
     """Decodes the picture wholly, so that a truncated or damaged upload is refused at the door.
 
+    :returns: its working copies, which the same decode gives
     :raises NotAPicture: when the bytes are no format that is read here
     :raises BrokenPicture: when they cannot be decoded to the end
     :raises OverBudget: for more pixels, scans or metadata than the limits allow
     """
     with the_door():
-        decode_all(open_picture(source, limits), limits)
+        picture = open_picture(source, limits)
+        copied = make_copies(picture, limits)
+        if not copied.pictures:
+            decode_all(picture, limits)
+        return copied
+
+
+def size_of_original(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> Size | None:
+    """The upright size of an original that has working copies, None for one that has none. Reads headers only.
+
+    :param from_copy: whether the source is a working copy of it
+    :raises Problem: as :func:`inspect`
+    """
+    with the_door():
+        return open_copy(source, limits).upright if from_copy else size_to_copy(open_picture(source, limits))
+
+
+def copies(source: BinaryIO, limits: RenderConfiguration) -> Copied:
+    """Makes the working copies of an original.
+
+    :raises Problem: as :func:`render`
+    """
+    with the_door():
+        return make_copies(open_picture(source, limits), limits)
 
 
 @cache
@@ -134,4 +145,16 @@ def generation(policy: str = "") -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
 
 
-__all__ = ["Rendered", "generation", "inspect", "render", "verify"]
+__all__ = [
+    "Copied",
+    "Rendered",
+    "Size",
+    "choose_copy",
+    "copies",
+    "generation",
+    "inspect",
+    "may_use_copy",
+    "render",
+    "size_of_original",
+    "verify",
+]

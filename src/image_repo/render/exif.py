@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from image_repo.config import RenderConfiguration
 from image_repo.render.ifd import Block, Directory
 
 _ORIENTATION, _ARTIST, _COPYRIGHT = 0x112, 0x13B, 0x8298
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
 _EMPTY = Directory({}, 0)
+_MOST_RIGHTS = 8 << 10
 #: the facts that say where a picture was taken
 POSITION = frozenset(("latitude", "longitude", "altitude"))
 
@@ -52,6 +54,12 @@ class Exif:
         """Whether the colours are Adobe RGB by the convention of DCF 2.0: uncalibrated, and R03."""
         space = self._number(self.photo, 0xA001)
         return space == 2 or (space == 0xFFFF and self._text(self.interop, 1, 8) == "R03")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height that the block tells, in pixels."""
+        width, height = (int(self._number(self.image, tag) or 0) for tag in (0x100, 0x101))
+        return (width, height) if width > 0 and height > 0 else None
 
     def rights(self, most: int) -> tuple[str, str]:
         """Artist and copyright, each empty where there is none.
@@ -119,6 +127,11 @@ class Exif:
     def _text(self, directory: Directory, tag: int, most: int) -> str:
         raw = self.block.raw(directory, tag, most) if self.block else b""
         return plain(raw.split(b"\0")[0].decode("utf-8", "replace"), most)
+
+
+def most_rights(limits: RenderConfiguration) -> int:
+    """The longest text, in bytes, of an artist or a copyright that is handed on."""
+    return min(_MOST_RIGHTS, limits.max_metadata)
 
 
 #: name, tag of the photo's directory, significant digits

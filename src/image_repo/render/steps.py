@@ -66,12 +66,16 @@ Step = Callable[[Image.Image, Job], Image.Image]
 
 def decode(picture: Picture, plan: Plan) -> None:
     """Decodes, as small as the decoder can while enough is left to do for Lanczos."""
-    factor = _factor(picture, plan)
+    draft(picture, _factor(picture, plan) / drafted(picture.image, picture))
+    picture.image.load()
+
+
+def draft(picture: Picture, most: float) -> None:
+    """Has a JPEG decoded smaller, by no more than this: its decoder knows 2, 4 and 8."""
     image = picture.image
-    if picture.kind == "jpg" and factor >= 2:
-        scale = next(s for s in (8, 4, 2) if s <= factor)
+    if picture.kind == "jpg" and most >= 2:
+        scale = next(s for s in (8, 4, 2) if s <= most)
         image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
-    image.load()
 
 
 def _factor(picture: Picture, plan: Plan) -> float:
@@ -82,7 +86,7 @@ def _factor(picture: Picture, plan: Plan) -> float:
 
 def shrink(image: Image.Image, job: Job) -> Image.Image:
     """Region and size in one, on the picture as it is stored."""
-    scale = _drafted(image, job.picture)
+    scale = drafted(image, job.picture)
     convert = to_plain(image)
     box = _scaled(
         to_stored(_wanted(image, job, scale, convert), job.picture.stored, job.picture.orientation), scale, image
@@ -95,8 +99,8 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
     return unmultiplied(image.resize(size, Image.Resampling.LANCZOS, box=box))
 
 
-def _drafted(image: Image.Image, picture: Picture) -> int:
-    """By how much the decoder has made it smaller already; it rounds sizes up."""
+def drafted(image: Image.Image, picture: Picture) -> int:
+    """By how much the decoder, or the working copy, has made it smaller already; they round sizes up."""
     return max(1, round(picture.stored[0] / image.width), round(picture.stored[1] / image.height))
 
 
@@ -124,8 +128,6 @@ def _wanted(image: Image.Image, job: Job, scale: int, convert: Converter | None)
 def _reduce(image: Image.Image, box: Box, size: Size, convert: Converter | None) -> tuple[Image.Image, Box]:
     """Averages whole blocks of pixels where there are many for each pixel of the result.
 
-    Strip by strip, so that a large picture is never held a second time in another mode.
-
     :returns: a picture in a plain mode, and where the box is in it
     """
     fx = max(1, int((box[2] - box[0]) / size[0] / GAP))
@@ -136,17 +138,29 @@ def _reduce(image: Image.Image, box: Box, size: Size, convert: Converter | None)
     mx, my = (4 * math.ceil((box[2 + n] - box[n]) / size[n]) + 1 for n in (0, 1))
     left, top = max(0, int(box[0]) - mx), max(0, int(box[1]) - my)
     right, bottom = min(image.width, math.ceil(box[2]) + mx), min(image.height, math.ceil(box[3]) + my)
-    whole = None
-    step = max(1, _STRIP // (right - left) // fy) * fy
-    for y in range(top, bottom, step):
-        part = image.crop((left, y, right, min(bottom, y + step)))
-        part = convert(part) if convert else part
-        part = part.reduce((fx, fy)) if (fx, fy) != (1, 1) else part
-        if whole is None:
-            whole = Image.new(part.mode, (part.width, math.ceil((bottom - top) / fy)))
-        whole.paste(part, (0, (y - top) // fy))
-    assert whole is not None
+    whole = in_blocks(image, (left, top, right, bottom), (fx, fy), convert)
     return whole, ((box[0] - left) / fx, (box[1] - top) / fy, (box[2] - left) / fx, (box[3] - top) / fy)
+
+
+def in_blocks(
+    image: Image.Image, part: tuple[int, int, int, int], factors: tuple[int, int], convert: Converter | None
+) -> Image.Image:
+    """Part of a picture in a plain mode, each block of so many pixels averaged to one.
+
+    Strip by strip, so that a large picture is never held a second time in another mode.
+    """
+    left, top, right, bottom = part
+    whole = None
+    step = max(1, _STRIP // (right - left) // factors[1]) * factors[1]
+    for y in range(top, bottom, step):
+        strip = image.crop((left, y, right, min(bottom, y + step)))
+        strip = convert(strip) if convert else strip
+        strip = strip.reduce(factors) if factors != (1, 1) else strip
+        if whole is None:
+            whole = Image.new(strip.mode, (strip.width, math.ceil((bottom - top) / factors[1])))
+        whole.paste(strip, (0, (y - top) // factors[1]))
+    assert whole is not None
+    return whole
 
 
 def upright(image: Image.Image, job: Job) -> Image.Image:
@@ -222,7 +236,7 @@ def flatten(image: Image.Image, job: Job) -> Image.Image:
     needed = not BY_KIND[job.recipe.kind].alpha
     if image.mode in ("LA", "RGBA") and (needed or job.recipe.background is not None):
         image = _on(image, _background(job)[:3] if needed else _background(job))
-    return _without_needless_alpha(image)
+    return without_needless_alpha(image)
 
 
 def _background(job: Job) -> tuple[int, ...]:
@@ -240,7 +254,8 @@ def _on(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
     return below
 
 
-def _without_needless_alpha(image: Image.Image) -> Image.Image:
+def without_needless_alpha(image: Image.Image) -> Image.Image:
+    """Opaque where all of it is."""
     if image.mode not in ("LA", "RGBA"):
         return image
     alpha = image.getchannel("A")
