@@ -72,9 +72,19 @@ class SharedMarks:
 
     def read(self, text: str) -> bytes:
         """A value that is another one after somebody has marked this name. To be compared, within this process only."""
-        if time.monotonic() - self._checked > _CHECK_EVERY:
+        return self.at(_slot(text), time.monotonic())
+
+    def slot(self, text: str) -> int:
+        """The place of a name, for who reads its mark often."""
+        return _slot(text)
+
+    def at(self, at: int, now: float) -> bytes:
+        """What :meth:`read` gives, for a place that is known.
+
+        :param now: monotonic seconds
+        """
+        if now - self._checked > _CHECK_EVERY:
             self._check()
-        at = _slot(text)
         # The epoch makes every value another one once the file was replaced: what was marked meanwhile is not known.
         return self._epoch + self._map[at : at + _WIDTH]
 

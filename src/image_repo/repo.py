@@ -31,6 +31,7 @@ from image_repo.errors import (
 )
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import ImageName, Key, prefix_of
+from image_repo.node import SharedMarks
 from image_repo.recipe import Focus, Recipe, read_focus
 from image_repo.record import MEDIA_TYPE as RECORD
 from image_repo.record import Record, record_key, timestamp
@@ -38,7 +39,7 @@ from image_repo.rendition import ImageInfo, Rendition, Served
 from image_repo.signing import LinkBase
 from image_repo.sources import Spool
 from image_repo.stores import Entry, Store
-from image_repo.versions import Current, Fresh, Versions, image_of, read_record
+from image_repo.versions import Current, Fresh, Lease, Versions, image_of, read_record
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +162,26 @@ class Repo:
     def etag(self, current: Current, recipe: Recipe) -> str:
         """The entity tag of the rendition, known before it is made."""
         return hashlib.sha256(str(self.key(current, recipe)).encode()).hexdigest()[:32]
+
+    @property
+    def marks(self) -> SharedMarks:
+        """Where it shows that a process of the node has written to a name."""
+        return self._versions.marks
+
+    def lease(self, current: Current, *, focused: bool = False) -> Lease | None:
+        """How long this holds as what its name stands for, without anybody being asked.
+
+        :param focused: whether the point of interest of its record had a say in the recipe
+        :returns: None when it does not hold any more
+        """
+        lease = self._versions.lease(current)
+        if lease and focused:
+            return replace(lease, until=min(lease.until, self._focus.until(current.name)))
+        return lease
+
+    def in_memory(self) -> Callable[[str], Rendition | None] | None:
+        """How the tier in memory is asked for a key, where there is one."""
+        return self._caches.nearest("memory")
 
     def fetch(self, current: Current, recipe: Recipe) -> Served:
         """The rendition, from the nearest layer that has it, else made: once, whoever asks for it meanwhile.

@@ -17,6 +17,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +40,10 @@ T = TypeVar("T")
 #: seconds after which a name is looked for in the listing again, where a HEAD alone would do:
 #: so a second original that another tool laid beside the first is found
 LISTING_AGE = 60.0
+#: seconds that a request waits for the store where it could be answered with what was known last
+_PATIENCE = 1.0
+#: threads that ask for requests: enough that a breaker notices when none of them gets an answer
+_ASKING = 4
 _MOST_NAMES = 100_000
 _MOST_REFRESHES = 256
 _MOST_RECORD_BYTES = 2 << 20
@@ -75,6 +80,19 @@ class _Known:
     asked: float
     listed: float
     mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long an answer holds without anybody being asked, while the mark of its name stays what it is.
+
+    :param slot: where the mark is
+    :param until: monotonic seconds
+    """
+
+    slot: int
+    mark: bytes
+    until: float
 
 
 class Fresh(Generic[T]):
@@ -124,6 +142,12 @@ class Fresh(Generic[T]):
         if known is None or known[0] != value:
             self._to_disk(name, value)
         return value
+
+    def until(self, name: ImageName) -> float:
+        """Until when what is remembered holds, in monotonic seconds; in the past when nothing is."""
+        with self._lock:
+            known = self._known.get(name.text)
+        return known[1] + self._freshness if known else 0.0
 
     def _from_disk(self, name: ImageName) -> T | None:
         try:
@@ -176,7 +200,7 @@ class Versions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
-        self._marks = marks
+        self.marks = marks
         self._disk = disk
         self._freshness = freshness
         self._changed = changed
@@ -184,7 +208,7 @@ class Versions:
         self._known: LRUCache[str, _Known] = LRUCache(_MOST_NAMES)
         self._lock = threading.Lock()
         self._asking = SingleFlight(None)
-        self._refresher = _Refresher(self._ask)
+        self._refresher = _Refresher(self._once)
 
     def current(self, name: ImageName, *, absence: bool = False) -> Current | None:
         """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
@@ -196,18 +220,37 @@ class Versions:
         known = self._remembered(name)
         if known and (known.current or absence):
             age = self._clock() - known.asked
-            if age < self._freshness and known.mark == self._marks.read(name.text):
+            if age < self._freshness and known.mark == self.marks.read(name.text):
                 if age > self._freshness / 2:
                     self._refresher.soon(name)
                 return known.current
+        last = known.current if known and known.mark == self.marks.read(name.text) else self._from_disk(name)
+        asked = self._refresher.soon(name) if last else None
+        if asked is None:
+            return self._once(name)
+        try:
+            return asked.result(_PATIENCE)
+        except TimeoutError:
+            log.warning("the store takes long to answer; %s is served as it was known last", name)
+            return last
+
+    def _once(self, name: ImageName) -> Current | None:
         return self._asking.do(name.text, lambda: self._ask(name), lambda: None, timeout=60.0)
+
+    def lease(self, current: Current) -> Lease | None:
+        """How long this holds as what its name stands for; None when it does not any more."""
+        text = current.name.text
+        known = self._remembered(current.name)
+        if known is None or known.current != current or known.mark != self.marks.read(text):
+            return None
+        return Lease(self.marks.slot(text), known.mark, known.asked + self._freshness)
 
     def look(self, name: ImageName) -> Current | None:
         """What the name stands for right now: the container is asked, and nothing else will do.
 
         :raises StoreUnavailable: when it cannot be asked
         """
-        mark = self._marks.read(name.text)
+        mark = self.marks.read(name.text)
         found = self._find(name)
         self._keep(name, found, mark, listed=True)
         self._to_disk(name, found)
@@ -216,8 +259,8 @@ class Versions:
     def written(self, name: ImageName, current: Current | None) -> None:
         """Says what a name stands for after a write of ours, None after its removal."""
         self._to_disk(name, current)
-        self._marks.mark(name.text)
-        self._keep(name, current, self._marks.read(name.text), listed=True)
+        self.marks.mark(name.text)
+        self._keep(name, current, self.marks.read(name.text), listed=True)
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Every object that is an original of this name, the newest first; there should be one."""
@@ -237,7 +280,7 @@ class Versions:
 
     def _ask(self, name: ImageName) -> Current | None:
         # The mark is read before the container is: a write in between shows as a difference later.
-        mark = self._marks.read(name.text)
+        mark = self.marks.read(name.text)
         known = self._remembered(name)
         if known and known.mark != mark:
             self._changed(name)
@@ -351,42 +394,72 @@ def _load(text: bytes) -> Current:
     return Current(**(members | {"name": ImageName(members["name"])}))
 
 
-class _Refresher:
-    """Asks ahead for names in use, off the path of requests."""
+class _Asked:
+    """A look at the store that is under way, or waits its turn."""
 
-    def __init__(self, ask: Callable[[ImageName], object]) -> None:
+    def __init__(self, name: ImageName) -> None:
+        self.name = name
+        self.outcome: Future[Current | None] = Future()
+        self._began = time.monotonic()
+
+    def result(self, patience: float) -> Current | None:
+        """What the store says.
+
+        :param patience: seconds since it began; who comes later waits less
+        :raises TimeoutError: when it takes longer
+        """
+        return self.outcome.result(max(0.0, self._began + patience - time.monotonic()))
+
+
+class _Refresher:
+    """Asks in threads of its own: ahead for names in use, and for requests that can do without the answer."""
+
+    def __init__(self, ask: Callable[[ImageName], Current | None]) -> None:
         self._ask = ask
-        self._names: queue.Queue[ImageName | None] = queue.Queue(_MOST_REFRESHES)
-        self._pending: set[str] = set()
-        self._thread: threading.Thread | None = None
+        self._waiting: queue.Queue[_Asked | None] = queue.Queue(_MOST_REFRESHES)
+        self._pending: dict[str, _Asked] = {}
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def soon(self, name: ImageName) -> None:
-        """Queues a name, once; when there is too much to do already, the request that finds it stale asks itself."""
+    def soon(self, name: ImageName) -> _Asked | None:
+        """Asks for a name, once at a time; None when there is too much to do already."""
         with self._lock:
             if name.text in self._pending:
-                return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="image_repo-refresh", daemon=True)
-                self._thread.start()
+                return self._pending[name.text]
+            if len(self._threads) < _ASKING:
+                thread = threading.Thread(target=self._run, name="image_repo-refresh", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            asked = _Asked(name)
             try:
-                self._names.put_nowait(name)
-                self._pending.add(name.text)
+                self._waiting.put_nowait(asked)
             except queue.Full:
-                return
+                return None
+            self._pending[name.text] = asked
+            return asked
 
     def _run(self) -> None:
-        while (name := self._names.get()) is not None:
-            with self._lock:
-                self._pending.discard(name.text)
+        while (asked := self._waiting.get()) is not None:
             try:
-                self._ask(name)
-            except Exception as error:  # nobody waits for it; the next request meets the trouble itself
-                log.info("%s could not be refreshed ahead: %s", name, error)
+                found = self._ask(asked.name)
+            except Exception as error:  # perhaps nobody waits for it; the next request meets the trouble itself
+                log.info("%s could not be looked up: %s", asked.name, error)
+                self._land(asked)
+                asked.outcome.set_exception(error)
+            else:
+                self._land(asked)
+                asked.outcome.set_result(found)
+
+    def _land(self, asked: _Asked) -> None:
+        with self._lock:
+            self._pending.pop(asked.name.text, None)
 
     def close(self) -> None:
+        """Ends the threads, but does not wait for what the store does not answer."""
         with self._lock:
-            thread, self._thread = self._thread, None
-        if thread:
-            self._names.put(None)
-            thread.join(5.0)
+            threads, self._threads = self._threads, []
+        for _ in threads:
+            with contextlib.suppress(queue.Full):
+                self._waiting.put_nowait(None)
+        for thread in threads:
+            thread.join(_PATIENCE)

@@ -35,6 +35,8 @@ from image_repo.logs import LogSettings, configure
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from image_repo.web.fast import Fast
+
 try:
     import uwsgi  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # another server
@@ -53,12 +55,12 @@ class Application:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._built: tuple[int, Guard] | None = None
+        self._built: tuple[int, Fast] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self.guard()(environ, start_response)
+        return self.here()(environ, start_response)
 
-    def guard(self) -> Guard:
+    def here(self) -> Fast:
         """The application of this process."""
         built = self._built
         if built is None or built[0] != os.getpid():
@@ -69,8 +71,9 @@ class Application:
         return built[1]
 
 
-def _build() -> Guard:
+def _build() -> Fast:
     from image_repo import web, wiring  # noqa: PLC0415, not before the fork
+    from image_repo.web.fast import Fast  # noqa: PLC0415
 
     server.limit_arenas()
     config = server.handed_over()
@@ -79,7 +82,8 @@ def _build() -> Guard:
         config = _configuration()
     repo = wiring.build(config)
     app = web.create_app(repo, config)
-    return Guard(app.wsgi_app, config, _doorkeeper(config) if direct else None)
+    guard = Guard(app.wsgi_app, config, _doorkeeper(config) if direct else None)
+    return Fast(guard, repo, config.freshness)
 
 
 def _configuration() -> Config:
@@ -321,7 +325,7 @@ def _linger(fd: int) -> None:
             left -= got
 
 
-app = Application()
+app: WSGIApplication = Application()
 if uwsgi and uwsgi.worker_id():
-    # Loaded in the worker: what is wrong shows at once, not at the first request.
-    app.guard()
+    # Loaded in the worker, which does not fork: what is wrong shows at once, not at the first request.
+    app = _build()

@@ -100,6 +100,11 @@ class Caches:
                 return found, tier.name
         return None
 
+    def nearest(self, layer: Layer) -> Callable[[str], Rendition | None] | None:
+        """How the first tier is asked for a key, where that is the tier of this name."""
+        first = self.tiers[0] if self.tiers else None
+        return first.get if first and first.name == layer else None
+
     def fill(self, key: str, rendition: Rendition, tiers: Iterable[Tier] | None = None) -> None:
         """Keeps a rendition in these tiers, or in all."""
         for tier in self.tiers if tiers is None else tiers:

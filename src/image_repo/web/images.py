@@ -20,7 +20,7 @@ from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown
 from image_repo.record import Record, timestamp
 from image_repo.repo import Repo
 from image_repo.versions import Current
-from image_repo.web import answers, openapi, problems, uploads
+from image_repo.web import answers, fast, openapi, problems, uploads
 from image_repo.web.paths import check_encoding
 
 log = logging.getLogger(__name__)
@@ -88,15 +88,25 @@ class Images:
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         if options.regex or not path or path.endswith("/"):
             return self._many(parse_prefix(path), asked, options)
-        return self._one(self._repo.current(ImageName.readings(path)), asked, options)
+        readings = ImageName.readings(path)
+        current = self._repo.current(readings)
+        return self._one(current, asked, options, told=current.name == readings[0])
 
-    def _one(self, current: Current, asked: Asked, options: Options) -> Response:
+    def _one(self, current: Current, asked: Asked, options: Options, *, told: bool = False) -> Response:
+        """
+        :param told: whether whoever stands before the application may answer the same request again by itself
+        """
         if options.meta:
             return self._json(_public(self._repo.record(current)))
         recipe, negotiated = self._settle(current, asked)
         if options.url:
-            return self._json(self._link(current, recipe, options, self._here()))
-        return self._picture(current, recipe, options, negotiated=negotiated)
+            # It holds a signature, and begins with the host that was asked.
+            return self._json(self._link(current, recipe, options, self._here()), cache_control="no-store")
+        response, replaced = self._picture(current, recipe, options, negotiated=negotiated)
+        if told and not replaced and not recipe.is_original:
+            focused = recipe.fit == "cover" and asked.with_preset(self._defaults.presets).focus is None
+            request.environ[fast.NOTE] = fast.Shown(current, str(self._repo.key(current, recipe)), focused)
+        return response
 
     def _settle(self, current: Current, asked: Asked) -> tuple[Recipe, bool]:
         wanted = asked.with_preset(self._defaults.presets)
@@ -109,15 +119,19 @@ class Images:
             )
         return recipe, negotiated
 
-    def _picture(self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool) -> Response:
+    def _picture(
+        self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool
+    ) -> tuple[Response, bool]:
+        """The answer, and whether it shows another version, because the picture was replaced while it was asked for."""
         dress = self._dress(current, recipe, options, negotiated=negotiated)
         unchanged = answers.not_modified(dress)
         if unchanged:
-            return unchanged
+            return unchanged, False
         if recipe.is_original:
-            return self._original(current, recipe, options)
+            return self._original(current, recipe, options), False
         served = self._repo.fetch(current, recipe)
-        if served.version != current.version:  # replaced while it was asked for
+        replaced = served.version != current.version
+        if replaced:
             made = served.rendition
             kept = answers.caching(self._freshness, immutable=options.version == served.version)
             dress = replace(dress, etag=made.etag, modified=made.modified, cache_control=kept)
@@ -125,7 +139,7 @@ class Images:
         response.headers["Cache-Status"] = answers.cache_status(served.layer)
         if served.layer == "rendered":
             response.headers["Server-Timing"] = answers.server_timing(served.timings)
-        return response
+        return response, replaced
 
     def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
         with ExitStack() as stack:
@@ -158,8 +172,8 @@ class Images:
         """This server as the client sees it: what a link begins with where we answer it ourselves."""
         return (self._public_url or request.host_url).rstrip("/")
 
-    def _json(self, members: Any) -> Response:
-        return answers.send_json(members, cache_control="no-cache", origin=self._origin)
+    def _json(self, members: Any, *, cache_control: str = "no-cache") -> Response:
+        return answers.send_json(members, cache_control=cache_control, origin=self._origin)
 
     # -- many ------------------------------------------------------------------------
 
@@ -188,8 +202,7 @@ class Images:
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         response.headers["Content-Disposition"] = answers.disposition(name, attachment=True)
         response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+        return answers.guard(response)
 
     def _settler(self, first: Current, asked: Asked) -> Callable[[Current], Recipe]:
         """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
@@ -203,9 +216,10 @@ class Images:
         """The members of a zip; what cannot be made is told in a last one, because the answer has begun by then."""
         troubles: list[str] = []
         for current in images:
-            recipe = settled(current)
-            name = f"{current.name.text}.{_ending(current, recipe)}"
+            name = current.name.text
             try:
+                recipe = settled(current)
+                name = f"{name}.{_ending(current, recipe)}"
                 if recipe.is_original:
                     with self._repo.original(current) as (_, spool):
                         yield name, current.modified, spool.file
@@ -347,5 +361,6 @@ def _stream_json(images: Iterable[Current], make: Callable[[Current], dict[str, 
         yield "]"
 
     response = Response(stream(), mimetype="application/json")
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,0 +1,238 @@
+"""Hits before Flask: pictures in memory, and 304, answered from the raw request line.
+
+A plain WSGI callable before everything else. When the application has answered a request for
+a picture with a plain 200, the head of that answer is kept here under the request's own
+text, with the key of the bytes and the lease on them (:class:`~image_repo.versions.Lease`).
+The same request again is then two look-ups: the bytes come from the same tier by the same key,
+and the lease ends when the version would be asked for again, or at once when any process
+of the node writes to the name. So what is answered here is what the application would answer.
+
+Whatever is unusual goes on to the application: other methods, bodies, ranges, conditions of
+any other form than clients of caches send, whoever shows credentials, and all that was evicted.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from image_repo.errors import Problem
+from image_repo.rendition import Rendition
+from image_repo.repo import Repo
+from image_repo.versions import Current, Lease
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+#: where the application leaves what it knows of the picture that it answers with
+NOTE = "image_repo.shown"
+#: who shows one of these may be answered otherwise than the next: the one place to say so
+_CREDENTIALS = ("HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_AUTH_TOKEN", "REMOTE_USER")
+_UNUSUAL = frozenset(
+    (
+        *_CREDENTIALS,
+        "HTTP_RANGE",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_MATCH",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_TRANSFER_ENCODING",
+        "HTTP_EXPECT",
+        "HTTP_UPGRADE",
+    )
+)
+#: what an answer says of itself, and not of the picture
+_OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date"))
+#: what a 304 has no use for, beside its entity tag (RFC 9110, section 15.4.5)
+_OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
+_FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
+#: requests that are remembered; each takes about 2 kB
+_MOST_ENTRIES = 4096
+#: the longest request line and Accept that are
+_MOST_TEXT = 1024
+#: seconds between two looks whether a version that is asked for ahead has come
+_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the application knows of a picture that it answers with.
+
+    :param key: of the rendition
+    :param focused: whether the point of interest of its record had a say
+    """
+
+    current: Current
+    key: str
+    focused: bool
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An answer, and how long it holds."""
+
+    place: str | tuple[str, str]
+    shown: Shown
+    key: str
+    etag: str
+    modified: str
+    whole: Headers
+    unchanged: Headers
+    slot: int
+    mark: bytes
+    until: float
+    #: when to ask whether it holds on, in monotonic seconds
+    ask: float
+
+
+#: stands for a request line whose answer depends on Accept
+_NEGOTIATED = object()
+
+
+class Fast:
+    """Stands before the application.
+
+    :param inner: answers what is not answered here
+    :param freshness: seconds
+    """
+
+    def __init__(self, inner: WSGIApplication, repo: Repo, freshness: float) -> None:
+        self._inner = inner
+        self._repo = repo
+        self._freshness = freshness
+        memory = repo.in_memory()
+        self._learns = memory is not None and freshness > 0
+        self._memory: Callable[[str], Rendition | None] = memory or (lambda _: None)
+        self._mark_at = repo.marks.at
+        self._entries: dict[str | tuple[str, str] | None, Any] = {}
+        self._lock = threading.Lock()
+        self._dated = -math.inf
+        self._date = ("Date", "")
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """WSGI (PEP 3333)."""
+        now = time.monotonic()
+        entry = self._standing(environ, now)
+        unchanged = None if entry is None else _is_unchanged(entry, environ)
+        method = environ["REQUEST_METHOD"]
+        if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
+            return self._ask(environ, start_response)
+        date = self._date if now - self._dated < 1.0 else self._today(now)
+        if unchanged:
+            start_response("304 NOT MODIFIED", [*entry.unchanged, date])
+            return ()
+        found = self._memory(entry.key)
+        if found is None:
+            return self._ask(environ, start_response)
+        start_response("200 OK", [*entry.whole, date])
+        return (found.body,) if method == "GET" else ()
+
+    def _standing(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
+        """What answers this request, if it still holds."""
+        entry: Any = self._entries.get(environ.get("REQUEST_URI"))
+        if entry is _NEGOTIATED:
+            entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
+        if entry is None or not _UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
+            return None
+        if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
+            self._forget(entry)
+            return None
+        return entry  # type: ignore[no-any-return]
+
+    def _today(self, now: float) -> tuple[str, str]:
+        """The date that is told for a second."""
+        self._date = ("Date", formatdate(usegmt=True))
+        self._dated = now
+        return self._date
+
+    def _holds_on(self, entry: _Entry, now: float) -> bool:
+        """Whether the version is the same as before, asked for as the application asks: ahead of its time."""
+        if now >= entry.until or entry.shown.focused:
+            return False
+        try:
+            current = self._repo.current((entry.shown.current.name,))
+        except Problem:
+            return False
+        lease = self._repo.lease(current) if current == entry.shown.current else None
+        if lease is None:
+            return False
+        entry.mark, entry.until = lease.mark, lease.until
+        entry.ask = max(lease.until - self._freshness / 2, now + _PAUSE)
+        return True
+
+    def _forget(self, entry: _Entry) -> None:
+        with self._lock:
+            if self._entries.get(entry.place) is entry:
+                del self._entries[entry.place]
+
+    # -- learning --------------------------------------------------------------------
+
+    def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Lets the application answer, and listens."""
+        uri = environ.get("REQUEST_URI")
+        usual = environ["REQUEST_METHOD"] == "GET" and _UNUSUAL.isdisjoint(environ)
+        if not self._learns or not usual or not uri or len(uri) > _MOST_TEXT:
+            return self._inner(environ, start_response)
+        said: list[tuple[str, Headers]] = []
+
+        def begin(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
+            said.append((status, headers))
+            return start_response(status, headers, *error)
+
+        answer = self._inner(environ, begin)
+        shown: Shown | None = environ.get(NOTE)
+        if shown and len(said) == 1 and said[0][0].startswith("200 "):
+            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, said[0][1])
+        return answer
+
+    def _learn(self, uri: str, accept: str, shown: Shown, headers: Headers) -> None:
+        lease = self._repo.lease(shown.current, focused=shown.focused)
+        if lease is None or len(accept) > _MOST_TEXT:
+            return
+        negotiated = any(name == "Vary" for name, _ in headers)
+        place = (uri, accept) if negotiated else uri
+        entry = _entry(place, shown, headers, lease, self._freshness)
+        with self._lock:
+            while len(self._entries) >= _MOST_ENTRIES:
+                del self._entries[next(iter(self._entries))]
+            if negotiated:
+                self._entries[uri] = _NEGOTIATED
+            self._entries[place] = entry
+
+
+def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: Lease, freshness: float) -> _Entry:
+    said = dict(headers)
+    kept = [(name, value) for name, value in headers if name not in _OF_THE_ANSWER]
+    return _Entry(
+        place=place,
+        shown=shown,
+        key=shown.key,
+        etag=said["ETag"],
+        modified=said["Last-Modified"],
+        whole=[*kept, _FROM_MEMORY],
+        unchanged=[(name, value) for name, value in kept if name not in _OF_THE_BODY],
+        slot=lease.slot,
+        mark=lease.mark,
+        until=lease.until,
+        ask=lease.until if shown.focused else lease.until - freshness / 2,
+    )
+
+
+def _is_unchanged(entry: _Entry, environ: WSGIEnvironment) -> bool | None:
+    """Whether the client has it already (RFC 9110, section 13.2.2); None where the application is to judge."""
+    tag = environ.get("HTTP_IF_NONE_MATCH")
+    if tag is not None:
+        return True if tag == entry.etag else (False if _is_one_tag(tag) else None)
+    since = environ.get("HTTP_IF_MODIFIED_SINCE")
+    return False if since is None else (True if since == entry.modified else None)
+
+
+def _is_one_tag(text: str) -> bool:
+    """Whether this is one strong entity tag; a list, a weak one and ``*`` are the application's to judge."""
+    return len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2
