@@ -341,6 +341,20 @@ def test_slow_clients_starve_nobody_and_are_cut_off(listen: str, kind: str) -> N
             connection.close()
 
 
+@servers
+def test_who_reads_slowly_but_steadily_gets_everything(listen: str) -> None:
+    url = f"http://{listen}/images/big?kind=png"
+    whole = requests.get(url, timeout=60).content
+    began = time.monotonic()
+    read = 0
+    with requests.get(url, stream=True, timeout=60) as answer:
+        for part in answer.iter_content(1 << 14):
+            read += len(part)
+            # as on a line that takes five seconds for it, where two are the patience
+            time.sleep(max(0.0, 5 * read / len(whole) - (time.monotonic() - began)))
+    assert read == len(whole)
+
+
 def _small(listen: str) -> socket.socket:
     """A connection that takes little at a time."""
     connection = socket.socket()

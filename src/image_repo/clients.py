@@ -105,20 +105,26 @@ class Doorkeeper:
         self._seen = {connection: self._seen[connection] for connection in present if connection in self._seen}
 
     def _judge(self, connection: int, sock: socket.socket, now: float) -> None:
-        moved = sum(_ACKED_AND_RECEIVED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)))
-        progress = self._seen.setdefault(connection, _Progress(now, moved))
+        acked, received = _ACKED_AND_RECEIVED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256))
+        progress = self._seen.setdefault(connection, _Progress(now, acked + received))
+        unsent = _unsent(sock)
         reading = self._served.get(connection)
-        at_work = reading is False and _unsent(sock) == 0
-        waited = now - progress.since
-        if not at_work and waited < self._patience:
-            return
-        if not at_work and (reading is None or moved - progress.moved < self._least):
-            log.info("a client that was too slow is cut off")
-            with contextlib.suppress(OSError):
-                # What is not sent yet is dropped with the connection: nobody is going to fetch it.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.shutdown(socket.SHUT_RDWR)
-        self._seen[connection] = _Progress(now, moved)
+        if reading is False and unsent == 0:  # we are at work
+            self._seen[connection] = _Progress(now, acked + received)
+        elif now - progress.since >= self._patience:
+            # Nothing sent, and nobody at work on it: the head is not complete. (The kernel counts the SYN as one byte.)
+            no_head = reading is None and unsent == 0 and acked <= 1
+            if no_head or acked + received - progress.moved < self._least:
+                _cut_off(sock)
+            self._seen[connection] = _Progress(now, acked + received)
+
+
+def _cut_off(sock: socket.socket) -> None:
+    log.info("a client that was too slow is cut off")
+    with contextlib.suppress(OSError):
+        # What is not sent yet is dropped with the connection: nobody is going to fetch it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _unsent(sock: socket.socket) -> int:

@@ -13,7 +13,6 @@ import logging.config
 import logging.handlers
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -80,11 +79,7 @@ def configure(settings: LogSettings) -> None:
     if settings.config:
         _configure_by(settings.config)
         return
-    handler: logging.Handler
-    if settings.file:
-        handler = logging.handlers.WatchedFileHandler(settings.file, encoding="utf-8")
-    else:
-        handler = logging.StreamHandler(_own_stderr())
+    handler = logging.handlers.WatchedFileHandler(settings.file, encoding="utf-8") if settings.file else _Stderr()
     handler.setFormatter(CleanFormatter(FORMAT))
     logging.basicConfig(level=settings.level, handlers=[handler], force=True)
     for name in _LIBRARIES:
@@ -93,12 +88,15 @@ def configure(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(max(settings.level, level))
 
 
-def _own_stderr() -> IO[str]:
+class _Stderr(logging.StreamHandler[IO[str]]):
     """Standard error under a descriptor of our own: the server filters what goes through the usual one."""
-    try:
-        return os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
-    except OSError:
-        return sys.stderr
+
+    def __init__(self) -> None:
+        super().__init__(os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1))
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
 
 
 def _configure_by(file: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from image_repo import node, server, wiring
 from image_repo.config import Config
@@ -22,6 +23,7 @@ from image_repo.record import MEDIA_TYPE as RECORD
 from image_repo.record import record_key
 from image_repo.repo import Repo
 from image_repo.stores import CHUNK, Entry, Store
+from image_repo.stores.swift import new_link_key
 from image_repo.versions import Current, image_of, read_record
 
 log = logging.getLogger(__name__)
@@ -98,6 +100,10 @@ def prepare(config: Config) -> list[str]:
 
     :returns: what a person wants to know: where originals are, and addresses to try
     """
+    for named in _folders(config):
+        finding = _folder(*named)
+        if not finding.ok:
+            log.warning("there is no %s: %s", finding.what, finding.detail)
     stores = wiring.build_stores(config)
     try:
         for warning in wiring.prepare(config, stores):
@@ -117,8 +123,8 @@ def _addresses(config: Config, origin: Store) -> list[str]:
         found = None
     if found is None:
         return [f"Serving {base}; there is no picture yet: curl -F file=@PICTURE.jpg {base}/NAME"]
-    name = found.text
-    return ["Try:", f"  {base}/{name}", f"  {base}/{name}?xsize=300", f"  {base}/{name}?thumbnail=True&kind=webp"]
+    url = f"{base}/{quote(found.text)}"
+    return ["Try:", f"  {url}", f"  {url}?xsize=300", f"  {url}?thumbnail=True&kind=webp"]
 
 
 @contextmanager
@@ -374,7 +380,7 @@ def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
     stores = wiring.build_stores(config)
     store: Keyed = stores.cache or stores.origin  # type: ignore[assignment]
     try:
-        secret = wiring.new_link_key()
+        secret = new_link_key()
         store.set_link_key(secret, second=second)
         return store.description, secret
     finally:
