@@ -8,18 +8,21 @@ then the caches.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from image_repo import render, signing
 from image_repo.caches import Caches, Keeper, Kept
 from image_repo.config import RenderConfiguration
+from image_repo.copies import WorkingCopies
 from image_repo.errors import (
     ImageNotFound,
     LinksNotConfigured,
@@ -117,6 +120,7 @@ class Repo:
         versions: Versions,
         focus: Fresh[Focus],
         caches: Caches,
+        copies: WorkingCopies,
         keeper: Keeper | None,
         linker: Linker | None,
         flight: SingleFlight,
@@ -130,6 +134,7 @@ class Repo:
         self._versions = versions
         self._focus = focus
         self._caches = caches
+        self._copies = copies
         self._keeper = keeper
         self._linker = linker
         self._flight = flight
@@ -214,16 +219,27 @@ class Repo:
 
     def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
         clock = [time.perf_counter()]
-        with self.source(current) as source:
+        with self._source(current, recipe) as (source, from_copy):
             clock.append(time.perf_counter())
             with self._gate.slot(self.limits.wait):
                 clock.append(time.perf_counter())
-                made = render.render(source.file, recipe, self.limits)
+                made = render.render(source, recipe, self.limits, from_copy=from_copy)
                 clock.append(time.perf_counter())
         rendition = Rendition(made.body, made.media_type, self.etag(current, recipe), current.modified)
         self._caches.fill(key, rendition)
         steps = zip(("fetch", "queue", "render"), clock, clock[1:], strict=False)
         return Served(rendition, "rendered", current.version, tuple((step, end - start) for step, start, end in steps))
+
+    @contextmanager
+    def _source(self, current: Current, recipe: Recipe) -> Iterator[tuple[BinaryIO, bool]]:
+        """What a variant is made from: the working copy that its recipe asks for, else the original.
+
+        :returns: a file, and whether it is a copy; the original is fetched when it is needed, and once
+        """
+        with ExitStack() as opened:
+            original = cache(lambda: opened.enter_context(self.source(current)).file)
+            copy = self._copies.find(current, recipe, original)
+            yield (original(), False) if copy is None else (io.BytesIO(copy), True)
 
     @contextmanager
     def source(self, current: Current) -> Iterator[Spool]:
@@ -405,7 +421,7 @@ class Repo:
         :raises NameConflict: when the name is a content address of other bytes
         """
         name = name or ImageName(f"sha256:{spool.sha256}")
-        info = self._accept(name, spool)
+        info, copied = self._accept(name, spool)
         with self._writing.held(name):
             before = self._versions.look(name)
             self._check_conditions(before, conditions)
@@ -420,18 +436,20 @@ class Repo:
             self._remove_older(name, entry)
             self._versions.written(name, current)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
+        self._copies.keep(current, copied)
         return self._located(record), before is None
 
-    def _accept(self, name: ImageName, spool: Spool) -> ImageInfo:
+    def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Copied]:
+        """Judges an upload: what it is, and its working copies, of which checking it gives the pixels anyway."""
         if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
             raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
         if spool.size > self.limits.max_source:
             raise TooLarge(f"Pictures of at most {self.limits.max_source} bytes are taken.")
         info = render.inspect(spool.file, self.limits, location=True)
         with self._gate.slot(self.limits.wait):
-            render.verify(spool.file, self.limits)
+            copied = render.verify(spool.file, self.limits)
         spool.file.seek(0)
-        return info
+        return info, copied
 
     def _check_conditions(self, before: Current | None, conditions: Conditions) -> None:
         if conditions.match is not None and not self._matches(before, conditions.match, conditions.shown):

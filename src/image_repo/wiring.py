@@ -14,6 +14,7 @@ from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.memory import MemoryTier
 from image_repo.config import Config, LocalCacheConfiguration
+from image_repo.copies import WorkingCopies
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import prefix_of
@@ -99,16 +100,20 @@ def build(config: Config) -> Repo:
         changed=lambda name: memory.purge(prefix_of(name)),
     )
     local = _disk(config, belongs, "renditions", config.local_cache_configuration)
+    flight = SingleFlight(own / "flights" if own else None)
     at_once = config.render.at_once or len(os.sched_getaffinity(0))
+    gate = Gate(shared / "renders" if shared else None, at_once, config.render.queue)
     return Repo(
         origin,
         versions,
         Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
+        # memory is for what is served, unless there is nothing else on this node
+        WorkingCopies(Caches(t for t in (local or memory, keeper) if t is not None), flight, gate, config.render),
         keeper,
         _linker(stores),
-        SingleFlight(own / "flights" if own else None),
-        Gate(shared / "renders" if shared else None, at_once, config.render.queue),
+        flight,
+        gate,
         config.render,
         policy(config, shared),
     )

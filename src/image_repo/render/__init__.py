@@ -19,7 +19,17 @@ from image_repo.errors import OverBudget
 from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render import encode as writing
-from image_repo.render.copies import Copied, Rendered, choose_copy, make_copies, may_use_copy, open_copy, size_to_copy
+from image_repo.render.copies import (
+    SERVES,
+    Copied,
+    Rendered,
+    choose_copy,
+    make_copies,
+    may_use_copy,
+    open_copy,
+    scales,
+    size_to_copy,
+)
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Size, plan
@@ -30,6 +40,8 @@ from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 2
+#: the working copies that there may be of an original, the smallest first
+COPIES = tuple(SERVES)
 
 
 def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, from_copy: bool = False) -> Rendered:
@@ -146,6 +158,7 @@ def generation(policy: str = "") -> str:
 
 
 __all__ = [
+    "COPIES",
     "Copied",
     "Rendered",
     "Size",
@@ -155,6 +168,7 @@ __all__ = [
     "inspect",
     "may_use_copy",
     "render",
+    "scales",
     "size_of_original",
     "verify",
 ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import piexif  # type: ignore[import-untyped]
 from PIL import Image
@@ -32,7 +32,7 @@ from image_repo.render.source import Picture, open_picture
 from image_repo.render.steps import GAP, draft, drafted, in_blocks, without_needless_alpha
 
 #: which copy → the long side of variants that it is good for, of any original; ``GAP`` times that is its own at least
-SERVES: Mapping[int, int] = {2: 320, 1: 640}
+SERVES: Mapping[Literal[1, 2], int] = {2: 320, 1: 640}
 #: a copy has less than twice the pixels that it needs on a side, so it is good for no larger box
 _LARGEST_BOX = 2 * max(SERVES.values())
 
