@@ -461,5 +461,6 @@ class _Refresher:
         for _ in threads:
             with contextlib.suppress(queue.Full):
                 self._waiting.put_nowait(None)
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join(_PATIENCE)
+            thread.join(max(0.0, deadline - time.monotonic()))
