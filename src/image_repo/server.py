@@ -146,7 +146,7 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     :raises OSError: when the address cannot be listened on
     """
     global _handed_over  # noqa: PLW0603, the workers are forks: this is how they get it
-    import pyuwsgi  # noqa: PLC0415, it takes over the arguments of the process
+    import pyuwsgi  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415, it takes over argv
 
     if not is_reload():
         check_address(config.listen)
