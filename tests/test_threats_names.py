@@ -65,7 +65,7 @@ def test_what_only_looks_like_an_attack_is_a_name_like_any_other(served: Served,
     is_guarded(got)
     assert served.client.get(f"{path}?meta=True").json()["name"] == text
     outside = [path for path in served.folder.parent.iterdir() if path != served.folder]
-    assert all("x" != path.name for path in outside)
+    assert all(path.name != "x" for path in outside)
     assert served.client.delete(path).json()["name"] == text
     assert served.client.get(path).status == 404
 
@@ -345,7 +345,8 @@ def test_no_condition_of_a_write_is_too_much(client: Client, value: str) -> None
 @pytest.mark.parametrize(
     "kind",
     ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 5000, 'multipart/form-data; boundary="', "; ;=;",
-     "image/" + "x" * 5000, "multipart/mixed; boundary=b", "application/x-www-form-urlencoded", "text/html", "\u00ff/\u00ff"],
+     "image/" + "x" * 5000, "multipart/mixed; boundary=b", "application/x-www-form-urlencoded", "text/html",
+     "\u00ff/\u00ff"],
     ids=lambda kind: kind[:60],
 )  # fmt: skip
 def test_whatever_type_is_declared_the_bytes_decide(client: Client, kind: str) -> None:
@@ -384,7 +385,8 @@ def test_data_that_could_not_be_told_again_is_refused(client: Client, text: str)
 
 
 @pytest.mark.parametrize(
-    "focus", [[10**400, 0], [-1, 5], ["a", "b"], [[]], {}, "x" * 9000, [0.5], [True, True], [1e308, 1e-308], None, "smart"]
+    "focus",
+    [[10**400, 0], [-1, 5], ["a", "b"], [[]], {}, "x" * 9000, [0.5], [True, True], [1e308, 1e-308], None, "smart"],
 )  # fmt: skip
 def test_no_focus_of_a_record_breaks_its_picture(client: Client, focus: object) -> None:
     data = json.dumps({"focus": focus}).encode()

@@ -109,7 +109,8 @@ BAD_QUERIES: dict[str, tuple[str, str]] = {
             "crop": ("1,2,3", "-1,0,1,1", "0,0,0,0", "nan,0,1,1", "pct:0,0,101,1", "pct:nan,0,1,1", "1,1,1,1,1"),
             "focus": ("nan,nan", "2,0", "-1,0", "1", "up"),
             "kind": (
-                "exe", "jpg;q=1", "jpg+q(1)", "../jpg", "jpg[optimize=1]", "svg", "pdf", "mvg:x", "jpg\0", "JPG\n", "ｊｐｇ",
+                "exe", "jpg;q=1", "jpg+q(1)", "../jpg", "jpg[optimize=1]", "svg", "pdf", "mvg:x", "jpg\0", "JPG\n",
+                "ｊｐｇ",
             ),
             "fit": ("cover+q(1)", "inside,cover", ""),
             "background": ("url(x)", "#12345", "red;x", "ｆｆｆ"),

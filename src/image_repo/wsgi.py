@@ -206,8 +206,11 @@ class Body:
 
 def _check_head(environ: WSGIEnvironment, most: int) -> None:
     """
+    :raises BadRequest: when it is no request at all: uWSGI hands on what it could not read
     :raises HeadersTooLarge: when the head has more bytes than may be
     """
+    if not environ.get("REQUEST_METHOD"):
+        raise BadRequest("Expected a request of HTTP/1.1 or HTTP/1.0.")
     size = len(environ.get("REQUEST_URI", "")) or len(environ.get("PATH_INFO", "")) + len(
         environ.get("QUERY_STRING", "")
     )
@@ -274,7 +277,7 @@ def _refuse(problem: Problem, environ: WSGIEnvironment, start_response: StartRes
         ("X-Content-Type-Options", "nosniff"),
     ]
     start_response(f"{problem.status} {problem.title}", headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
 
 
 class _Answer:
