@@ -21,7 +21,7 @@ from image_repo.stores import Body, Entry, Store
 T = TypeVar("T")
 
 #: seconds for which a caller that tries may be waited for before another one tries
-_PROBE = 2.5
+_PROBE = 2.0
 #: seconds without any answer after which the store is taken for frozen, timeouts or not
 _PATIENCE = 2.0
 
