@@ -274,11 +274,15 @@ class Gate:
     :param folder: shared by the processes of the node; None for the threads of this process alone
     :param at_once: slots; 0 for as many as there are processors
     :param queue: how many threads of this process may wait
+    :param waiting: is told that one more, or one less, waits
     """
 
-    def __init__(self, folder: Path | None, at_once: int, queue: int) -> None:
+    def __init__(
+        self, folder: Path | None, at_once: int, queue: int, *, waiting: Callable[[int], object] = lambda _: None
+    ) -> None:
         self._slots = _Slots(folder, at_once or len(os.sched_getaffinity(0)))
         self._queue = queue
+        self._waiting = waiting
         self._line: deque[threading.Event] = deque()
         self._lock = threading.Lock()
 
@@ -304,6 +308,7 @@ class Gate:
             if len(self._line) >= self._queue:
                 raise Busy("As many renders wait as may.")
             self._line.append(turn)
+            self._waiting(1)
             self._line[0].set()
         try:
             if turn.wait(max(0.0, deadline - time.monotonic())):
@@ -311,6 +316,7 @@ class Gate:
         finally:
             with self._lock:
                 self._line.remove(turn)
+                self._waiting(-1)
                 if self._line:
                     self._line[0].set()
         if number is None:

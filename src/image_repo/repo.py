@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from image_repo import render, signing
+from image_repo import metrics, render, signing
 from image_repo.caches import Caches, Keeper, Kept
 from image_repo.config import RenderConfiguration
 from image_repo.copies import WorkingCopies
@@ -33,6 +34,7 @@ from image_repo.errors import (
     TooLarge,
 )
 from image_repo.flight import Gate, SingleFlight
+from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
 from image_repo.recipe import Focus, Recipe, read_focus
@@ -127,9 +129,11 @@ class Repo:
         gate: Gate,
         limits: RenderConfiguration,
         policy: Policy,
+        counters: Counters,
     ) -> None:
         self.origin = origin
         self.policy = policy
+        self.counters = counters
         self.limits = limits
         self._versions = versions
         self._focus = focus
@@ -215,6 +219,7 @@ class Repo:
         if found is None:
             return None
         rendition, layer = found
+        self.counters.add(metrics.HITS, layer)
         return Served(rendition, layer, current.version, (("cache", time.perf_counter() - began),))
 
     def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
@@ -227,8 +232,11 @@ class Repo:
                 clock.append(time.perf_counter())
         rendition = Rendition(made.body, made.media_type, self.etag(current, recipe), current.modified)
         self._caches.fill(key, rendition)
-        steps = zip(("fetch", "queue", "render"), clock, clock[1:], strict=False)
-        return Served(rendition, "rendered", current.version, tuple((step, end - start) for step, start, end in steps))
+        took = [(step, end - start) for step, (start, end) in zip(metrics.STEPS, pairwise(clock), strict=True)]
+        self.counters.add(metrics.RENDERS)
+        for step, seconds in took:
+            self.counters.observe(metrics.SECONDS, step, seconds)
+        return Served(rendition, "rendered", current.version, tuple(took))
 
     @contextmanager
     def _source(self, current: Current, recipe: Recipe) -> Iterator[tuple[BinaryIO, bool]]:
@@ -516,6 +524,7 @@ class Repo:
         self._versions.close()
         self._caches.close()
         self.origin.close()
+        self.counters.close()
 
 
 def _record(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from image_repo import metrics
 from image_repo.caches import Caches, Keeper, Tier
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
@@ -17,6 +19,7 @@ from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.copies import WorkingCopies
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.flight import Gate, SingleFlight
+from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
 from image_repo.recipe import Defaults, ask, read_focus
@@ -84,13 +87,14 @@ def prepare(config: Config, stores: Stores) -> list[str]:
 def build(config: Config) -> Repo:
     """The live repository. Called in each worker, after the fork."""
     stores = build_stores(config)
-    origin = Guarded(stores.origin)
-    belongs = hashlib.sha256(origin.identity.encode()).hexdigest()[:16]
+    belongs = hashlib.sha256(stores.origin.identity.encode()).hexdigest()[:16]
     shared = _private(Path(config.local_file_cache_path))
     own = _private(shared / belongs) if shared else None
+    counters = Counters(own)
+    origin = Guarded(stores.origin, counters=counters)
     marks = SharedMarks(own / "marks" if own else None)
-    memory = MemoryTier(config.memory_cache_configuration.max_size)
-    keeper = _keeper(config, stores)
+    memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, counters, "memory"))
+    keeper = _keeper(config, stores, counters)
     names = _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
     versions = Versions(
         origin,
@@ -99,10 +103,10 @@ def build(config: Config) -> Repo:
         freshness=config.freshness,
         changed=lambda name: memory.purge(prefix_of(name)),
     )
-    local = _disk(config, belongs, "renditions", config.local_cache_configuration)
+    local = _disk(config, belongs, "renditions", config.local_cache_configuration, partial(_evicted, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
     at_once = config.render.at_once or len(os.sched_getaffinity(0))
-    gate = Gate(shared / "renders" if shared else None, at_once, config.render.queue)
+    gate = Gate(shared / "renders" if shared else None, at_once, config.render.queue, waiting=counters.waiting)
     return Repo(
         origin,
         versions,
@@ -116,7 +120,12 @@ def build(config: Config) -> Repo:
         gate,
         config.render,
         policy(config, shared),
+        counters,
     )
+
+
+def _evicted(counters: Counters, tier: str, count: int) -> None:
+    counters.add(metrics.EVICTIONS, tier, count)
 
 
 def policy(config: Config, shared: Path | None) -> Policy:
@@ -152,14 +161,14 @@ def defaults(config: Config) -> Defaults:
     )
 
 
-def _keeper(config: Config, stores: Stores) -> Keeper | None:
+def _keeper(config: Config, stores: Stores, counters: Counters) -> Keeper | None:
     cache = config.swift_cache_configuration
     if not cache.enabled:
         return None
     if stores.cache is not None:
         settings = config.persistent_store_configuration
         longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
-        return ContainerTier(Guarded(stores.cache), max(cache.lifetime, longest))
+        return ContainerTier(Guarded(stores.cache, counters=counters), max(cache.lifetime, longest))
     if isinstance(stores.origin, DiskStore):
         folder = Path(config.persistent_store_configuration.path) / ".image_repo" / "renditions"
         return LinkFolder(
@@ -174,7 +183,13 @@ def _linker(stores: Stores) -> Linker:
     return Linker(stores.origin.link_base, "")
 
 
-def _disk(config: Config, belongs: str, part: str, settings: LocalCacheConfiguration) -> Tier | None:
+def _disk(
+    config: Config,
+    belongs: str,
+    part: str,
+    settings: LocalCacheConfiguration,
+    evicted: Callable[[int], object] = lambda _: None,
+) -> Tier | None:
     """A folder of the disk cache, for this origin alone; None where it cannot be used."""
     if (
         not config.local_cache_configuration.enabled
@@ -182,7 +197,7 @@ def _disk(config: Config, belongs: str, part: str, settings: LocalCacheConfigura
     ):
         return None
     try:
-        return DiskTier(Path(config.local_cache_configuration.cache_path) / belongs / part, settings)
+        return DiskTier(Path(config.local_cache_configuration.cache_path) / belongs / part, settings, evicted=evicted)
     except OSError as error:
         log.warning("there is no disk cache: %s", error)
         return None

@@ -73,16 +73,26 @@ class DiskTier:
     :param limits: its bounds, and what is kept longest
     :param name: what it is called when it answers
     :param lifetime: seconds after its last use when an entry without a promise goes in any case
+    :param evicted: is told how many were dropped to make room
     :raises OSError: when the folder cannot be made, or is not ours
     """
 
-    def __init__(self, folder: Path, limits: Limits, *, name: Layer = "disk", lifetime: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        *,
+        name: Layer = "disk",
+        lifetime: int | None = None,
+        evicted: Callable[[int], object] = lambda _: None,
+    ) -> None:
         make_private(folder)
         self.name: Layer = name
         self._folder = folder
         self._root = str(folder.absolute())
         self._limits = limits
         self._lifetime = lifetime
+        self._evicted = evicted
         self._meter = _Meter(limits)
         self._sweeper = _Sweeper(self.sweep)
 
@@ -280,6 +290,7 @@ class DiskTier:
             dropped = [item for item in gone if self._drop(item)]
             self._meter.reset((size - sum(item.size for item in dropped), count - len(dropped)))
         if dropped:
+            self._evicted(len(dropped))
             log.info("%d entries of the %s tier were evicted", len(dropped), self.name)
         return len(dropped)
 

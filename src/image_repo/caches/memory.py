@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from cachetools import LRUCache
 
@@ -17,13 +18,18 @@ _LARGEST_PART = 8
 class _Kept(LRUCache[str, tuple[Rendition, int]]):
     """Counts bytes, and knows which keys belong to one image, so that a purge need not look at all of them."""
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, evicted: Callable[[int], object]) -> None:
         super().__init__(max_size, getsizeof=lambda value: value[1])
+        self._evicted = evicted
         self.groups: dict[str, set[str]] = {}
 
     def __setitem__(self, key: str, value: tuple[Rendition, int]) -> None:
         super().__setitem__(key, value)
         self.groups.setdefault(_group(key), set()).add(key)
+
+    def popitem(self) -> tuple[str, tuple[Rendition, int]]:
+        self._evicted(1)
+        return super().popitem()
 
     def __delitem__(self, key: str) -> None:  # evictions come this way too
         super().__delitem__(key)
@@ -37,13 +43,14 @@ class MemoryTier:
     """Renditions in the memory of this process; any thread may call.
 
     :param max_size: the most bytes that it takes, 0 for none
+    :param evicted: is told how many were dropped to make room
     """
 
     name: Layer = "memory"
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, *, evicted: Callable[[int], object] = lambda _: None) -> None:
         self._largest = max_size // _LARGEST_PART
-        self._kept = _Kept(max_size)
+        self._kept = _Kept(max_size, evicted)
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Rendition | None:

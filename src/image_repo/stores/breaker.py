@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Self, TypeVar
 
+from image_repo import metrics
 from image_repo.errors import StoreUnavailable
+from image_repo.metrics import Counters
 from image_repo.signing import LinkBase
 from image_repo.stores import Body, Entry, Store
 
@@ -31,10 +33,14 @@ class Guarded:
 
     :param failures: how many in a row open it
     :param pause: seconds until one caller tries again, at most 5
+    :param counters: count what the store is asked, and what it does not answer
     """
 
-    def __init__(self, store: Store, *, failures: int = 3, pause: float = 1.0) -> None:
+    def __init__(
+        self, store: Store, *, failures: int = 3, pause: float = 1.0, counters: Counters | None = None
+    ) -> None:
         self._store = store
+        self._counters = counters
         self._breaker = _Breaker(failures, min(pause, 5.0))
         self.description = store.description
         self.identity = store.identity
@@ -46,11 +52,11 @@ class Guarded:
 
     def head(self, key: str) -> Entry | None:
         """What is known of an object."""
-        return self._breaker.call(lambda: self._store.head(key))
+        return self._ask("head", lambda: self._store.head(key))
 
     def get(self, key: str) -> Body | None:
         """Opens an object for reading; a transfer that breaks off counts as well."""
-        body = self._breaker.call(lambda: self._store.get(key))
+        body = self._ask("get", lambda: self._store.get(key))
         return None if body is None else _GuardedBody(body, self._breaker)
 
     def put(
@@ -64,7 +70,8 @@ class Guarded:
         overwrite: bool = True,
     ) -> Entry:
         """Stores an object whole."""
-        return self._breaker.call(
+        return self._ask(
+            "put",
             lambda: self._store.put(
                 key, data, media_type=media_type, metadata=metadata, expires=expires, overwrite=overwrite
             ),
@@ -73,25 +80,43 @@ class Guarded:
 
     def delete(self, key: str) -> bool:
         """Removes an object. False when there was none."""
-        return self._breaker.call(lambda: self._store.delete(key))
+        return self._ask("delete", lambda: self._store.delete(key))
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
         """The objects whose key begins with ``prefix``, by code points of the key, a page at a time."""
         found = self._store.keys(prefix, after=after, before=before)
-        while (entry := self._breaker.call(lambda: next(found, None))) is not None:
+        entry = self._ask("keys", lambda: next(found, None))
+        while entry is not None:
             yield entry
+            entry = self._breaker.call(lambda: self._answered(lambda: next(found, None)))
 
     def link_base(self) -> LinkBase:
         """What to sign temporary URLs with."""
-        return self._breaker.call(self._store.link_base)
+        return self._ask("link", self._store.link_base)
 
     def link_secrets(self) -> tuple[str, ...]:
         """The keys that temporary URLs are verified with, at most two."""
-        return self._breaker.call(self._store.link_secrets)
+        return self._ask("link", self._store.link_secrets)
 
     def close(self) -> None:
         """Gives connections back."""
         self._store.close()
+
+    def _ask(self, verb: str, ask: Callable[[], T], *, quick: bool = True) -> T:
+        def counted() -> T:
+            if self._counters:
+                self._counters.add(metrics.CALLS, verb)
+            return self._answered(ask)
+
+        return self._breaker.call(counted, quick=quick)
+
+    def _answered(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except StoreUnavailable:
+            if self._counters:
+                self._counters.add(metrics.ERRORS)
+            raise
 
 
 class _Breaker:

@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from image_repo import metrics
 from image_repo.errors import Problem
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
@@ -91,6 +92,9 @@ class _Entry:
     ask: float
 
 
+_STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
+_HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
+
 #: stands for a request line whose answer depends on Accept
 _NEGOTIATED = object()
 
@@ -111,6 +115,7 @@ class Fast:
         self._memory: Callable[[str], Rendition | None] = memory or (lambda _: None)
         self._mark_at = repo.marks.at
         self._entries: dict[str | tuple[str, str] | None, Any] = {}
+        self._row = repo.counters.row
         self._lock = threading.Lock()
         self._dated = -math.inf
         self._date = ("Date", "")
@@ -120,18 +125,26 @@ class Fast:
         now = time.monotonic()
         entry = self._standing(environ, now)
         unchanged = None if entry is None else _is_unchanged(entry, environ)
-        method = environ["REQUEST_METHOD"]
+        method = environ.get("REQUEST_METHOD")
         if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
             return self._ask(environ, start_response)
         date = self._date if now - self._dated < 1.0 else self._today(now)
+        row = self._row
         if unchanged:
+            row[_STATUS_3XX] += 1
             start_response("304 NOT MODIFIED", [*entry.unchanged, date])
             return ()
         found = self._memory(entry.key)
         if found is None:
             return self._ask(environ, start_response)
+        row[_STATUS_2XX] += 1
+        row[_HITS] += 1
         start_response("200 OK", [*entry.whole, date])
-        return (found.body,) if method == "GET" else ()
+        if method != "GET":
+            return ()
+        size = len(found.body)
+        row[_SENT] += size
+        return (found.body,)
 
     def _standing(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
         """What answers this request, if it still holds."""
@@ -176,9 +189,7 @@ class Fast:
     def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, and listens."""
         uri = environ.get("REQUEST_URI")
-        usual = environ["REQUEST_METHOD"] == "GET" and _UNUSUAL.isdisjoint(environ)
-        if not self._learns or not usual or not uri or len(uri) > _MOST_TEXT:
-            return self._inner(environ, start_response)
+        usual = environ.get("REQUEST_METHOD") == "GET" and _UNUSUAL.isdisjoint(environ)
         said: list[tuple[str, Headers]] = []
 
         def begin(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
@@ -186,10 +197,21 @@ class Fast:
             return start_response(status, headers, *error)
 
         answer = self._inner(environ, begin)
+        if not said:  # a server may be told later (PEP 3333), but the application does not do so
+            return answer
+        status, headers = said[-1]
         shown: Shown | None = environ.get(NOTE)
-        if shown and len(said) == 1 and said[0][0].startswith("200 "):
-            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, said[0][1])
-        return answer
+        if self._learns and usual and shown and uri and len(uri) <= _MOST_TEXT and status.startswith("200 "):
+            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
+        return self._counted(answer, status, environ)
+
+    def _counted(self, answer: Iterable[bytes], status: str, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """The same answer; what it sends is counted while it goes."""
+        at = metrics.STATUS[int(status[0])]
+        self._row[at] += 1
+        if environ["REQUEST_METHOD"] == "HEAD" or status.startswith("304"):
+            return answer
+        return _Counted(answer, self._row)
 
     def _learn(self, uri: str, accept: str, shown: Shown, headers: Headers) -> None:
         lease = self._repo.lease(shown.current, focused=shown.focused)
@@ -204,6 +226,26 @@ class Fast:
             if negotiated:
                 self._entries[uri] = _NEGOTIATED
             self._entries[place] = entry
+
+
+class _Counted:
+    """Counts the bytes of an answer."""
+
+    def __init__(self, inner: Iterable[bytes], row: memoryview) -> None:
+        self._inner = inner
+        self._row = row
+
+    def __iter__(self) -> Iterator[bytes]:
+        row = self._row
+        for part in self._inner:
+            size = len(part)
+            row[_SENT] += size
+            yield part
+
+    def close(self) -> None:
+        """Called by the server when everything is sent, or the client is gone."""
+        if hasattr(self._inner, "close"):
+            self._inner.close()
 
 
 def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: Lease, freshness: float) -> _Entry:

@@ -78,6 +78,7 @@ def document(base: str) -> dict[str, Any]:
                 "post": _upload("Store a picture under its file's own name"),
             },
             "/health": {"get": _operation("Whether the process lives", [], {"application/json": {}})},
+            "/metrics": {"get": _operation("What happened on this node (Prometheus)", [], {"text/plain": {}})},
             "/readyz": {"get": _operation("Whether the store can be asked", [], {"application/json": {}})},
         },
         "components": {"schemas": _schemas()},

@@ -1,10 +1,10 @@
-"""What operators and the store's own links ask for: health, readiness, ``/temp/…``."""
+"""What operators and the store's own links ask for: health, readiness, metrics, ``/temp/…``."""
 
 from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from image_repo import __version__
+from image_repo import __version__, metrics
 from image_repo.config import Config
 from image_repo.errors import LinkRefused, Problem
 from image_repo.recipe import read_boolean
@@ -29,6 +29,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     for path in ("/health", "/healthz", "/livez"):
         app.add_url_rule(path, path[1:], lambda: answers.send_json({"ok": True}))
     app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
+    app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
 
 
 def _ready(repo: Repo) -> Response:
@@ -38,6 +39,14 @@ def _ready(repo: Repo) -> Response:
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
     return answers.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
+
+
+def _metrics(repo: Repo) -> Response:
+    """What happened on this node, as Prometheus reads it."""
+    response = Response(repo.counters.text(), content_type=metrics.MEDIA_TYPE)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _temporary(repo: Repo, key: str, origin: str | None) -> Response:

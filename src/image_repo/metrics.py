@@ -1,0 +1,238 @@
+"""What happened on this node, counted by all its processes and told in one text (Prometheus, format 0.0.4).
+
+Each process has a file of its own in a folder that they share, mapped into its memory: to
+count is to add to a number there, without a lock, a system call or a server between. Whoever is
+asked reads all files and adds them up. A file is held by ``flock``; when its process ends,
+the next one takes it and goes on from there, so a sum never falls.
+
+``row[column] += 1`` is three steps of the interpreter, and none of them is one after which
+CPython hands over to another thread: it does so where a function begins or ends and where a loop
+turns (the "eval breaker"), and the arguments are there by then. So no count is lost between the
+threads of a process, whose row nobody else writes.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import logging
+import mmap
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_repo import __version__
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+#: steps of a render, as Server-Timing calls them
+STEPS = ("fetch", "queue", "render")
+#: upper bounds of the buckets of a histogram, in seconds
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Numbers that belong together.
+
+    :param kind: ``counter``, or ``gauge`` for what also falls
+    :param label: what tells them apart; empty when there is one
+    :param values: of the label
+    """
+
+    name: str
+    kind: str
+    help: str
+    label: str = ""
+    values: tuple[str, ...] = ("",)
+
+
+REQUESTS = Family(
+    "image_repo_requests_total", "counter", "Requests that were answered, by class of status.",
+    "status", ("1xx", "2xx", "3xx", "4xx", "5xx"),
+)  # fmt: skip
+HITS = Family("image_repo_hits_total", "counter", "Renditions that a layer had.", "layer", ("memory", "disk", "cache"))
+RENDERS = Family("image_repo_renders_total", "counter", "Renditions that were made.")
+SECONDS = Family("image_repo_render_seconds", "histogram", "What the steps of making a rendition took.", "step", STEPS)
+SENT = Family("image_repo_bytes_sent_total", "counter", "Bytes of the bodies of answers.")
+EVICTIONS = Family(
+    "image_repo_evictions_total", "counter", "Entries that a tier dropped to make room.", "tier", ("memory", "disk")
+)
+QUEUE = Family("image_repo_render_queue", "gauge", "Requests that wait for a place to render.")
+CALLS = Family(
+    "image_repo_store_calls_total", "counter", "What the stores were asked; a listing counts once.",
+    "verb", ("head", "get", "put", "delete", "keys", "link"),
+)  # fmt: skip
+ERRORS = Family("image_repo_store_errors_total", "counter", "Calls that a store did not answer.")
+FAMILIES = (REQUESTS, HITS, RENDERS, SECONDS, SENT, EVICTIONS, QUEUE, CALLS, ERRORS)
+
+
+def _columns() -> Iterator[tuple[str, str]]:
+    """What stands in a row: a family and a value of its label; of a histogram each bucket, and the sum last."""
+    for family in FAMILIES:
+        for value in family.values:
+            if family.kind == "histogram":
+                yield from ((family.name, f"{value} {number}") for number in range(len(BUCKETS) + 1))
+            yield family.name, value
+
+
+_AT = {column: number for number, column in enumerate(_columns())}
+_WIDTH = len(_AT) * 8
+#: files of another layout are another program's
+_LAYOUT = hashlib.sha256(repr((tuple(_AT), BUCKETS)).encode()).hexdigest()[:8]
+
+
+def column(family: Family, value: str = "") -> int:
+    """Where a number stands in a row."""
+    return _AT[family.name, value]
+
+
+#: column of the answers of a class of status: status // 100 → column
+STATUS = (0, *(column(REQUESTS, value) for value in REQUESTS.values))
+
+
+class Counters:
+    """The counters of this process, and the sum over the node.
+
+    :param folder: shared by the processes of the node; None, or where it cannot be had: this process counts alone
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder / f"metrics-{_LAYOUT}" if folder else None
+        self._handle = -1
+        #: one number for each column, in the order of this machine; to be added to
+        self.row = memoryview(self._map()).cast("Q")
+        for at in _gauges():
+            self.row[at] = 0
+
+    def add(self, family: Family, value: str = "", count: int = 1) -> None:
+        """Counts."""
+        at = _AT[family.name, value]
+        self.row[at] += count
+
+    def observe(self, family: Family, value: str, seconds: float) -> None:
+        """Counts a duration."""
+        number = next((number for number, most in enumerate(BUCKETS) if seconds <= most), len(BUCKETS))
+        bucket, total, took = (
+            _AT[family.name, f"{value} {number}"],
+            _AT[family.name, value],
+            int(seconds * _NANOSECONDS),
+        )
+        self.row[bucket] += 1
+        self.row[total] += took
+
+    def waiting(self, count: int) -> None:
+        """Tells that one more, or one less, waits for a place to render."""
+        at = _AT[QUEUE.name, ""]
+        self.row[at] += count
+
+    def text(self) -> str:
+        """Everything of the node, as Prometheus reads it."""
+        totals = self._totals()
+        info = f'version="{__version__}",python="{platform.python_version()}"'
+        lines = [
+            "# HELP image_repo_build_info What runs here.",
+            "# TYPE image_repo_build_info gauge",
+            f"image_repo_build_info{{{info}}} 1",
+        ]
+        for family in FAMILIES:
+            lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
+            lines += _histogram(family, totals) if family.kind == "histogram" else _plain(family, totals)
+        return "\n".join(lines) + "\n"
+
+    def close(self) -> None:
+        """Leaves the row to the next process."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _map(self) -> mmap.mmap:
+        if self._folder:
+            try:
+                return self._claim(self._folder)
+            except OSError as error:
+                log.warning("each process of this node counts alone: %s", error)
+        self._folder = None
+        return mmap.mmap(-1, _WIDTH)
+
+    def _claim(self, folder: Path) -> mmap.mmap:
+        """The first row that nobody holds."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for number in itertools.count():
+            handle = os.open(folder / str(number), _OPEN, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Room is taken now: a store into a hole of a full disk would end the process (SIGBUS).
+                os.posix_fallocate(handle, 0, _WIDTH)
+                shared = mmap.mmap(handle, _WIDTH)
+            except BlockingIOError:
+                os.close(handle)
+            except BaseException:
+                os.close(handle)
+                raise
+            else:
+                self._handle = handle
+                break
+        return shared
+
+    def _totals(self) -> Sequence[int]:
+        totals = [0] * len(_AT)
+        for row in self._rows():
+            for at, count in enumerate(row):
+                totals[at] += count
+        return totals
+
+    def _rows(self) -> Iterator[Sequence[int]]:
+        if self._folder is None:
+            yield list(self.row)
+            return
+        for path in self._folder.iterdir():
+            with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+                row = array.array("Q", file.read(_WIDTH))
+                if not _is_held(file.fileno()):
+                    for at in _gauges():  # what its process was at when it ended is over
+                        row[at] = 0
+                yield row
+
+
+def _gauges() -> list[int]:
+    return [column(family, value) for family in FAMILIES if family.kind == "gauge" for value in family.values]
+
+
+def _is_held(handle: int) -> bool:
+    """Whether a process lives that counts here."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return False
+
+
+def _labelled(name: str, *labels: tuple[str, str]) -> str:
+    told = ",".join(f'{label}="{value}"' for label, value in labels if label)
+    return f"{name}{{{told}}}" if told else name
+
+
+def _plain(family: Family, totals: Sequence[int]) -> Iterable[str]:
+    for value in family.values:
+        yield f"{_labelled(family.name, (family.label, value))} {totals[column(family, value)]}"
+
+
+def _histogram(family: Family, totals: Sequence[int]) -> Iterable[str]:
+    for value in family.values:
+        label = (family.label, value)
+        below = 0
+        for number, most in enumerate((*map(repr, BUCKETS), "+Inf")):
+            below += totals[column(family, f"{value} {number}")]
+            yield f"{_labelled(family.name + '_bucket', label, ('le', most))} {below}"
+        yield f"{_labelled(family.name + '_sum', label)} {totals[column(family, value)] / _NANOSECONDS:.6f}"
+        yield f"{_labelled(family.name + '_count', label)} {below}"
