@@ -309,6 +309,20 @@ def test_renditions_are_purged_and_originals_stay(command: Command) -> None:
     assert command("check").stdout.startswith("2 images, 2 records")
 
 
+def test_what_will_be_asked_for_is_made_ahead(tmp_path: Path) -> None:
+    command = Command(tmp_path, presets={"card": {"xsize": 40}, "dot": {"thumbnail": True}})
+    command.puts({"a.jpg": jpeg(), "b/c.jpg": jpeg(), "b/d.jpg": jpeg()})
+    told = command("warm", "b/", "--preset", "card", "--preset", "dot")
+    assert (told.exit_code, told.stdout) == (0, "4 made, 0 there already, 0 failed.\n")
+    assert command("warm", "", "xsize=40").stdout == "1 made, 2 there already, 0 failed.\n"
+    (tmp_path / "originals" / "bad.jpg").write_bytes(b"no picture")
+    failed = command("warm", "--preset", "card")
+    assert failed.exit_code == 1
+    assert "bad: " in failed.stderr
+    wrong = command("warm", "b/", "--preset", "nope")
+    assert (wrong.exit_code, "card, dot" in wrong.stderr) == (1, True)
+
+
 @pytest.mark.servers
 def test_a_link_is_answered_by_the_server(command: Command) -> None:
     command.puts({"a.jpg": jpeg()})

@@ -405,6 +405,38 @@ def purge(options: Options, /, target: str, **given: Any) -> None:
 
 @main.command()
 @common
+@click.argument("prefix", metavar="PATH/", default="")
+@_PARAMETERS
+@click.option(
+    "--preset", "presets", multiple=True, metavar="NAME", help="A preset of the settings; several may be named."
+)
+@click.pass_obj
+def warm(options: Options, /, prefix: str, parameters: tuple[str, ...], presets: tuple[str, ...], **given: Any) -> None:
+    """Make the pictures that will be asked for, of all images below a path, so that nobody waits for them.
+
+    \b
+    image_repo warm sites/ --preset card --preset thumb
+    image_repo warm "" xsize=300 kind=webp
+    """
+    from image_repo import verbs  # noqa: PLC0415
+    from image_repo.names import parse_prefix  # noqa: PLC0415
+
+    options.add(given)
+    config, said = options.load(), _pairs(parameters)
+    wanted = [{"preset": preset, **said} for preset in presets] or [said]
+    with closing(options.repo()) as repo:
+        images = list(repo.images(parse_prefix(prefix)))
+        with click.progressbar(length=len(images), label="Warming", file=sys.stderr) as bar:
+            report = verbs.warm(repo, config, images, wanted, lambda: bar.update(1))
+    for name, reason in sorted(report.failed):
+        click.echo(f"{name}: {reason}", err=True)
+    options.say(f"{report.made} made, {report.there} there already, {len(report.failed)} failed.")
+    if report.failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@common
 @click.pass_obj
 def check(options: Options, /, **given: Any) -> None:
     """Read every original, and tell what is not as it should be.

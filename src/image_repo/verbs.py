@@ -284,6 +284,46 @@ def purge(repo: Repo, target: str) -> tuple[int, dict[str, int]]:
     return count, gone
 
 
+@dataclass
+class Warmed:
+    """What came of it.
+
+    :param made: renditions that were made
+    :param there: renditions that lay in a cache already
+    :param failed: name, and why
+    """
+
+    made: int = 0
+    there: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def warm(
+    repo: Repo, config: Config, images: Iterable[Current], wanted: Iterable[Mapping[str, str]], step: Step
+) -> Warmed:
+    """Makes the renditions of images that somebody will ask for, unless a cache has them.
+
+    :param wanted: the parameters of each rendition, as over HTTP
+    :param step: called after each image
+    """
+    report, requests = Warmed(), tuple(wanted)
+
+    def one(current: Current) -> None:
+        for parameters in requests:
+            try:
+                found, recipe = find(repo, config, current.name.text, parameters)
+                rendered = repo.fetch(found, recipe).layer == "rendered"
+            except Problem as problem:
+                report.failed.append((current.name.text, problem.detail or problem.title))
+                continue
+            report.made, report.there = report.made + rendered, report.there + (not rendered)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(one, images):
+            step()
+    return report
+
+
 # -- check -----------------------------------------------------------------------------
 
 
