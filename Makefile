@@ -19,7 +19,7 @@ export PIP_ROOT_USER_ACTION = ignore
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint fmt example docker clean
+.PHONY: help serve test test-fast bench lint fmt example docker clean
 
 help: ## tell what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,6 +34,9 @@ test: $(VENV)/.developed $(SERVERS)/.installed .tests/debian ## all tests, with 
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
+
+bench: $(VENV)/.developed .tests/bench/debian ## image_repo beside nginx, thumbor and ipx: BENCH="hits misses" PICTURES=folder → bench/RESULTS.md
+	$(BIN)/python -m bench $(BENCH) $(if $(PICTURES),--pictures "$(PICTURES)")
 
 lint: $(VENV)/.developed ## what CI asks of the code before it runs
 	$(BIN)/ruff format --check $(CODE)
@@ -86,3 +89,8 @@ $(SERVERS)/.installed: Makefile | $(VENV)/bin/python
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi
+
+.tests/bench/debian:
+	@mkdir -p .tests/bench
+	@command -v nginx && command -v wrk || { $(APT) update && $(APT) install -y --no-install-recommends nginx wrk; }
+	@touch $@

@@ -1,0 +1,278 @@
+"""Load on a server of this machine: wrk for hits, sockets of our own where each answer counts."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+#: seconds that an answer may take
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What wrk tells.
+
+    :param p50, p99: seconds
+    :param errors: answers of 400 and more, and connections that failed
+    """
+
+    requests: int
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+
+
+def wrk(url: str, *, connections: int, seconds: float, headers: Mapping[str, str] | None = None) -> Run:
+    """Asks for one URL over and over, from one thread."""
+    told = [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "--latency", *told, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
+    text = done.stdout
+    failed = re.findall(r"(?:Non-2xx or 3xx responses:|connect|read|write|timeout) (\d+)", text)
+    return Run(
+        int(re.search(r"(\d+) requests in", text)[1]),
+        float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
+        _seconds(re.search(r"50%\s+(\S+)", text)[1]),
+        _seconds(re.search(r"99%\s+(\S+)", text)[1]),
+        sum(map(int, failed)),
+    )
+
+
+def _seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(\w+)", text).groups()
+    return float(number) * _UNITS[unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back.
+
+    :param headers: by their names in small letters
+    :param began, ended: perf_counter
+    """
+
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+    @property
+    def layer(self) -> str:
+        """Which layer of image_repo answered."""
+        return self.headers.get("cache-status", "").rpartition("detail=")[2]
+
+
+class Client:
+    """One connection, opened again when the server closes it. For one thread."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._socket: socket.socket | None = None
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """
+        :raises OSError: when there is no whole answer
+        """
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        began = time.perf_counter()
+        if self._socket is not None:
+            try:
+                return self._ask(self._socket, path, head, began)
+            except (OSError, EOFError):  # it was closed meanwhile
+                self.close()
+        self._socket = connect(self._port)
+        return self._ask(self._socket, path, head, began)
+
+    def _ask(self, sock: socket.socket, path: str, head: bytes, began: float) -> Answer:
+        sock.sendall(head)
+        status, headers, body, keeps = read_answer(sock)
+        ended = time.perf_counter()
+        if not keeps:
+            self.close()
+        return Answer(path, status, headers, body, began, ended)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def connect(port: int, timeout: float = PATIENCE) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes, bool]:
+    """Status, headers, body, and whether the connection may be used again.
+
+    :raises EOFError: when it closes before the answer is whole
+    """
+    data = bytearray()
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        data += _some(sock)
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    status = int(first.split()[1])
+    body = data[end + 4 :]
+    if "content-length" in headers:
+        while len(body) < int(headers["content-length"]):
+            body += _some(sock)
+    elif headers.get("transfer-encoding") == "chunked":
+        while not body.endswith(b"0\r\n\r\n"):
+            body += _some(sock)
+    elif status not in (204, 304):
+        while more := sock.recv(1 << 18):
+            body += more
+    return status, headers, bytes(body), headers.get("connection", "").lower() != "close"
+
+
+def _some(sock: socket.socket) -> bytes:
+    part = sock.recv(1 << 18)
+    if not part:
+        raise EOFError("the server closed in the middle of an answer")
+    return part
+
+
+@dataclass
+class Answers:
+    """What many requests brought."""
+
+    all: list[Answer] = field(default_factory=list)
+    wall: float = 0.0
+    failed: int = 0
+
+    @property
+    def rate(self) -> float:
+        return len(self.all) / self.wall
+
+    @property
+    def good(self) -> list[Answer]:
+        return [answer for answer in self.all if answer.status == 200]
+
+
+def each(port: int, paths: Iterable[str], connections: int, *, bodies: bool = False) -> Answers:
+    """Asks for every path once, over so many connections.
+
+    :param bodies: whether they are kept
+    """
+    told, lock = Answers(), threading.Lock()
+    waiting: Iterator[str] = iter(paths)
+
+    def work() -> None:
+        client = Client(port)
+        while True:
+            with lock:
+                path = next(waiting, None)
+            if path is None:
+                return client.close()
+            try:
+                answer = client.get(path)
+            except (OSError, EOFError):
+                with lock:
+                    told.failed += 1
+                continue
+            if not bodies:
+                answer = Answer(path, answer.status, answer.headers, b"", answer.began, answer.ended)
+            with lock:
+                told.all.append(answer)
+
+    threads = [threading.Thread(target=work) for _ in range(connections)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told.wall = time.perf_counter() - began
+    return told
+
+
+def at_once(port: int, paths: Iterable[str]) -> Answers:
+    """Asks for all at the same moment, each over a connection of its own that is open already."""
+    told, lock = Answers(), threading.Lock()
+    asked = list(paths)
+    barrier = threading.Barrier(len(asked) + 1)
+
+    def work(path: str) -> None:
+        sock = connect(port)
+        with sock:
+            barrier.wait()
+            began = time.perf_counter()
+            try:
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                status, headers, _, _ = read_answer(sock)
+            except (OSError, EOFError):
+                with lock:
+                    told.failed += 1
+                return
+            with lock:
+                told.all.append(Answer(path, status, headers, b"", began, time.perf_counter()))
+
+    threads = [threading.Thread(target=work, args=(path,)) for path in asked]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    told.wall = time.perf_counter() - began
+    return told
+
+
+@contextmanager
+def loitering(port: int, count: int, first: bytes = b"", drip: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Holds connections open that do next to nothing.
+
+    :param first: what each says at once
+    :param drip: what each says after, a byte every half second
+    """
+    ended = threading.Event()
+
+    def dripping() -> None:
+        told = 0
+        while not ended.wait(0.5) and told < len(drip):
+            for sock in held:
+                try:
+                    sock.send(drip[told : told + 1])
+                except OSError:
+                    continue
+            told += 1
+
+    with ExitStack() as stack:
+        held: list[socket.socket] = []
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+            held.append(sock)
+        time.sleep(0.2)
+        for sock in held:
+            if first:
+                try:
+                    sock.send(first)
+                except OSError:
+                    continue
+        thread = threading.Thread(target=dripping, daemon=True)
+        thread.start()
+        try:
+            yield held
+        finally:
+            ended.set()
+            thread.join()
