@@ -222,10 +222,11 @@ class Versions:
             age = self._clock() - known.asked
             if age < self._freshness and known.mark == self.marks.read(name.text):
                 if age > self._freshness / 2:
-                    self._refresher.soon(name)
+                    self._refresher.soon(name, known.mark)
                 return known.current
-        last = known.current if known and known.mark == self.marks.read(name.text) else self._from_disk(name)
-        asked = self._refresher.soon(name) if last else None
+        mark = self.marks.read(name.text)
+        last = known.current if known and known.mark == mark else self._from_disk(name)
+        asked = self._refresher.soon(name, mark) if last else None
         if asked is None:
             return self._once(name)
         try:
@@ -235,7 +236,9 @@ class Versions:
             return last
 
     def _once(self, name: ImageName) -> Current | None:
-        return self._asking.do(name.text, lambda: self._ask(name), lambda: None, timeout=60.0)
+        # Who asks after a write does not get the answer to a question from before it.
+        flight = f"{name.text}\0{self.marks.read(name.text).hex()}"
+        return self._asking.do(flight, lambda: self._ask(name), lambda: None, timeout=60.0)
 
     def lease(self, current: Current) -> Lease | None:
         """How long this holds as what its name stands for; None when it does not any more."""
@@ -397,8 +400,9 @@ def _load(text: bytes) -> Current:
 class _Asked:
     """A look at the store that is under way, or waits its turn."""
 
-    def __init__(self, name: ImageName) -> None:
+    def __init__(self, name: ImageName, mark: bytes) -> None:
         self.name = name
+        self.mark = mark
         self.outcome: Future[Current | None] = Future()
         self._began = time.monotonic()
 
@@ -417,25 +421,25 @@ class _Refresher:
     def __init__(self, ask: Callable[[ImageName], Current | None]) -> None:
         self._ask = ask
         self._waiting: queue.Queue[_Asked | None] = queue.Queue(_MOST_REFRESHES)
-        self._pending: dict[str, _Asked] = {}
+        self._pending: dict[tuple[str, bytes], _Asked] = {}
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def soon(self, name: ImageName) -> _Asked | None:
-        """Asks for a name, once at a time; None when there is too much to do already."""
+    def soon(self, name: ImageName, mark: bytes) -> _Asked | None:
+        """Asks for a name, once at a time while its mark is the same; None when there is too much to do already."""
         with self._lock:
-            if name.text in self._pending:
-                return self._pending[name.text]
+            if (name.text, mark) in self._pending:
+                return self._pending[name.text, mark]
             if len(self._threads) < _ASKING:
                 thread = threading.Thread(target=self._run, name="image_repo-refresh", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            asked = _Asked(name)
+            asked = _Asked(name, mark)
             try:
                 self._waiting.put_nowait(asked)
             except queue.Full:
                 return None
-            self._pending[name.text] = asked
+            self._pending[name.text, mark] = asked
             return asked
 
     def _run(self) -> None:
@@ -452,7 +456,7 @@ class _Refresher:
 
     def _land(self, asked: _Asked) -> None:
         with self._lock:
-            self._pending.pop(asked.name.text, None)
+            self._pending.pop((asked.name.text, asked.mark), None)
 
     def close(self) -> None:
         """Ends the threads, but does not wait for what the store does not answer."""
