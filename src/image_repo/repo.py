@@ -384,7 +384,8 @@ class Repo:
     def _promise(self, keeper: Keeper, current: Current, recipe: Recipe, until: float) -> Current:
         if not recipe.is_original:
             served = self.fetch(current, recipe)
-            current = current if served.version == current.version else self._now(current.name)
+            # What was made, not what is there by now: that may be yet another version.
+            current = replace(current, version=served.version)
             keeper.keep(str(self.key(current, recipe)), served.rendition.body, served.rendition, until)
             return current
         with self.original(current) as (current, spool):
@@ -437,7 +438,9 @@ class Repo:
             if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
                 return self._same_again(stored, data), False
             key = f"{name.text}.{info.kind}"
-            entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not conditions.absent)
+            # What must not be there yet may have come since it was looked for: the store itself is asked to see to it.
+            absent = conditions.absent or (before is None and not self.policy.overwrite)
+            entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not absent)
             current = Current.of(name, entry)
             record = _record(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
             self.origin.put(record_key(name.text), record.dump(), media_type=RECORD)
