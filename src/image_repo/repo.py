@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from image_repo import metrics, render, signing
 from image_repo.caches import Caches, Keeper, Kept
@@ -37,9 +37,11 @@ from image_repo.flight import Gate, SingleFlight
 from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
+from image_repo.pixels import Pixels
 from image_repo.recipe import Focus, Recipe, read_focus
 from image_repo.record import MEDIA_TYPE as RECORD
 from image_repo.record import Record, record_key, timestamp
+from image_repo.render import Rendered
 from image_repo.rendition import ImageInfo, Rendition, Served
 from image_repo.signing import LinkBase
 from image_repo.sources import Spool
@@ -123,6 +125,7 @@ class Repo:
         focus: Fresh[Focus],
         caches: Caches,
         copies: WorkingCopies,
+        pixels: Pixels,
         keeper: Keeper | None,
         linker: Linker | None,
         flight: SingleFlight,
@@ -139,6 +142,7 @@ class Repo:
         self._focus = focus
         self._caches = caches
         self._copies = copies
+        self._pixels = pixels
         self._keeper = keeper
         self._linker = linker
         self._flight = flight
@@ -224,11 +228,11 @@ class Repo:
 
     def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
         clock = [time.perf_counter()]
-        with self._source(current, recipe) as (source, from_copy):
+        with self._source(current, recipe) as make:
             clock.append(time.perf_counter())
             with self._gate.slot(self.limits.wait):
                 clock.append(time.perf_counter())
-                made = render.render(source, recipe, self.limits, from_copy=from_copy)
+                made = make()
                 clock.append(time.perf_counter())
         rendition = Rendition(made.body, made.media_type, self.etag(current, recipe), current.modified)
         self._caches.fill(key, rendition)
@@ -239,15 +243,22 @@ class Repo:
         return Served(rendition, "rendered", current.version, tuple(took))
 
     @contextmanager
-    def _source(self, current: Current, recipe: Recipe) -> Iterator[tuple[BinaryIO, bool]]:
-        """What a variant is made from: the working copy that its recipe asks for, else the original.
+    def _source(self, current: Current, recipe: Recipe) -> Iterator[Callable[[], Rendered]]:
+        """How a variant is made from what its recipe asks for: a working copy, decoded pixels, else the original.
 
-        :returns: a file, and whether it is a copy; the original is fetched when it is needed, and once
+        The original is fetched when it is needed, and once.
         """
         with ExitStack() as opened:
             original = cache(lambda: opened.enter_context(self.source(current)).file)
             copy = self._copies.find(current, recipe, original)
-            yield (original(), False) if copy is None else (io.BytesIO(copy), True)
+            pixels = self._pixels.find(current, recipe, original) if copy is None else None
+            if copy is not None:
+                yield lambda: render.render(io.BytesIO(copy), recipe, self.limits, from_copy=True)
+            elif pixels is not None:
+                yield lambda: render.cut(pixels, recipe, self.limits)
+            else:
+                file = original()
+                yield lambda: render.render(file, recipe, self.limits)
 
     @contextmanager
     def source(self, current: Current) -> Iterator[Spool]:
@@ -446,6 +457,7 @@ class Repo:
             self.origin.put(record_key(name.text), record.dump(), media_type=RECORD)
             self._remove_older(name, entry)
             self._versions.written(name, current)
+        self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
         self._copies.keep(current, copied)
         return self._located(record), before is None
@@ -504,10 +516,12 @@ class Repo:
             record = read_record(self.origin, name)
             records = int(record is not None and self.origin.delete(record_key(name.text)))
             self._versions.written(name, None)
+        self._pixels.purge(name)
         return {"original": originals, "record": records, **self._caches.purge(prefix_of(name))}
 
     def purge(self, name: ImageName) -> dict[str, int]:
         """Removes the renditions of an image from every layer; how many went from each."""
+        self._pixels.purge(name)
         gone = self._caches.purge(prefix_of(name))
         self._versions.written(name, self._versions.look(name))
         return gone

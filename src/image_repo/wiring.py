@@ -22,6 +22,7 @@ from image_repo.flight import Gate, SingleFlight
 from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
+from image_repo.pixels import PixelFiles, Pixels
 from image_repo.recipe import Defaults, ask, read_focus
 from image_repo.repo import Linker, Policy, Repo
 from image_repo.stores import Store
@@ -114,6 +115,7 @@ def build(config: Config) -> Repo:
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
         WorkingCopies(Caches(t for t in (local or memory, keeper) if t is not None), flight, gate, config.render),
+        Pixels(PixelFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, gate, config.render),
         keeper,
         _linker(stores),
         flight,

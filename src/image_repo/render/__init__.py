@@ -15,7 +15,7 @@ import PIL
 from PIL import Image, features
 
 from image_repo.config import RenderConfiguration
-from image_repo.errors import OverBudget
+from image_repo.errors import BrokenPicture, OverBudget
 from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render import encode as writing
@@ -32,14 +32,17 @@ from image_repo.render.copies import (
 )
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Size, plan
+from image_repo.render.geometry import Plan, Size, plan
 from image_repo.render.headers import check_pixels
+from image_repo.render.levels import Levels, MappedLevels, facts_of
+from image_repo.render.levels import write as write_levels
+from image_repo.render.regions import by_levels, from_levels, is_large, is_region
 from image_repo.render.source import Picture, decode_all, open_picture, the_door
 from image_repo.render.steps import Job, decode, make
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 2
+VERSION = 3
 #: the working copies that there may be of an original, the smallest first
 COPIES = tuple(SERVES)
 
@@ -57,14 +60,78 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, fro
     with the_door():
         picture = (open_copy if from_copy else open_picture)(source, limits).turn_to(recipe.page)
         check_pixels(*picture.stored, limits)
-        job = Job(recipe, picture, plan(recipe, picture.upright))
-        check_pixels(*(job.plan.canvas or job.plan.size), limits)
+        wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
+        job = Job(recipe, picture, wanted)
+        if not from_copy and by_levels(recipe, picture):
+            job = from_levels(recipe, wanted, Levels(facts_of(picture, limits), picture))
         moves = recipe.animate and picture.frames > 1
-        writing.check_room(recipe.kind, job.plan.canvas or job.plan.size, picture.frames if moves else 1)
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
-        rights = picture.exif.rights(most_rights(limits)) if recipe.copyright else ("", "")
-        body = writing.encode(frames, recipe.kind, recipe.quality, timing=timing, rights=rights)
-        return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)
+        return _written(recipe, frames, timing, picture.exif.rights(most_rights(limits)))
+
+
+def cut(pixels: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    """Makes what a recipe with a region says out of what :func:`pixels` has written: the same as :func:`render`.
+
+    :raises OverBudget, BadParameter: as :func:`render`
+    """
+    with the_door():
+        levels = MappedLevels(pixels)
+        check_pixels(*levels.facts.size, limits)
+        job = from_levels(recipe, _plan(recipe, levels.facts.size, limits, 1), levels)
+        return _written(recipe, _still(job), None, levels.facts.rights)
+
+
+def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels | None:
+    """What is worth keeping of an original of which many regions are asked for; None where nothing is.
+
+    :raises Problem: as :func:`render`
+    """
+    with the_door():
+        picture = open_picture(source, limits).turn_to(page)
+        check_pixels(*picture.stored, limits)
+        if not is_large(picture):
+            return None
+        return Pixels(Levels(facts_of(picture, limits), picture))
+
+
+class Pixels:
+    """The pixels of a picture: how many bytes they are to take, and how they are written."""
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+        self.size = levels.facts.bytes
+
+    def write(self, file: BinaryIO) -> None:
+        """Decodes, and writes.
+
+        :raises Problem: as :func:`render`
+        :raises OSError: when they cannot be written
+        """
+        try:
+            with the_door():
+                write_levels(self._levels, file)
+        except BrokenPicture as problem:
+            # A decoder's errors have no number, the system's have one.
+            if isinstance(problem.__cause__, OSError) and problem.__cause__.errno:
+                raise problem.__cause__ from None
+            raise
+
+
+def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: int) -> Plan:
+    """Sizes that there is room for."""
+    wanted = plan(recipe, upright)
+    check_pixels(*(wanted.canvas or wanted.size), limits)
+    writing.check_room(recipe.kind, wanted.canvas or wanted.size, frames)
+    return wanted
+
+
+def _written(
+    recipe: Recipe, frames: list[Image.Image], timing: writing.Timing | None, rights: tuple[str, str]
+) -> Rendered:
+    body = writing.encode(
+        frames, recipe.kind, recipe.quality, timing=timing, rights=rights if recipe.copyright else ("", "")
+    )
+    return Rendered(body, BY_KIND[recipe.kind].media_type, *frames[0].size)
 
 
 def _still(job: Job) -> list[Image.Image]:
@@ -160,13 +227,17 @@ def generation(policy: str = "") -> str:
 __all__ = [
     "COPIES",
     "Copied",
+    "Pixels",
     "Rendered",
     "Size",
     "choose_copy",
     "copies",
+    "cut",
     "generation",
     "inspect",
+    "is_region",
     "may_use_copy",
+    "pixels",
     "render",
     "scales",
     "size_of_original",

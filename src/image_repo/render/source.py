@@ -96,7 +96,7 @@ class Picture:
     :param frame_pixels: of its largest frame
     """
 
-    image: ImageFile.ImageFile
+    image: Image.Image
     kind: str
     stored: Size
     frames: int

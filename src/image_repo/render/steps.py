@@ -165,7 +165,12 @@ def in_blocks(
 
 def upright(image: Image.Image, job: Job) -> Image.Image:
     """Turned as its EXIF orientation says."""
-    turn = _TRANSPOSE.get(job.picture.orientation)
+    return turned(image, job.picture.orientation)
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Turned as an EXIF orientation says."""
+    turn = _TRANSPOSE.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
