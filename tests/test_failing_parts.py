@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pictures
@@ -77,9 +79,9 @@ def test_while_the_store_fails(building, fault):
         known = learn(building, client)
         building.proxy.fail(**fault)
         time.sleep(building.config.freshness)  # what is known of the name is old by now
-        for path in KNOWN:
-            answer = client.get(path)
-            assert (answer.status, answer.body) == (200, known[path])
+        with ThreadPoolExecutor(3) as threads:
+            for path, answer in zip(KNOWN, threads.map(client.get, KNOWN), strict=True):
+                assert (answer.status, answer.body) == (200, known[path])
         calls = [
             ("GET", "/images/unknown"),
             ("GET", "/images/a/one?w=33"),
@@ -108,9 +110,9 @@ def test_a_start_while_the_store_fails(building, fault):
         known = learn(building, served.client)
     building.proxy.fail(**FAULTS[fault])
     with building.node(reachable=False) as served:
-        for path in KNOWN:
-            answer = served.client.get(path)
-            assert (answer.status, answer.body, answer.layer) == (200, known[path], "disk")
+        with ThreadPoolExecutor(3) as threads:
+            for path, answer in zip(KNOWN, threads.map(served.client.get, KNOWN), strict=True):
+                assert (answer.status, answer.body, answer.layer) == (200, known[path], "disk")
         assert served.client.get("/images/unknown").status == 503
         building.proxy.heal()
         until(lambda: works(served.client))
@@ -129,6 +131,21 @@ def test_a_known_picture_does_not_wait_for_a_frozen_store(swift, container, tmp_
         assert took[-2] < 0.1
         building.proxy.heal()
         until(lambda: works(served.client))
+
+
+def test_transfers_that_stall_hold_up_nobody_else(building):
+    with building.node() as served:
+        client = served.client
+        known = learn(building, client)
+        building.proxy.fail("stall", after=3000, match=b"/a/one.jpg HTTP/1.1\r\n")
+        with ThreadPoolExecutor(12) as threads:
+            stalled = [threads.submit(client.get, f"/images/a/one?w={width}") for width in range(20, 32)]
+            found = [(path, *timed(client, path)) for path in KNOWN * 3]
+            assert {one.result(20).status for one in stalled} == {503}
+        assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in found)
+        assert max(took for _, _, took in found) < 2.5
+        building.proxy.heal()
+        until(lambda: client.get("/images/a/one?w=20").status == 200)
 
 
 def test_nothing_piles_up_before_a_frozen_store(building):
@@ -177,6 +194,29 @@ def test_an_upload_that_fails_is_whole_or_not_at_all(building, fault):
         consistent(client, "a/new", None, OTHER)
         assert client.put("/images/a/one", OTHER).status in (200, 201)
         assert consistent(client, "a/one", OTHER) == OTHER
+
+
+DELETIONS = {
+    "the original cannot be removed": {"match": b"/one.jpg HTTP/1.1\r\n"},
+    "the record cannot be removed": {"match": b"/one.json HTTP/1.1\r\n"},
+    "the cache container cannot be listed": {"match": b"-cache?"},
+    "nothing can be removed": {"match": b"DELETE "},
+}
+
+
+@pytest.mark.parametrize("fault", DELETIONS.values(), ids=DELETIONS.keys())
+def test_a_deletion_that_fails_can_be_repeated_until_nothing_is_left(building, fault):
+    with building.node() as served:
+        learn(building, served.client)
+        url = served.client.get("/images/a/one?w=90&url=True").json()["url"]
+        building.proxy.fail("status", status=503, **fault)
+        assert served.client.delete("/images/a/one").status == 503
+        building.proxy.heal()
+        until(lambda: served.client.delete("/images/a/one").status in (200, 404))
+        assert served.client.get(KNOWN[0]).status == 404
+        assert [entry.key for store in (building.origin, building.cache) for entry in store.keys("")] == []
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url, timeout=10)
 
 
 def test_a_flipped_byte_on_the_way_is_not_served(building):

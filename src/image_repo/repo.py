@@ -506,18 +506,26 @@ class Repo:
 
         :returns: how many went from each
         :raises ImageNotFound: when there was none
+        :raises StoreUnavailable: when something may be left; the same again removes it
         """
         with self._writing.held(name):
             keys = {entry.key for entry in self._versions.originals(name)}
             found = self._versions.look(name)  # knows by the record what a listing that lags does not show
-            if found is None:
-                raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
-            originals = sum(self.origin.delete(key) for key in sorted(keys | {found.key}))
             record = read_record(self.origin, name)
-            records = int(record is not None and self.origin.delete(record_key(name.text)))
+            if found is None and record is None:
+                raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+            originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
             self._versions.written(name, None)
+            renditions = self._forget(name)
+            # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+            records = int(record is not None and self.origin.delete(record_key(name.text)))
         self._pixels.purge(name)
-        return {"original": originals, "record": records, **self._caches.purge(prefix_of(name))}
+        return {"original": originals, "record": records, **renditions}
+
+    def _forget(self, name: ImageName) -> dict[str, int]:
+        """Removes the renditions of a deleted image; no link outlives it, so trouble with those is no secret."""
+        gone = self._caches.purge(prefix_of(name), keep=("cache",))
+        return {**gone, "cache": self._keeper.purge(prefix_of(name))} if self._keeper else gone
 
     def purge(self, name: ImageName) -> dict[str, int]:
         """Removes the renditions of an image from every layer; how many went from each."""

@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from image_repo.caches import Kept
 from image_repo.errors import OriginalDamaged, PreconditionFailed
 from image_repo.rendition import Layer, Rendition
-from image_repo.stores import CHUNK, Body, Entry, Store
+from image_repo.stores import CHUNK, Body, Entry, NoContainer, Store
 
 #: what the keys of renditions begin with in the container
 PREFIX = ".renditions/"
@@ -124,7 +124,10 @@ class ContainerTier:
 
     def purge(self, prefix: str) -> int:
         """Removes all whose key begins so, and tells how many they were."""
-        keys = [entry.key.removeprefix(PREFIX) for entry in self._store.keys(PREFIX + prefix)]
+        try:
+            keys = [entry.key.removeprefix(PREFIX) for entry in self._store.keys(PREFIX + prefix)]
+        except NoContainer:
+            return 0
         return sum(self.delete(key) for key in keys)
 
     def close(self) -> None:

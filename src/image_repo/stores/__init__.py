@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, Self
 
+from image_repo.errors import StoreUnavailable
 from image_repo.signing import LinkBase
 
 #: how much is read or written at a time
@@ -40,6 +41,10 @@ class Entry:
     media_type: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires: float | None = None
+
+
+class NoContainer(StoreUnavailable):
+    """The container itself is not there, and so nothing in it."""
 
 
 class Body(Protocol):

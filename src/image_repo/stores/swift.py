@@ -36,7 +36,7 @@ from image_repo.config.loading import OPENSTACK
 from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.signing import DIGESTS, LinkBase
-from image_repo.stores import CHUNK, Entry
+from image_repo.stores import CHUNK, Entry, NoContainer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -577,8 +577,8 @@ class SwiftStore:
             self._pool.run(lambda connection: connection.put_container(self._container))
             log.info("%s was made", self.description)
 
-    def _no_container(self) -> StoreUnavailable:
-        return StoreUnavailable(f"There is no container {self._container!r}; create_new: true makes it.")
+    def _no_container(self) -> NoContainer:
+        return NoContainer(f"There is no container {self._container!r}; create_new: true makes it.")
 
     # -- one object ------------------------------------------------------------------
 

@@ -281,9 +281,17 @@ class Images:
         derived = _only_derived()
         if not path or path.endswith("/"):
             raise BadName("A folder cannot be deleted: name an image.")
-        name = self._repo.current(ImageName.readings(path)).name
+        readings = ImageName.readings(path)
+        name = self._repo.current(readings).name if derived else self._deletable(readings)
         gone = self._repo.purge(name) if derived else self._repo.delete(name)
         return answers.send_json({"name": name.text, "deleted": gone})
+
+    def _deletable(self, readings: tuple[ImageName, ...]) -> ImageName:
+        """What is meant; where there is no picture, there may be what a deletion that failed has left."""
+        try:
+            return self._repo.current(readings).name
+        except ImageNotFound:
+            return readings[0]
 
 
 def _public(record: Record) -> dict[str, Any]:
