@@ -197,7 +197,8 @@ class Images:
 
     def _zip(self, prefix: str, images: Iterable[Current], first: Current, asked: Asked) -> Response:
         settled = self._settler(first, asked)
-        body = archive.stream_zip(self._members(images, settled)) if request.method == "GET" else ()
+        # Of an iterator nobody tells the length: how long the zip would be is not known.
+        body = archive.stream_zip(self._members(images, settled)) if request.method == "GET" else iter(())
         response = Response(body, mimetype="application/zip")
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         response.headers["Content-Disposition"] = answers.disposition(name, attachment=True)
