@@ -22,11 +22,11 @@ from image_repo.config import RenderConfiguration
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import Key, prefix_of
 from image_repo.recipe import Recipe
-from image_repo.render import Copied, Size
+from image_repo.render import Copied, Copyable
 from image_repo.rendition import Rendition
 from image_repo.versions import Current
 
-#: of how many versions it is remembered how large they are
+#: of how many versions it is remembered which working copies they have
 _MOST_REMEMBERED = 20_000
 #: the working copies that there are, by the recipe under which each is kept; the smallest first
 _COPIES: dict[int, Recipe] = {which: Recipe(copy=which) for which in render.COPIES}
@@ -47,7 +47,7 @@ class WorkingCopies:
         self._limits = limits
         self._generation = render.generation()
         self._lock = threading.Lock()
-        self._sizes: LRUCache[str, tuple[Size | None]] = LRUCache(_MOST_REMEMBERED)
+        self._remembered: LRUCache[str, tuple[Copyable | None]] = LRUCache(_MOST_REMEMBERED)
 
     def find(self, current: Current, recipe: Recipe, original: Callable[[], BinaryIO]) -> bytes | None:
         """The working copy that a variant is made from; None where it is made from the original.
@@ -57,51 +57,51 @@ class WorkingCopies:
         """
         if not render.may_use_copy(recipe):
             return None
-        which = render.choose_copy(recipe, self._size(current, original))
+        which = render.choose_copy(recipe, self._judged(current, original))
         if not which:
             return None
         return self._cached(current, which) or self._made(current, original)[which]
 
     def keep(self, current: Current, copied: Copied) -> dict[int, bytes]:
         """Keeps what was made of an original, best effort; which copy → its bytes."""
-        self._remember(current, copied.size)
+        self._remember(current, copied.original)
         for which, made in copied.pictures.items():
             key = self._key(current, which)
             etag = hashlib.sha256(key.encode()).hexdigest()[:32]
             self._caches.fill(key, Rendition(made.body, made.media_type, etag, current.modified))
         return {which: made.body for which, made in copied.pictures.items()}
 
-    # -- how large the original is ----------------------------------------------------
+    # -- what is known of the original -------------------------------------------------
 
-    def _size(self, current: Current, original: Callable[[], BinaryIO]) -> Size | None:
-        """The size of the upright original; None when it has no working copies.
+    def _judged(self, current: Current, original: Callable[[], BinaryIO]) -> Copyable | None:
+        """What decides which variants come from a copy; None when the original has none.
 
         Asked of what is remembered, then of the smallest copy, last of the original itself:
         by one for all, so that the others need not fetch it when copies come of it.
         """
 
-        def read() -> tuple[Size | None]:
-            return self._remember(current, render.size_of_original(original(), self._limits))
+        def read() -> tuple[Copyable | None]:
+            return self._remember(current, render.judge_copies(original(), self._limits))
 
         found = self._known(current) or self._flight.do(
-            f"{prefix_of(current.name)}{current.version}+size", read, lambda: self._known(current), self._limits.wait
+            _id(current) + "+judged", read, lambda: self._known(current), self._limits.wait
         )
         return found[0]
 
-    def _known(self, current: Current) -> tuple[Size | None] | None:
+    def _known(self, current: Current) -> tuple[Copyable | None] | None:
         with self._lock:
-            remembered = self._sizes.get(_id(current))
+            remembered = self._remembered.get(_id(current))
         if remembered:
             return remembered
         smallest = self._cached(current, _SMALLEST)
         if smallest is None:
             return None
-        return self._remember(current, render.size_of_original(io.BytesIO(smallest), self._limits, from_copy=True))
+        return self._remember(current, render.judge_copies(io.BytesIO(smallest), self._limits, from_copy=True))
 
-    def _remember(self, current: Current, size: Size | None) -> tuple[Size | None]:
+    def _remember(self, current: Current, original: Copyable | None) -> tuple[Copyable | None]:
         with self._lock:
-            self._sizes[_id(current)] = (size,)
-        return (size,)
+            self._remembered[_id(current)] = (original,)
+        return (original,)
 
     # -- the copies ------------------------------------------------------------------
 
@@ -114,13 +114,12 @@ class WorkingCopies:
                 copied = render.copies(file, self._limits)
             return self.keep(current, copied)
 
-        key = f"{prefix_of(current.name)}{current.version}+copies"
-        return self._flight.do(key, make, lambda: self._all(current), self._limits.wait)
+        return self._flight.do(_id(current) + "+copies", make, lambda: self._all(current), self._limits.wait)
 
     def _all(self, current: Current) -> Mapping[int, bytes] | None:
         """All copies, where another has just made them."""
-        size = (self._known(current) or (None,))[0]
-        found = {which: self._cached(current, which) for which in render.scales(size)} if size else {}
+        original = (self._known(current) or (None,))[0]
+        found = {which: self._cached(current, which) for which in original.scales} if original else {}
         there = {which: body for which, body in found.items() if body is not None}
         return there if there and len(there) == len(found) else None
 

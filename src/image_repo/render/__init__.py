@@ -22,17 +22,18 @@ from image_repo.render import encode as writing
 from image_repo.render.copies import (
     SERVES,
     Copied,
+    Copyable,
     Rendered,
     choose_copy,
+    copied_from,
+    copyable,
     make_copies,
     may_use_copy,
     open_copy,
-    scales,
-    size_to_copy,
 )
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Plan, Size, plan
+from image_repo.render.geometry import Plan, plan
 from image_repo.render.headers import check_pixels
 from image_repo.render.levels import Levels, MappedLevels, facts_of
 from image_repo.render.levels import write as write_levels
@@ -194,14 +195,14 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Copied:
         return copied
 
 
-def size_of_original(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> Size | None:
-    """The upright size of an original that has working copies, None for one that has none. Reads headers only.
+def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> Copyable | None:
+    """What decides which variants of an original come from a working copy; None when none does. Reads headers only.
 
     :param from_copy: whether the source is a working copy of it
     :raises Problem: as :func:`inspect`
     """
     with the_door():
-        return open_copy(source, limits).upright if from_copy else size_to_copy(open_picture(source, limits))
+        return copied_from(open_copy(source, limits)) if from_copy else copyable(open_picture(source, limits))
 
 
 def copies(source: BinaryIO, limits: RenderConfiguration) -> Copied:
@@ -227,19 +228,18 @@ def generation(policy: str = "") -> str:
 __all__ = [
     "COPIES",
     "Copied",
+    "Copyable",
     "Pixels",
     "Rendered",
-    "Size",
     "choose_copy",
     "copies",
     "cut",
     "generation",
     "inspect",
     "is_region",
+    "judge_copies",
     "may_use_copy",
     "pixels",
     "render",
-    "scales",
-    "size_of_original",
     "verify",
 ]

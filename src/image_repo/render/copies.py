@@ -57,14 +57,26 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class Copyable:
+    """What decides of an original which of its variants come from a working copy.
+
+    :param size: in pixels, upright
+    :param scales: which copy it has → how many of its pixels are one of the copy's, on each side; smallest copy first
+    """
+
+    size: Size
+    scales: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Copied:
     """The working copies of an original.
 
-    :param size: of the upright original in pixels, None for one that has no working copies
-    :param pictures: which copy → the copy, where they were made
+    :param original: None for one that has no working copies
+    :param pictures: which copy → the copy
     """
 
-    size: Size | None
+    original: Copyable | None = None
     pictures: Mapping[int, Rendered] = field(default_factory=dict)
 
 
@@ -77,27 +89,29 @@ def may_use_copy(recipe: Recipe) -> bool:
 _BOXES = range(1, _LARGEST_BOX + 1)
 
 
-def choose_copy(recipe: Recipe, size: Size | None) -> int:
+def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
     """Which working copy a variant is made from, 0 for the original itself.
 
-    :param size: of the upright original, None for one that has no working copies
+    :param original: None for one that has no working copies
     :raises BadParameter: for a region that the picture does not have
     """
-    if size is None or not may_use_copy(recipe):
+    if original is None or not may_use_copy(recipe):
         return 0
-    wanted = plan(recipe, size)
+    wanted = plan(recipe, original.size)
     left, top, right, bottom = wanted.region
     factor = min((right - left) / wanted.size[0], (bottom - top) / wanted.size[1])
-    return next((which for which, scale in scales(size).items() if factor >= _ratio(scale) * scale), 0)
+    return next((which for which, scale in original.scales.items() if factor >= _ratio(scale) * scale), 0)
 
 
-def scales(size: Size) -> dict[int, int]:
-    """Which copies an original of this size has → how many of its pixels are one of theirs, on each side.
+def scales(size: Size, least: int) -> dict[int, int]:
+    """Which copies an original of this size has, each with its scale; the smallest copy first.
 
-    The smallest copy comes first.
+    :param least: the smallest scale that pays
     """
     long = max(size)
-    fitting = {which: [s for s in _SCALES if long >= serves * _ratio(s) * s] for which, serves in SERVES.items()}
+    fitting = {
+        which: [s for s in _SCALES if s >= least and long >= serves * _ratio(s) * s] for which, serves in SERVES.items()
+    }
     return {which: found[0] for which, found in fitting.items() if found}
 
 
@@ -111,9 +125,19 @@ def _ratio(scale: int) -> float:
     return 2.9 if scale == 2 else 2.3
 
 
-def size_to_copy(picture: Picture) -> Size | None:
-    """The upright size of an original that has working copies, None for one that has none."""
-    return picture.upright if picture.frames == 1 and scales(picture.stored) else None
+def copyable(picture: Picture) -> Copyable | None:
+    """What its header tells of an original that has working copies, None for one that has none."""
+    return _copyable(picture, _least(picture)) if picture.frames == 1 else None
+
+
+def _least(picture: Picture) -> int:
+    # A JPEG whose decoder makes it smaller in passing costs hardly more than a copy of half its size.
+    return 4 if picture.kind == "jpg" and not picture.image.info.get("progressive") else 2
+
+
+def _copyable(picture: Picture, least: int) -> Copyable | None:
+    found = scales(picture.stored, least)
+    return Copyable(picture.upright, found) if found else None
 
 
 def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
@@ -121,15 +145,15 @@ def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
 
     :param picture: opened, nothing decoded yet
     """
-    size = size_to_copy(picture)
-    if size is None:
-        return Copied(None)
-    wanted = scales(size)
-    first = min(wanted.values())
+    original = copyable(picture)
+    if original is None:
+        return Copied()
+    first = min(original.scales.values())
+    note = _note(picture, limits)
     small = _averaged(picture, first)
-    note = {"exif": _note(picture, limits), "icc_profile": small.info.pop("icc_profile", None)}
-    made = {which: small if scale == first else small.reduce(scale // first) for which, scale in wanted.items()}
-    return Copied(size, {which: _write(image, note) for which, image in made.items()})
+    options = {"exif": note, "icc_profile": small.info.pop("icc_profile", None)}
+    made = {which: small if s == first else small.reduce(s // first) for which, s in original.scales.items()}
+    return Copied(original, {which: _write(image, options) for which, image in made.items()})
 
 
 def _averaged(picture: Picture, scale: int) -> Image.Image:
@@ -157,6 +181,7 @@ def _note(picture: Picture, limits: RenderConfiguration) -> bytes:
         piexif.ImageIFD.ImageWidth: picture.stored[0],
         piexif.ImageIFD.ImageLength: picture.stored[1],
         piexif.ImageIFD.Orientation: picture.orientation,
+        piexif.ImageIFD.ImageDescription: str(_least(picture)).encode(),
         piexif.ImageIFD.Artist: artist.encode(),
         piexif.ImageIFD.Copyright: rights.encode(),
     }
@@ -187,3 +212,12 @@ def open_copy(source: BinaryIO, limits: RenderConfiguration) -> Picture:
     if stored is None:
         raise BrokenPicture("This is no working copy.")
     return replace(picture, stored=stored)
+
+
+def copied_from(picture: Picture) -> Copyable | None:
+    """What a working copy tells of its original.
+
+    :param picture: as :func:`open_copy` gives it
+    """
+    least = picture.exif.description
+    return _copyable(picture, int(least)) if least.isdecimal() else None
