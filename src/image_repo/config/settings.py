@@ -229,4 +229,7 @@ class Config:
     render: RenderConfiguration = _setting(RenderConfiguration, "what a render may cost")
     server: ServerConfiguration = _setting(ServerConfiguration, "the processes that answer")
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null sends none")
+    telemetry: bool = _setting(
+        False, "trace requests with OpenTelemetry (pip install 'image_repo[otel]'); OTEL_EXPORTER_OTLP_* say where to"
+    )
     pid_file: str = _setting("/var/tmp/image_repo_pid", "where a server in the background leaves its process id")

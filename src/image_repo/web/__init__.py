@@ -12,6 +12,7 @@ from image_repo.repo import Repo
 from image_repo.web import openapi, ops, problems
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
+from image_repo.web.telemetry import traced
 from image_repo.web.uploads import UploadRequest
 
 #: what a form may take in memory beside its files, and of how many parts it may be
@@ -39,4 +40,6 @@ def create_app(repo: Repo, config: Config) -> Flask:
     ops.install(app, repo, config)
     openapi.install(app, config)
     Images(repo, config).install(app)
+    if config.telemetry:
+        app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
