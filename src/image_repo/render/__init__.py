@@ -33,7 +33,7 @@ from image_repo.render.copies import (
 )
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Plan, plan
+from image_repo.render.geometry import Plan, Size, plan
 from image_repo.render.headers import check_pixels
 from image_repo.render.levels import Levels, MappedLevels, facts_of
 from image_repo.render.levels import write as write_levels
