@@ -136,9 +136,7 @@ class ImageRepo(Server):
 
     ready = "/livez"
 
-    def __init__(
-        self, folder: Path, originals: Mapping[str, Path], name: str = "image_repo", **settings: Any
-    ) -> None:
+    def __init__(self, folder: Path, originals: Mapping[str, Path], name: str = "image_repo", **settings: Any) -> None:
         super().__init__(name, folder)
         for image, path in originals.items():
             self.put(image, path)
@@ -296,7 +294,8 @@ class Thumbor(Server):
         return [str(self._program), *where, "-c", "thumbor.conf", "-l", "warning", "--processes", "2"]
 
     def path(self, image: str, width: int) -> str:
-        return f"/unsafe/{width}x0/filters:format(jpeg)/{_file(self._originals, image)}"
+        # WIDTHx0 would often cut off a line of pixels, for which thumbor decodes a JPEG at its full size
+        return f"/unsafe/fit-in/{width}x{10 * width}/filters:format(jpeg)/{_file(self._originals, image)}"
 
     def forget(self) -> None:
         """Empties what it keeps."""

@@ -16,7 +16,9 @@ _CONNECTIONS = 2
 
 
 def run(bench: Bench) -> Section:
-    section = Section("disk", f"Disk hits: {_VARIANTS} variants asked for once each after a restart, {_CONNECTIONS} connections")
+    section = Section(
+        "disk", f"Disk hits: {_VARIANTS} variants asked for once each after a restart, {_CONNECTIONS} connections"
+    )
     original = bench.originals["mp1"]
     ours = ImageRepo(bench.folder / "image_repo", {"mp1": original})
     thumbor = Thumbor(bench.folder / "thumbor", bench.thumbor, original.parent)

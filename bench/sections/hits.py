@@ -111,7 +111,8 @@ def _tell(section: Section, targets: list[_Target], measured: dict[tuple[str, in
     for status in (200, 304):
         base = measured["nginx, static file", status]
         table = Table(
-            f"{status}:", ["", "bytes", "CPU µs", "× nginx static", "req/s", "of nginx static", "p50 / p99 ms", "errors"]
+            f"{status}:",
+            ["", "bytes", "CPU µs", "× nginx static", "req/s", "of nginx static", "p50 / p99 ms", "errors"],
         )
         for target in targets:
             found = measured[target.server.name, status]

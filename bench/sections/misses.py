@@ -118,7 +118,10 @@ def _ask(server: Server, paths: list[str], into: _Measured) -> None:
 
 
 def _tell(section: Section, kinds: list[_Kind], names: list[str], found: Found) -> None:
-    for when, title in (("following", "Further variants:"), ("first", "The first variant of a foreign original, → 300:")):
+    for when, title in (
+        ("following", "Further variants:"),
+        ("first", "The first variant of a foreign original, → 300:"),
+    ):
         table = Table(title, ["", "", "CPU ms", "thumbor's / its", "req/s", "its / thumbor's", "p50 ms", "failed"])
         for kind in kinds:
             base = found[("thumbor", kind.name, when)]
@@ -154,7 +157,10 @@ def _goals(section: Section, found: Found) -> None:
             for name in ("image_repo", peer)
         }
         section.goal(
-            f"24 MP, both ranges: req/s against {peer}'s", ratio(times[peer] or None, times["image_repo"]), 3, least=True
+            f"24 MP, both ranges: req/s against {peer}'s",
+            ratio(times[peer] or None, times["image_repo"]),
+            3,
+            least=True,
         )
     for kind in ("24 MP progressive", "12 MP PNG", "12 MP HEIC"):
         against = cpu(kind)

@@ -32,7 +32,9 @@ def run(bench: Bench) -> Section:
     servers += [ImageRepo(bench.folder / name.replace(" ", "_"), originals, name, **s) for name, s in variants.ours()]
     inner = ImageRepo(bench.folder / "behind", originals, "inner")
     servers.append(ShippedNginx(bench.folder / "front", inner))
-    table = Table(f"A new connection every 50 ms for {_WATCHED:g} s, a hit in memory, ms:", ["", "held", "p50", "worst"])
+    table = Table(
+        f"A new connection every 50 ms for {_WATCHED:g} s, a hit in memory, ms:", ["", "held", "p50", "worst"]
+    )
     for server in servers:
         with server:
             path = server.path("mp1", 300)

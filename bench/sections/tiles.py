@@ -1,0 +1,56 @@
+"""Tiles: what deep zoom asks for, region after region of one 24 megapixel original at its full size and at half of it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from bench.load import each
+from bench.originals import copy
+from bench.report import Section, Table, percentile, spread
+from bench.systems import ImageRepo
+
+if TYPE_CHECKING:
+    from bench.__main__ import Bench
+
+_TILE = 512
+#: the regions of a level, as wide as so many tiles
+_LEVELS = (1, 2)
+
+
+def run(bench: Bench) -> Section:
+    section = Section("tiles", f"Tiles: regions of {_TILE} px of a 24 MP original, one after the other")
+    source, folder = bench.originals["mp24"], bench.folder / "originals"
+    folder.mkdir(parents=True, exist_ok=True)
+    used = {f"t-{n}": copy(source, folder / f"t-{n}{source.suffix}", n) for n in range(bench.rounds)}
+    table = Table("", ["region", "the first: ms", "the others: CPU ms", "p50 ms", "p99 ms", "failed"])
+    with ImageRepo(bench.folder / "image_repo", used) as ours:
+        each(ours.port, [ours.path("t-0", 90 + n) for n in range(8)], 4)
+        for level in _LEVELS:
+            first, cpu, p50, p99, failed = [], [], [], [], 0
+            for name in used:
+                paths = _regions(ours, name, level)
+                begun = each(ours.port, paths[:1], 1)
+                before = ours.cpu()
+                told = each(ours.port, paths[1:], 1)
+                cpu.append((ours.cpu() - before) / len(told.all))
+                first.append(begun.all[0].seconds)
+                times = [answer.seconds for answer in told.all]
+                p50.append(percentile(times, 0.5))
+                p99.append(percentile(times, 0.99))
+                failed += len(paths) - len(told.good) - len(begun.good)
+            side = _TILE * level
+            table.rows.append(
+                [f"{side} × {side} → {_TILE}", *(spread(v, 1e3) for v in (first, cpu, p50, p99)), str(failed)]
+            )
+            section.goal(f"{side} px → {_TILE}: p50 of a region after the first", percentile(p50, 0.5) * 1e3, 10, " ms")
+    section.tables.append(table)
+    return section
+
+
+def _regions(server: ImageRepo, name: str, level: int) -> list[str]:
+    """Of a picture of 6000 × 4000, in the order in which nobody reads."""
+    side = _TILE * level
+    places = [(x, y) for x in range(0, 6000 - side, side) for y in range(0, 4000 - side, side)]
+    random.Random(3).shuffle(places)
+    return [f"/images/{name}?crop={x},{y},{side},{side}&xsize={_TILE}" for x, y in places[:40]]
