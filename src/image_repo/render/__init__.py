@@ -8,7 +8,10 @@ but the problems that it names, whatever the bytes.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+import io
+import shutil
+from collections.abc import Callable
+from functools import cache, partial
 from typing import BinaryIO
 
 import PIL
@@ -34,16 +37,19 @@ from image_repo.render.copies import (
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, plan
-from image_repo.render.headers import check_pixels
-from image_repo.render.levels import Levels, MappedLevels, facts_of
+from image_repo.render.headers import check_pixels, view
+from image_repo.render.levels import Levels, MappedLevels, facts_of, is_levels
 from image_repo.render.levels import write as write_levels
 from image_repo.render.regions import by_levels, from_levels, is_large, is_region
 from image_repo.render.source import Picture, decode_all, open_picture, the_door
 from image_repo.render.steps import Job, decode, make
+from image_repo.render.tiles import Tiled, may_be_tiled
+from image_repo.render.tiles import find as find_tiles
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 3
+_CHUNK = 1 << 20
 #: the working copies that there may be of an original, the smallest first
 COPIES = tuple(SERVES)
 
@@ -63,11 +69,27 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, fro
         check_pixels(*picture.stored, limits)
         wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
         job = Job(recipe, picture, wanted)
-        if not from_copy and by_levels(recipe, picture):
-            job = from_levels(recipe, wanted, Levels(facts_of(picture, limits), picture))
+        if not from_copy:
+            job = _part(job, source, limits)
         moves = recipe.animate and picture.frames > 1
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
         return _written(recipe, frames, timing, picture.exif.rights(most_rights(limits)))
+
+
+def _part(job: Job, source: BinaryIO, limits: RenderConfiguration) -> Job:
+    """The job on a part of a large original, by the way that :mod:`~image_repo.render.regions` names."""
+    recipe, picture = job.recipe, job.picture
+    tiled = _tiled(picture, source, recipe.page)
+    if tiled:
+        near = recipe.animate or (recipe.region is None and tiled.scale(job.plan) == 1)
+        return job if near else tiled.job(recipe, job.plan, limits)
+    if by_levels(recipe, picture):
+        return from_levels(recipe, job.plan, Levels(facts_of(picture, limits), picture))
+    return job
+
+
+def _tiled(picture: Picture, source: BinaryIO, page: int) -> Tiled | None:
+    return find_tiles(view(source), page) if picture.kind == "tif" and may_be_tiled(picture.stored) else None
 
 
 def cut(pixels: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
@@ -76,10 +98,21 @@ def cut(pixels: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rend
     :raises OverBudget, BadParameter: as :func:`render`
     """
     with the_door():
+        if not is_levels(pixels):
+            return _cut_tiles(pixels, recipe, limits)
         levels = MappedLevels(pixels)
         check_pixels(*levels.facts.size, limits)
         job = from_levels(recipe, _plan(recipe, levels.facts.size, limits, 1), levels)
         return _written(recipe, _still(job), None, levels.facts.rights)
+
+
+def _cut_tiles(data: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    tiled = find_tiles(data, recipe.page)
+    if tiled is None:
+        raise BrokenPicture("What is kept of the picture cannot be read.")
+    check_pixels(*tiled.size, limits)
+    job = tiled.job(recipe, _plan(recipe, tiled.size, limits, 1), limits)
+    return _written(recipe, _still(job), None, tiled.exif.rights(most_rights(limits)))
 
 
 def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels | None:
@@ -92,15 +125,23 @@ def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels |
         check_pixels(*picture.stored, limits)
         if not is_large(picture):
             return None
-        return Pixels(Levels(facts_of(picture, limits), picture))
+        if _tiled(picture, source, page):
+            return Pixels(source.seek(0, io.SEEK_END), partial(_copy, source))
+        levels = Levels(facts_of(picture, limits), picture)
+        return Pixels(levels.facts.bytes, partial(write_levels, levels))
+
+
+def _copy(source: BinaryIO, file: BinaryIO) -> None:
+    source.seek(0)
+    shutil.copyfileobj(source, file, _CHUNK)
 
 
 class Pixels:
-    """The pixels of a picture: how many bytes they are to take, and how they are written."""
+    """What is kept of a picture: how many bytes it is to take, and how it is written."""
 
-    def __init__(self, levels: Levels) -> None:
-        self._levels = levels
-        self.size = levels.facts.bytes
+    def __init__(self, size: int, write: Callable[[BinaryIO], None]) -> None:
+        self.size = size
+        self._write = write
 
     def write(self, file: BinaryIO) -> None:
         """Decodes, and writes.
@@ -110,7 +151,7 @@ class Pixels:
         """
         try:
             with the_door():
-                write_levels(self._levels, file)
+                self._write(file)
         except BrokenPicture as problem:
             # A decoder's errors have no number, the system's have one.
             if isinstance(problem.__cause__, OSError) and problem.__cause__.errno:

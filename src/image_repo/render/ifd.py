@@ -56,7 +56,7 @@ class Block:
         order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
         if order is None or len(data) < 8:
             raise ValueError("no byte order")
-        self._order = order
+        self.order = order
         magic = self._unpack("H", 2)
         if magic not in (42, 43):
             raise ValueError("no TIFF header")
@@ -99,7 +99,7 @@ class Block:
         values: list[float] = []
         for n in range(min(entry.count, _MOST_VALUES)):
             try:
-                value = struct.unpack_from(self._order + code, self.data, entry.offset + n * unit)
+                value = struct.unpack_from(self.order + code, self.data, entry.offset + n * unit)
             except struct.error:
                 break
             values.append(value[0] if len(value) == 1 else value[0] / value[1] if value[1] else math.nan)
@@ -109,6 +109,14 @@ class Block:
         """The first value of a tag as a whole number."""
         values = self.numbers(directory, tag)
         return int(values[0]) if values else None
+
+    def nth(self, directory: Directory, tag: int, index: int) -> int | None:
+        """One of many values of a tag of whole numbers; None where there are not so many."""
+        entry = directory.entries.get(tag)
+        if entry is None or not 0 <= index < entry.count or _TYPES[entry.type][1] not in "BHLQ":
+            return None
+        unit, code = _TYPES[entry.type]
+        return self._unpack(code, entry.offset + index * unit)
 
     def raw(self, directory: Directory, tag: int, most: int) -> bytes:
         """The first bytes of a tag's value, at most so many."""
@@ -128,7 +136,7 @@ class Block:
 
     def _unpack(self, code: str, offset: int) -> int:
         try:
-            value: int = struct.unpack_from(self._order + code, self.data, offset)[0]
+            value: int = struct.unpack_from(self.order + code, self.data, offset)[0]
         except (struct.error, OverflowError) as error:
             raise ValueError("cut off") from error
         return value

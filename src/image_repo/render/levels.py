@@ -133,6 +133,11 @@ class Levels:
         return to_plain(self._picture.image)
 
 
+def is_levels(data: memoryview) -> bool:
+    """Whether a file is one of levels."""
+    return bytes(data[: len(_MAGIC)]) == _MAGIC
+
+
 class MappedLevels(Levels):
     """The pixels of a picture in a file that is mapped.
 
@@ -181,7 +186,13 @@ def halved(facts: Facts, above: Callable[[int, Whole], Image.Image], level: int,
         min(2 * right, width) - outer[0],
         min(2 * bottom, height) - outer[1],
     )
-    return above(level - 1, outer).resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=inner)
+    part = above(level - 1, outer)
+    part = part.convert({"LA": "La", "RGBA": "RGBa"}.get(part.mode, part.mode))
+    # One side after the other: which of them comes first in a single call depends on the shape of the part.
+    across = (inner[0], 0, inner[2], part.height)
+    part = part.resize((right - left, part.height), Image.Resampling.BICUBIC, box=across)
+    down = (0, inner[1], part.width, inner[3])
+    return unmultiplied(part.resize((part.width, bottom - top), Image.Resampling.BICUBIC, box=down))
 
 
 def write(levels: Levels, file: BinaryIO) -> None:

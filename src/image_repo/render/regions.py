@@ -25,8 +25,6 @@ from image_repo.render.steps import Job
 
 #: pixels from which on a decode is worth keeping: with less, a region costs less than 20 ms anyway
 WHOLE = 2_000_000
-#: pixels from which on a TIFF is read by the tile, where it is made of tiles
-HUGE = 50_000_000
 
 
 def is_region(recipe: Recipe) -> bool:
@@ -46,15 +44,15 @@ def is_large(picture: Picture) -> bool:
 
 def from_levels(recipe: Recipe, plan: Plan, levels: Levels) -> Job:
     """The job on the part of the pixels that it needs: at most 2 to 1 is left to do."""
-    factor = _factor(plan)
-    number = max(n for n in range(levels.facts.levels) if n == 0 or 1 << n <= factor)
+    number = max(n for n in range(levels.facts.levels) if n == 0 or 1 << n <= factor(plan))
     scale = 1 << number
     box, region = cut(recipe, plan, scale, levels.facts.level(number))
     part = levels.part(number, box)
     return Job(recipe, _as_picture(part, scale, levels.facts), replace(plan, region=region))
 
 
-def _factor(plan: Plan) -> float:
+def factor(plan: Plan) -> float:
+    """How much smaller the region becomes: the lesser of both sides."""
     left, top, right, bottom = plan.region
     return min((right - left) / plan.size[0], (bottom - top) / plan.size[1])
 
