@@ -158,7 +158,7 @@ class ImageRepo(Server):
         shutil.copyfile(path, target)
 
     def command(self) -> list[str]:
-        return [str(Path(sys.executable).parent / "image_repo"), "-y", "config.yml"]
+        return [str(Path(sys.executable).parent / "image_repo"), "-y", "config.yml", *self.options]
 
     def path(self, image: str, width: int) -> str:
         return f"/images/{image}?xsize={width}"
