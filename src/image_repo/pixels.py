@@ -85,7 +85,7 @@ class PixelFiles:
             return None
         path = self._path(self._folder, key)
         try:
-            with path.open("rb", buffering=0) as file:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0) as file:
                 kept = self._mapped(file.fileno(), key)
                 if kept is None:
                     _drop(path, file.fileno())
