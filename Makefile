@@ -7,7 +7,7 @@ SERVERS := .tests/servers
 JOBS ?= 2
 # make serve PORT=8080
 PORT ?= 5000
-CODE := src tests samples
+CODE := src tests samples bench
 
 # nginx, exiftool and curl for the tests; venv, which Debian keeps apart from python3
 DEBIAN := nginx libimage-exiftool-perl curl

@@ -1,4 +1,7 @@
-"""``python -m bench [SECTION …]``: measures, tells, and writes RESULTS.md. A goal that is missed is told, not a failure."""
+"""``python -m bench [SECTION …]``: measures, tells, and writes RESULTS.md.
+
+A goal that is missed is told; it is no failure of the command.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("bench", description=__doc__)
+    parser = argparse.ArgumentParser("bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--folder", type=Path, default=HERE.parent / ".tests" / "bench")
     parser.add_argument("--pictures", type=Path, help="a folder of photographs, in place of made ones")

@@ -1,4 +1,7 @@
-"""Cold requests, so many in flight at any time: ``python -m bench.flood PORT COUNT SECONDS ROUND``; tells the outcomes as JSON."""
+"""Cold requests, so many in flight at any time; tells their outcomes as JSON.
+
+python -m bench.flood PORT COUNT SECONDS ROUND
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ async def _keep_asking(port: int, dice: random.Random, until: float, outcomes: C
         path = f"/images/a-{original}?xsize={width}&ysize={height}&fit=fill"
         try:
             status = await asyncio.wait_for(_ask(port, path), 60)
-        except (OSError, EOFError, asyncio.TimeoutError, IndexError):
+        except (OSError, EOFError, TimeoutError, IndexError):
             status = "no answer"
         outcomes[status] += 1
         if status == "503":

@@ -39,9 +39,8 @@ def ipx(folder: Path) -> Path | None:
 
 def versions(thumbor_command: Path) -> str:
     """Of everything that was measured."""
-    import PIL  # noqa: PLC0415
-
     import image_repo  # noqa: PLC0415
+    import PIL  # noqa: PLC0415
 
     told = [f"image_repo {image_repo.__version__}{_commit()}", f"Pillow {PIL.__version__}"]
     told += [f"Python {sys.version.split()[0]}", _THUMBOR[0].replace("==", " "), _IPX.replace("@", " ")]

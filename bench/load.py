@@ -40,17 +40,27 @@ def wrk(url: str, *, connections: int, seconds: float, headers: Mapping[str, str
     text = done.stdout
     failed = re.findall(r"(?:Non-2xx or 3xx responses:|connect|read|write|timeout) (\d+)", text)
     return Run(
-        int(re.search(r"(\d+) requests in", text)[1]),
-        float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-        _seconds(re.search(r"50%\s+(\S+)", text)[1]),
-        _seconds(re.search(r"99%\s+(\S+)", text)[1]),
+        int(_found(r"(\d+) requests in", text)),
+        float(_found(r"Requests/sec:\s+([\d.]+)", text)),
+        _seconds(_found(r"50%\s+(\S+)", text)),
+        _seconds(_found(r"99%\s+(\S+)", text)),
         sum(map(int, failed)),
     )
 
 
+def _found(pattern: str, text: str) -> str:
+    """
+    :raises ValueError: when wrk said something else
+    """
+    match = re.search(pattern, text)
+    if match is None:
+        raise ValueError(f"wrk said: {text}")
+    return match[1]
+
+
 def _seconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(\w+)", text).groups()
-    return float(number) * _UNITS[unit]
+    unit = text.lstrip("0123456789.")
+    return float(text.removesuffix(unit)) * _UNITS[unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +225,15 @@ def at_once(port: int, paths: Iterable[str]) -> Answers:
         asked = [(path, stack.enter_context(connect(port))) for path in paths]
         began = time.perf_counter()
         for path, sock in asked:
-            waiting.register(sock, selectors.EVENT_READ, (path, time.perf_counter(), bytearray()))
+            waiting.register(sock, selectors.EVENT_READ, (path, sock, time.perf_counter(), bytearray()))
             sock.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         while waiting.get_map() and (ready := waiting.select(PATIENCE)):
             for key, _ in ready:
-                path, sent, data = key.data
-                part = _some_or_none(key.fileobj)
+                path, sock, sent, data = key.data
+                part = _some_or_none(sock)
                 data += part
                 if not part or _is_whole(data):
-                    waiting.unregister(key.fileobj)
+                    waiting.unregister(sock)
                     _note(told, path, data, sent)
         told.failed += len(waiting.get_map())
         told.wall = time.perf_counter() - began

@@ -84,7 +84,7 @@ def _make(folder: Path, names: list[str]) -> None:
     from PIL import Image  # noqa: PLC0415
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    import pictures  # type: ignore[import-not-found]  # noqa: PLC0415
+    import pictures  # noqa: PLC0415
 
     for name in names:
         width, height, how = MADE[name]

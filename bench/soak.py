@@ -2,10 +2,11 @@
 
     python -m bench.soak --seconds 3600
 
-Hits over connections that are kept, misses, conditions and ranges, slow readers, requests that are given up halfway,
-uploads with a length and in chunks, deletions, and a restart (``-R``) every now and then. A picture's bytes must always be
-those that the same request gave first, for as long as its original is the same. No request may fail but those that were
-given up, and memory may not grow. The exit status is 1 when something was wrong.
+Hits over connections that are kept, misses, conditions and ranges, slow readers, requests that are
+given up halfway, uploads with a length and in chunks, deletions, and a restart (``-R``) every now and
+then. A picture's bytes must always be those that the same request gave first, for as long as its
+original is the same. No request may fail but those that were given up, and memory may not grow. The
+exit status is 1 when something was wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from bench.systems import HERE, ImageRepo
 _KINDS = {"hit": 3, "kept": 3, "miss": 1, "conditional": 1, "range": 1, "slow reader": 2, "given up": 1, "upload": 1}
 _RESTART_EVERY = 20.0
 _MB = 1 << 20
-#: how much memory may have grown between the second fifth of the time and the last, of a soak that is long enough to tell
+#: how much memory may have grown between the second fifth of the time and the last, where it was long enough to tell
 _GROWTH, _TELLING = 1.10, 600.0
 _MOST_TROUBLES = 20
 
@@ -254,9 +255,8 @@ def main() -> None:
     sources = {str(n): originals.copy(made["mp1"], scratch, n).read_bytes() for n in range(2)}
     sources["mp4"] = made["mp4"].read_bytes()
     scratch.unlink()
-    # so little memory and disk that both tiers are evicting all the time
-    limits = {"memory_cache_configuration": {"max_size": "8 MiB"}}
-    server = ImageRepo(folder, steady, **limits)
+    # so little memory that it is evicting all the time
+    server = ImageRepo(folder, steady, memory_cache_configuration={"max_size": "8 MiB"})
     server.options = ("--pid-file", str(folder / "pid"))
     with server:
         soak = Soak(server, sources, given.seed)

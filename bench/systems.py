@@ -58,6 +58,9 @@ class Server:
         """Where an original stands that wide, as a JPEG."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Empties what it keeps between runs; it is stopped meanwhile."""
+
     def __enter__(self) -> Any:
         self.start()
         return self
@@ -135,6 +138,8 @@ class ImageRepo(Server):
     """
 
     ready = "/livez"
+    #: of the command line
+    options: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, originals: Mapping[str, Path], name: str = "image_repo", **settings: Any) -> None:
         super().__init__(name, folder)
@@ -164,7 +169,7 @@ class ImageRepo(Server):
         return f"/images/{image}?xsize={width}"
 
     def forget(self) -> None:
-        """Empties its caches; it has to be started anew afterwards."""
+        """Empties its caches; it is stopped meanwhile."""
         for name in ("cache", "files", "data/.image_repo"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -225,7 +230,8 @@ class NginxCache(NginxStatic):
     def __init__(self, folder: Path, origin: Server) -> None:
         Nginx.__init__(self, "nginx, proxy_cache", folder)
         self._write(
-            f"location / {{ proxy_pass http://127.0.0.1:{origin.port}; proxy_cache pictures; proxy_cache_valid 200 1h; }}"
+            f"location / {{ proxy_pass http://127.0.0.1:{origin.port}; "
+            "proxy_cache pictures; proxy_cache_valid 200 1h; }"
         )
 
 
@@ -320,9 +326,6 @@ class Ipx(Server):
 
     def path(self, image: str, width: int) -> str:
         return f"/w_{width},q_{QUALITY},f_jpeg/{_file(self._originals, image)}"
-
-    def forget(self) -> None:
-        """It has no memory."""
 
 
 def _file(folder: Path, image: str) -> str:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
-KEEP_ALIVE = "image_repo, keep-alive"
+_BARE, _KEEPING = "image_repo", "image_repo, keep-alive"
 #: name: the section and the setting that it needs, and its value
-_WAYS: dict[str, tuple[str, str, Any]] = {KEEP_ALIVE: ("server", "keep_alive", True)}
+_WAYS: dict[str, tuple[str, str, Any]] = {_KEEPING: ("server", "keep_alive", True)}
 
 
 def ours() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names, and settings; only what this version knows."""
+    """Names, and settings; only what this version knows, and does not do anyway."""
+    for name, (section, setting, value) in _WAYS.items():
+        if _default(section, setting) not in (None, value):
+            yield name, {section: {setting: value}}
+
+
+def keeping_alive() -> str:
+    """What tables call the one that keeps connections."""
+    section, setting, value = _WAYS[_KEEPING]
+    return _BARE if _default(section, setting) == value else _KEEPING
+
+
+def _default(section: str, setting: str) -> Any:
+    """What the configuration says where nothing is said; None for a setting that this version does not have."""
     from image_repo.config import Config  # noqa: PLC0415
 
-    config = Config()
-    for name, (section, setting, value) in _WAYS.items():
-        if any(known.name == setting for known in fields(getattr(config, section))):
-            yield name, {section: {setting: value}}
+    return getattr(getattr(Config(), section), setting, None)

@@ -28,7 +28,8 @@ def run(bench: Bench) -> Section:
     source, folder = bench.originals["mp24"], bench.folder / "originals"
     folder.mkdir(parents=True, exist_ok=True)
     used = {f"a-{n}": copy(source, folder / f"a-{n}{source.suffix}", n) for n in range(10)}
-    calm, busy, livez, outcomes = [], [], [], Counter()
+    calm, busy, livez = [], [], []
+    outcomes: Counter[str] = Counter()
     with ExitStack() as stack:
         ours = stack.enter_context(ImageRepo(bench.folder / "image_repo", used))
         hit = ours.path("a-0", 300)

@@ -124,12 +124,17 @@ def _tell(section: Section, targets: list[_Target], measured: dict[tuple[str, in
                     f"{ratio(middle(found.cpu), middle(base.cpu)):.2f}",
                     spread(found.rates),
                     f"{ratio(middle(found.rates), middle(base.rates)):.2f}",
-                    f"{middle(run.p50 for run in found.runs) * 1e3:.2f} / {middle(run.p99 for run in found.runs) * 1e3:.1f}",
+                    _times(found),
                     str(sum(run.errors for run in found.runs)),
                 ]
             )
         section.tables.append(table)
         _goals(section, status, measured)
+
+
+def _times(found: _Measured) -> str:
+    p50, p99 = ([getattr(run, name) for run in found.runs] for name in ("p50", "p99"))
+    return f"{(middle(p50) or 0) * 1e3:.2f} / {(middle(p99) or 0) * 1e3:.1f}"
 
 
 def _goals(section: Section, status: int, measured: dict[tuple[str, int], _Measured]) -> None:
@@ -139,7 +144,7 @@ def _goals(section: Section, status: int, measured: dict[tuple[str, int], _Measu
     def cpu(name: str) -> float | None:
         return middle(measured[name, status].cpu) if (name, status) in measured else None
 
-    static, cached, kept = "nginx, static file", "nginx, proxy_cache", variants.KEEP_ALIVE
+    static, cached, kept = "nginx, static file", "nginx, proxy_cache", variants.keeping_alive()
     front = "image_repo behind the shipped nginx"
     told = f"{status}: "
     section.goal(told + "(a) bare, req/s of nginx static", ratio(rate("image_repo"), rate(static)), 0.25, least=True)

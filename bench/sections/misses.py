@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from bench.__main__ import Bench
 
 _CONNECTIONS = 4
-#: requests of one run
-_REQUESTS = 32
 _COPIES = 4
 
 
@@ -30,6 +28,8 @@ class _Kind:
     original: str
     least: int
     most: int
+    #: in one run
+    requests: int = 32
 
 
 KINDS = (
@@ -37,9 +37,9 @@ KINDS = (
     _Kind("24 MP → 321..640", "mp24", 321, 640),
     _Kind("12 MP → 100..640", "mp12", 100, 640),
     _Kind("4 MP → 100..640", "mp4", 100, 640),
-    _Kind("24 MP progressive → 100..640", "progressive24", 100, 640),
-    _Kind("12 MP PNG → 100..640", "png12", 100, 640),
-    _Kind("12 MP HEIC → 100..640", "heic12", 100, 640),
+    _Kind("24 MP progressive → 100..640", "progressive24", 100, 640, 12),
+    _Kind("12 MP PNG → 100..640", "png12", 100, 640, 12),
+    _Kind("12 MP HEIC → 100..640", "heic12", 100, 640, 8),
 )
 
 
@@ -80,7 +80,7 @@ def run(bench: Bench) -> Section:
             for kind in kinds:
                 for server in servers:
                     _first(server, kind, number, found)
-                    _following(server, kind, number, bench.rounds, found)
+                    _following(server, kind, number, found)
     _tell(section, kinds, [server.name for server in servers], found)
     return section
 
@@ -93,15 +93,12 @@ def _first(server: Server, kind: _Kind, number: int, found: Found) -> None:
     _ask(server, [server.path(f"{kind.original}-{n}", 300) for n in copies], found[server.name, kind.name, "first"])
 
 
-def _following(server: Server, kind: _Kind, number: int, rounds: int, found: Found) -> None:
+def _following(server: Server, kind: _Kind, number: int, found: Found) -> None:
     """Further variants of the originals that were warmed; other widths in each round."""
     widths = list(range(kind.least, kind.most + 1))
     random.Random(1).shuffle(widths)
-    mine = widths[number::rounds] or widths
-    several = max(1, -(-_REQUESTS // len(mine)))
-    asked = [(n % _COPIES, width) for width in mine for n in range(several)][:_REQUESTS]
-    if several == 1:
-        asked = [(n % _COPIES, width) for n, (_, width) in enumerate(asked)]
+    mine = widths[number * kind.requests : (number + 1) * kind.requests]
+    asked = [(n % _COPIES, width) for n, width in enumerate(mine)]
     paths = [server.path(f"{kind.original}-{n}", width) for n, width in asked]
     _ask(server, paths, found[server.name, kind.name, "following"])
 

@@ -1,4 +1,4 @@
-"""Never starved: 500 connections that say nothing, say it slowly, or stay after an answer; how soon is a new one answered?"""
+"""Never starved: how soon a new connection is answered while 500 say nothing, say it slowly, or stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiles: what deep zoom asks for, region after region of one 24 megapixel original at its full size and at half of it."""
+"""Tiles: what deep zoom asks for, region after region of one 24 megapixel original, at full and at half size."""
 
 from __future__ import annotations
 

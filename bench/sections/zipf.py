@@ -1,4 +1,4 @@
-"""Zipf: 4,000 requests for 1,000 variants of 50 originals, some of them far more often than others, from empty caches."""
+"""Zipf: 4,000 requests for 1,000 variants of 50 originals, some far more often than others, from empty caches."""
 
 from __future__ import annotations
 
