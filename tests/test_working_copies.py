@@ -93,7 +93,7 @@ LARGE = Copyable((6000, 4000), {2: 8, 1: 4})
         pytest.param({"width": 100, "page": 2}, 0, id="another page"),
         pytest.param({"width": 100, "animate": True, "kind": "gif"}, 0, id="all frames"),
         pytest.param({"width": 100, "region": Region("px", 0, 0, 3000, 2000)}, 2, id="a region, far away"),
-        pytest.param({"width": 300, "region": Region("px", 0, 0, 3000, 2000)}, 1, id="a region, nearer"),
+        pytest.param({"width": 300, "region": Region("px", 0, 0, 3000, 2000)}, 0, id="a region, nearer"),
         pytest.param({"width": 300, "region": Region("pct", 0, 0, 10, 10)}, 0, id="a region, near"),
         pytest.param({"kind": "original"}, 0, id="the original itself"),
     ],

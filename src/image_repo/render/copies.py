@@ -101,7 +101,10 @@ def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
     left, top, right, bottom = wanted.region
     # a size is rounded by up to half a pixel, which shall not decide
     factor = min((right - left) / (wanted.size[0] - 0.5), (bottom - top) / (wanted.size[1] - 0.5))
-    return next((which for which, scale in original.scales.items() if factor >= _ratio(scale) * scale), 0)
+    # Of regions only the farthest come from a copy: the others are cut out of decoded pixels, which costs less than
+    # decoding a copy for each of them.
+    there = list(original.scales.items())[: 1 if recipe.region else None]
+    return next((which for which, scale in there if factor >= _ratio(scale) * scale), 0)
 
 
 def scales(size: Size, least: int) -> dict[int, int]:
