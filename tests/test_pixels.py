@@ -133,6 +133,12 @@ def _write_over(path: Path) -> None:
         file.write(b"0123456789")
 
 
+def _change_facts(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(40)
+        file.write(b"9")
+
+
 @pytest.mark.parametrize("damage", [_shorten, _empty, _write_over])
 def test_a_damaged_file_is_a_miss_and_goes(files, tmp_path, damage):
     keep(files, "a@1")
@@ -439,7 +445,7 @@ def test_damaged_or_deleted_pixels_cost_time_and_nothing_else(tmp_path, original
     with serving(embedded(tmp_path), tmp_path) as served:
         served.client.put("/images/a", original, Content_Type="image/png")
         expected = [served.client.get(path).body for path in TILES]
-        for change in (_shorten, _empty, _write_over, lambda path: shutil.rmtree(path.parent)):
+        for change in (_shorten, _empty, _write_over, _change_facts, lambda path: shutil.rmtree(path.parent)):
             shutil.rmtree(tmp_path / "cache")
             served.repo.purge(ImageName("a"))
             assert served.client.get(TILES[0]).status == 200

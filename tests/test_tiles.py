@@ -7,6 +7,7 @@ import io
 import itertools
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -64,10 +65,12 @@ EXACT: dict[str, Callable[[], bytes]] = {
     "a JPEG": lambda: pictures.jpeg(large()),
     "a BMP": lambda: pictures.save(large(), "BMP"),
     "a deflated TIFF": lambda: pictures.save(large(), "TIFF", compression="tiff_deflate"),
-    "a lossless WebP": lambda: pictures.save(large().crop((0, 0, 1500, 1400)), "WEBP", lossless=True, method=0),
+    "a lossless WebP": lambda: pictures.save(
+        large().crop((0, 0, 1500, 1400)), "WEBP", lossless=True, method=0, quality=0
+    ),
     **{
         f"a JPEG of orientation {number}": lambda number=number: pictures.jpeg(large(), orientation=number)
-        for number in range(2, 9)
+        for number in (3, 5, 6, 8)
     },
 }
 #: others: what is shown of them is compared with itself only
@@ -175,7 +178,7 @@ def test_what_is_kept_changes_no_byte(name):
         assert render.cut(pixels, recipe, LIMITS) == cold, told
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     x=st.integers(0, SIZE[0] - 1),
     y=st.integers(0, SIZE[1] - 1),
@@ -205,6 +208,19 @@ def test_a_scaled_region_looks_like_full_decode_and_lanczos(factor):
     recipe = Recipe(kind="png", region=px(304, 48, 1100, 1100), width=side)
     ours = pictures.load(render.cut(_kept_photo(), recipe, LIMITS).body)
     assert ssim(ours, ideal) > 0.995
+
+
+def test_a_region_out_of_what_is_kept_costs_a_fraction():
+    source, pixels = original("a JPEG"), kept(original("a JPEG"))
+    recipe = Recipe(region=px(300, 200, 512, 512), width=256, quality=80)
+
+    def cost(make: Callable[[], object]) -> float:
+        began = time.process_time()
+        make()
+        return time.process_time() - began
+
+    cold = min(cost(lambda: render.render(io.BytesIO(source), recipe, LIMITS)) for _ in range(5))
+    assert min(cost(lambda: render.cut(pixels, recipe, LIMITS)) for _ in range(5)) < cold / 3
 
 
 def test_levels_do_not_shift_the_picture():
@@ -528,7 +544,7 @@ def test_a_region_of_too_many_pixels_is_refused():
         picture(tiled(), LIMITS.__class__(max_pixels=40_000_000), region=px(0, 0, 8000, 6000), width=100)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8), st.booleans())
 def test_a_damaged_directory_is_a_problem_or_a_picture(changes, children):
     source = bytearray(_pyramid(children))

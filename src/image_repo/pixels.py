@@ -140,7 +140,8 @@ class PixelFiles:
         if size <= 0 or os.pread(handle, _NOTE.size, size) != _NOTE.pack(_MAGIC, size, self._digest(key)):
             return None
         if found.st_mtime < time.time() - _TOUCH_EVERY:
-            os.utime(handle)
+            with contextlib.suppress(OSError):  # a disk that can only be read
+                os.utime(handle)
         return memoryview(mmap.mmap(handle, found.st_size, access=mmap.ACCESS_READ))[:size]
 
     @contextmanager
@@ -278,7 +279,7 @@ class Pixels:
             if key in self._without:
                 return (None,)
         kept = self._files.open(key)
-        return None if kept is None else (kept,)
+        return (kept,) if kept is not None and render.is_readable(kept) else None
 
     def _make(self, key: str, page: int, original: Callable[[], BinaryIO]) -> tuple[memoryview | None]:
         pixels = render.pixels(original(), page, self._limits)

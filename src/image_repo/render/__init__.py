@@ -38,7 +38,7 @@ from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, plan
 from image_repo.render.headers import check_pixels, view
-from image_repo.render.levels import Levels, MappedLevels, facts_of, is_levels
+from image_repo.render.levels import Levels, MappedLevels, facts_of, is_levels, is_readable
 from image_repo.render.levels import write as write_levels
 from image_repo.render.regions import by_levels, from_levels, is_large, is_region
 from image_repo.render.source import Picture, decode_all, open_picture, the_door
@@ -277,6 +277,7 @@ __all__ = [
     "cut",
     "generation",
     "inspect",
+    "is_readable",
     "is_region",
     "judge_copies",
     "may_use_copy",

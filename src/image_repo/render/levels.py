@@ -13,7 +13,7 @@ costs 20 to 60 ms for a tile of 512 pixels instead of 1 to 10.
 
 A file of levels is laid out so that the imaging library maps it instead of reading it::
 
-    "image_repo pixels 1\\n"  facts (JSON), padded to 64 KiB
+    "image_repo pixels 1\\n"  CRC-32 of the facts (hexadecimal), "\\n"  facts (JSON), padded to 64 KiB
     level 0, level 1, …: rows of 4 bytes a pixel (1 in grey), each level at a multiple of 4096
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,6 +134,14 @@ class Levels:
         return to_plain(self._picture.image)
 
 
+def is_readable(data: memoryview) -> bool:
+    """Whether regions can be cut out of a file, as far as its head tells."""
+    try:
+        return not is_levels(data) or MappedLevels(data).facts.levels > 0
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def is_levels(data: memoryview) -> bool:
     """Whether a file is one of levels."""
     return bytes(data[: len(_MAGIC)]) == _MAGIC
@@ -149,7 +158,10 @@ class MappedLevels(Levels):
         head = bytes(data[:_HEAD])
         if not head.startswith(_MAGIC):
             raise ValueError("no file of pixels")
-        told = json.loads(head[len(_MAGIC) :].rstrip(b"\0"))
+        check, _, text = head[len(_MAGIC) :].rstrip(b"\0").partition(b"\n")
+        if check != _check(text):
+            raise ValueError("the facts of a file of pixels are damaged")
+        told = json.loads(text)
         artist, owner = told["rights"]
         self.facts = Facts((told["width"], told["height"]), told["mode"], (artist, owner))
         if len(data) < self.facts.bytes:
@@ -195,6 +207,10 @@ def halved(facts: Facts, above: Callable[[int, Whole], Image.Image], level: int,
     return unmultiplied(part.resize((part.width, bottom - top), Image.Resampling.BICUBIC, box=down))
 
 
+def _check(text: bytes) -> bytes:
+    return f"{zlib.crc32(text):08x}".encode()
+
+
 def write(levels: Levels, file: BinaryIO) -> None:
     """Writes all levels.
 
@@ -202,7 +218,8 @@ def write(levels: Levels, file: BinaryIO) -> None:
     """
     facts = levels.facts
     told = {"width": facts.size[0], "height": facts.size[1], "mode": facts.mode, "rights": facts.rights}
-    head = _MAGIC + json.dumps(told, ensure_ascii=False).encode()
+    text = json.dumps(told, ensure_ascii=False).encode()
+    head = _MAGIC + _check(text) + b"\n" + text
     file.truncate(facts.bytes)
     file.write(head.ljust(_HEAD, b"\0"))
     _write_level(facts, 0, levels.part, file)
