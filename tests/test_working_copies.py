@@ -16,6 +16,7 @@ from rendered import LIMITS, rendered, ssim
 from webserver import embedded
 
 from image_repo import render, wiring
+from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfiguration
 from image_repo.errors import BadParameter, BrokenPicture
 from image_repo.names import ImageName, Key
 from image_repo.recipe import Recipe, Region, ask
@@ -277,8 +278,9 @@ class Counted:
 class House:
     """Repositories over one container of originals, each with caches of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, store=None):
         self.folder = folder
+        self._store = store or PersistentStoreConfiguration(kind="disk", path=str(folder / "data"))
         self._numbers = itertools.count()
 
     @contextmanager
@@ -286,8 +288,7 @@ class House:
         """A repository with empty caches, or those of the given folder; its store counts."""
         own = self.folder / (cache or f"own-{next(self._numbers)}")
         config = embedded(own, **changes)
-        settings = replace(config.persistent_store_configuration, path=str(self.folder / "data"))
-        config = replace(config, persistent_store_configuration=settings)
+        config = replace(config, persistent_store_configuration=self._store)
         wiring.prepare(config, wiring.build_stores(config, {}))
         repo = wiring.build(config)
         repo.origin = Counted(repo.origin)
@@ -437,3 +438,17 @@ def test_a_damaged_original_is_told_to_everybody_and_not_remembered(house, origi
                 fetch(repo, width=100)
         path.write_bytes(original)
         assert fetch(repo, width=100).layer == "rendered"
+
+
+@pytest.mark.servers
+def test_a_new_node_never_fetches_a_large_original_for_a_small_variant(swift, container, tmp_path, original):
+    settings = replace(swift.settings, container=container)
+    cache = SwiftCacheConfiguration(container=container + "-cache")
+    house = House(tmp_path, settings)
+    with house.opened(swift_cache_configuration=cache, create_new=True) as one:
+        upload(one, "a/b", original)
+        first = fetch(one, width=300)
+    with house.opened(swift_cache_configuration=cache) as two:
+        assert (fetch(two, width=300).layer, fetch(two, width=200).layer) == ("cache", "rendered")
+        assert fetch(two, width=300).rendition.body == first.rendition.body
+        assert two.origin.got == []
