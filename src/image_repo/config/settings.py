@@ -155,7 +155,7 @@ class RenderConfiguration:
     max_metadata: PositiveBytes = _setting(64 * KIB, "the longest text of its metadata that is read, in bytes")
     max_source: PositiveBytes = _setting(512 * MIB, "the largest original that is rendered, in bytes")
     pixel_cache: Bytes = _setting(
-        512 * MIB,
+        GIB,
         "the most bytes of decoded pixels that the node keeps in local_file_cache_path, for regions of large "
         "originals (24 megapixels take 122 MiB), 0 for none",
     )
