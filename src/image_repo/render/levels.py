@@ -24,7 +24,7 @@ import mmap
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import BinaryIO, cast
 
 from PIL import Image
@@ -223,9 +223,14 @@ def write(levels: Levels, file: BinaryIO) -> None:
     file.truncate(facts.bytes)
     file.write(head.ljust(_HEAD, b"\0"))
     _write_level(facts, 0, levels.part, file)
-    above = MappedLevels(memoryview(mmap.mmap(file.fileno(), facts.bytes, access=mmap.ACCESS_READ))).part
+
+    def above(level: int, box: Whole) -> Image.Image:
+        # mapped anew for each strip, so that a large file never counts as memory in use
+        view = mmap.mmap(file.fileno(), facts.bytes, access=mmap.ACCESS_READ)
+        return MappedLevels(memoryview(view)).part(level, box)
+
     for number in range(1, facts.levels):
-        _write_level(facts, number, lambda level, box: halved(facts, above, level, box), file)
+        _write_level(facts, number, partial(halved, facts, above), file)
 
 
 def _write_level(facts: Facts, number: int, part: Callable[[int, Whole], Image.Image], file: BinaryIO) -> None:
