@@ -44,16 +44,16 @@ class Running:
 
     @property
     def log(self) -> str:
-        return (self.folder / "talk.log").read_text() + (self.folder / "log").read_text()
+        return (self.folder / "talk.log").read_text() + (self.folder / "log").read_text(errors="backslashreplace")
 
     def raw(self, *pieces: bytes, method: str = "GET", timeout: float = 10) -> Answer:
         """Sends bytes as they are; the first answer."""
         with commands.connect(self.listen, timeout) as connection:
             for piece in pieces:
                 connection.sendall(piece)
-            answer = HTTPResponse(connection, method=method)
-            answer.begin()
-            return Answer(answer.status, answer.headers, answer.read())
+            with contextlib.closing(HTTPResponse(connection, method=method)) as answer:
+                answer.begin()
+                return Answer(answer.status, answer.headers, answer.read())
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """One request whose path goes out as it stands."""
@@ -452,8 +452,7 @@ def test_a_connection_that_talks_nonsense_is_closed(server: Running) -> None:
         with commands.connect(server.listen) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(nonsense)
             connection.shutdown(socket.SHUT_WR)
-            told = HTTPResponse(connection)
-            with contextlib.suppress(HTTPException):
+            with contextlib.suppress(HTTPException), contextlib.closing(HTTPResponse(connection)) as told:
                 told.begin()
                 assert told.status < 500
     assert server.get("/images/a").status == 200

@@ -209,7 +209,7 @@ class Fast:
         """The same answer; what it sends is counted while it goes."""
         at = metrics.STATUS[int(status[0])]
         self._row[at] += 1
-        if environ["REQUEST_METHOD"] == "HEAD" or status.startswith("304"):
+        if environ.get("REQUEST_METHOD") == "HEAD" or status.startswith("304"):
             return answer
         return _Counted(answer, self._row)
 
