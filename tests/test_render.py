@@ -8,6 +8,8 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pictures import animation, corners, frame_colour, jpeg, photo, png, save, tiff_pages
 from PIL import Image, ImageFilter, ImageOps
 from rendered import LIMITS, foreign_parts, picture, pixels, rendered, ssim
@@ -17,7 +19,7 @@ from image_repo.config import RenderConfiguration
 from image_repo.errors import BadParameter, OverBudget
 from image_repo.formats import BY_KIND, WRITABLE
 from image_repo.recipe import Recipe, Region
-from image_repo.render.geometry import plan
+from image_repo.render.geometry import SIDEWAYS, cover_box, plan, to_stored
 
 # -- sizes -----------------------------------------------------------------------------
 
@@ -445,3 +447,24 @@ def test_the_source_may_be_a_file(tmp_path):
         assert render.render(file, Recipe(width=50), LIMITS) == first
         assert render.inspect(file, LIMITS, location=False).width == 320
         render.verify(file, LIMITS)
+
+
+@given(
+    st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
+    st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    st.integers(1, 8),
+)
+def test_what_cover_keeps_lies_inside_the_picture(upright, size, focus, orientation):
+    stored = upright[::-1] if orientation in SIDEWAYS else upright
+    box = to_stored(cover_box((0, 0, *upright), size, focus), stored, orientation)
+    assert -1e-6 < box[0] < box[2] < stored[0] + 1e-6
+    assert -1e-6 < box[1] < box[3] < stored[1] + 1e-6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_cover_works_at_every_size(orientation):
+    source = jpeg(photo(290, 217), orientation=orientation)
+    for width in range(20, 290, 7):
+        made = rendered(source, width=width, height=43, fit="cover", focus=(0.3, 0.9))
+        assert (made.width, made.height) == (width, 43)

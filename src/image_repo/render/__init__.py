@@ -48,7 +48,7 @@ from image_repo.render.tiles import find as find_tiles
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 4
+VERSION = 5
 _CHUNK = 1 << 20
 #: the working copies that there may be of an original, the smallest first
 COPIES = tuple(SERVES)

@@ -107,15 +107,10 @@ def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
     return next((which for which, scale in there if factor >= _ratio(scale) * scale), 0)
 
 
-def scales(size: Size, least: int) -> dict[int, int]:
-    """Which copies an original of this size has, each with its scale; the smallest copy first.
-
-    :param least: the smallest scale that pays
-    """
+def scales(size: Size) -> dict[int, int]:
+    """Which copies an original of this size has, each with its scale; the smallest copy first."""
     long = max(size)
-    fitting = {
-        which: [s for s in _SCALES if s >= least and long >= serves * _ratio(s) * s] for which, serves in SERVES.items()
-    }
+    fitting = {which: [s for s in _SCALES if long >= serves * _ratio(s) * s] for which, serves in SERVES.items()}
     return {which: found[0] for which, found in fitting.items() if found}
 
 
@@ -131,16 +126,11 @@ def _ratio(scale: int) -> float:
 
 def copyable(picture: Picture) -> Copyable | None:
     """What its header tells of an original that has working copies, None for one that has none."""
-    return _copyable(picture, _least(picture)) if picture.frames == 1 else None
+    return _copyable(picture) if picture.frames == 1 else None
 
 
-def _least(picture: Picture) -> int:
-    # A JPEG whose decoder makes it smaller in passing costs hardly more than a copy of half its size.
-    return 4 if picture.kind == "jpg" and not picture.image.info.get("progressive") else 2
-
-
-def _copyable(picture: Picture, least: int) -> Copyable | None:
-    found = scales(picture.stored, least)
+def _copyable(picture: Picture) -> Copyable | None:
+    found = scales(picture.stored)
     return Copyable(picture.upright, found) if found else None
 
 
@@ -185,7 +175,6 @@ def _note(picture: Picture, limits: RenderConfiguration) -> bytes:
         piexif.ImageIFD.ImageWidth: picture.stored[0],
         piexif.ImageIFD.ImageLength: picture.stored[1],
         piexif.ImageIFD.Orientation: picture.orientation,
-        piexif.ImageIFD.ImageDescription: str(_least(picture)).encode(),
         piexif.ImageIFD.Artist: artist.encode(),
         piexif.ImageIFD.Copyright: rights.encode(),
     }
@@ -223,5 +212,4 @@ def copied_from(picture: Picture) -> Copyable | None:
 
     :param picture: as :func:`open_copy` gives it
     """
-    least = picture.exif.description
-    return _copyable(picture, int(least)) if least.isdecimal() else None
+    return _copyable(picture)

@@ -61,11 +61,6 @@ class Exif:
         width, height = (int(self._number(self.image, tag) or 0) for tag in (0x100, 0x101))
         return (width, height) if width > 0 and height > 0 else None
 
-    @property
-    def description(self) -> str:
-        """The beginning of the title."""
-        return self._text(self.image, 0x10E, 32)
-
     def rights(self, most: int) -> tuple[str, str]:
         """Artist and copyright, each empty where there is none.
 

@@ -99,7 +99,8 @@ def cover_box(region: tuple[int, int, int, int], size: Size, focus: tuple[float,
     """
     width, height = region[2] - region[0], region[3] - region[1]
     scale = min(width / size[0], height / size[1])
-    w, h = size[0] * scale, size[1] * scale
+    # a rounding error must not make it larger than the region
+    w, h = min(width, size[0] * scale), min(height, size[1] * scale)
     left = min(max(0.0, focus[0] * width - w / 2), width - w)
     top = min(max(0.0, focus[1] * height - h / 2), height - h)
     return region[0] + left, region[1] + top, region[0] + left + w, region[1] + top + h

@@ -109,7 +109,8 @@ def drafted(image: Image.Image, picture: Picture) -> int:
 
 
 def _scaled(box: Box, scale: int, image: Image.Image) -> Box:
-    left, top, right, bottom = (side / scale for side in box)
+    # turning a box over may leave it a rounding error outside of the picture, which Pillow refuses
+    left, top, right, bottom = (max(0.0, side / scale) for side in box)
     return left, top, min(right, image.width), min(bottom, image.height)
 
 
