@@ -4,7 +4,8 @@ uWSGI waits ``socket-timeout`` for each byte, so a client that sends or reads on
 second holds a thread for hours. A thread in each worker looks at its connections once
 a second, by what the kernel counted (``TCP_INFO``), and ends those that are too slow:
 
-* headers that are not complete after ``patience`` seconds,
+* headers that are not complete ``patience`` seconds after the connection was made, or after the answer
+  before on a connection that is kept,
 * a body of which, within ``patience`` seconds, less than ``least_rate`` bytes a second came,
 * an answer of which less than that was taken.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import socket
@@ -22,17 +24,25 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 #: bytes a second that a client must move while we wait for it
 LEAST_RATE = 1024
+#: seconds between two looks whether this worker is to end, and how many of them make a second
+_TICK, _TICKS = 0.05, 20
+#: seconds of silence after which nobody is asking for anything
+_QUIET = 0.5
+#: the kernel counts the beginning of a connection as one acknowledged byte
+_SYN = 1
 _FDS = Path("/proc/self/fd")
-#: where tcp_info holds tcpi_bytes_acked and tcpi_bytes_received (linux/tcp.h)
+#: where tcp_info holds tcpi_last_data_recv (ms), tcpi_bytes_acked and tcpi_bytes_received (linux/tcp.h)
+_LAST_RECEIVED = struct.Struct("=52xI")
 _ACKED_AND_RECEIVED = struct.Struct("=120xQQ")
 
 
@@ -41,11 +51,13 @@ class _Progress:
     """What a connection did since we last looked closely.
 
     :param since: monotonic seconds
-    :param moved: bytes received and acknowledged until then
+    :param acked: bytes that the client acknowledged until then
+    :param received: bytes that it sent until then
     """
 
     since: float
-    moved: int
+    acked: int
+    received: int
 
 
 class Doorkeeper:
@@ -53,13 +65,19 @@ class Doorkeeper:
 
     :param port: of the listening socket: only connections to it are looked at
     :param patience: seconds
+    :param complete: whether the server's threads are all there, as they are but for a moment in the beginning and
+        when this worker is to end
     :param least_rate: bytes a second
     """
 
-    def __init__(self, port: int, patience: float, least_rate: int = LEAST_RATE) -> None:
+    def __init__(self, port: int, patience: float, complete: Callable[[], bool], least_rate: int = LEAST_RATE) -> None:
         self._port = port
         self._patience = patience
+        self._is_complete = complete
         self._least = int(least_rate * patience)
+        #: whether this worker is to end, as uWSGI ends its threads for no other reason: what is answered now is the
+        #: last on its connection
+        self.ending = False
         self._served: dict[int, bool] = {}
         self._seen: dict[int, _Progress] = {}
 
@@ -87,10 +105,14 @@ class Doorkeeper:
             self._served[connection] = False
 
     def _run(self) -> None:
-        while True:
-            time.sleep(1)
+        for tick in itertools.count(1):
+            time.sleep(_TICK)
             try:
-                self.look()
+                self.ending = not self._is_complete() and tick > _TICKS
+                if self.ending:
+                    self.let_go()
+                elif tick % _TICKS == 0:
+                    self.look()
             except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
                 log.exception("slow clients could not be looked for")
 
@@ -105,18 +127,84 @@ class Doorkeeper:
         self._seen = {connection: self._seen[connection] for connection in present if connection in self._seen}
 
     def _judge(self, connection: int, sock: socket.socket, now: float) -> None:
-        acked, received = _ACKED_AND_RECEIVED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256))
-        progress = self._seen.setdefault(connection, _Progress(now, acked + received))
-        unsent = _unsent(sock)
-        reading = self._served.get(connection)
+        present = _Progress(
+            now, *_ACKED_AND_RECEIVED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256))
+        )
+        before = self._seen.setdefault(connection, present)
+        reading, unsent = self._served.get(connection), _unsent(sock)
         if reading is False and unsent == 0:  # we are at work
-            self._seen[connection] = _Progress(now, acked + received)
-        elif now - progress.since >= self._patience:
-            # Nothing sent, and nobody at work on it: the head is not complete. (The kernel counts the SYN as one byte.)
-            no_head = reading is None and unsent == 0 and acked <= 1
-            if no_head or acked + received - progress.moved < self._least:
+            self._seen[connection] = present
+        elif now - before.since >= self._patience:
+            if reading is None and unsent == 0:  # there is no complete head
+                if present.acked <= max(before.acked, _SYN):  # and there was no answer since
+                    _close(sock)
+            elif present.acked + present.received - before.acked - before.received < self._least:
                 _cut_off(sock)
-            self._seen[connection] = _Progress(now, acked + received)
+            self._seen[connection] = present
+
+    def let_go(self) -> None:
+        """Closes the connections on which nobody is asking for anything."""
+        for connection, sock in _connections(self._port):
+            with sock:
+                quiet = connection not in self._served and _unsent(sock) == 0
+                if quiet and _silent(sock) > _QUIET:  # what has just come may be read by now, and answered in a moment
+                    _close(sock)
+
+
+class Kept:
+    """Connections that are kept after an answer, and which answer is the last.
+
+    uWSGI keeps them whatever anybody says, so here is decided when one is to end (RFC 9112, section 9.6), and ended.
+
+    :param keeper: knows when this worker is to end
+    :param connection: tells the handle of the connection whose request is being answered
+    """
+
+    def __init__(self, keeper: Doorkeeper, connection: Callable[[], int]) -> None:
+        self.keeper = keeper
+        self._connection = connection
+
+    def is_last(self, environ: Mapping[str, Any]) -> bool:
+        """Whether nothing more is read from this connection after the answer to this request."""
+        # Behind a body in chunks uWSGI may have read on, and what it has read is lost.
+        return (
+            self.keeper.ending
+            or "close" in environ.get("HTTP_CONNECTION", "").lower()
+            or "HTTP_TRANSFER_ENCODING" in environ
+        )
+
+    def hang_up(self) -> None:
+        """Ends the connection, behind what is still on its way."""
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection())) as sock:
+            _close(sock)
+
+
+class Closing:
+    """An answer after which something is done.
+
+    :param afterwards: called when everything is sent, or the client is gone
+    """
+
+    def __init__(self, inner: Iterable[bytes], afterwards: Callable[[], None]) -> None:
+        self._inner = inner
+        self._afterwards = afterwards
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._inner)
+
+    def close(self) -> None:
+        """Called by the server."""
+        try:
+            if hasattr(self._inner, "close"):
+                self._inner.close()
+        finally:
+            self._afterwards()
+
+
+def _close(sock: socket.socket) -> None:
+    """Ends a connection in good order; the thread that waits on it sees its end."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _cut_off(sock: socket.socket) -> None:
@@ -125,6 +213,12 @@ def _cut_off(sock: socket.socket) -> None:
         # What is not sent yet is dropped with the connection: nobody is going to fetch it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _silent(sock: socket.socket) -> float:
+    """Seconds since something came."""
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return float(_LAST_RECEIVED.unpack_from(told)[0]) / 1000
 
 
 def _unsent(sock: socket.socket) -> int:

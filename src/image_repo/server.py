@@ -29,10 +29,12 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +50,16 @@ _WORTH_TELLING = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no py
 _LARGEST_HEAD = 65_535
 #: the largest piece of a chunked body, in bytes
 _LARGEST_CHUNK = 16 << 20
+#: what uWSGI calls to take signals again: sigsetmask(3), of the C library
+_HEAR = "callint:sigsetmask 0"
+#: signals that end a server or a worker, or start it anew
+_HELD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+#: has a link for each thread of this process, and two more
+_TASKS = Path("/proc/self/task")
+#: seconds between two looks whether the master waits for this worker; it must be seen twice
+_LOOK_EVERY = 0.5
+#: the exit status by which uWSGI knows a worker that ended because it was told to
+_RELOAD = 17
 #: seconds that requests have to come to their end when the server reloads or stops
 MERCY = 30
 #: seconds that a start, a stop or a reload may take
@@ -95,8 +107,7 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
     chosen = {
         # for SIGHUP, which executes it anew: else the base python of a virtual environment is it
         "--binary-path": sys.executable,
-        "--http-socket": config.listen,
-        "--add-header": "Connection: close",
+        "--http11-socket" if server.keep_alive else "--http-socket": config.listen,
         "--module": "image_repo.wsgi:app",
         "--processes": server.processes,
         "--threads": server.threads,
@@ -109,15 +120,17 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--chunked-input-timeout": server.socket_timeout + 5,
         "--worker-reload-mercy": MERCY,
         "--reload-mercy": MERCY,
-        # SIGTERM lets requests come to their end, as SIGHUP does
-        "--hook-master-start": "unix_signal:15 gracefully_kill_them_all",
     }
+    if not server.keep_alive:
+        chosen["--add-header"] = "Connection: close"
     if pid_file:
         chosen["--pidfile"] = pid_file
     if reload:
         chosen["--py-autoreload"] = 1
     flags = ["--master", "--need-app", "--lazy-apps", "--enable-threads", "--single-interpreter", "--vacuum"]
     flags += ["--disable-logging", "--log-master"]
+    # SIGTERM lets requests come to their end, as SIGHUP does; from here on the master hears signals (serve)
+    flags += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--hook-master-start", _HEAR]
     filtered = [] if verbose else ["--log-filter", _WORTH_TELLING]
     return [*flags, *filtered, *(str(part) for pair in chosen.items() for part in pair)]
 
@@ -145,6 +158,48 @@ def limit_arenas() -> None:
         libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD: the pixels of Pillow lie in blocks of 16 MiB
 
 
+def hear_master() -> None:
+    """Lets a worker that is loading end when its master says so. Called by the worker, first of all.
+
+    uWSGI has handlers for this only when the application is loaded; until then what the master says is lost, and he
+    waits for this worker for ever. A thread takes it, because the main thread may be in C when it comes.
+    """
+    ear, mouth = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(mouth)
+    threading.Thread(target=_listen, args=(ear,), name="hear-master", daemon=True).start()
+    for number in _HELD:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+
+def _listen(ear: int) -> None:
+    """Ends this worker when a signal comes before uWSGI takes it, or was missed by it and the master waits."""
+    master = Path(f"/proc/{os.getppid()}/status")
+    waits = False
+    while True:
+        if select.select([ear], [], [], _LOOK_EVERY)[0] and os.read(ear, 1)[0] in _HELD:
+            os._exit(_RELOAD)
+        before, waits = waits, _is_in_handler(master)
+        if before and waits and threads_are_complete():
+            os.kill(os.getpid(), signal.SIGHUP)
+            return
+
+
+def threads_are_complete() -> bool:
+    """Whether this worker has all its threads: not before it is loaded, and not when uWSGI has begun to end them."""
+    return _handed_over is not None and _TASKS.stat().st_nlink - 2 >= _handed_over.server.threads
+
+
+def _is_in_handler(status: Path) -> bool:
+    """Whether a master is waiting for its workers: it does so inside its handler of SIGTERM, which the kernel keeps
+    back meanwhile (proc(5), SigBlk)."""
+    try:
+        blocked = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk:"))
+    except OSError:
+        return False
+    return bool(int(blocked.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:
     """Serves, in this process, until it is told to stop.
 
@@ -159,6 +214,9 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
         pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")  # uWSGI writes it too, but not when it reloads
     limit_arenas()
     _handed_over = config
+    # While uWSGI starts it drops signals. What the kernel keeps back is not lost: the master takes it when its hooks
+    # say so (options), a worker in hear_master.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
 
 
@@ -246,9 +304,16 @@ def stop(found: Running) -> None:
 
     :raises TimeoutError: when it does not
     """
-    os.kill(found.pid, signal.SIGTERM)
-    _wait(lambda: not _is_ours(found.pid), f"the server (pid {found.pid}) does not end")
+    _wait(
+        lambda: not _is_ours(found.pid), f"the server (pid {found.pid}) does not end", lambda: _tell_to_end(found.pid)
+    )
     found.file.unlink(missing_ok=True)
+
+
+def _tell_to_end(pid: int) -> None:
+    """Tells a server to end; to be said again, because one that is just starting may not have heard it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
 
 
 def restart(found: Running, listen: str) -> None:
@@ -283,9 +348,17 @@ def answers(listen: str) -> bool:
         return False
 
 
-def _wait(done: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait(done: Callable[[], bool], otherwise: str, say: Callable[[], object] = lambda: None) -> None:
+    """
+    :param say: called now, and again each second
+    """
+    began = said = time.monotonic()
+    say()
     while not done():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > began + PATIENCE:
             raise TimeoutError(otherwise)
+        if now > said + 1:
+            say()
+            said = now
         time.sleep(0.05)

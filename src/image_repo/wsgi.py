@@ -24,10 +24,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from image_repo import server
-from image_repo.clients import Doorkeeper
+from image_repo.clients import Closing, Doorkeeper, Kept
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
 from image_repo.logs import LogSettings, configure
@@ -41,6 +41,9 @@ try:
     import uwsgi  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # another server
     uwsgi = None
+
+if uwsgi and server.handed_over():
+    server.hear_master()
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +85,9 @@ def _build() -> Fast:
         config = _configuration()
     repo = wiring.build(config)
     app = web.create_app(repo, config)
-    guard = Guard(app.wsgi_app, config, _doorkeeper(config) if direct else None)
-    return Fast(guard, repo, config.freshness)
+    keeper = _doorkeeper(config) if direct else None
+    kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
+    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept)
 
 
 def _configuration() -> Config:
@@ -112,7 +116,7 @@ def _configuration() -> Config:
 
 
 def _doorkeeper(config: Config) -> Doorkeeper:
-    keeper = Doorkeeper(server.address(config.listen)[1], config.server.socket_timeout)
+    keeper = Doorkeeper(server.address(config.listen)[1], config.server.socket_timeout, server.threads_are_complete)
     keeper.start()
     return keeper
 
@@ -121,15 +125,36 @@ class Guard:
     """Stands between the server and the application.
 
     :param keeper: watches slow clients, where clients speak with us directly
+    :param kept: where connections are kept
     """
 
-    def __init__(self, inner: WSGIApplication, config: Config, keeper: Doorkeeper | None = None) -> None:
+    def __init__(
+        self, inner: WSGIApplication, config: Config, keeper: Doorkeeper | None = None, kept: Kept | None = None
+    ) -> None:
         self._inner = inner
         self._most_head = config.server.max_headers
         self._most_body = config.server.max_upload + _ROOM
         self._keeper = keeper
+        self._kept = kept
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._kept:
+            return self._on_kept(self._kept, environ, start_response)
+        return self._answer(environ, start_response)
+
+    def _on_kept(self, kept: Kept, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The answer; the connection ends with it where it must."""
+        last = kept.is_last(environ)
+
+        def begin(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            nonlocal last
+            last = last or not _tells_its_length(status, headers)
+            return start_response(status, [*headers, ("Connection", "close")] if last else headers, *error)
+
+        answer = self._answer(environ, begin)
+        return Closing(answer, kept.hang_up) if last else answer
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             _check_head(environ, self._most_head)
             body = _body(environ, self._most_body)
@@ -278,6 +303,11 @@ def _refuse(problem: Problem, environ: WSGIEnvironment, start_response: StartRes
     ]
     start_response(f"{problem.status} {problem.title}", headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
+
+
+def _tells_its_length(status: str, headers: list[tuple[str, str]]) -> bool:
+    """Whether a client sees where this answer ends while the connection goes on (RFC 9112, section 6.3)."""
+    return status.startswith(("1", "204", "304")) or any(name.lower() == "content-length" for name, _ in headers)
 
 
 class _Answer:

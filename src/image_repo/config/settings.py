@@ -176,12 +176,13 @@ class ServerConfiguration:
     """The processes that answer."""
 
     processes: Positive = _setting(2, "worker processes")
-    threads: Positive = _setting(64, "threads of each worker: requests at a time")
+    threads: Positive = _setting(300, "threads of each worker: connections at a time")
+    keep_alive: bool = _setting(True, "whether clients may send several requests over one connection")
     socket_timeout: Positive = _setting(10, "seconds that a silent client is waited for")
     request_timeout: Positive = _setting(120, "seconds after which a worker that is stuck in one request is ended")
     max_headers: PositiveBytes = _setting(32 * KIB, "the most bytes of a request's headers")
     max_upload: PositiveBytes = _setting(256 * MIB, "the most bytes of an upload")
-    backlog: Positive = _setting(128, "connections that may wait to be accepted")
+    backlog: Positive = _setting(1024, "connections that may wait to be accepted")
 
 
 @_section

@@ -22,6 +22,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from image_repo import metrics
+from image_repo.clients import Kept
 from image_repo.errors import Problem
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
@@ -49,9 +50,11 @@ _UNUSUAL = frozenset(
     )
 )
 #: what an answer says of itself, and not of the picture
-_OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date"))
+_OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
 #: what a 304 has no use for, beside its entity tag (RFC 9110, section 15.4.5)
 _OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
+#: what does not say that the connection is to end
+_STAYS = (None, "keep-alive", "Keep-Alive")
 _FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
 #: requests that are remembered; each takes about 2 kB
 _MOST_ENTRIES = 4096
@@ -104,10 +107,12 @@ class Fast:
 
     :param inner: answers what is not answered here
     :param freshness: seconds
+    :param kept: where connections are kept after an answer
     """
 
-    def __init__(self, inner: WSGIApplication, repo: Repo, freshness: float) -> None:
+    def __init__(self, inner: WSGIApplication, repo: Repo, freshness: float, kept: Kept | None = None) -> None:
         self._inner = inner
+        self._kept = kept
         self._repo = repo
         self._freshness = freshness
         memory = repo.in_memory()
@@ -152,6 +157,9 @@ class Fast:
         if entry is _NEGOTIATED:
             entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
         if entry is None or not _UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
+            return None
+        kept = self._kept
+        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             return None
         if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
             self._forget(entry)
