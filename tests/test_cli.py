@@ -390,6 +390,14 @@ def test_two_originals_of_one_name_and_lost_records_are_found(command: Command) 
     assert Record.load((originals / record_key("gone")).read_bytes()).name == "gone"
 
 
+def test_a_description_whose_picture_is_still_to_come_is_nothing_wrong(command: Command) -> None:
+    command.puts({"a.jpg": jpeg()})
+    # As another tool would copy it: nothing but the file tells that it is a record.
+    (command.folder / "originals/later.json").write_bytes(Record.description("later", {"site": "Bern"}).dump())
+    outcome = command("check")
+    assert (outcome.exit_code, outcome.stdout) == (0, "1 images, 2 records, 0 other objects.\n")
+
+
 # -- as a program -----------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
-"""One maker per key, and a bounded number of renders at a time: over the threads and the processes of a node.
+"""One maker per key, one writer per name, a bounded number of renders at a time: over a node's threads and processes.
 
-Both lean on ``flock``: the kernel frees a lock when its holder ends, however it ends, so a
+All lean on ``flock``: the kernel frees a lock when its holder ends, however it ends, so a
 killed process strands nobody. Where the folder of the locks cannot be used (full,
 read-only), they hold for the threads of one process only: work may be done twice, never wrongly.
 """
@@ -131,8 +131,67 @@ def _rebuild(kind: type[Problem], detail: str, members: dict[str, object]) -> Pr
     return problem
 
 
+class Exclusive:
+    """Lets one at a time have a key, over the threads and the processes of a node.
+
+    :param folder: of the lock files; None for the threads of this process alone
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._files = _KeyLocks(folder) if folder else None
+        self._lock = threading.Lock()
+        self._users: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def held(self, key: str, timeout: float) -> Iterator[None]:
+        """Holds the key. Who waits for another lock with it can block everybody.
+
+        :param timeout: seconds to wait for it
+        :raises Busy: when that was not enough
+        """
+        deadline = time.monotonic() + timeout
+        with self._alone(key, deadline):
+            file = self._file(key, deadline)
+            try:
+                yield
+            finally:
+                if file:
+                    file.release()
+
+    @contextmanager
+    def _alone(self, key: str, deadline: float) -> Iterator[None]:
+        """Holds it among the threads of this process."""
+        with self._lock:
+            lock, users = self._users.get(key, (threading.Lock(), 0))
+            self._users[key] = (lock, users + 1)
+        try:
+            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise Busy("Others write to this name for too long.")
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            with self._lock:
+                lock, users = self._users.pop(key)
+                if users > 1:
+                    self._users[key] = (lock, users - 1)
+
+    def _file(self, key: str, deadline: float) -> _KeyLock | None:
+        """Holds it among the processes; None where lock files cannot be kept."""
+        while self._files:
+            try:
+                file = self._files.take(key, deadline)
+            except RenderTimeout as error:
+                raise Busy("Others write to this name for too long.") from error
+            if file is None or file.holds():
+                return file
+            file.release()
+        return None
+
+
 class _KeyLocks:
-    """A folder with a lock file for each key that something is being made for."""
+    """A folder with a lock file for each key that somebody is at work on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -149,7 +208,9 @@ class _KeyLocks:
             return _KeyLock(path, self._locked(path, deadline))
         except OSError as error:
             if not self._complained:
-                log.warning("locks cannot be kept, so each process makes its own pictures: %s", error)
+                log.warning(
+                    "locks cannot be kept, so the processes of this node do not wait for one another: %s", error
+                )
             self._complained = True
             return None
 
@@ -201,6 +262,12 @@ class _KeyLock:
             with contextlib.suppress(OSError):  # a full disk: those who wait make it themselves
                 if isinstance(error, Problem):
                     _leave(self._handle, error)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Frees the lock, and leaves nothing to those who wait for it."""
+        try:
             with contextlib.suppress(OSError):
                 if self.holds():
                     self._path.unlink()

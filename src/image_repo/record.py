@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,10 +15,15 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 #: the largest record that is read or written, in bytes
 MOST_BYTES = 1 << 20
 
+#: what is null as long as there is no picture
+_FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of an image.
+    """What is known of an image; of one without a picture as yet, only what its user says: a description.
+
+    A description has an empty ``key``, ``version``, ``sha256`` and ``media_type``, and zeros.
 
     :param name: of the image, NFC
     :param key: the object that holds the original, in its own spelling
@@ -45,9 +51,31 @@ class Record:
     exif: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def description(cls, name: str, data: Mapping[str, Any]) -> Record:
+        """The record of an image that has no picture yet."""
+        return cls(name, "", "", "", "", 0, 0, 0, data=data)
+
+    @property
+    def is_description(self) -> bool:
+        """Whether there is no picture that it tells of."""
+        return not self.version
+
     def public(self) -> dict[str, Any]:
-        """As clients see it: everything but where the object is kept."""
-        return {name: value for name, value in asdict(self).items() if name != "key"}
+        """As clients see it: everything but where the object is kept; null what only a picture has."""
+        members = {name: value for name, value in asdict(self).items() if name != "key"}
+        if self.is_description:
+            return {**members, **dict.fromkeys(_FACTS)}
+        return {**members, "image_id": f"sha256:{self.sha256}"}
+
+    def text(self) -> builtins.bytes:
+        """As it is served: a line of JSON."""
+        return json.dumps(self.public(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag of what is served."""
+        return hashlib.sha256(self.text()).hexdigest()[:32]
 
     def dump(self) -> builtins.bytes:
         """As it is stored."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -39,8 +38,8 @@ from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
 from image_repo.pixels import Pixels
 from image_repo.recipe import Focus, Recipe, read_focus
-from image_repo.record import MEDIA_TYPE as RECORD
-from image_repo.record import Record, record_key, timestamp
+from image_repo.record import Record, record_key
+from image_repo.records import UNCONDITIONAL, Conditions, Records, check_data, describe, fitting, patched
 from image_repo.render import Rendered
 from image_repo.rendition import ImageInfo, Rendition, Served
 from image_repo.signing import LinkBase
@@ -66,7 +65,6 @@ class Policy:
     most_upload: int
     overwrite: bool
     serve_originals: bool
-    metadata_location: bool
     url_lifetime: int
     url_lifetime_most: int
     url_lifetime_slack: int
@@ -97,20 +95,6 @@ class Link:
     expires: int
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Conditions of a write (RFC 9110, section 13.1).
-
-    :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
-    :param absent: whether there must be none yet (``If-None-Match: *``)
-    :param shown: the recipe by whose entity tag, beside the version, a client may know the image
-    """
-
-    match: frozenset[str] | None = None
-    absent: bool = False
-    shown: Recipe | None = None
-
-
 class Moved(Exception):
     """The original is no longer the version that was asked for."""
 
@@ -122,6 +106,7 @@ class Repo:
         self,
         origin: Store,
         versions: Versions,
+        records: Records,
         focus: Fresh[Focus],
         caches: Caches,
         copies: WorkingCopies,
@@ -139,6 +124,7 @@ class Repo:
         self.counters = counters
         self.limits = limits
         self._versions = versions
+        self._records = records
         self._focus = focus
         self._caches = caches
         self._copies = copies
@@ -148,7 +134,6 @@ class Repo:
         self._flight = flight
         self._gate = gate
         self._generation = render.generation()
-        self._writing = NameLocks()
 
     # -- reading ---------------------------------------------------------------------
 
@@ -311,17 +296,44 @@ class Repo:
     # -- records ---------------------------------------------------------------------
 
     def record(self, current: Current) -> Record:
-        """What is known of an image: its record, or, where that is missing or of another version, made anew.
+        """What is known of an image: its record, or, where that is missing or of another version, made anew."""
+        return self._records.told(self._records.of(current, self.original))
 
-        What was made is kept beside the original where we may write there.
+    def description(self, readings: Iterable[ImageName]) -> Record:
+        """What is said of the first of these names that has no picture, but a description.
+
+        :raises ImageNotFound: when none has
         """
-        stored = read_record(self.origin, current.name)
-        if stored and stored.version == current.version and stored.key == current.key:
-            return self._located(stored)
-        with self.original(current) as (found, spool):
-            record = self._describe(found, spool, stored)
-        self._keep_record(record, fresh=stored is None)
-        return self._located(record)
+        names = tuple(readings)
+        for name in names:
+            found = self._records.description(name)
+            if found:
+                return found
+        raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
+
+    def meant(self, readings: Iterable[ImageName]) -> ImageName:
+        """The first of these names that is a picture's, else that is a description's, else the first."""
+        names = tuple(readings)
+        try:
+            return self.current(names).name
+        except ImageNotFound:
+            return next((name for name in names if self._records.description(name)), names[0])
+
+    def say(self, name: ImageName, data: Mapping[str, Any], conditions: Conditions) -> tuple[Record, bool]:
+        """Replaces the user's data of an image; where there is none, it becomes a description.
+
+        :returns: the record, and whether there was none
+        :raises Problem: as :meth:`Records.change` says
+        """
+        return self._records.change(name, lambda _: data, conditions, self.original)
+
+    def patch(self, name: ImageName, patch: Mapping[str, Any], conditions: Conditions) -> Record:
+        """Merges a patch into the user's data of an image (RFC 7396).
+
+        :raises ImageNotFound: when there is neither a picture nor a description
+        :raises Problem: as :meth:`Records.change` says
+        """
+        return self._records.change(name, patched(name, patch), conditions, self.original)[0]
 
     def focus(self, current: Current) -> Focus | None:
         """The point of interest that the user's data names, if it does; at most ``freshness`` old."""
@@ -331,22 +343,6 @@ class Repo:
             return read_focus(record.data.get("focus")) if record else None
 
         return self._focus.get(current.name, ask)
-
-    def _describe(self, current: Current, spool: Spool, stored: Record | None) -> Record:
-        info = render.inspect(spool.file, self.limits, location=True)
-        return _record(current, info, spool.sha256, stored, uploaded=current.modified)
-
-    def _located(self, record: Record) -> Record:
-        """The record with or without positions, as the configuration says; it is kept with them."""
-        if self.policy.metadata_location:
-            return record
-        return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
-
-    def _keep_record(self, record: Record, *, fresh: bool) -> None:
-        try:
-            self.origin.put(record_key(record.name), record.dump(), media_type=RECORD, overwrite=not fresh)
-        except Exception as error:  # reading never needs the right to write
-            log.info("the record of %s is not kept: %s", record.name, error)
 
     # -- many ------------------------------------------------------------------------
 
@@ -428,7 +424,7 @@ class Repo:
         name: ImageName | None,
         spool: Spool,
         *,
-        conditions: Conditions = Conditions(),
+        conditions: Conditions = UNCONDITIONAL,
         filename: str | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> tuple[Record, bool]:
@@ -441,11 +437,13 @@ class Repo:
         :raises NameConflict: when the name is a content address of other bytes
         """
         name = name or ImageName(f"sha256:{spool.sha256}")
+        if data is not None:
+            check_data(data)
         info, copied = self._accept(name, spool)
-        with self._writing.held(name):
+        with self._records.held(name):
             before = self._versions.look(name)
-            self._check_conditions(before, conditions)
             stored = read_record(self.origin, name)
+            self._check_conditions(before, stored, conditions)
             if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
                 return self._same_again(stored, data), False
             key = f"{name.text}.{info.kind}"
@@ -453,14 +451,14 @@ class Repo:
             absent = conditions.absent or (before is None and not self.policy.overwrite)
             entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not absent)
             current = Current.of(name, entry)
-            record = _record(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
-            self.origin.put(record_key(name.text), record.dump(), media_type=RECORD)
+            record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
+            self._records.write(record)
             self._remove_older(name, entry)
             self._versions.written(name, current)
         self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
         self._copies.keep(current, copied)
-        return self._located(record), before is None
+        return self._records.told(record), before is None
 
     def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Copied]:
         """Judges an upload: what it is, and its working copies, of which checking it gives the pixels anyway."""
@@ -474,24 +472,26 @@ class Repo:
         spool.file.seek(0)
         return info, copied
 
-    def _check_conditions(self, before: Current | None, conditions: Conditions) -> None:
-        if conditions.match is not None and not self._matches(before, conditions.match, conditions.shown):
-            raise PreconditionFailed("If-Match names another version than the one that is stored.")
+    def _check_conditions(self, before: Current | None, stored: Record | None, conditions: Conditions) -> None:
+        self._check_match(before, stored, conditions)
         if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
             raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
 
-    def _matches(self, before: Current | None, tags: frozenset[str], shown: Recipe | None) -> bool:
-        if before is None:
-            return False
-        known = {"*", before.version} | ({self.etag(before, shown)} if shown else set())
-        return not known.isdisjoint(tags)
+    def _check_match(self, before: Current | None, stored: Record | None, conditions: Conditions) -> None:
+        """``If-Match`` may name the version, the picture's entity tag or the record's."""
+        known = self._records.tags(fitting(stored, before))
+        if before:
+            known |= {"*", before.version} | ({self.etag(before, conditions.shown)} if conditions.shown else set())
+        if conditions.match is not None and known.isdisjoint(conditions.match):
+            raise PreconditionFailed("If-Match names another version than the one that is stored.")
 
     def _same_again(self, stored: Record, data: Mapping[str, Any] | None) -> Record:
         """The same bytes as before: nothing to store but what is said of them."""
         if data:
             stored = replace(stored, data={**stored.data, **data})
-            self.origin.put(record_key(stored.name), stored.dump(), media_type=RECORD)
-        return self._located(stored)
+            check_data(stored.data)
+            self._records.write(stored)
+        return self._records.told(stored)
 
     def _remove_older(self, name: ImageName, ours: Entry) -> None:
         """Removes other originals of the name, but none that came after ours."""
@@ -501,19 +501,21 @@ class Repo:
             if mine and entry.key != mine.key and entry.modified < mine.modified:
                 self.origin.delete(entry.key)
 
-    def delete(self, name: ImageName) -> dict[str, int]:
+    def delete(self, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> dict[str, int]:
         """Removes an image: originals, record, and every rendition in every layer.
 
         :returns: how many went from each
         :raises ImageNotFound: when there was none
+        :raises PreconditionFailed: when ``If-Match`` forbids it
         :raises StoreUnavailable: when something may be left; the same again removes it
         """
-        with self._writing.held(name):
+        with self._records.held(name):
             keys = {entry.key for entry in self._versions.originals(name)}
             found = self._versions.look(name)  # knows by the record what a listing that lags does not show
             record = read_record(self.origin, name)
             if found is None and record is None:
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+            self._check_match(found, record, conditions)
             originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
             self._versions.written(name, None)
             renditions = self._forget(name)
@@ -550,56 +552,3 @@ class Repo:
         self._caches.close()
         self.origin.close()
         self.counters.close()
-
-
-def _record(
-    current: Current,
-    info: ImageInfo,
-    sha256: str,
-    stored: Record | None,
-    *,
-    uploaded: float,
-    filename: str | None = None,
-    data: Mapping[str, Any] | None = None,
-) -> Record:
-    """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
-    return Record(
-        name=current.name.text,
-        key=current.key,
-        version=current.version,
-        sha256=sha256,
-        media_type=info.media_type,
-        bytes=current.size,
-        width=info.width,
-        height=info.height,
-        filename=filename or (stored.filename if stored else None),
-        uploaded=timestamp(uploaded),
-        owner=stored.owner if stored else None,
-        exif=info.exif,
-        data=data if data is not None else (stored.data if stored else {}),
-    )
-
-
-class NameLocks:
-    """One writer of a name at a time in this process; another node's writer is met by the rule "the newest stays"."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: dict[ImageName, tuple[threading.Lock, int]] = {}
-
-    @contextmanager
-    def held(self, name: ImageName) -> Iterator[None]:
-        """Holds the name."""
-        with self._lock:
-            lock, users = self._held.get(name, (threading.Lock(), 0))
-            self._held[name] = (lock, users + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                _, users = self._held[name]
-                if users == 1:
-                    del self._held[name]
-                else:
-                    self._held[name] = (lock, users - 1)

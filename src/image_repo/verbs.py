@@ -363,7 +363,9 @@ def check(repo: Repo, walked: Walked, step: Step) -> Iterator[str]:
             yield f"{name}: has more than one original: {entries[0].key} is the image, not {others}"
     known = {record_key(name.text) for name in walked.originals}
     for key in sorted(walked.records.keys() - known):
-        yield f"{key}: a record without an original"
+        record = read_record(repo.origin, ImageName(key.removesuffix(".json")))
+        if record is None or not record.is_description:
+            yield f"{key}: a record without an original"
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for wrong in pool.map(lambda item: _check_one(repo, *item), list(walked.originals.items())):
             step()

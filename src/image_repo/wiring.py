@@ -18,12 +18,13 @@ from image_repo.caches.memory import MemoryTier
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.copies import WorkingCopies
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
-from image_repo.flight import Gate, SingleFlight
+from image_repo.flight import Exclusive, Gate, SingleFlight
 from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
 from image_repo.pixels import PixelFiles, Pixels
 from image_repo.recipe import Defaults, ask, read_focus
+from image_repo.records import Records
 from image_repo.repo import Linker, Policy, Repo
 from image_repo.stores import Store
 from image_repo.stores.breaker import Guarded
@@ -108,9 +109,11 @@ def build(config: Config) -> Repo:
     flight = SingleFlight(own / "flights" if own else None)
     at_once = config.render.at_once or len(os.sched_getaffinity(0))
     gate = Gate(shared / "renders" if shared else None, at_once, config.render.queue, waiting=counters.waiting)
+    writing = Exclusive(own / "writing" if own else None)
     return Repo(
         origin,
         versions,
+        Records(origin, versions, writing, config.render, location=config.metadata_location),
         Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
@@ -138,7 +141,6 @@ def policy(config: Config, shared: Path | None) -> Policy:
         most_upload=config.server.max_upload,
         overwrite=config.overwrite,
         serve_originals=config.serve_originals,
-        metadata_location=config.metadata_location,
         url_lifetime=settings.url_lifetime,
         url_lifetime_most=max(settings.url_lifetime_most, settings.url_lifetime),
         url_lifetime_slack=settings.url_lifetime_slack,

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 _OCTETS = "application/octet-stream"
 #: how :meth:`Record.dump` begins; another tool's JSON does not by chance
 _RECORD = re.compile(
-    rb'\{"name":"(?:[^"\\]|\\.)*","key":"(?:[^"\\]|\\.)*","version":"(?:[^"\\]|\\.)*","sha256":"[0-9a-f]{64}",'
+    rb'\{"name":"(?:[^"\\]|\\.)*","key":"(?:[^"\\]|\\.)*","version":"(?:[^"\\]|\\.)*","sha256":"(?:[0-9a-f]{64})?",'
 )
 _SNIFF = 8192
 #: seconds after which a file on its way in was left behind by a process that is no more

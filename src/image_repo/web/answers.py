@@ -11,6 +11,7 @@ from flask import Response, current_app, request
 from werkzeug.http import http_date, is_resource_modified
 
 from image_repo.errors import BadParameter
+from image_repo.record import Record
 from image_repo.rendition import Layer
 from image_repo.stores import CHUNK
 
@@ -118,6 +119,18 @@ def send_json(
     response.headers["X-Content-Type-Options"] = "nosniff"
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin
+    return response
+
+
+def send_record(record: Record, status: int = 200, *, origin: str | None = None) -> Response:
+    """A record under its own entity tag; 304 when the request holds it already."""
+    response = Response(record.text(), status, mimetype="application/json")
+    response.set_etag(record.etag)
+    response.headers["Cache-Control"] = "no-cache" if request.method in ("GET", "HEAD") else "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if origin:
+        response.headers["Access-Control-Allow-Origin"] = origin
+    response.make_conditional(request)
     return response
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from image_repo.errors import BadBody, BadName, BadParameter, ImageNotFound, Ori
 from image_repo.names import ImageName, parse_prefix
 from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
 from image_repo.record import Record, timestamp
+from image_repo.records import Conditions
 from image_repo.repo import Repo
 from image_repo.versions import Current
 from image_repo.web import answers, fast, openapi, problems, uploads
@@ -77,6 +79,7 @@ class Images:
         app.add_url_rule(base, "add", self.add, methods=["POST"])
         app.add_url_rule(one, "image", self.get, methods=["GET"])
         app.add_url_rule(one, "put", self.put, methods=["POST", "PUT"])
+        app.add_url_rule(one, "patch", self.patch, methods=["PATCH"])
         app.add_url_rule(one, "delete", self.delete, methods=["DELETE"])
 
     # -- reading ---------------------------------------------------------------------
@@ -89,7 +92,12 @@ class Images:
         if options.regex or not path or path.endswith("/"):
             return self._many(parse_prefix(path), asked, options)
         readings = ImageName.readings(path)
-        current = self._repo.current(readings)
+        try:
+            current = self._repo.current(readings)
+        except ImageNotFound:
+            if options.meta:
+                return answers.send_record(self._repo.description(readings), origin=self._origin)
+            raise
         return self._one(current, asked, options, told=current.name == readings[0])
 
     def _one(self, current: Current, asked: Asked, options: Options, *, told: bool = False) -> Response:
@@ -97,7 +105,7 @@ class Images:
         :param told: whether whoever stands before the application may answer the same request again by itself
         """
         if options.meta:
-            return self._json(_public(self._repo.record(current)))
+            return answers.send_record(self._repo.record(current), origin=self._origin)
         recipe, negotiated = self._settle(current, asked)
         if options.url:
             # It holds a signature, and begins with the host that was asked.
@@ -184,7 +192,7 @@ class Images:
             raise ImageNotFound("No image matches.", name=prefix)
         everything = itertools.chain(first, images)
         if options.meta:
-            return _stream_json(everything, lambda current: _public(self._repo.record(current)))
+            return _stream_json(everything, lambda current: self._repo.record(current).public())
         if options.url:
             return self._many_links(everything, first[0], asked, options)
         if len(first) == 1:
@@ -254,27 +262,48 @@ class Images:
     # -- writing ---------------------------------------------------------------------
 
     def add(self) -> Response:
-        """``POST /images``: named by its content."""
-        return self._upload(None)
+        """``POST /images``: named by its content, a description by itself."""
+        return self._write("" if uploads.brings_data() else None)
 
     def put(self, path: str) -> Response:
         """``POST`` or ``PUT /images/NAME``; below a folder under the file's own name."""
         check_encoding(request.environ)
         if not path or path.endswith("/"):
-            return self._upload(parse_prefix(path))
-        return self._upload(ImageName.readings(path)[0])
+            return self._write(parse_prefix(path))
+        readings = ImageName.readings(path)
+        return self._write(self._repo.meant(readings) if uploads.brings_data() else readings[0])
+
+    def _write(self, target: ImageName | str | None) -> Response:
+        _no_parameters()
+        return self._describe(target or "") if uploads.brings_data() else self._upload(target)
+
+    def _describe(self, target: ImageName | str) -> Response:
+        """Takes what is said of an image; a target that is a folder leaves the name to it."""
+        said = uploads.data()
+        name = _self_named(target, said) if isinstance(target, str) else target
+        record, created = self._repo.say(name, said, self._conditions())
+        return _written(record, 201 if created else 200)
+
+    def patch(self, path: str) -> Response:
+        """``PATCH /images/NAME``: merges into what is said of an image."""
+        check_encoding(request.environ)
+        _no_parameters()
+        if not path or path.endswith("/"):
+            raise BadName("A folder has no data: name an image.")
+        name = self._repo.meant(ImageName.readings(path))
+        return _written(self._repo.patch(name, uploads.data(), self._conditions()), 200)
 
     def _upload(self, target: ImageName | str | None) -> Response:
-        _no_parameters()
         with uploads.received(self._repo) as upload:
             name = _named(target, upload.filename) if isinstance(target, str) else target
-            conditions = uploads.conditions(Asked().settle(self._defaults)[0])
+            conditions = self._conditions()
             record, created = self._repo.put(
                 name, upload.spool, conditions=conditions, filename=upload.filename, data=upload.data
             )
-        response = answers.send_json(_public(record), 201 if created else 200)
-        response.headers["Location"] = url_for("image", path=record.name)
-        return response
+        return _written(record, 201 if created else 200)
+
+    def _conditions(self) -> Conditions:
+        return uploads.conditions(Asked().settle(self._defaults)[0])
 
     def delete(self, path: str) -> Response:
         """``DELETE /images/NAME``: tells what went from which layer."""
@@ -283,20 +312,29 @@ class Images:
         if not path or path.endswith("/"):
             raise BadName("A folder cannot be deleted: name an image.")
         readings = ImageName.readings(path)
-        name = self._repo.current(readings).name if derived else self._deletable(readings)
-        gone = self._repo.purge(name) if derived else self._repo.delete(name)
+        if derived:
+            name = self._repo.current(readings).name
+            gone = self._repo.purge(name)
+        else:  # where there is no picture, there may be what a deletion that failed has left
+            name = self._repo.meant(readings)
+            gone = self._repo.delete(name, self._conditions())
         return answers.send_json({"name": name.text, "deleted": gone})
 
-    def _deletable(self, readings: tuple[ImageName, ...]) -> ImageName:
-        """What is meant; where there is no picture, there may be what a deletion that failed has left."""
-        try:
-            return self._repo.current(readings).name
-        except ImageNotFound:
-            return readings[0]
+
+def _written(record: Record, status: int) -> Response:
+    """The record after a write; its entity tag is that of what ``meta=True`` gives."""
+    response = answers.send_record(record, status)
+    response.headers["Location"] = url_for("image", path=record.name)
+    response.headers["Content-Location"] = url_for("image", path=record.name, meta="True")
+    return response
 
 
-def _public(record: Record) -> dict[str, Any]:
-    return {**record.public(), "image_id": f"sha256:{record.sha256}"}
+def _self_named(folder: str, said: Mapping[str, Any]) -> ImageName:
+    """The name that a description gives itself, else one that nobody has."""
+    name = said.get("name", str(uuid.uuid4()))
+    if not isinstance(name, str):
+        raise BadBody("Expected the name to be text.")
+    return ImageName.readings(folder + name)[0]
 
 
 def _ending(current: Current, recipe: Recipe) -> str:

@@ -39,6 +39,7 @@ _PROBLEM = {
     "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 _RECORD_ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}}
+_DATA = {"schema": {"type": "object", "description": "what you say of it: at most 64 KiB, nested at most 32 deep"}}
 _LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"$ref": "#/components/schemas/Link"}]}}
 _STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
 
@@ -64,18 +65,22 @@ def document(base: str) -> dict[str, Any]:
             "description": "Any picture of a repository, in any size and format, by one URL.",
         },
         "paths": {
-            base: {"get": _listing(), "post": _upload("Store a picture under its content address")},
+            base: {
+                "get": _listing(),
+                "post": _upload("Store a picture under its content address, a description under its own name"),
+            },
             one: {
                 "parameters": [_in_path("name", "a path; slashes and a known image ending are allowed")],
                 "get": _picture("A picture, its record, or a temporary URL of it"),
-                "put": _upload("Store a picture"),
-                "post": _upload("Store a picture"),
+                "put": _upload("Store a picture, or replace what is said of it"),
+                "post": _upload("Store a picture, or replace what is said of it"),
+                "patch": _patch(),
                 "delete": _operation("Delete an image, or its renditions", _query(_DERIVED), {"application/json": {}}),
             },
             folder: {
                 "parameters": [_in_path("folder", "a path")],
                 "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
-                "post": _upload("Store a picture under its file's own name"),
+                "post": _upload("Store a picture under its file's own name, a description under its own"),
             },
             "/health": {"get": _operation("Whether the process lives", [], {"application/json": {}})},
             "/metrics": {"get": _operation("What happened on this node (Prometheus)", [], {"text/plain": {}})},
@@ -119,10 +124,16 @@ def _upload(summary: str) -> dict[str, Any]:
         "required": ["file"],
     }
     raw = {"schema": {"type": "string", "format": "binary"}}
-    body = {"required": True, "content": {"multipart/form-data": {"schema": form}, "image/*": raw}}
+    content = {"multipart/form-data": {"schema": form}, "image/*": raw, "application/json": _DATA}
+    body = {"required": True, "content": content}
     made = _operation(summary, [], _RECORD_ANSWER, requestBody=body)
     made["responses"]["201"] = {"description": "it is new", "content": _RECORD_ANSWER}
     return made
+
+
+def _patch() -> dict[str, Any]:
+    body = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
+    return _operation("Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=body)
 
 
 def _query(parameters: dict[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
@@ -137,8 +148,10 @@ def _in_path(name: str, text: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    facts: dict[str, Any] = {name: {"type": "string"} for name in _STRINGS}
-    facts |= {name: {"type": "integer"} for name in ("bytes", "width", "height")}
+    # Null until there is a picture; a name there always is.
+    facts: dict[str, Any] = {name: {"type": ["string", "null"]} for name in _STRINGS}
+    facts |= {"name": {"type": "string"}}
+    facts |= {name: {"type": ["integer", "null"]} for name in ("bytes", "width", "height")}
     facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
     facts |= {"exif": {"type": "object"}, "data": {"type": "object"}}
     counts = {name: {"type": "integer"} for name in ("count", "page", "limit", "pages")}
@@ -160,7 +173,7 @@ _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem 
 h2{margin:2rem 0 .2rem;font-size:1.1rem}code{background:#f2f2f2;padding:.1rem .3rem;border-radius:.2rem}
 table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.2rem .6rem .2rem 0;vertical-align:top}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#e6e6e6}code{background:#2a2a2a}td{border-color:#444}}"""
-_METHODS = ("get", "put", "post", "delete")
+_METHODS = ("get", "put", "post", "patch", "delete")
 
 
 def _page(told: dict[str, Any]) -> Response:

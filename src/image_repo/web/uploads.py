@@ -1,4 +1,4 @@
-"""Bodies of uploads: a form with one file, or the picture itself."""
+"""Bodies of uploads: a form with one file, the picture itself, or what is said of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import IO, Any, cast
 
 from flask import Request, current_app, request
 from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo.errors import BadBody, NotAPicture
 from image_repo.recipe import Recipe
-from image_repo.repo import Conditions, Repo
+from image_repo.records import MOST_DATA, MOST_LEVELS, Conditions, check_data
+from image_repo.repo import Repo
 from image_repo.sources import Spool, check_digests
 from image_repo.stores import CHUNK
 
 #: the parts of a form that may hold the picture
 _FILE_PARTS = ("file", "image")
-#: the most bytes of what a user says of a picture
-_MOST_DATA = 64 << 10
-#: how deep objects and lists of it may be nested
-_MOST_LEVELS = 64
+#: the media types of what is said of an image
+_DATA_TYPES = ("application/json", "application/merge-patch+json")
+#: the most bytes of JSON that are read: what may be stored, and room for blanks and ``\u`` escapes
+_MOST_JSON = 8 * MOST_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def received(repo: Repo) -> Iterator[Upload]:
         yield from _form()
         return
     if kind.endswith("json"):
-        raise NotAPicture("Expected a picture but received JSON.")
+        raise NotAPicture(f"Expected a picture, or data as application/json, but received {kind[:60]}.")
     with repo.spool() as spool:
         spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
         if not spool.size:
@@ -103,11 +105,39 @@ def _check(spool: Spool) -> None:
 def _data() -> dict[str, Any] | None:
     """``data`` as JSON, and every other field of the form as text."""
     fields = dict(request.form.items())
-    if sum(len(name) + len(value) for name, value in fields.items()) > _MOST_DATA:
-        raise BadBody(f"What is said of a picture may have at most {_MOST_DATA} characters.")
     text = fields.pop("data", None)
     data = _read_json(text) if text is not None else {}
-    return {**data, **fields} if text is not None or fields else None
+    told = {**data, **fields} if text is not None or fields else None
+    if told is not None:
+        check_data(told)
+    return told
+
+
+def brings_data() -> bool:
+    """Whether the body is what a user says of an image, and no picture."""
+    return request.mimetype == _DATA_TYPES[0]
+
+
+def data() -> dict[str, Any]:
+    """What the body says of an image.
+
+    :raises UnsupportedMediaType: when it is neither JSON nor a merge patch
+    :raises BadBody: for JSON that cannot be told again, or that is no object
+    :raises DigestMismatch: when a digest of the sender does not fit
+    :raises TooLarge: for too many bytes
+    """
+    if request.mimetype not in _DATA_TYPES:
+        raise UnsupportedMediaType(f"Expected the body to be {' or '.join(_DATA_TYPES)}.")
+    with Spool(None, _MOST_JSON) as spool:
+        spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
+        _check(spool)
+        text = spool.read()
+    try:
+        said = _read_json(text.decode())
+    except UnicodeDecodeError as error:
+        raise BadBody("Expected data to be JSON in UTF-8.") from error
+    check_data(said)
+    return said
 
 
 def _read_json(text: str) -> dict[str, Any]:
@@ -117,13 +147,15 @@ def _read_json(text: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text (RFC 8259, section 8.2)
-    except (ValueError, RecursionError) as error:
-        raise BadBody("Expected data to be JSON.") from error
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadBody("Expected data to be JSON, but half a surrogate pair is no text (RFC 8259, 8.2).") from error
+    except RecursionError as error:
+        raise BadBody(f"Objects and lists of data may be nested at most {MOST_LEVELS} deep.") from error
+    except ValueError as error:
+        raise BadBody(f"Expected data to be JSON: {error}.") from error
     if not isinstance(data, dict):
         raise BadBody("Expected data to be a JSON object.")
-    if not _is_flat(data, _MOST_LEVELS):
-        raise BadBody(f"Objects and lists of data may be nested at most {_MOST_LEVELS} deep.")
     return data
 
 
@@ -137,12 +169,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is too large")
     return value
-
-
-def _is_flat(value: Any, levels: int) -> bool:
-    """Whether objects and lists are nested no deeper than so many levels."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return inner is None or (levels > 0 and all(_is_flat(each, levels - 1) for each in inner))
 
 
 def conditions(shown: Recipe) -> Conditions:

@@ -1,0 +1,263 @@
+"""What is known of images, and what their users say of them: read, made anew, changed.
+
+All writing to a name goes through one lock, which the threads and the processes of a node
+share: so of two changes at the same time none is lost. Nodes share no lock: there, the
+store refuses a second *first* record, and the last of two changes within one round trip
+stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from image_repo import render
+from image_repo.config import RenderConfiguration
+from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, TooLarge
+from image_repo.flight import Exclusive
+from image_repo.names import ImageName
+from image_repo.recipe import Recipe
+from image_repo.record import MEDIA_TYPE, Record, record_key, timestamp
+from image_repo.rendition import ImageInfo
+from image_repo.sources import Spool
+from image_repo.stores import Store
+from image_repo.versions import Current, Versions, read_record
+
+log = logging.getLogger(__name__)
+
+#: the most bytes of what a user says of an image, as it is stored
+MOST_DATA = 64 << 10
+#: how deep objects and lists of it may be nested
+MOST_LEVELS = 32
+#: how often a change begins anew when what it changes has changed meanwhile
+_ATTEMPTS = 3
+
+#: opens an original: which version it is, and its bytes
+Opener = Callable[[Current], AbstractContextManager[tuple[Current, Spool]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of a write (RFC 9110, section 13.1).
+
+    :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
+    :param absent: whether there must be none yet (``If-None-Match: *``)
+    :param shown: the recipe by whose entity tag, beside the version, a client may know the image
+    """
+
+    match: frozenset[str] | None = None
+    absent: bool = False
+    shown: Recipe | None = None
+
+
+UNCONDITIONAL = Conditions()
+
+
+def check_data(data: Any) -> None:
+    """Judges what a user says of an image.
+
+    :param data: made of JSON's types, with text that UTF-8 can hold
+    :raises BadBody: when it is no object, or nested too deep
+    :raises TooLarge: when it has too many bytes
+    """
+    if not isinstance(data, dict):
+        raise BadBody("Expected data to be a JSON object.")
+    if not _is_flat(data, MOST_LEVELS):
+        raise BadBody(f"Objects and lists of data may be nested at most {MOST_LEVELS} deep.")
+    size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOST_DATA:
+        raise TooLarge(f"Data may have at most {MOST_DATA} bytes as JSON, and this has {size}.", limit=MOST_DATA)
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested no deeper than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is None or (levels > 0 and all(_is_flat(each, levels - 1) for each in inner))
+
+
+def merge(data: Any, patch: Any) -> Any:
+    """Data after a patch: ``null`` removes a member, objects are merged, all else replaces (RFC 7396, section 2)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(data) if isinstance(data, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def describe(
+    current: Current,
+    info: ImageInfo,
+    sha256: str,
+    stored: Record | None,
+    *,
+    uploaded: float,
+    filename: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Record:
+    """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
+    return Record(
+        name=current.name.text,
+        key=current.key,
+        version=current.version,
+        sha256=sha256,
+        media_type=info.media_type,
+        bytes=current.size,
+        width=info.width,
+        height=info.height,
+        filename=filename or (stored.filename if stored else None),
+        uploaded=timestamp(uploaded),
+        owner=stored.owner if stored else None,
+        exif=info.exif,
+        data=data if data is not None else (stored.data if stored else {}),
+    )
+
+
+def fitting(stored: Record | None, current: Current | None) -> Record | None:
+    """The record when it tells of what the name stands for now: this picture, or none as yet."""
+    if stored is None:
+        return None
+    fits = stored.is_description if current is None else (stored.version, stored.key) == (current.version, current.key)
+    return stored if fits else None
+
+
+def _saying(made: Record | None, stored: Record | None) -> Record | None:
+    """A record that was made anew, with what the user says by now."""
+    return replace(made, data=stored.data if stored else {}) if made else None
+
+
+class Records:
+    """The records beside the originals, and the lock of all who write to a name.
+
+    :param location: whether positions are told; they are kept in any case
+    """
+
+    def __init__(
+        self, origin: Store, versions: Versions, writing: Exclusive, limits: RenderConfiguration, *, location: bool
+    ) -> None:
+        self._origin = origin
+        self._versions = versions
+        self._writing = writing
+        self._limits = limits
+        self._location = location
+
+    def held(self, name: ImageName) -> AbstractContextManager[None]:
+        """Holds a name, so that nobody else on this node writes to it.
+
+        :raises Busy: when others do for too long
+        """
+        return self._writing.held(name.text, self._limits.wait)
+
+    def told(self, record: Record) -> Record:
+        """The record with or without positions, as the configuration says."""
+        if self._location:
+            return record
+        return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
+
+    def write(self, record: Record, *, fresh: bool = False) -> None:
+        """Stores it.
+
+        :param fresh: whether there must be none yet, ours or another tool's
+        :raises PreconditionFailed: when there is one all the same
+        """
+        self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
+
+    def of(self, current: Current, original: Opener) -> Record:
+        """What is known of an image, positions too; where that is missing or of another version, it is made anew.
+
+        What was made is kept beside the original where we may write there.
+        """
+        stored = read_record(self._origin, current.name)
+        known = fitting(stored, current)
+        if known:
+            return known
+        with original(current) as (found, spool):
+            info = render.inspect(spool.file, self._limits, location=True)
+            made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
+        return self._keep(made, current.name, stored)
+
+    def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:
+        try:
+            with self._writing.held(name.text, 0.0):  # a reader does not wait for writers
+                stored = read_record(self._origin, name)
+                if stored != before:  # somebody has written meanwhile: theirs is the newer one
+                    return replace(made, data=stored.data) if stored else made
+                self.write(made, fresh=stored is None)
+        except Exception as error:  # reading never needs the right to write
+            log.info("the record of %s is not kept: %s", name, error)
+        return made
+
+    def description(self, name: ImageName) -> Record | None:
+        """What is said of an image without a picture; None where nothing is."""
+        return fitting(read_record(self._origin, name), None)
+
+    def change(
+        self,
+        name: ImageName,
+        edit: Callable[[Mapping[str, Any] | None], Mapping[str, Any]],
+        conditions: Conditions,
+        original: Opener,
+    ) -> tuple[Record, bool]:
+        """Changes what the user says of an image.
+
+        :param edit: the data as it is, None where there is neither picture nor description → as it shall be
+        :returns: the record as it is told, and whether there was none
+        :raises PreconditionFailed: when a condition forbids it
+        :raises NameConflict: when another tool's JSON lies where the record would
+        """
+        made: Record | None = None
+        for _ in range(_ATTEMPTS):
+            with self.held(name):
+                current = self._versions.look(name)
+                stored = read_record(self._origin, name)
+                known = fitting(stored, current) or fitting(_saying(made, stored), current)
+                if current is None or known:
+                    self._check(known, conditions)
+                    data = edit(known.data if known else None)
+                    check_data(data)
+                    changed = replace(known, data=data) if known else Record.description(name.text, data)
+                    if self._replace(changed, fresh=stored is None):
+                        self._versions.written(name, current)
+                        return self.told(changed), known is None
+            if current and not known:
+                made = self.of(current, original)  # it takes long, so nobody has to wait for it
+        raise NameConflict(f"The JSON at {record_key(name.text)!r} is another tool's.", name=name.text)
+
+    def _check(self, known: Record | None, conditions: Conditions) -> None:
+        if conditions.match is not None and conditions.match.isdisjoint(self.tags(known)):
+            raise PreconditionFailed("If-Match names another record than the one that is stored.")
+        if known and conditions.absent:
+            raise PreconditionFailed(f"There is something called {known.name!r} already.", name=known.name)
+
+    def tags(self, known: Record | None) -> set[str]:
+        """The entity tags of a record as it is told; none where there is none."""
+        return {"*", self.told(known).etag} if known else set()
+
+    def _replace(self, changed: Record, *, fresh: bool) -> bool:
+        try:
+            self.write(changed, fresh=fresh)
+        except PreconditionFailed:  # another node's first record, or another tool's JSON: only a look tells
+            return False
+        return True
+
+
+def patched(name: ImageName, patch: Mapping[str, Any]) -> Callable[[Mapping[str, Any] | None], dict[str, Any]]:
+    """What :meth:`Records.change` needs to merge a patch into data.
+
+    :raises ImageNotFound: from what is returned, when there is nothing to be changed
+    """
+
+    def edit(data: Mapping[str, Any] | None) -> dict[str, Any]:
+        if data is None:
+            raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+        merged: dict[str, Any] = merge(data, patch)
+        return merged
+
+    return edit
