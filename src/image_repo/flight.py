@@ -332,6 +332,26 @@ def _raise_left(handle: int) -> None:
     raise problem
 
 
+class Room:
+    """A bounded number of places in this process. Who finds none is refused at once: nobody waits for a place."""
+
+    def __init__(self, places: int) -> None:
+        self._free = threading.BoundedSemaphore(places)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Takes a place.
+
+        :raises Busy: when there is none
+        """
+        if not self._free.acquire(blocking=False):
+            raise Busy("As many requests wait for pictures as may.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
 class Gate:
     """Lets a bounded number of renders run at a time on a node, and a bounded number wait.
 

@@ -32,7 +32,7 @@ from image_repo.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from image_repo.flight import Gate, SingleFlight
+from image_repo.flight import Gate, Room, SingleFlight
 from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
@@ -118,10 +118,14 @@ class Repo:
         limits: RenderConfiguration,
         policy: Policy,
         counters: Counters,
+        waiting: Room,
+        making: Room,
     ) -> None:
         self.origin = origin
         self.policy = policy
         self.counters = counters
+        self._waiting = waiting
+        self._making = making
         self.limits = limits
         self._versions = versions
         self._records = records
@@ -195,12 +199,21 @@ class Repo:
 
     def _fetch(self, current: Current, recipe: Recipe) -> Served:
         key = str(self.key(current, recipe))
-        return self._cached(key, current) or self._flight.do(
-            key,
-            lambda: self._make(key, current, recipe),
-            lambda: self._cached(key, current),
-            timeout=self.limits.wait,
-        )
+        found = self._cached(key, current)
+        if found:
+            return found
+        with self._waiting.place():
+            return self._flight.do(
+                key,
+                lambda: self._admit(key, current, recipe),
+                lambda: self._cached(key, current),
+                timeout=self.limits.wait,
+            )
+
+    def _admit(self, key: str, current: Current, recipe: Recipe) -> Served:
+        """Makes it, unless as many others are being made as may: nothing is fetched before."""
+        with self._making.place():
+            return self._make(key, current, recipe)
 
     def _cached(self, key: str, current: Current) -> Served | None:
         began = time.perf_counter()

@@ -18,7 +18,7 @@ from image_repo.caches.memory import MemoryTier
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.copies import WorkingCopies
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
-from image_repo.flight import Exclusive, Gate, SingleFlight
+from image_repo.flight import Exclusive, Gate, Room, SingleFlight
 from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
@@ -126,6 +126,8 @@ def build(config: Config) -> Repo:
         config.render,
         policy(config, shared),
         counters,
+        Room(-(-config.server.threads * 3 // 4)),
+        Room(at_once + config.render.queue),
     )
 
 
