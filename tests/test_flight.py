@@ -400,3 +400,14 @@ class TestGate:
         with caplog.at_level(logging.WARNING), gate.slot(WAIT), pytest.raises(Busy), gate.slot(WAIT):
             pass
         assert len(caplog.records) == 1
+
+
+def test_heavy_work_runs_alone_beside_light_work(tmp_path):
+    gate = Gate(tmp_path / "renders", 3, 8, heavy=Gate(tmp_path / "heavy", 1, 8))
+    with gate.slot(1, heavy=True):
+        with gate.slot(1):
+            pass
+        with pytest.raises(Busy), gate.slot(0.05, heavy=True):
+            pass
+    with gate.slot(1, heavy=True):
+        pass

@@ -468,3 +468,9 @@ def test_cover_works_at_every_size(orientation):
     for width in range(20, 290, 7):
         made = rendered(source, width=width, height=43, fit="cover", focus=(0.3, 0.9))
         assert (made.width, made.height) == (width, 43)
+
+
+def test_a_filter_has_a_budget():
+    with pytest.raises(OverBudget, match="blurred"):
+        rendered(save(Image.new("L", (8000, 6300)), "PNG"), blur=2.0)
+    assert rendered(save(Image.new("L", (8000, 6300)), "PNG"), blur=2.0, width=100).width == 100

@@ -110,7 +110,7 @@ class WorkingCopies:
 
         def make() -> Mapping[int, bytes]:
             file = original()
-            with self._gate.slot(self._limits.wait):
+            with self._gate.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):
                 copied = render.copies(file, self._limits)
             return self.keep(current, copied)
 

@@ -362,11 +362,19 @@ class Gate:
     :param at_once: slots; 0 for as many as there are processors
     :param queue: how many threads of this process may wait
     :param waiting: is told that one more, or one less, waits
+    :param heavy: a gate that those pass first who need much memory, so that fewer of them run at a time
     """
 
     def __init__(
-        self, folder: Path | None, at_once: int, queue: int, *, waiting: Callable[[int], object] = lambda _: None
+        self,
+        folder: Path | None,
+        at_once: int,
+        queue: int,
+        *,
+        waiting: Callable[[int], object] = lambda _: None,
+        heavy: Gate | None = None,
     ) -> None:
+        self._heavy = heavy
         self._slots = _Slots(folder, at_once or len(os.sched_getaffinity(0)))
         self._queue = queue
         self._waiting = waiting
@@ -374,12 +382,17 @@ class Gate:
         self._lock = threading.Lock()
 
     @contextmanager
-    def slot(self, timeout: float) -> Iterator[None]:
+    def slot(self, timeout: float, *, heavy: bool = False) -> Iterator[None]:
         """Holds a slot. Hold it only while working: who waits for another lock with it can block everybody.
 
         :param timeout: seconds to wait for it
+        :param heavy: whether much memory is needed
         :raises Busy: when too many wait already, or time is up
         """
+        if heavy and self._heavy:
+            with self._heavy.slot(timeout), self.slot(timeout):
+                yield
+            return
         number = self._take(time.monotonic() + timeout)
         try:
             yield

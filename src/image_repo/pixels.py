@@ -287,5 +287,6 @@ class Pixels:
             with self._lock:
                 self._without[key] = True
             return (None,)
-        with self._gate.slot(self._limits.wait):
+        # four bytes for each pixel, and a third more for the levels
+        with self._gate.slot(self._limits.wait, heavy=pixels.size > 5 * render.HEAVY):
             return (self._files.keep(key, pixels.size, pixels.write),)

@@ -100,7 +100,11 @@ class Moved(Exception):
 
 
 class Repo:
-    """The repository: everything that can be asked of it, whoever asks."""
+    """The repository: everything that can be asked of it, whoever asks.
+
+    :param waiting: for all who want a rendition that is not there: some threads are left for those that are
+    :param making: for those of them who make one, so that not more is fetched than can be rendered soon
+    """
 
     def __init__(
         self,
@@ -226,9 +230,9 @@ class Repo:
 
     def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
         clock = [time.perf_counter()]
-        with self._source(current, recipe) as make:
+        with self._source(current, recipe) as (make, heavy):
             clock.append(time.perf_counter())
-            with self._gate.slot(self.limits.wait):
+            with self._gate.slot(self.limits.wait, heavy=heavy):
                 clock.append(time.perf_counter())
                 made = make()
                 clock.append(time.perf_counter())
@@ -241,22 +245,24 @@ class Repo:
         return Served(rendition, "rendered", current.version, tuple(took))
 
     @contextmanager
-    def _source(self, current: Current, recipe: Recipe) -> Iterator[Callable[[], Rendered]]:
+    def _source(self, current: Current, recipe: Recipe) -> Iterator[tuple[Callable[[], Rendered], bool]]:
         """How a variant is made from what its recipe asks for: a working copy, decoded pixels, else the original.
 
         The original is fetched when it is needed, and once.
+
+        :returns: what makes it, and whether that is heavy
         """
         with ExitStack() as opened:
             original = cache(lambda: opened.enter_context(self.source(current)).file)
             copy = self._copies.find(current, recipe, original)
             pixels = self._pixels.find(current, recipe, original) if copy is None else None
             if copy is not None:
-                yield lambda: render.render(io.BytesIO(copy), recipe, self.limits, from_copy=True)
+                yield lambda: render.render(io.BytesIO(copy), recipe, self.limits, from_copy=True), False
             elif pixels is not None:
-                yield lambda: render.cut(pixels, recipe, self.limits)
+                yield lambda: render.cut(pixels, recipe, self.limits), False
             else:
                 file = original()
-                yield lambda: render.render(file, recipe, self.limits)
+                yield lambda: render.render(file, recipe, self.limits), render.is_heavy(file, self.limits)
 
     @contextmanager
     def source(self, current: Current) -> Iterator[Spool]:
@@ -480,7 +486,7 @@ class Repo:
         if spool.size > self.limits.max_source:
             raise TooLarge(f"Pictures of at most {self.limits.max_source} bytes are taken.")
         info = render.inspect(spool.file, self.limits, location=True)
-        with self._gate.slot(self.limits.wait):
+        with self._gate.slot(self.limits.wait, heavy=info.width * info.height > render.HEAVY):
             copied = render.verify(spool.file, self.limits)
         spool.file.seek(0)
         return info, copied

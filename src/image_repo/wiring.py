@@ -108,7 +108,9 @@ def build(config: Config) -> Repo:
     local = _disk(config, belongs, "renditions", config.local_cache_configuration, partial(_evicted, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
     at_once = config.render.at_once or len(os.sched_getaffinity(0))
-    gate = Gate(shared / "renders" if shared else None, at_once, config.render.queue, waiting=counters.waiting)
+    queue, waiting = config.render.queue, counters.waiting
+    heavy = Gate(shared / "heavy" if shared else None, 1, queue, waiting=waiting)
+    gate = Gate(shared / "renders" if shared else None, at_once, queue, waiting=waiting, heavy=heavy)
     writing = Exclusive(own / "writing" if own else None)
     return Repo(
         origin,

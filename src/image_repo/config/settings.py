@@ -146,9 +146,11 @@ class RenderConfiguration:
     """What a render may cost."""
 
     at_once: Count = _setting(0, "renders at a time over all processes of the node; 0: as many as there are processors")
-    queue: Count = _setting(64, "how many may wait in each process; the next is told 503")
+    queue: Count = _setting(
+        64, "how many may wait in each process, beside three quarters of its threads in all; the next is told 503"
+    )
     wait: Seconds = _setting(20.0, "the longest that a request waits for its picture, in seconds")
-    max_pixels: Positive = _setting(150_000_000, "the most pixels of one frame of a source")
+    max_pixels: Positive = _setting(100_000_000, "the most pixels of one frame of a source")
     max_frames: Positive = _setting(1_000, "the most frames of an animation that is kept as one")
     max_frame_pixels: Positive = _setting(300_000_000, "the most pixels of all frames of an animation together")
     max_scans: Positive = _setting(100, "the most scans of a progressive JPEG")
@@ -179,7 +181,9 @@ class ServerConfiguration:
     threads: Positive = _setting(300, "threads of each worker: connections at a time")
     keep_alive: bool = _setting(True, "whether clients may send several requests over one connection")
     socket_timeout: Positive = _setting(10, "seconds that a silent client is waited for")
-    request_timeout: Positive = _setting(120, "seconds after which a worker that is stuck in one request is ended")
+    request_timeout: Positive = _setting(
+        600, "seconds after which a worker is ended that is at work on a request and sends nothing"
+    )
     max_headers: PositiveBytes = _setting(32 * KIB, "the most bytes of a request's headers")
     max_upload: PositiveBytes = _setting(256 * MIB, "the most bytes of an upload")
     backlog: Positive = _setting(1024, "connections that may wait to be accepted")

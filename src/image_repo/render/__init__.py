@@ -49,6 +49,10 @@ from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 5
+#: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
+HEAVY = 30_000_000
+#: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
+_MOST_FILTERED = 50_000_000
 _CHUNK = 1 << 20
 #: the working copies that there may be of an original, the smallest first
 COPIES = tuple(SERVES)
@@ -164,6 +168,9 @@ def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: in
     wanted = plan(recipe, upright)
     check_pixels(*(wanted.canvas or wanted.size), limits)
     writing.check_room(recipe.kind, wanted.canvas or wanted.size, frames)
+    width, height = wanted.size
+    if (recipe.blur or recipe.sharpen or recipe.equalise) and width * height * frames > _MOST_FILTERED:
+        raise OverBudget(f"Pictures of at most {_MOST_FILTERED} pixels are blurred, sharpened or equalised.")
     return wanted
 
 
@@ -234,6 +241,17 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Copied:
         if not copied.pictures:
             decode_all(picture, limits)
         return copied
+
+
+def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
+    """Whether a picture takes so much memory that one at a time is decoded on a node. Reads headers only.
+
+    :raises Problem: as :func:`inspect`
+    """
+    with the_door():
+        width, height = open_picture(source, limits).stored
+    source.seek(0)
+    return width * height > HEAVY
 
 
 def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> Copyable | None:
