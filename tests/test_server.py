@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -439,6 +441,43 @@ def test_five_hundred_idle_connections_starve_nobody(listen: str, kind: str) -> 
     finally:
         for connection in held:
             connection.close()
+
+
+@pytest.fixture
+def hurried(tmp_path: Path) -> Iterator[str]:
+    """A server that takes a request for stuck after a second."""
+    limits = {"request_timeout": 1, "socket_timeout": 3, "processes": 1}
+    config = commands.configure(tmp_path, render={"wait": 1}, server=limits)
+    with commands.serving(config):
+        yield commands.listens_on(config)
+
+
+@servers
+def test_a_zip_may_take_as_long_as_it_does(hurried: str) -> None:
+    noise = pictures.jpeg(Image.frombytes("RGB", (900, 900), random.Random(1).randbytes(3 * 900**2)))
+    for number in range(30):
+        assert requests.put(f"http://{hurried}/images/many/{number}", data=noise, timeout=60).status_code == 201
+    began = time.monotonic()
+    parts = []
+    with requests.get(f"http://{hurried}/images/many/?kind=png", stream=True, timeout=60) as answer:
+        for part in answer.iter_content(1 << 20):
+            parts.append(part)
+            # as on a line that takes five seconds for it
+            time.sleep(max(0.0, 5 * len(parts) / 70 - (time.monotonic() - began)))
+    assert time.monotonic() - began > 4
+    with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as archive:
+        assert len(archive.namelist()) == 30
+        assert archive.testzip() is None
+
+
+@servers
+def test_a_worker_that_is_stuck_is_replaced(hurried: str) -> None:
+    noise = Image.frombytes("RGB", (4000, 4000), random.Random(1).randbytes(3 * 4000**2))
+    big = pictures.jpeg(noise, quality=50)
+    assert requests.put(f"http://{hurried}/images/big", data=big, timeout=60).status_code == 201
+    with pytest.raises(requests.ConnectionError):  # an encoder that takes its time stands for one that never ends
+        requests.get(f"http://{hurried}/images/big?kind=webp&quality=95", timeout=60)
+    commands.until(lambda: server.answers(hurried), "a new worker answers")
 
 
 SLOW = {

@@ -9,7 +9,8 @@ a second, by what the kernel counted (``TCP_INFO``), and ends those that are too
 * a body of which, within ``patience`` seconds, less than ``least_rate`` bytes a second came,
 * an answer of which less than that was taken.
 
-Time in which *we* work counts for nobody.
+Time in which *we* work counts for nobody. But where we have worked for ``most_work`` seconds, and sent nothing,
+something is stuck that cannot be ended but with the whole worker: then it is, and the next one takes its place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import fcntl
 import itertools
 import logging
 import os
+import signal
 import socket
 import struct
 import termios
@@ -65,21 +67,32 @@ class Doorkeeper:
 
     :param port: of the listening socket: only connections to it are looked at
     :param patience: seconds
+    :param most_work: seconds
     :param complete: whether the server's threads are all there, as they are but for a moment in the beginning and
         when this worker is to end
     :param least_rate: bytes a second
     """
 
-    def __init__(self, port: int, patience: float, complete: Callable[[], bool], least_rate: int = LEAST_RATE) -> None:
+    def __init__(
+        self,
+        port: int,
+        patience: float,
+        most_work: float,
+        complete: Callable[[], bool],
+        least_rate: int = LEAST_RATE,
+    ) -> None:
         self._port = port
         self._patience = patience
         self._is_complete = complete
+        self._most_work = most_work
         self._least = int(least_rate * patience)
         #: whether this worker is to end, as uWSGI ends its threads for no other reason: what is answered now is the
         #: last on its connection
         self.ending = False
         self._served: dict[int, bool] = {}
         self._seen: dict[int, _Progress] = {}
+        #: since when we are at work for a connection, and have sent nothing
+        self._working: dict[int, _Progress] = {}
 
     def start(self) -> None:
         """Looks on from now, until the process ends."""
@@ -124,7 +137,9 @@ class Doorkeeper:
             with sock:
                 present.add(connection)
                 self._judge(connection, sock, now)
-        self._seen = {connection: self._seen[connection] for connection in present if connection in self._seen}
+        for known in (self._seen, self._working):
+            for gone in known.keys() - present:
+                del known[gone]
 
     def _judge(self, connection: int, sock: socket.socket, now: float) -> None:
         present = _Progress(
@@ -134,13 +149,24 @@ class Doorkeeper:
         reading, unsent = self._served.get(connection), _unsent(sock)
         if reading is False and unsent == 0:  # we are at work
             self._seen[connection] = present
-        elif now - before.since >= self._patience:
+            self._judge_work(connection, present)
+            return
+        self._working.pop(connection, None)
+        if now - before.since >= self._patience:
             if reading is None and unsent == 0:  # there is no complete head
                 if present.acked <= max(before.acked, _SYN):  # and there was no answer since
                     _close(sock)
             elif present.acked + present.received - before.acked - before.received < self._least:
                 _cut_off(sock)
             self._seen[connection] = present
+
+    def _judge_work(self, connection: int, present: _Progress) -> None:
+        began = self._working.setdefault(connection, present)
+        if began.acked != present.acked:
+            self._working[connection] = present
+        elif present.since - began.since > self._most_work:
+            log.critical("a request got no answer for %g s: this worker is ended", self._most_work)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def let_go(self) -> None:
         """Closes the connections on which nobody is asking for anything."""

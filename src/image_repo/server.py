@@ -98,7 +98,8 @@ def url(config: Config) -> str:
 def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
     """The options of uWSGI.
 
-    There is no ``--limit-post``: the application answers 413 itself, in words.
+    There is no ``--limit-post``: the application answers 413 itself, in words. And no ``--harakiri``, which would end a
+    long zip, and with it all that the worker is at: :mod:`image_repo.clients` tells what is stuck from what takes long.
 
     :param reload: start anew whenever a module changes
     :param verbose: let uWSGI tell everything that it does
@@ -114,7 +115,6 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--listen": backlog(server.backlog),
         # a little later than the doorkeeper, whose end of a connection is a clean one
         "--socket-timeout": server.socket_timeout + 5,
-        "--harakiri": server.request_timeout,
         "--buffer-size": _LARGEST_HEAD,
         "--chunked-input-limit": _LARGEST_CHUNK,
         "--chunked-input-timeout": server.socket_timeout + 5,

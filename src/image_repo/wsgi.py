@@ -116,7 +116,13 @@ def _configuration() -> Config:
 
 
 def _doorkeeper(config: Config) -> Doorkeeper:
-    keeper = Doorkeeper(server.address(config.listen)[1], config.server.socket_timeout, server.threads_are_complete)
+    settings = config.server
+    keeper = Doorkeeper(
+        server.address(config.listen)[1],
+        settings.socket_timeout,
+        settings.request_timeout,
+        server.threads_are_complete,
+    )
     keeper.start()
     return keeper
 

@@ -22,7 +22,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from image_repo import metrics
-from image_repo.clients import Kept
+from image_repo.clients import Closing, Kept
 from image_repo.errors import Problem
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
@@ -55,6 +55,7 @@ _OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Da
 _OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
 #: what does not say that the connection is to end
 _STAYS = (None, "keep-alive", "Keep-Alive")
+_ENDS = ("Connection", "close")
 _FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
 #: requests that are remembered; each takes about 2 kB
 _MOST_ENTRIES = 4096
@@ -135,21 +136,27 @@ class Fast:
             return self._ask(environ, start_response)
         date = self._date if now - self._dated < 1.0 else self._today(now)
         row = self._row
+        body: tuple[bytes, ...] = ()
         if unchanged:
+            status, headers = "304 NOT MODIFIED", [*entry.unchanged, date]
             row[_STATUS_3XX] += 1
-            start_response("304 NOT MODIFIED", [*entry.unchanged, date])
-            return ()
-        found = self._memory(entry.key)
-        if found is None:
-            return self._ask(environ, start_response)
-        row[_STATUS_2XX] += 1
-        row[_HITS] += 1
-        start_response("200 OK", [*entry.whole, date])
-        if method != "GET":
-            return ()
-        size = len(found.body)
-        row[_SENT] += size
-        return (found.body,)
+        else:
+            found = self._memory(entry.key)
+            if found is None:
+                return self._ask(environ, start_response)
+            status, headers = "200 OK", [*entry.whole, date]
+            row[_STATUS_2XX] += 1
+            row[_HITS] += 1
+            if method == "GET":
+                body = (found.body,)
+                size = len(found.body)
+                row[_SENT] += size
+        kept = self._kept
+        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
+            start_response(status, [*headers, _ENDS])
+            return Closing(body, kept.hang_up)
+        start_response(status, headers)
+        return body
 
     def _standing(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
         """What answers this request, if it still holds."""
@@ -157,9 +164,6 @@ class Fast:
         if entry is _NEGOTIATED:
             entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
         if entry is None or not _UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
-            return None
-        kept = self._kept
-        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             return None
         if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
             self._forget(entry)
