@@ -135,7 +135,7 @@ def part(config: Any, setting: str) -> Any:
         (f"{STORE}: {{url_lifetime: 700000}}", f"config.yml:1: {STORE}.url_lifetime: expected at most url_lifetime_most, which is 604800"),
         (f"{STORE}: {{container: a/b}}", f"config.yml:1: {STORE}.container: expected a name of 1 to 256 bytes without '/'"),
         ("local_file_cache_path: ./image_repo_data/tmp", "config.yml:1: local_file_cache_path: expected a folder apart from that of the originals (./image_repo_data)"),
-        ("render: {wait: 500}", "config.yml:1: render.wait: expected at most server.request_timeout, which is 120"),
+        ("render: {wait: 700}", "config.yml:1: render.wait: expected at most server.request_timeout, which is 600"),
         ("presets: {a: {xsiz: 1}}", "config.yml:1: presets.a.xsiz: there is no parameter 'xsiz'. Did you mean xsize?"),
         ("presets: {a: {preset: b}}", "config.yml:1: presets.a.preset: a preset cannot ask for another"),
         ("presets: {a: {w: 1, xsize: 2}}", "config.yml:1: presets.a: the parameter xsize is given more than once"),

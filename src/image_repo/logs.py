@@ -7,6 +7,7 @@ configuration of the user's own has.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.config
@@ -86,6 +87,20 @@ def configure(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(max(settings.level, logging.WARNING))
     for name, level in _TALKATIVE.items():
         logging.getLogger(name).setLevel(max(settings.level, level))
+
+
+def write(lines: str) -> None:
+    """Writes whole lines, as they are, to wherever the log goes.
+
+    :raises OSError: when they cannot be written
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            with handler.lock or contextlib.nullcontext():
+                if isinstance(handler, logging.handlers.WatchedFileHandler):
+                    handler.reopenIfNeeded()
+                handler.stream.write(lines)
+                handler.flush()
 
 
 class _Stderr(logging.StreamHandler[IO[str]]):

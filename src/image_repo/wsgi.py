@@ -76,6 +76,7 @@ class Application:
 
 def _build() -> Fast:
     from image_repo import web, wiring  # noqa: PLC0415, not before the fork
+    from image_repo.web.access import AccessLog  # noqa: PLC0415
     from image_repo.web.fast import Fast  # noqa: PLC0415
 
     server.limit_arenas()
@@ -87,7 +88,9 @@ def _build() -> Fast:
     app = web.create_app(repo, config)
     keeper = _doorkeeper(config) if direct else None
     kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
-    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept)
+    form = config.server.access_log
+    told = None if form == "none" else AccessLog(form)
+    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept, told)
 
 
 def _configuration() -> Config:

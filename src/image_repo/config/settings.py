@@ -180,6 +180,7 @@ class ServerConfiguration:
     processes: Positive = _setting(2, "worker processes")
     threads: Positive = _setting(300, "threads of each worker: connections at a time")
     keep_alive: bool = _setting(True, "whether clients may send several requests over one connection")
+    access_log: Literal["none", "plain", "json"] = _setting("plain", "a line in the log for each request")
     socket_timeout: Positive = _setting(10, "seconds that a silent client is waited for")
     request_timeout: Positive = _setting(
         600, "seconds after which a worker is ended that is at work on a request and sends nothing"

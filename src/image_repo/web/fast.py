@@ -27,6 +27,8 @@ from image_repo.errors import Problem
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
 from image_repo.versions import Current, Lease
+from image_repo.web import access
+from image_repo.web.access import AccessLog, Line, sane
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -87,6 +89,8 @@ class _Entry:
     key: str
     etag: str
     modified: str
+    #: what the log tells of the request
+    told: str
     whole: Headers
     unchanged: Headers
     slot: int
@@ -99,6 +103,8 @@ class _Entry:
 _STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
 _HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
 
+_MEMORY = "memory"
+
 #: stands for a request line whose answer depends on Accept
 _NEGOTIATED = object()
 
@@ -109,9 +115,18 @@ class Fast:
     :param inner: answers what is not answered here
     :param freshness: seconds
     :param kept: where connections are kept after an answer
+    :param log: is told of each request
     """
 
-    def __init__(self, inner: WSGIApplication, repo: Repo, freshness: float, kept: Kept | None = None) -> None:
+    def __init__(
+        self,
+        inner: WSGIApplication,
+        repo: Repo,
+        freshness: float,
+        kept: Kept | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
+        self._log = log
         self._inner = inner
         self._kept = kept
         self._repo = repo
@@ -137,6 +152,7 @@ class Fast:
         date = self._date if now - self._dated < 1.0 else self._today(now)
         row = self._row
         body: tuple[bytes, ...] = ()
+        size = 0
         if unchanged:
             status, headers = "304 NOT MODIFIED", [*entry.unchanged, date]
             row[_STATUS_3XX] += 1
@@ -151,6 +167,14 @@ class Fast:
                 body = (found.body,)
                 size = len(found.body)
                 row[_SENT] += size
+        given = environ.get("HTTP_X_REQUEST_ID")
+        if given is not None and (given := sane(given)):
+            headers.append(("X-Request-ID", given))
+        log = self._log
+        if log:
+            client = environ.get("REMOTE_ADDR", "")
+            told = (time.time(), log.number(), given, method, entry.told, status[:3], size, 0.0, _MEMORY, client)
+            log.tell(Line._make(told))
         kept = self._kept
         if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             start_response(status, [*headers, _ENDS])
@@ -200,30 +224,42 @@ class Fast:
 
     def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, and listens."""
-        uri = environ.get("REQUEST_URI")
-        usual = environ.get("REQUEST_METHOD") == "GET" and _UNUSUAL.isdisjoint(environ)
+        began, number = time.monotonic(), self._log.number() if self._log else 0
+        given = sane(environ.get("HTTP_X_REQUEST_ID"))
         said: list[tuple[str, Headers]] = []
 
         def begin(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
             said.append((status, headers))
-            return start_response(status, headers, *error)
+            name = given or (self._log.id(number) if self._log and status >= "4" else None)
+            told = [*headers, ("X-Request-ID", name)] if name else headers
+            return start_response(status, told, *error)
 
         answer = self._inner(environ, begin)
         if not said:  # a server may be told later (PEP 3333), but the application does not do so
             return answer
         status, headers = said[-1]
-        shown: Shown | None = environ.get(NOTE)
-        if self._learns and usual and shown and uri and len(uri) <= _MOST_TEXT and status.startswith("200 "):
-            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
-        return self._counted(answer, status, environ)
-
-    def _counted(self, answer: Iterable[bytes], status: str, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """The same answer; what it sends is counted while it goes."""
+        self._may_learn(environ, status, headers)
         at = metrics.STATUS[int(status[0])]
         self._row[at] += 1
-        if environ.get("REQUEST_METHOD") == "HEAD" or status.startswith("304"):
-            return answer
-        return _Counted(answer, self._row)
+
+        def done(sent: int) -> None:
+            self._row[_SENT] += sent
+            if self._log:
+                uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO", "")
+                layer, client = access.layer_of(dict(headers)), environ.get("REMOTE_ADDR", "")
+                method, took = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
+                told = (time.time(), number, given, method, access.shown(uri), status[:3], sent, took, layer, client)
+                self._log.tell(Line._make(told))
+
+        return _Counted(answer, done)
+
+    def _may_learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
+        shown: Shown | None = environ.get(NOTE)
+        uri = environ.get("REQUEST_URI")
+        if not self._learns or not shown or not uri or len(uri) > _MOST_TEXT or not status.startswith("200 "):
+            return
+        if environ.get("REQUEST_METHOD") == "GET" and _UNUSUAL.isdisjoint(environ):
+            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
 
     def _learn(self, uri: str, accept: str, shown: Shown, headers: Headers) -> None:
         lease = self._repo.lease(shown.current, focused=shown.focused)
@@ -241,23 +277,28 @@ class Fast:
 
 
 class _Counted:
-    """Counts the bytes of an answer."""
+    """Counts the bytes of an answer.
 
-    def __init__(self, inner: Iterable[bytes], row: memoryview) -> None:
+    :param done: is told how many they were, when the server has taken all of them, or the client is gone
+    """
+
+    def __init__(self, inner: Iterable[bytes], done: Callable[[int], None]) -> None:
         self._inner = inner
-        self._row = row
+        self._done = done
+        self._sent = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        row = self._row
         for part in self._inner:
-            size = len(part)
-            row[_SENT] += size
+            self._sent += len(part)
             yield part
 
     def close(self) -> None:
-        """Called by the server when everything is sent, or the client is gone."""
-        if hasattr(self._inner, "close"):
-            self._inner.close()
+        """Called by the server."""
+        try:
+            if hasattr(self._inner, "close"):
+                self._inner.close()
+        finally:
+            self._done(self._sent)
 
 
 def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: Lease, freshness: float) -> _Entry:
@@ -269,6 +310,7 @@ def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: 
         key=shown.key,
         etag=said["ETag"],
         modified=said["Last-Modified"],
+        told=access.shown(place if isinstance(place, str) else place[0]),
         whole=[*kept, _FROM_MEMORY],
         unchanged=[(name, value) for name, value in kept if name not in _OF_THE_BODY],
         slot=lease.slot,
