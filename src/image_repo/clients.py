@@ -216,7 +216,9 @@ class Closing:
         self._afterwards = afterwards
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._inner)
+        yield from self._inner
+        # uWSGI sends the head with the first piece of the body: where there is none, it would only do so after close
+        yield b""
 
     def close(self) -> None:
         """Called by the server."""
