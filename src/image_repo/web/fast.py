@@ -28,7 +28,7 @@ from image_repo.rendition import Rendition
 from image_repo.repo import Repo
 from image_repo.versions import Current, Lease
 from image_repo.web import access
-from image_repo.web.access import AccessLog, Line, sane
+from image_repo.web.access import AccessLog, sane
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -173,8 +173,7 @@ class Fast:
         log = self._log
         if log:
             client = environ.get("REMOTE_ADDR", "")
-            told = (time.time(), log.number(), given, method, entry.told, status[:3], size, 0.0, _MEMORY, client)
-            log.tell(Line._make(told))
+            log.tell((time.time(), log.number(), given, method, entry.told, status[:3], size, 0.0, _MEMORY, client))
         kept = self._kept
         if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             start_response(status, [*headers, _ENDS])
@@ -249,7 +248,7 @@ class Fast:
                 layer, client = access.layer_of(dict(headers)), environ.get("REMOTE_ADDR", "")
                 method, took = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
                 told = (time.time(), number, given, method, access.shown(uri), status[:3], sent, took, layer, client)
-                self._log.tell(Line._make(told))
+                self._log.tell(told)
 
         return _Counted(answer, done)
 
