@@ -4,23 +4,27 @@ Nothing here imports ``uwsgi``, Flask or :mod:`image_repo.wsgi`: ``import uwsgi`
 in modules that are imported once uWSGI runs, and the workers import the application
 themselves (``--lazy-apps``), each its own.
 
-The socket. Measured with 60 clients that send a byte a second, or read so slowly, and one
-honest client beside them (2 processes; a 15 kB answer; 2 cores):
+The socket. Measured with 500 connections that say nothing, or begin a head and add a byte a second, and one honest
+client beside them; and with 32 connections that ask for a 15 kB picture in memory (2 processes, 2 cores, wrk on the
+same cores; nginx's static file, in the same rounds: 15.5 µs and 54,000 a second):
 
-=====================================  ==================  ================  ==========
-socket, threads of each process        the honest client   requests/s, hits  CPU a hit
-=====================================  ==================  ================  ==========
-``--http-socket``, 16                  9 s, or none        22,400            24 µs
-``--http-socket``, 64                  1 ms                20,600            23 µs
-``--http-socket``, 256                 1 ms                13,300            45 µs
-``--http`` (router), 16                9 s, or cut off     (40 ms stalls with keep-alive)
-``--http11-socket``, 64                each connection that is kept holds a thread
-=====================================  ==================  ================  ==========
+====================================  ===============  ================  ==========
+socket, threads of each process       honest client    requests/s, hits  CPU a hit
+====================================  ===============  ================  ==========
+``--http-socket``, 64, backlog 128    11 s             19,500            27 µs
+``--http-socket``, 64, thunder-lock                    18,000            47 µs
+``--http-socket``, 300                35 ms            12,300            48 µs
+``--http11-socket``, 64               10 s             38,900            17 µs
+``--http11-socket``, 300              20 ms            52,000            19 µs
+``--http`` (router)                   9 s, or cut off  (40 ms stalls with keep-alive)
+====================================  ===============  ================  ==========
 
-So ``--http-socket`` with 64 threads: memory for a thread is small (30 kB), renders have a
-limit of their own, and :mod:`image_repo.clients` ends what is too slow. It closes after each
-answer, and must say so, or clients that keep connections meet resets. Behind nginx,
-which keeps connections to clients, use the uwsgi protocol (README, "For real").
+So ``--http11-socket`` with more threads than clients that loiter: a thread is 30 kB. More threads cost where each
+request is a new connection, because the kernel calls all of them for it; where connections are kept that is rare.
+The long backlog is for those that say nothing: the kernel keeps them (``TCP_DEFER_ACCEPT``) and no thread sees them.
+uWSGI keeps a connection whatever anybody says, so :mod:`image_repo.clients` decides which answer is the last on one, ends
+those that idle, and lets go of them when a worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads
+are better then. Behind nginx use the uwsgi protocol (README, "For real").
 """
 
 from __future__ import annotations
