@@ -42,6 +42,19 @@ def test_a_plain_line(written: io.StringIO) -> None:
     )
 
 
+def test_a_log_file_that_is_opened_late_gets_its_first_line(tmp_path: Path) -> None:
+    handler = logging.FileHandler(tmp_path / "log", delay=True)
+    logging.getLogger().addHandler(handler)
+    try:
+        log = AccessLog("plain")
+        log.tell(line())
+        log.write()
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    assert (tmp_path / "log").read_text().count("\n") == 1
+
+
 def test_a_line_for_machines(written: io.StringIO) -> None:
     log = AccessLog("json")
     log.tell(line(given="my-id", uri='/images/"ö\\', layer=""))

@@ -99,6 +99,8 @@ def write(lines: str) -> None:
             with handler.lock or contextlib.nullcontext():
                 if isinstance(handler, logging.handlers.WatchedFileHandler):
                     handler.reopenIfNeeded()
+                if isinstance(handler, logging.FileHandler) and handler.stream is None:
+                    handler.stream = handler._open()  # as it does itself before its first record (delay=True)
                 handler.stream.write(lines)
                 handler.flush()
 
