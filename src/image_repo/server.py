@@ -21,10 +21,10 @@ socket, threads of each process       honest client    requests/s, hits  CPU a h
 
 So ``--http11-socket`` with more threads than clients that loiter: a thread is 30 kB. More threads cost where each
 request is a new connection, because the kernel calls all of them for it; where connections are kept that is rare.
-The long backlog is for those that say nothing: the kernel keeps them (``TCP_DEFER_ACCEPT``) and no thread sees them.
-uWSGI keeps a connection whatever anybody says, so :mod:`image_repo.clients` decides which answer is the last on one, ends
-those that idle, and lets go of them when a worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads
-are better then. Behind nginx use the uwsgi protocol (README, "For real").
+The long backlog is for those that say nothing: the kernel keeps them (``TCP_DEFER_ACCEPT``), no thread sees them.
+uWSGI keeps a connection whatever anybody says, so :mod:`image_repo.clients` decides which answer is the last on
+one, ends those that idle, and lets go of them when a worker is to end. ``keep_alive: false`` chooses
+``--http-socket``; 64 threads are better then. docker/nginx.conf is for what stands before it.
 """
 
 from __future__ import annotations
