@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-class Server:
+class Server(ABC):
     """A server in a process of its own.
 
     :param name: what tables call it
@@ -46,17 +47,17 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What is run in its folder, in the foreground."""
-        raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         """Variables beside our own."""
         return {}
 
+    @abstractmethod
     def path(self, image: str, width: int) -> str:
         """Where an original stands that wide, as a JPEG."""
-        raise NotImplementedError
 
     def forget(self) -> None:
         """Empties what it keeps between runs; it is stopped meanwhile."""
