@@ -55,11 +55,11 @@ class Server(ABC):
         """Variables beside our own."""
         return {}
 
-    @abstractmethod
     def path(self, image: str, width: int) -> str:
         """Where an original stands that wide, as a JPEG."""
+        raise TypeError(f"{self.name} makes no pictures: {image} cannot be had {width} pixels wide")
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 (not every system keeps something)
         """Empties what it keeps between runs; it is stopped meanwhile."""
 
     def __enter__(self) -> Any:
