@@ -4,27 +4,28 @@ Nothing here imports ``uwsgi``, Flask or :mod:`image_repo.wsgi`: ``import uwsgi`
 in modules that are imported once uWSGI runs, and the workers import the application
 themselves (``--lazy-apps``), each its own.
 
-The socket. Measured with 500 connections that say nothing, or begin a head and add a byte a second, and one honest
-client beside them; and with 32 connections that ask for a 15 kB picture in memory (2 processes, 2 cores, wrk on the
-same cores; nginx's static file, in the same rounds: 15.5 µs and 54,000 a second):
+The socket. Measured with 500 connections that begin a head and add a byte a second, and one honest client beside them;
+and with 32 connections that ask for a 15 kB picture in memory, or find it unchanged (2 processes, logging as by
+default; medians of 4 interleaved rounds, wrk and other work on the same 2 cores; the unit is nginx's static file in
+the same rounds, 15.9 µs of CPU and 37,000 a second, and its 304, 10.6 µs and 61,000):
 
-====================================  ===============  ================  ==========
-socket, threads of each process       honest client    requests/s, hits  CPU a hit
-====================================  ===============  ================  ==========
-``--http-socket``, 64, backlog 128    11 s             19,500            27 µs
-``--http-socket``, 64, thunder-lock                    18,000            47 µs
-``--http-socket``, 300                35 ms            12,300            48 µs
-``--http11-socket``, 64               10 s             38,900            17 µs
-``--http11-socket``, 300              20 ms            52,000            19 µs
-``--http`` (router)                   9 s, or cut off  (40 ms stalls with keep-alive)
-====================================  ===============  ================  ==========
+====================================  =============  ==================  ================
+socket, threads of each process       honest client  hit: rate, CPU      304: rate, CPU
+====================================  =============  ==================  ================
+``--http11-socket``, 300              7 ms           0.83, 1.85          0.59, 2.8
+``--http11-socket``, 64               none           0.91, 1.90          0.55, 2.6
+``--http-socket``, 300                13 ms          0.26, 4.3           0.15, 6.5
+``--http-socket``, 64                 none           0.31, 2.7           0.19, 3.7
+``--http-socket``, 64, thunder-lock   none           0.30, 2.9           0.22, 4.1
+====================================  =============  ==================  ================
 
-So ``--http11-socket`` with more threads than clients that loiter: a thread is 30 kB. More threads cost where each
+So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. More threads cost where each
 request is a new connection, because the kernel calls all of them for it; where connections are kept that is rare.
-The long backlog is for those that say nothing: the kernel keeps them (``TCP_DEFER_ACCEPT``), no thread sees them.
-uWSGI keeps a connection whatever anybody says, so :mod:`image_repo.clients` decides which answer is the last on
-one, ends those that idle, and lets go of them when a worker is to end. ``keep_alive: false`` chooses
-``--http-socket``; 64 threads are better then. docker/nginx.conf is for what stands before it.
+Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (uWSGI's router,
+``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
+:mod:`image_repo.clients` decides which answer is the last on one, ends those that idle, and lets go of them when a
+worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the uwsgi
+protocol (README, "For real").
 """
 
 from __future__ import annotations

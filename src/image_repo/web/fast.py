@@ -89,8 +89,8 @@ class _Entry:
     key: str
     etag: str
     modified: str
-    #: what the log tells of the request
-    told: str
+    #: what the log tells of such a request: status and method → text
+    told: dict[str, str]
     whole: Headers
     unchanged: Headers
     slot: int
@@ -102,8 +102,6 @@ class _Entry:
 
 _STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
 _HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
-
-_MEMORY = "memory"
 
 #: stands for a request line whose answer depends on Accept
 _NEGOTIATED = object()
@@ -172,8 +170,8 @@ class Fast:
             headers.append(("X-Request-ID", given))
         log = self._log
         if log:
-            client = environ.get("REMOTE_ADDR", "")
-            log.tell((time.time(), log.number(), given, method, entry.told, status[:3], size, 0.0, _MEMORY, client))
+            what = entry.told.get(status + method) or self._tell(log, entry, method, status, size)
+            log.tell((time.time(), log.number(), given, what, environ.get("REMOTE_ADDR", "")))
         kept = self._kept
         if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             start_response(status, [*headers, _ENDS])
@@ -192,6 +190,12 @@ class Fast:
             self._forget(entry)
             return None
         return entry  # type: ignore[no-any-return]
+
+    def _tell(self, log: AccessLog, entry: _Entry, method: str, status: str, size: int) -> str:
+        """What the log tells of a hit."""
+        uri = access.shown(entry.place if isinstance(entry.place, str) else entry.place[0])
+        what = entry.told[status + method] = log.what(method, uri, status[:3], size, 0.0, "memory")
+        return what
 
     def _today(self, now: float) -> tuple[str, str]:
         """The date that is told for a second."""
@@ -244,11 +248,10 @@ class Fast:
         def done(sent: int) -> None:
             self._row[_SENT] += sent
             if self._log:
-                uri = environ.get("REQUEST_URI") or environ.get("PATH_INFO", "")
-                layer, client = access.layer_of(dict(headers)), environ.get("REMOTE_ADDR", "")
+                uri = access.shown(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
                 method, took = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
-                told = (time.time(), number, given, method, access.shown(uri), status[:3], sent, took, layer, client)
-                self._log.tell(told)
+                what = self._log.what(method, uri, status[:3], sent, took, access.layer_of(dict(headers)))
+                self._log.tell((time.time(), number, given, what, environ.get("REMOTE_ADDR", "")))
 
         return _Counted(answer, done)
 
@@ -309,7 +312,7 @@ def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: 
         key=shown.key,
         etag=said["ETag"],
         modified=said["Last-Modified"],
-        told=access.shown(place if isinstance(place, str) else place[0]),
+        told={},
         whole=[*kept, _FROM_MEMORY],
         unchanged=[(name, value) for name, value in kept if name not in _OF_THE_BODY],
         slot=lease.slot,
