@@ -44,7 +44,7 @@ from image_repo.render import Rendered
 from image_repo.rendition import ImageInfo, Rendition, Served
 from image_repo.signing import LinkBase
 from image_repo.sources import Spool
-from image_repo.stores import Entry, Store
+from image_repo.stores import Store
 from image_repo.versions import Current, Fresh, Lease, Versions, image_of, read_record
 
 log = logging.getLogger(__name__)
@@ -470,10 +470,10 @@ class Repo:
             absent = conditions.absent or (before is None and not self.policy.overwrite)
             entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not absent)
             current = Current.of(name, entry)
+            self._versions.written(name, current)  # whatever fails from here on, the picture is there, and seen
             record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
             self._records.write(record)
-            self._remove_older(name, entry)
-            self._versions.written(name, current)
+            self._keep_newest(name)
         self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
         self._copies.keep(current, copied)
@@ -512,13 +512,18 @@ class Repo:
             self._records.write(stored)
         return self._records.told(stored)
 
-    def _remove_older(self, name: ImageName, ours: Entry) -> None:
-        """Removes other originals of the name, but none that came after ours."""
-        listed = self._versions.originals(name)
-        mine = next((entry for entry in listed if entry.key == ours.key), None)
-        for entry in listed if mine else ():
-            if mine and entry.key != mine.key and entry.modified < mine.modified:
-                self.origin.delete(entry.key)
+    def _keep_newest(self, name: ImageName) -> None:
+        """Removes all originals of the name but the newest; ours may be the older, if another node has written too.
+
+        What cannot be removed now is an older original beside the image: ``check`` tells of it.
+        """
+        try:
+            originals = self._versions.originals(name)  # the newest first
+            gone = [self.origin.delete(entry.key) for entry in originals if entry.modified < originals[0].modified]
+            if gone:
+                self._versions.written(name, self._versions.look(name))
+        except StoreUnavailable as problem:
+            log.warning("older originals of %s may still be there: %s", name, problem.detail)
 
     def delete(self, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> dict[str, int]:
         """Removes an image: originals, record, and every rendition in every layer.
