@@ -21,11 +21,11 @@ socket, threads of each process       honest client  hit: rate, CPU      304: ra
 
 So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. More threads cost where each
 request is a new connection, because the kernel calls all of them for it; where connections are kept that is rare.
-Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (uWSGI's router,
-``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
+Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of
+uWSGI, ``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
 :mod:`image_repo.clients` decides which answer is the last on one, ends those that idle, and lets go of them when a
-worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the uwsgi
-protocol (README, "For real").
+worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the
+uwsgi protocol (README, "For real").
 """
 
 from __future__ import annotations
