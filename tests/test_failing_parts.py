@@ -160,7 +160,8 @@ def test_nothing_piles_up_before_a_frozen_store(building):
         with ThreadPoolExecutor(8) as threads:
             asked = [path for number in range(30) for path in (f"/images/unknown/{number}", KNOWN[number % 3])]
             found = list(threads.map(lambda path: (path, *timed(client, path)), asked))
-        slow = [took for _, _, took in found if took > 0.1]
+        # Who asks the store waits for its timeout, a second; the others need no more than a busy machine does.
+        slow = [took for _, _, took in found if took > 0.5]
         assert len(slow) <= 4, slow  # those who try whether it is there again
         for path, answer, _ in found:
             assert answer.status == (200 if path in KNOWN else 503)

@@ -3,6 +3,7 @@
 import http.client
 import io
 import re
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from dataclasses import replace
 import pictures
 import pytest
 from webserver import embedded, serving
+
+from image_repo.config import RenderConfiguration
 
 NAMES = ["plots/a/n", "plots/a/s", "plots/b/n", "single/x", "été/ü"]
 
@@ -100,6 +103,29 @@ def test_what_cannot_be_made_is_told_in_the_zip(get, served):
     assert zipped["_missing.txt"].startswith(b"mixed/bad.jpg: 415 ")
     listed = get("/images/mixed/?meta=True").json()
     assert [item.get("status") for item in listed] == [415, None]
+
+
+def test_a_zip_waits_for_its_turn_where_others_are_told_to_come_again(tmp_path):
+    config = embedded(tmp_path, render=RenderConfiguration(at_once=1, queue=0))
+    with serving(config, tmp_path) as other:
+        for name in ("z/a", "z/b"):
+            other.client.put(f"/images/{name}", pictures.jpeg(pictures.photo(64, 48)))
+        gate, begun, asked = other.repo._gate, threading.Event(), threading.Event()
+
+        def hold():
+            with gate.slot(5):
+                begun.set()
+                asked.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert begun.wait(5)
+        assert other.client.get("/images/z/a?w=9").status == 503
+        with ThreadPoolExecutor(1) as pool:
+            threading.Timer(0.5, asked.set).start()  # long after its first member was refused
+            zipped = pool.submit(other.client.get, "/images/z/?w=9")
+            assert sorted(members(zipped.result())) == ["z/a.jpg", "z/b.jpg"]
+        holder.join()
 
 
 def test_a_client_that_goes_away_stops_the_zip(served):

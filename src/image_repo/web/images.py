@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from flask import Flask, Response, current_app, request, url_for
 
 from image_repo import archive, patterns, wiring
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadName, BadParameter, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.errors import BadBody, BadName, BadParameter, Busy, ImageNotFound, OriginalsNotServed, Problem
 from image_repo.names import ImageName, parse_prefix
 from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
 from image_repo.record import Record, timestamp
@@ -28,6 +29,8 @@ from image_repo.web.paths import check_encoding
 log = logging.getLogger(__name__)
 
 _MOST_PER_PAGE = 1_000
+#: how often a member of a zip is asked for again while there is too much to do
+_TURNS = 20
 #: up to here the images of a listing are counted one by one
 _COUNTED = 10_000
 
@@ -233,12 +236,24 @@ class Images:
                     with self._repo.original(current) as (_, spool):
                         yield name, current.modified, spool.file
                 else:
-                    yield name, current.modified, self._repo.fetch(current, recipe).rendition.body
+                    yield name, current.modified, self._patiently(current, recipe)
             except Problem as problem:
                 log.warning("%s is missing in a zip: %s", name, problem.detail)
                 troubles.append(f"{name}: {problem.status} {problem.title} {problem.detail}\n")
         if troubles:
             yield "_missing.txt", 0.0, "".join(troubles).encode()
+
+    def _patiently(self, current: Current, recipe: Recipe) -> bytes:
+        """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
+
+        :raises Busy: when its turn does not come
+        """
+        for _ in range(_TURNS):
+            try:
+                return self._repo.fetch(current, recipe).rendition.body
+            except Busy as busy:
+                time.sleep(busy.retry_after or 1)
+        return self._repo.fetch(current, recipe).rendition.body
 
     def list(self) -> Response:
         """``GET /images``: a page of images, from the container's listing."""
