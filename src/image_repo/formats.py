@@ -17,7 +17,6 @@ class Format:
     :param pillow: Pillow's word for it (``JPEG``)
     :param media_type: RFC 6838 media type
     :param endings: every ending by which such files are known, lower case, without the dot
-    :param reads: whether originals in it are read
     :param writes: whether it can be asked for with ``kind=``
     :param alpha: whether what we write in it can be transparent
     :param animated: whether ``animate=True`` means something for it
@@ -28,7 +27,6 @@ class Format:
     pillow: str
     media_type: str
     endings: tuple[str, ...]
-    reads: bool = True
     writes: bool = True
     alpha: bool = False
     animated: bool = False
@@ -47,7 +45,7 @@ FORMATS: tuple[Format, ...] = (
     Format("heic", "HEIF", "image/heic", ("heic", "heif", "hif"), writes=False),
     # Known as an ending, so that a name is cut the same way wherever such a file comes
     # from; there is no free decoder with wheels under a permissive licence.
-    Format("jxl", "JXL", "image/jxl", ("jxl",), reads=False, writes=False),
+    Format("jxl", "JXL", "image/jxl", ("jxl",), writes=False),
 )
 
 #: kind → format

@@ -80,14 +80,6 @@ def _check(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """What is asked for: an image, and what to do with it."""
-
-    name: ImageName
-    recipe: Recipe
-
-
-@dataclass(frozen=True, slots=True)
 class Key:
     """Where a rendition is kept: everything that decides its bytes.
 

@@ -298,10 +298,7 @@ class Repo:
 
     @contextmanager
     def original(self, current: Current) -> Iterator[tuple[Current, Spool]]:
-        """The uploaded bytes as they are, and the version that they are.
-
-        :raises OriginalsNotServed: never; who may have them is decided at the door
-        """
+        """The uploaded bytes as they are, and the version that they are; who may have them is decided at the door."""
         for attempt in range(_ATTEMPTS):
             try:
                 with self.source(current) as spool:
@@ -473,6 +470,7 @@ class Repo:
             self._versions.written(name, current)  # whatever fails from here on, the picture is there, and seen
             record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
             self._records.write(record)
+            self._versions.written(name, current)  # and so is what is said of it: the focus, for one
             self._keep_newest(name)
         self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
