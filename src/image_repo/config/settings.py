@@ -174,6 +174,24 @@ class QualityConfiguration:
 
 
 @_section
+class CatalogueConfiguration:
+    """The index over the records: what queries, search and statistics are answered from. It can always be made anew."""
+
+    enabled: bool = _setting(True, "whether there is one")
+    url: Secret | None = _setting(
+        None,
+        "postgresql://USER:PASSWORD@HOST/DATABASE (pip install 'image_repo[postgres]'), which several nodes can share, "
+        "or sqlite:///PATH; SQLite in local_file_cache_path when absent",
+    )
+    timeout: Seconds = _setting(10.0, "the longest that a query may take, in seconds")
+    slow: Seconds = _setting(0.5, "queries that take longer are told in the log, with the key that should be indexed")
+    reconcile: Count = _setting(
+        120, "seconds between two looks for what other tools have done to the container, 0 for none"
+    )
+    connections: Positive = _setting(4, "the most connections to the database from one process")
+
+
+@_section
 class ServerConfiguration:
     """The processes that answer."""
 
@@ -233,6 +251,7 @@ class Config:
     thumbnail_equalise: bool = _setting(False, "whether the histogram of thumbnails is equalised")
     presets: Presets = _setting(dict, "name: {parameter: value}, asked for with preset=name")
     render: RenderConfiguration = _setting(RenderConfiguration, "what a render may cost")
+    catalogue: CatalogueConfiguration = _setting(CatalogueConfiguration, "what queries are answered from")
     server: ServerConfiguration = _setting(ServerConfiguration, "the processes that answer")
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null sends none")
     telemetry: bool = _setting(

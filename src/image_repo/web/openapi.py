@@ -44,18 +44,34 @@ _LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"
 _STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
 
 
-def install(app: Flask, config: Config) -> None:
-    """Adds the routes."""
-    told = document("/" + config.repository_base_pathname)
+#: path → what can be done there, as OpenAPI has it
+Paths = dict[str, Any]
+
+
+def install(app: Flask, config: Config, *more: Paths) -> None:
+    """Adds the routes.
+
+    :param more: what other parts of the interface say of themselves
+    """
+    told = document("/" + config.repository_base_pathname, *more)
     app.add_url_rule("/openapi.json", "openapi", lambda: answers.send_json(told, cache_control="no-cache", origin="*"))
     app.add_url_rule("/docs", "docs", lambda: _page(told))
 
 
-def document(base: str) -> dict[str, Any]:
+def document(base: str, *more: Paths) -> dict[str, Any]:
     """The OpenAPI document.
 
     :param base: what all paths of images begin with, with a ``/`` ahead
+    :param more: further paths, and further methods of those that are here
     """
+    told = _document(base)
+    for paths in more:
+        for path, item in paths.items():
+            told["paths"][path] = {**told["paths"].get(path, {}), **item}
+    return told
+
+
+def _document(base: str) -> dict[str, Any]:
     one, folder = f"{base}/{{name}}", f"{base}/{{folder}}/"
     return {
         "openapi": "3.1.0",
@@ -70,27 +86,28 @@ def document(base: str) -> dict[str, Any]:
                 "post": _upload("Store a picture under its content address, a description under its own name"),
             },
             one: {
-                "parameters": [_in_path("name", "a path; slashes and a known image ending are allowed")],
+                "parameters": [in_path("name", "a path; slashes and a known image ending are allowed")],
                 "get": _picture("A picture, its record, or a temporary URL of it"),
                 "put": _upload("Store a picture, or replace what is said of it"),
                 "post": _upload("Store a picture, or replace what is said of it"),
                 "patch": _patch(),
-                "delete": _operation("Delete an image, or its renditions", _query(_DERIVED), {"application/json": {}}),
+                "delete": operation("Delete an image, or its renditions", query(_DERIVED), {"application/json": {}}),
             },
             folder: {
-                "parameters": [_in_path("folder", "a path")],
+                "parameters": [in_path("folder", "a path")],
                 "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
                 "post": _upload("Store a picture under its file's own name, a description under its own"),
             },
-            "/health": {"get": _operation("Whether the process lives", [], {"application/json": {}})},
-            "/metrics": {"get": _operation("What happened on this node (Prometheus)", [], {"text/plain": {}})},
-            "/readyz": {"get": _operation("Whether the store can be asked", [], {"application/json": {}})},
+            "/health": {"get": operation("Whether the process lives", [], {"application/json": {}})},
+            "/metrics": {"get": operation("What happened on this node (Prometheus)", [], {"text/plain": {}})},
+            "/readyz": {"get": operation("Whether the store can be asked", [], {"application/json": {}})},
         },
         "components": {"schemas": _schemas()},
     }
 
 
-def _operation(summary: str, parameters: list[dict[str, Any]], content: dict[str, Any], **more: Any) -> dict[str, Any]:
+def operation(summary: str, parameters: list[dict[str, Any]], content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What can be done with a path, and that every trouble is told as a problem."""
     answered = {"200": {"description": "done", "content": content}, "default": _PROBLEM}
     return {"summary": summary, "parameters": parameters, "responses": answered, **more}
 
@@ -106,12 +123,12 @@ def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]
         for name, parameter in PARAMETERS.items()
     ]
     content = {**_PICTURES, "application/json": _LINK_ANSWER, **(more or {})}
-    return _operation(summary, [*parameters, *_query(BESIDE)], content)
+    return operation(summary, [*parameters, *query(BESIDE)], content)
 
 
 def _listing() -> dict[str, Any]:
     page = {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}
-    return _operation("A page of what there is", _query(LISTING), page)
+    return operation("A page of what there is", query(LISTING), page)
 
 
 def _upload(summary: str) -> dict[str, Any]:
@@ -126,24 +143,26 @@ def _upload(summary: str) -> dict[str, Any]:
     raw = {"schema": {"type": "string", "format": "binary"}}
     content = {"multipart/form-data": {"schema": form}, "image/*": raw, "application/json": _DATA}
     body = {"required": True, "content": content}
-    made = _operation(summary, [], _RECORD_ANSWER, requestBody=body)
+    made = operation(summary, [], _RECORD_ANSWER, requestBody=body)
     made["responses"]["201"] = {"description": "it is new", "content": _RECORD_ANSWER}
     return made
 
 
 def _patch() -> dict[str, Any]:
     body = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
-    return _operation("Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=body)
+    return operation("Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=body)
 
 
-def _query(parameters: dict[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+def query(parameters: dict[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+    """Parameters of a query string from their table: name → (schema, help)."""
     return [
         {"name": name, "in": "query", "description": text, "schema": schema}
         for name, (schema, text) in parameters.items()
     ]
 
 
-def _in_path(name: str, text: str) -> dict[str, Any]:
+def in_path(name: str, text: str) -> dict[str, Any]:
+    """A parameter that is part of the path."""
     return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
 
 

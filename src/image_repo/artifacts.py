@@ -1,0 +1,1 @@
+"""Artifacts: exact bytes under their SHA-256."""

@@ -1,0 +1,86 @@
+"""The one order of JSON values: the same in every engine, and in Python.
+
+Missing, null, false, true, numbers, text, then everything else (arrays and objects,
+which are equal among themselves). Numbers compare as IEEE doubles (RFC 8259, section 6),
+text by code points.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from image_repo.catalogue.query import Path
+
+#: kinds, in their order
+MISSING, NULL, FALSE, TRUE, NUMBER, TEXT, OTHER = range(7)
+#: text beyond so many bytes of UTF-8 has no place in an index: two that begin alike stand as equal
+MOST_TEXT = 240
+#: stands where a path leads nowhere
+NOWHERE: Any = object()
+
+
+def kind_of(value: Any) -> int:
+    """Which kind a value is of."""
+    if isinstance(value, bool):
+        return TRUE if value else FALSE
+    if isinstance(value, int | float):
+        return NUMBER
+    if isinstance(value, str):
+        return TEXT
+    if value is None:
+        return NULL
+    return MISSING if value is NOWHERE else OTHER
+
+
+def sortable(value: Any) -> bytes:
+    """A value as bytes that compare as the values do: the kind, then for numbers and text what they are."""
+    kind = kind_of(value)
+    head = bytes((kind,))
+    if kind == NUMBER:
+        return head + _sortable_number(float(value))
+    if kind == TEXT:
+        text: bytes = value.encode("utf-8", "surrogatepass")
+        return head + text[:MOST_TEXT]
+    return head
+
+
+def _sortable_number(number: float) -> bytes:
+    """A double whose bytes compare as numbers do: the sign bit turned, all bits of negative ones."""
+    bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]
+    ordered: bytes = struct.pack(">Q", bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63))
+    return ordered
+
+
+def at(document: Any, path: Path) -> Any:
+    """The value by which a document is sorted: what plain members lead to, :data:`NOWHERE` where they lead nowhere.
+
+    Where the path meets an array on its way it has no single value: that is the array.
+    """
+    for member in path:
+        if isinstance(document, list):
+            return document
+        if not isinstance(document, Mapping) or member not in document:
+            return NOWHERE
+        document = document[member]
+    return document
+
+
+def reached(document: Any, path: Path) -> list[Any]:
+    """All values that a path reaches: into objects, into each element of arrays; of an array at its end the elements.
+
+    Empty where nothing is there, and for an empty array.
+    """
+    found = [document]
+    for member in path:
+        found = [each[member] for one in found for each in _elements(one) if _has(each, member)]
+    return [each for one in found for each in _elements(one)]
+
+
+def _elements(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _has(value: Any, member: str) -> bool:
+    return isinstance(value, Mapping) and member in value

@@ -1,0 +1,87 @@
+"""What is asked of the catalogue, read from a query string: conditions, order, page. Pure.
+
+A filter holds or does not hold for a *document*: a record as it is told
+(:meth:`image_repo.record.Record.public`), JSON and nothing else. This module says what
+each condition means, and :func:`holds` is that meaning in Python; an index may get there
+in other ways, but never elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: what a value of a document may be compared with
+Scalar = str | int | float | bool | None
+#: members from the root of a document: ``("width",)``, ``("data", "site", "plot")``
+Path = tuple[str, ...]
+#: ``in`` and ``nin`` are ``eq`` and ``ne`` with several values
+Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "regex", "exists"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition. Its path reaches values: it goes into objects, and into each element of an array.
+
+    An array at the end of the path reaches its elements. Then, over the values reached:
+
+    * ``eq``: one of them is one of ``values``. ``ne``: one of them is none of ``values``, or nothing is reached.
+    * ``gt gte lt lte``: one of them is of the kind of the only value (a number or text) and stands so to it.
+      Numbers compare as numbers, text by code points: ISO 8601 times of one form in their order.
+    * ``regex``: one of them is text in which the only value, an expression of RE2, is found.
+    * ``exists``: something is there at all, an empty array or null too (``values`` is ``(True,)``), or nothing is.
+
+    Objects, and arrays in arrays, equal nothing and differ from everything.
+
+    :param test: the compiled expression of ``regex``; takes the text
+    """
+
+    path: Path
+    op: Op
+    values: tuple[Scalar, ...]
+    test: Callable[[str], bool] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that all have to hold.
+
+    :param prefix: names that begin with it: empty, or a folder with its ``/``
+    :param words: of free text: each is the beginning of a word of the name or of the user's data (:mod:`.words`)
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    prefix: str = ""
+    words: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds for everything."""
+        return not (self.conditions or self.prefix or self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One key of an order. What has nothing there, or more than one value, stands as :mod:`.order` says."""
+
+    path: Path
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A page that is asked for. Behind all keys of the order stands the name, ascending.
+
+    :param select: what of each document is wanted; empty for all of it
+    :param after: where the page before ended, as :attr:`image_repo.catalogue.Page.after` said; ``skip`` is 0 then
+    :param exact: whether all that match are counted, however many
+    """
+
+    filter: Filter = Filter()
+    order: tuple[SortKey, ...] = ()
+    select: tuple[Path, ...] = ()
+    skip: int = 0
+    limit: int = 100
+    after: str | None = None
+    exact: bool = False

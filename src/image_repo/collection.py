@@ -1,0 +1,1 @@
+"""Collection: queries, statistics and changes of many images at once, over the catalogue."""

@@ -1,0 +1,1 @@
+"""Whole collections out and in: archives, data-set formats, what neighbours leave behind."""

@@ -1,0 +1,1 @@
+"""Reconcile: the index is held against the container, and made to follow it."""
