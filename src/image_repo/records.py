@@ -57,20 +57,22 @@ class Conditions:
 UNCONDITIONAL = Conditions()
 
 
-def check_data(data: Any) -> None:
+def check_data(data: Any, what: str = "data") -> None:
     """Judges what a user says of an image.
 
     :param data: made of JSON's types, with text that UTF-8 can hold
+    :param what: it is called where it is refused
     :raises BadBody: when it is no object, or nested too deep
     :raises TooLarge: when it has too many bytes
     """
     if not isinstance(data, dict):
-        raise BadBody("Expected data to be a JSON object.")
+        raise BadBody(f"Expected {what} to be a JSON object.")
     if not _is_flat(data, MOST_LEVELS):
-        raise BadBody(f"Objects and lists of data may be nested at most {MOST_LEVELS} deep.")
+        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.")
     size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MOST_DATA:
-        raise TooLarge(f"Data may have at most {MOST_DATA} bytes as JSON, and this has {size}.", limit=MOST_DATA)
+        told = what.capitalize()
+        raise TooLarge(f"{told} may have at most {MOST_DATA} bytes as JSON, and this has {size}.", limit=MOST_DATA)
 
 
 def _is_flat(value: Any, levels: int) -> bool:

@@ -12,7 +12,7 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -430,6 +430,13 @@ class Repo:
         return found
 
     # -- writing ---------------------------------------------------------------------
+
+    def held(self, name: ImageName) -> AbstractContextManager[None]:
+        """Holds a name, so that nobody else on this node writes to it.
+
+        :raises Busy: when others do for too long
+        """
+        return self._records.held(name)
 
     def spool(self) -> Spool:
         """Where an upload goes while it arrives."""

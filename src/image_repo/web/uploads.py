@@ -83,14 +83,18 @@ def received(repo: Repo) -> Iterator[Upload]:
 
 
 def _form() -> Iterator[Upload]:
-    storage = _only_file()
+    storage = only_file()
     spool = cast("Spool", storage.stream)
     spool.seek(0)
     _check(spool)
     yield Upload(spool, storage.filename or None, _data())
 
 
-def _only_file() -> FileStorage:
+def only_file() -> FileStorage:
+    """The one file of a form.
+
+    :raises BadBody: when there is none, or another
+    """
     files = list(request.files.items(multi=True))
     if len(files) != 1 or files[0][0] not in _FILE_PARTS:
         names = ", ".join(sorted({name for name, _ in files})) or "none"
@@ -106,7 +110,7 @@ def _data() -> dict[str, Any] | None:
     """``data`` as JSON, and every other field of the form as text."""
     fields = dict(request.form.items())
     text = fields.pop("data", None)
-    data = _read_json(text) if text is not None else {}
+    data = read_json(text) if text is not None else {}
     told = {**data, **fields} if text is not None or fields else None
     if told is not None:
         check_data(told)
@@ -133,29 +137,30 @@ def data() -> dict[str, Any]:
         _check(spool)
         text = spool.read()
     try:
-        said = _read_json(text.decode())
+        said = read_json(text.decode())
     except UnicodeDecodeError as error:
         raise BadBody("Expected data to be JSON in UTF-8.") from error
     check_data(said)
     return said
 
 
-def _read_json(text: str) -> dict[str, Any]:
+def read_json(text: str, what: str = "data") -> dict[str, Any]:
     """Data that can be told again as it came: to every JSON parser, in UTF-8, and from any depth of the stack.
 
+    :param what: it is called where it is refused
     :raises BadBody: when it is no such object
     """
     try:
         data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise BadBody("Expected data to be JSON, but half a surrogate pair is no text (RFC 8259, 8.2).") from error
+        raise BadBody(f"Expected {what} to be JSON, but half a surrogate pair is no text (RFC 8259, 8.2).") from error
     except RecursionError as error:
-        raise BadBody(f"Objects and lists of data may be nested at most {MOST_LEVELS} deep.") from error
+        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.") from error
     except ValueError as error:
-        raise BadBody(f"Expected data to be JSON: {error}.") from error
+        raise BadBody(f"Expected {what} to be JSON: {error}.") from error
     if not isinstance(data, dict):
-        raise BadBody("Expected data to be a JSON object.")
+        raise BadBody(f"Expected {what} to be a JSON object.")
     return data
 
 
