@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, Protocol
 
 from image_repo.errors import Problem
+from image_repo.recipe import Recipe
 
 # -- out ----------------------------------------------------------------------------------
 
@@ -25,6 +26,7 @@ class File:
     :param size: in bytes
     :param width: in pixels, upright
     :param height: in pixels, upright
+    :param recipe: what it was made by, which says where things lie in it; None for an original
     """
 
     name: str
@@ -33,6 +35,7 @@ class File:
     size: int
     width: int
     height: int
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
