@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -28,6 +30,7 @@ class Dress:
     :param attachment: whether it saves the file rather than showing it
     :param cache_control: how long it may be kept, and by whom
     :param negotiated: whether ``Accept`` had a say
+    :param sha256: of the whole of the bytes, in hex, where it is known
     """
 
     media_type: str
@@ -38,6 +41,7 @@ class Dress:
     cache_control: str = "no-store"
     negotiated: bool = False
     origin: str | None = "*"
+    sha256: str | None = None
 
     def head(self) -> list[tuple[str, str]]:
         """The head, written out at once: a header set after another costs more than all the rest of an answer."""
@@ -52,6 +56,7 @@ class Dress:
             ("Cross-Origin-Resource-Policy", "cross-origin"),
             *((("Access-Control-Allow-Origin", self.origin),) if self.origin else ()),
             *((("Vary", "Accept"),) if self.negotiated else ()),
+            *((("Repr-Digest", repr_digest(self.sha256)),) if self.sha256 else ()),
             ("Date", http_date()),  # RFC 9110, section 6.6.1
             ("Accept-Ranges", "bytes"),
         ]
@@ -64,6 +69,14 @@ _CONDITIONS = frozenset(
     f"HTTP_{name}"
     for name in ("RANGE", "IF_RANGE", "IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE")
 )
+
+
+def repr_digest(sha256: str) -> str:
+    """Repr-Digest of bytes, whatever part of them is sent (RFC 9530, section 3).
+
+    :param sha256: in hex
+    """
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
 def guard(response: Response) -> Response:
@@ -132,8 +145,18 @@ def send_json(
 
 def send_record(record: Record, status: int = 200, *, origin: str | None = None) -> Response:
     """A record under its own entity tag; 304 when the request holds it already."""
-    response = Response(record.text(), status, mimetype="application/json")
-    response.set_etag(record.etag)
+    return _send_tagged(record.text(), record.etag, status, origin)
+
+
+def send_tagged(members: Any, *, origin: str | None = None) -> Response:
+    """JSON under its own entity tag; 304 when the request holds it already."""
+    text = current_app.json.dumps(members).encode() + b"\n"
+    return _send_tagged(text, hashlib.sha256(text).hexdigest()[:32], 200, origin)
+
+
+def _send_tagged(text: bytes, etag: str, status: int, origin: str | None) -> Response:
+    response = Response(text, status, mimetype="application/json")
+    response.set_etag(etag)
     response.headers["Cache-Control"] = "no-cache" if request.method in ("GET", "HEAD") else "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     if origin:
