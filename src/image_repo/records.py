@@ -15,17 +15,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from image_repo import render
+from image_repo import follow, render
+from image_repo.catalogue import Row
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, TooLarge
 from image_repo.flight import Exclusive
+from image_repo.follow import UNREAD, Follower
 from image_repo.names import ImageName
 from image_repo.recipe import Recipe
 from image_repo.record import MEDIA_TYPE, Record, record_key, timestamp
 from image_repo.rendition import ImageInfo
 from image_repo.sources import Spool
 from image_repo.stores import Store
-from image_repo.versions import Current, Versions, read_record
+from image_repo.versions import Current, Versions, read_record, read_record_object
 
 log = logging.getLogger(__name__)
 
@@ -138,15 +140,24 @@ def _saying(made: Record | None, stored: Record | None) -> Record | None:
 class Records:
     """The records beside the originals, and the lock of all who write to a name.
 
+    :param follower: tells the index of each record that is written
     :param location: whether positions are told; they are kept in any case
     """
 
     def __init__(
-        self, origin: Store, versions: Versions, writing: Exclusive, limits: RenderConfiguration, *, location: bool
+        self,
+        origin: Store,
+        versions: Versions,
+        writing: Exclusive,
+        follower: Follower,
+        limits: RenderConfiguration,
+        *,
+        location: bool,
     ) -> None:
         self._origin = origin
         self._versions = versions
         self._writing = writing
+        self._follower = follower
         self._limits = limits
         self._location = location
 
@@ -164,12 +175,31 @@ class Records:
         return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
 
     def write(self, record: Record, *, fresh: bool = False) -> None:
-        """Stores it.
+        """Stores it, and tells the index. Whoever calls this holds the name.
 
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
-        self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
+        entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
+        stamp = follow.stamp(record.key, record.version, entry.etag)
+        self._follower.wrote(record.name, self.told(record).public(), stamp)
+
+    def row(self, name: ImageName) -> Row | None:
+        """What the container tells of a name right now, as the index keeps it; None where nothing is.
+
+        A picture without a record is not read for this: only what the container tells of the object is there then.
+
+        :raises StoreUnavailable: when it cannot be asked
+        """
+        current = self._versions.look(name)
+        stored, etag = read_record_object(self._origin, name)
+        known = fitting(stored, current)
+        if current is None and known is None:
+            return None
+        stamp = follow.stamp(current.key if current else "", current.version if current else "", etag)
+        if known:
+            return Row(name.text, self.told(known).public(), stamp)
+        return Row(name.text, follow.listed(current, stored), stamp + UNREAD) if current else None
 
     def of(self, current: Current, original: Opener) -> Record:
         """What is known of an image, positions too; where that is missing or of another version, it is made anew.

@@ -21,6 +21,7 @@ from typing import Any
 
 from image_repo import metrics, render, signing
 from image_repo.caches import Caches, Keeper, Kept
+from image_repo.catalogue import Index
 from image_repo.config import RenderConfiguration
 from image_repo.copies import WorkingCopies
 from image_repo.errors import (
@@ -33,6 +34,7 @@ from image_repo.errors import (
     TooLarge,
 )
 from image_repo.flight import Gate, Room, SingleFlight
+from image_repo.follow import Follower
 from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
@@ -111,6 +113,7 @@ class Repo:
         origin: Store,
         versions: Versions,
         records: Records,
+        follower: Follower,
         focus: Fresh[Focus],
         caches: Caches,
         copies: WorkingCopies,
@@ -133,6 +136,7 @@ class Repo:
         self.limits = limits
         self._versions = versions
         self._records = records
+        self._follower = follower
         self._focus = focus
         self._caches = caches
         self._copies = copies
@@ -385,6 +389,15 @@ class Repo:
                 waiting[name.text] = found
         yield from waiting.values()
 
+    @property
+    def catalogue(self) -> Index:
+        """The index over the records.
+
+        :raises CatalogueDisabled: when the configuration has none
+        :raises CatalogueUnavailable: when it has one, and there is no place for it
+        """
+        return self._follower.index
+
     # -- links -----------------------------------------------------------------------
 
     def link(self, current: Current, recipe: Recipe, lifetime: int | None, filename: str) -> Link:
@@ -476,13 +489,20 @@ class Repo:
             current = Current.of(name, entry)
             self._versions.written(name, current)  # whatever fails from here on, the picture is there, and seen
             record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
-            self._records.write(record)
+            self._describe(name, record)
             self._versions.written(name, current)  # and so is what is said of it: the focus, for one
             self._keep_newest(name)
         self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
         self._copies.keep(current, copied)
         return self._records.told(record), before is None
+
+    def _describe(self, name: ImageName, record: Record) -> None:
+        try:
+            self._records.write(record)
+        except BaseException:
+            self._follower.noted(name)  # its picture is there
+            raise
 
     def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Copied]:
         """Judges an upload: what it is, and its working copies, of which checking it gives the pixels anyway."""
@@ -527,6 +547,7 @@ class Repo:
             gone = [self.origin.delete(entry.key) for entry in originals if entry.modified < originals[0].modified]
             if gone:
                 self._versions.written(name, self._versions.look(name))
+                self._follower.noted(name)
         except StoreUnavailable as problem:
             log.warning("older originals of %s may still be there: %s", name, problem.detail)
 
@@ -545,11 +566,16 @@ class Repo:
             if found is None and record is None:
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
             self._check_match(found, record, conditions)
-            originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
-            self._versions.written(name, None)
-            renditions = self._forget(name)
-            # It goes last: while it is there, a deletion that has failed can be repeated to its end.
-            records = int(record is not None and self.origin.delete(record_key(name.text)))
+            try:
+                originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
+                self._versions.written(name, None)
+                renditions = self._forget(name)
+                # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+                records = int(record is not None and self.origin.delete(record_key(name.text)))
+            except BaseException:
+                self._follower.noted(name)
+                raise
+            self._follower.removed(name.text)
         self._pixels.purge(name)
         return {"original": originals, "record": records, **renditions}
 
@@ -579,5 +605,6 @@ class Repo:
         """Ends what runs in the background, and gives connections back."""
         self._versions.close()
         self._caches.close()
+        self._follower.close()
         self.origin.close()
         self.counters.close()

@@ -186,6 +186,7 @@ class Versions:
     :param marks: tells when another process of the node has written to a name
     :param disk: keeps what was known last; best effort
     :param changed: called with a name that another process has written to
+    :param learnt: called when the container tells of a name what was not known here
     :param clock: monotonic seconds
     """
 
@@ -197,6 +198,7 @@ class Versions:
         *,
         freshness: float,
         changed: Callable[[ImageName], object] = lambda _: None,
+        learnt: Callable[[ImageName, Current | None], object] = lambda _, __: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
@@ -204,6 +206,7 @@ class Versions:
         self._disk = disk
         self._freshness = freshness
         self._changed = changed
+        self._learnt = learnt
         self._clock = clock
         self._known: LRUCache[str, _Known] = LRUCache(_MOST_NAMES)
         self._lock = threading.Lock()
@@ -302,6 +305,7 @@ class Versions:
         self._keep(name, found, mark, listed=listed or not recently)
         if found != hint:
             self._to_disk(name, found)
+            self._learnt(name, found)
         return found
 
     def _again(self, hint: Current) -> Current | None:
@@ -359,18 +363,27 @@ def read_record(origin: Store, name: ImageName) -> Record | None:
 
     :raises StoreUnavailable: when the store cannot be asked
     """
+    return read_record_object(origin, name)[0]
+
+
+def read_record_object(origin: Store, name: ImageName) -> tuple[Record | None, str]:
+    """The record beside an original, and the entity tag of the object that holds it.
+
+    :returns: None for the record where it is damaged; empty text for the tag where there is none of ours
+    :raises StoreUnavailable: when the store cannot be asked
+    """
     body = origin.get(record_key(name.text))
     if body is None:
-        return None
+        return None, ""
     with body:
-        if body.entry.media_type != RECORD or body.entry.size > _MOST_RECORD_BYTES:
-            return None
-        text = b"".join(body)
+        if body.entry.media_type != RECORD:
+            return None, ""
+        text = b"".join(body) if body.entry.size <= _MOST_RECORD_BYTES else b""
     try:
-        return Record.load(text)
+        return Record.load(text), body.entry.etag
     except ValueError as error:
         log.warning("the record of %s cannot be read: %s", name, error)
-        return None
+        return None, body.entry.etag
 
 
 def _forms(text: str) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from image_repo.caches import Caches, Keeper, Tier
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.memory import MemoryTier
+from image_repo.catalogue import Index
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.copies import WorkingCopies
-from image_repo.errors import LinksNotConfigured, StoreUnavailable
+from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
 from image_repo.flight import Exclusive, Gate, Room, SingleFlight
+from image_repo.follow import Behind, Follower
 from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
@@ -34,6 +36,8 @@ from image_repo.versions import Fresh, Versions
 
 log = logging.getLogger(__name__)
 
+#: what an index holds of a record; another one is made anew
+_SCHEMA = 1
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
 
@@ -89,9 +93,10 @@ def prepare(config: Config, stores: Stores) -> list[str]:
 def build(config: Config) -> Repo:
     """The live repository. Called in each worker, after the fork."""
     stores = build_stores(config)
-    belongs = hashlib.sha256(stores.origin.identity.encode()).hexdigest()[:16]
+    belongs = _belongs(stores.origin)
     shared = _private(Path(config.local_file_cache_path))
     own = _private(shared / belongs) if shared else None
+    follower = _follower(config, stores.origin, own)
     counters = Counters(own)
     origin = Guarded(stores.origin, counters=counters)
     marks = SharedMarks(own / "marks" if own else None)
@@ -104,6 +109,7 @@ def build(config: Config) -> Repo:
         names,
         freshness=config.freshness,
         changed=lambda name: memory.purge(prefix_of(name)),
+        learnt=follower.noted,
     )
     local = _disk(config, belongs, "renditions", config.local_cache_configuration, partial(_evicted, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
@@ -115,7 +121,8 @@ def build(config: Config) -> Repo:
     return Repo(
         origin,
         versions,
-        Records(origin, versions, writing, config.render, location=config.metadata_location),
+        Records(origin, versions, writing, follower, config.render, location=config.metadata_location),
+        follower,
         Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
@@ -131,6 +138,51 @@ def build(config: Config) -> Repo:
         Room(-(-config.server.threads * 3 // 4)),
         Room(at_once + config.render.queue),
     )
+
+
+def _belongs(origin: Store) -> str:
+    """What is kept on disk for this container is called so."""
+    return hashlib.sha256(origin.identity.encode()).hexdigest()[:16]
+
+
+def open_index(config: Config, origin: Store, collection: str = "images") -> Index | None:
+    """The index over what a container holds; nothing is contacted yet.
+
+    :param collection: what of it: ``images``, ``artifacts``; each has tables of its own
+    :returns: None where the configuration has none
+    :raises CatalogueUnavailable: when there is no place for it on this node
+    """
+    settings = config.catalogue
+    if not settings.enabled:
+        return None
+    try:
+        from image_repo.catalogue import engines  # noqa: PLC0415
+    except ImportError:
+        return None
+    shared = _private(Path(config.local_file_cache_path))
+    folder = _private(shared / _belongs(origin)) if shared else None
+    if folder is None and settings.url is None:
+        raise CatalogueUnavailable("There is no place for the catalogue: local_file_cache_path cannot be used.")
+    # Positions that may not be told any more must not be found either.
+    scope = f"{origin.identity}\0location={config.metadata_location}\0{_SCHEMA}"
+    return engines.open_index(
+        settings.url and str(settings.url),
+        folder,
+        collection=collection,
+        scope=hashlib.sha256(scope.encode()).hexdigest()[:16],
+        timeout=settings.timeout,
+        slow=settings.slow,
+        connections=settings.connections,
+    )
+
+
+def _follower(config: Config, origin: Store, own: Path | None) -> Follower:
+    behind = Behind(own / "behind" if own else None)
+    try:
+        return Follower(open_index(config, origin), behind)
+    except CatalogueUnavailable as error:
+        log.warning("there is no catalogue: %s", error.detail)
+        return Follower(None, behind, error)
 
 
 def _evicted(counters: Counters, tier: str, count: int) -> None:
