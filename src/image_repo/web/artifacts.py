@@ -12,6 +12,7 @@ from flask import Flask, Response, request, url_for
 from image_repo.artifacts import KIND, OCTETS, Artifact, Artifacts
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter, TooLarge
+from image_repo.jsontext import read_object
 from image_repo.recipe import read_boolean, unknown_parameter
 from image_repo.records import check_data
 from image_repo.repo import Repo
@@ -185,7 +186,7 @@ def _meta(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        meta = uploads.read_json(text, "meta")
+        meta = read_object(text, "meta")
         check_data(meta, "meta")
     except TooLarge as problem:
         raise TooLarge(problem.detail, parameter="meta", **problem.members) from problem

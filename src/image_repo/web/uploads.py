@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo.errors import BadBody, NotAPicture
+from image_repo.jsontext import read_object
 from image_repo.recipe import Recipe
-from image_repo.records import MOST_DATA, MOST_LEVELS, Conditions, check_data
+from image_repo.records import MOST_DATA, Conditions, check_data
 from image_repo.repo import Repo
 from image_repo.sources import Spool, check_digests
 from image_repo.stores import CHUNK
@@ -110,7 +109,7 @@ def _data() -> dict[str, Any] | None:
     """``data`` as JSON, and every other field of the form as text."""
     fields = dict(request.form.items())
     text = fields.pop("data", None)
-    data = read_json(text) if text is not None else {}
+    data = read_object(text) if text is not None else {}
     told = {**data, **fields} if text is not None or fields else None
     if told is not None:
         check_data(told)
@@ -137,43 +136,11 @@ def data() -> dict[str, Any]:
         _check(spool)
         text = spool.read()
     try:
-        said = read_json(text.decode())
+        said = read_object(text.decode())
     except UnicodeDecodeError as error:
         raise BadBody("Expected data to be JSON in UTF-8.") from error
     check_data(said)
     return said
-
-
-def read_json(text: str, what: str = "data") -> dict[str, Any]:
-    """Data that can be told again as it came: to every JSON parser, in UTF-8, and from any depth of the stack.
-
-    :param what: it is called where it is refused
-    :raises BadBody: when it is no such object
-    """
-    try:
-        data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(data, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise BadBody(f"Expected {what} to be JSON, but half a surrogate pair is no text (RFC 8259, 8.2).") from error
-    except RecursionError as error:
-        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.") from error
-    except ValueError as error:
-        raise BadBody(f"Expected {what} to be JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise BadBody(f"Expected {what} to be a JSON object.")
-    return data
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON (RFC 8259)")
-
-
-def _finite(text: str) -> float:
-    """A number that is beyond what a float holds would be told as ``Infinity``, which is no JSON."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is too large")
-    return value
 
 
 def conditions(shown: Recipe) -> Conditions:
