@@ -73,8 +73,11 @@ def check_data(data: Any, what: str = "data") -> None:
         raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.")
     size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MOST_DATA:
-        told = what.capitalize()
-        raise TooLarge(f"{told} may have at most {MOST_DATA} bytes as JSON, and this has {size}.", limit=MOST_DATA)
+        raise TooLarge(
+            f"{what.capitalize()} may have at most {MOST_DATA} bytes as JSON, and this has {size}.",
+            parameter=what,
+            limit=MOST_DATA,
+        )
 
 
 def _is_flat(value: Any, levels: int) -> bool:

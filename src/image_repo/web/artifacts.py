@@ -11,7 +11,8 @@ from flask import Flask, Response, request, url_for
 
 from image_repo.artifacts import KIND, OCTETS, Artifact, Artifacts
 from image_repo.config import Config
-from image_repo.errors import ArtifactNotFound, BadBody, BadParameter, TooLarge
+from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
+from image_repo.jsontext import read_object
 from image_repo.jsontext import read_object
 from image_repo.recipe import read_boolean, unknown_parameter
 from image_repo.records import check_data
@@ -188,8 +189,6 @@ def _meta(text: str | None) -> dict[str, Any] | None:
     try:
         meta = read_object(text, "meta")
         check_data(meta, "meta")
-    except TooLarge as problem:
-        raise TooLarge(problem.detail, parameter="meta", **problem.members) from problem
     except BadBody as problem:
         raise BadParameter("meta", problem.detail) from problem
     return meta
