@@ -1,0 +1,77 @@
+"""Free text as words: of what is asked for, and of what a document says.
+
+A word is a run of letters and digits, with the marks on them, of any script. Case and ways to
+write the same letter do not count (Unicode NFKC and case folding: ``Straße`` and ``STRASSE``,
+``ﬁ`` and ``fi``); accents do. Everything else stands between words: ``plot_12/north`` has three.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+#: characters of a word that count: longer ones that begin alike are one word
+MOST_CHARACTERS = 50
+#: different words of a document that can be found, the first of them
+MOST_WORDS = 5_000
+
+
+class _Apart(dict[int, str]):
+    """What separates words becomes a blank; what is none stays."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        return character if unicodedata.category(character)[0] in "LNM" else " "
+
+
+#: what is common is known beforehand, the rest is not remembered: it may be any of a million characters
+_APART = _Apart()
+_APART |= {code: _APART[code] for code in range(0x250)}
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The different words of a text, in the order in which they come; at most :data:`MOST_WORDS`."""
+    return tuple(islice(dict.fromkeys(_words(text)), MOST_WORDS))
+
+
+def words_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words by which a document is found: of its name, and of all text and numbers in its ``data``.
+
+    Keys of ``data`` are no such words, nor are true, false and null. At most :data:`MOST_WORDS`, those of the name
+    first.
+    """
+    texts = (str(document.get("name", "")), *_texts(document.get("data")))
+    return tuple(islice(dict.fromkeys(word for text in texts for word in _words(text)), MOST_WORDS))
+
+
+def begins(wanted: Iterable[str], there: Iterable[str]) -> bool:
+    """Whether each wanted word is the beginning of one that is there."""
+    all_there = tuple(there)
+    return all(any(word.startswith(start) for word in all_there) for start in wanted)
+
+
+def _words(text: str) -> Iterator[str]:
+    # Folding may undo what was composed, so it is composed again (Unicode, section 3.13, toNFKC_Casefold).
+    plain = text.lower() if text.isascii() else _composed(_composed(text).casefold())
+    return (word[:MOST_CHARACTERS] for word in plain.translate(_APART).split())
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text and numbers in a value, depth first."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, int | float) and not isinstance(each, bool):
+            yield str(each)
+        elif isinstance(each, Mapping):
+            waiting.extend(reversed(list(each.values())))
+        elif isinstance(each, list | tuple):
+            waiting.extend(reversed(each))
