@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from image_repo import follow, render
-from image_repo.catalogue import Row
+from image_repo.catalogue import Document, Row
 from image_repo.config import RenderConfiguration
-from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, TooLarge
+from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.flight import Exclusive
-from image_repo.follow import UNREAD, Follower
+from image_repo.follow import BROKEN, UNREAD, Follower
 from image_repo.names import ImageName
 from image_repo.recipe import Recipe
 from image_repo.record import MEDIA_TYPE, Record, record_key, timestamp
@@ -203,6 +203,57 @@ class Records:
         if known:
             return Row(name.text, self.told(known).public(), stamp)
         return Row(name.text, follow.listed(current, stored), stamp + UNREAD) if current else None
+
+    def follow(self, name: ImageName) -> str | None:
+        """Makes the index tell what the container tells of a name right now.
+
+        :returns: the stamp of its row; None where there is none
+        :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked
+        :raises Busy: when others write to the name for too long
+        """
+        index = self._follower.index
+        with self.held(name):
+            row = self.row(name)
+            known = index.stamps([name.text]).get(name.text)
+            if row is None:
+                index.remove([name.text])
+                return None
+            if known is not None and follow.bare(known) == follow.bare(row.stamp):
+                return known  # what was read of the original stays, or that it cannot be read
+            index.put([row])
+            return row.stamp
+
+    def complete(self, name: ImageName, original: Opener) -> bool:
+        """Reads an original of which the index has only what a listing tells; once, if it cannot be understood.
+
+        :returns: whether there is a whole record of it now
+        :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
+        """
+        known = self.follow(name)
+        current = self._versions.current(name)
+        if known is None or not known.endswith(UNREAD) or current is None:
+            return known is not None
+        try:
+            document = self.told(self.of(current, original)).public()
+        except Problem as problem:
+            if problem.retry_after is not None:
+                raise
+            log.warning("%s cannot be read: %s", current.key, problem.detail or problem.title)
+            document = None
+        self._completed(current, known, document)
+        return document is not None
+
+    def _completed(self, current: Current, known: str, document: Document | None) -> None:
+        """Tells the index what was read, unless somebody has told it more meanwhile: the record may be kept by now."""
+        index, name = self._follower.index, current.name.text
+        with self.held(current.name):
+            if index.stamps([name]).get(name) != known:
+                return
+            if document is not None and document["version"] == current.version:
+                index.put([Row(name, document, follow.bare(known))])
+            elif document is None:
+                stored = read_record(self._origin, current.name)
+                index.put([Row(name, follow.listed(current, stored), follow.bare(known) + BROKEN)])
 
     def of(self, current: Current, original: Opener) -> Record:
         """What is known of an image, positions too; where that is missing or of another version, it is made anew.

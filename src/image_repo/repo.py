@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -17,11 +18,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from image_repo import metrics, render, signing
 from image_repo.caches import Caches, Keeper, Kept
-from image_repo.catalogue import Index
+from image_repo.catalogue import Index, Row
 from image_repo.config import RenderConfiguration
 from image_repo.copies import WorkingCopies
 from image_repo.errors import (
@@ -30,11 +31,12 @@ from image_repo.errors import (
     NameConflict,
     OriginalDamaged,
     PreconditionFailed,
+    Problem,
     StoreUnavailable,
     TooLarge,
 )
 from image_repo.flight import Gate, Room, SingleFlight
-from image_repo.follow import Follower
+from image_repo.follow import Behind, Follower, tells_of
 from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
@@ -51,6 +53,9 @@ from image_repo.versions import Current, Fresh, Lease, Versions, image_of, read_
 
 log = logging.getLogger(__name__)
 
+_CONTENT_ADDRESS = re.compile("sha256:([0-9a-f]{64})")
+#: how many names of one digest are tried
+_MOST_ALIASES = 100
 #: how often a request begins anew when its original is replaced under its hands
 _ATTEMPTS = 3
 
@@ -95,6 +100,20 @@ class Link:
     name: ImageName
     url: str
     expires: int
+
+
+class Closes(Protocol):
+    """What has to be closed."""
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+
+def _digest_of(name: ImageName) -> str | None:
+    """The SHA-256 that a content address names; None for any other name."""
+    found = _CONTENT_ADDRESS.fullmatch(name.text)
+    return found[1] if found else None
 
 
 class Moved(Exception):
@@ -146,24 +165,56 @@ class Repo:
         self._flight = flight
         self._gate = gate
         self._generation = render.generation()
+        self._closing: list[Closes] = []
 
     # -- reading ---------------------------------------------------------------------
 
     def current(self, readings: Iterable[ImageName]) -> Current:
         """What the first of these names that stands for anything stands for.
 
+        A content address that is no name of its own stands for any image whose original is known to have the digest.
+
         :raises ImageNotFound: when the container has none of them
         """
         names = tuple(readings)
+        sha256 = _digest_of(names[0])
+        # What is remembered as absent is good enough only where something else is found.
         for name in names:
-            # Where the longer reading is the image, that nothing has the shorter is remembered like a version.
-            found = self._versions.current(name, absence=len(names) > 1)
+            found = self._versions.current(name, absence=len(names) > 1 or sha256 is not None)
             if found:
                 return found
-        found = self._versions.current(names[0]) if len(names) > 1 else None
+        found = self._with_digest(sha256) if sha256 else None
+        if found is None and (len(names) > 1 or sha256):
+            found = self._versions.current(names[0])
         if found:
             return found
         raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
+
+    def named(self, readings: Iterable[ImageName]) -> Current:
+        """What the first of these names stands for that is an image's own: for those who change it.
+
+        :raises ImageNotFound: when the container has none of them
+        """
+        names = tuple(readings)
+        current = self.current(names)
+        if current.name not in names:
+            raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
+        return current
+
+    def _with_digest(self, sha256: str) -> Current | None:
+        """An image whose original has this digest, as the index knows and the container confirms."""
+        try:
+            index = self._follower.index
+            names = index.named_by(sha256)[:_MOST_ALIASES]
+            known = index.stamps(names)
+        except Problem as problem:
+            log.info("content addresses are not looked up: %s", problem.detail or problem.title)
+            return None
+        for text in names:
+            found = self._versions.current(ImageName(text), absence=True)
+            if found and tells_of(known.get(text), found):
+                return found
+        return None
 
     def key(self, current: Current, recipe: Recipe) -> Key:
         """Under which key the rendition is kept: everything that decides its bytes."""
@@ -335,7 +386,7 @@ class Repo:
         """The first of these names that is a picture's, else that is a description's, else the first."""
         names = tuple(readings)
         try:
-            return self.current(names).name
+            return self.named(names).name
         except ImageNotFound:
             return next((name for name in names if self._records.description(name)), names[0])
 
@@ -389,6 +440,8 @@ class Repo:
                 waiting[name.text] = found
         yield from waiting.values()
 
+    # -- the catalogue ---------------------------------------------------------------
+
     @property
     def catalogue(self) -> Index:
         """The index over the records.
@@ -397,6 +450,27 @@ class Repo:
         :raises CatalogueUnavailable: when it has one, and there is no place for it
         """
         return self._follower.index
+
+    @property
+    def behind(self) -> Behind:
+        """Names that the index has still to be told of."""
+        return self._follower.behind
+
+    def row(self, name: ImageName) -> Row | None:
+        """What the container tells of a name right now, as the index keeps it: :meth:`Records.row`."""
+        return self._records.row(name)
+
+    def told(self, record: Record) -> Record:
+        """A record as clients may see it: with or without positions, as the configuration says."""
+        return self._records.told(record)
+
+    def follow(self, name: ImageName) -> str | None:
+        """Makes the index tell what the container tells of a name right now: :meth:`Records.follow`."""
+        return self._records.follow(name)
+
+    def complete(self, name: ImageName) -> bool:
+        """Reads an original of which the index has only what a listing tells: :meth:`Records.complete`."""
+        return self._records.complete(name, self.original)
 
     # -- links -----------------------------------------------------------------------
 
@@ -601,8 +675,14 @@ class Repo:
             return {"store": problem.detail or problem.title}
         return {"store": "ok"}
 
+    def closes(self, part: Closes) -> None:
+        """Has a part that works with this closed with it."""
+        self._closing.append(part)
+
     def close(self) -> None:
         """Ends what runs in the background, and gives connections back."""
+        for part in self._closing:
+            part.close()
         self._versions.close()
         self._caches.close()
         self._follower.close()

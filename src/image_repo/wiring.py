@@ -96,7 +96,7 @@ def build(config: Config) -> Repo:
     belongs = _belongs(stores.origin)
     shared = _private(Path(config.local_file_cache_path))
     own = _private(shared / belongs) if shared else None
-    follower = _follower(config, stores.origin, own)
+    follower = _follower(config, stores.origin, own, "images")
     counters = Counters(own)
     origin = Guarded(stores.origin, counters=counters)
     marks = SharedMarks(own / "marks" if own else None)
@@ -176,10 +176,16 @@ def open_index(config: Config, origin: Store, collection: str = "images") -> Ind
     )
 
 
-def _follower(config: Config, origin: Store, own: Path | None) -> Follower:
-    behind = Behind(own / "behind" if own else None)
+def artifacts_follower(config: Config, origin: Store) -> Follower:
+    """Who tells the index over the artifacts of a container."""
+    shared = _private(Path(config.local_file_cache_path))
+    return _follower(config, origin, _private(shared / _belongs(origin)) if shared else None, "artifacts")
+
+
+def _follower(config: Config, origin: Store, own: Path | None, collection: str) -> Follower:
+    behind = Behind(own / f"behind-{collection}" if own else None)
     try:
-        return Follower(open_index(config, origin), behind)
+        return Follower(open_index(config, origin, collection), behind)
     except CatalogueUnavailable as error:
         log.warning("there is no catalogue: %s", error.detail)
         return Follower(None, behind, error)
