@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from flask import Flask
 
-from image_repo.artifacts import Artifacts
 from image_repo.config import Config
 from image_repo.repo import Repo
 from image_repo.web import artifacts, openapi, ops, problems
@@ -41,7 +40,7 @@ def create_app(repo: Repo, config: Config) -> Flask:
     ops.install(app, repo, config)
     openapi.install(app, config, artifacts.paths("/" + config.repository_base_pathname))
     Images(repo, config).install(app)
-    artifacts.install(app, repo, config, Artifacts(repo, None))
+    artifacts.install(app, repo, config)
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
