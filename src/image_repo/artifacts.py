@@ -13,15 +13,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from image_repo.catalogue import Index, Page, Row
+from image_repo import follow
+from image_repo.catalogue import Page, Row
 from image_repo.catalogue.query import Query
-from image_repo.errors import ArtifactNotFound, CatalogueDisabled, OriginalDamaged, Problem
+from image_repo.errors import ArtifactNotFound, OriginalDamaged
+from image_repo.follow import Follower
 from image_repo.names import ImageName
 from image_repo.record import MOST_BYTES, timestamp
 from image_repo.records import check_data, merge
@@ -103,13 +105,14 @@ class Artifact:
 class Artifacts:
     """The artifacts of a repository.
 
-    :param index: what queries are answered from; None where the configuration has none
+    :param follower: tells the index over them, from which queries are answered; it is closed with the repository
     """
 
-    def __init__(self, repo: Repo, index: Index | None) -> None:
+    def __init__(self, repo: Repo, follower: Follower) -> None:
         self._repo = repo
         self._origin = repo.origin
-        self._index = index
+        self.follower = follower
+        repo.closes(follower)
 
     # -- reading ---------------------------------------------------------------------
 
@@ -149,11 +152,9 @@ class Artifacts:
     def page(self, query: Query) -> Page:
         """A page of records.
 
-        :raises CatalogueDisabled: when there is no index
+        :raises CatalogueDisabled: when the configuration has no catalogue
         """
-        if self._index is None:
-            raise CatalogueDisabled("Artifacts are listed from the catalogue (catalogue.enabled).")
-        return self._index.page(query)
+        return self.follower.index.page(query)
 
     def _read(self, sha256: str) -> Artifact | None:
         body = self._origin.get(PREFIX + sha256 + _RECORD)
@@ -203,7 +204,7 @@ class Artifacts:
             # Bytes that are there already are written too: so what has rotted is mended by sending it again.
             stored = self._origin.put(PREFIX + sha256, spool.file, media_type=made.media_type)
             told = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
-            self._tell(Row(made.artifact_id, made.public(), _stamp(stored, told)))
+            self.follower.wrote(made.artifact_id, made.public(), _stamp(stored, told))
         return made, before is None
 
     def delete(self, artifact_id: str) -> dict[str, int]:
@@ -216,10 +217,14 @@ class Artifacts:
         if sha256 is None:
             raise _not_found(artifact_id)
         with self._repo.held(_name(sha256)):
-            artifacts = self._origin.delete(PREFIX + sha256)
-            # It goes last: while it is there, a deletion that has failed can be repeated to its end.
-            records = self._origin.delete(PREFIX + sha256 + _RECORD)
-            self._forget(artifact_id)
+            try:
+                artifacts = self._origin.delete(PREFIX + sha256)
+                # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+                records = self._origin.delete(PREFIX + sha256 + _RECORD)
+            except BaseException:
+                self.follower.behind.add(artifact_id)
+                raise
+            self.follower.removed(artifact_id)
         if not records:
             raise _not_found(artifact_id)
         return {"artifact": int(artifacts), "record": int(records)}
@@ -248,24 +253,9 @@ class Artifacts:
         found = self._read(sha256) if told and stored else None
         return Row(artifact_id, found.public(), _stamp(stored, told)) if found and stored and told else None
 
-    def _tell(self, row: Row) -> None:
-        """Tells the index of a write; what it misses is found by looking through the container."""
-        self._best_effort(lambda index: index.put([row]))
-
-    def _forget(self, artifact_id: str) -> None:
-        self._best_effort(lambda index: index.remove([artifact_id]))
-
-    def _best_effort(self, tell: Callable[[Index], object]) -> None:
-        if self._index is None:
-            return
-        try:
-            tell(self._index)
-        except Problem as problem:
-            log.warning("the catalogue of artifacts is behind: %s", problem.detail)
-
 
 def _stamp(stored: Entry, told: Entry) -> str:
-    return f"{stored.etag} {told.etag}"
+    return follow.stamp(stored.key, stored.etag, told.etag)
 
 
 def _sha256(artifact_id: str) -> str | None:

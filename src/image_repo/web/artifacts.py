@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from flask import Flask, Response, request, url_for
 
+from image_repo import wiring
 from image_repo.artifacts import KIND, OCTETS, Artifact, Artifacts
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
-from image_repo.jsontext import read_object
 from image_repo.jsontext import read_object
 from image_repo.recipe import read_boolean, unknown_parameter
 from image_repo.records import check_data
@@ -43,8 +43,9 @@ _MOST_MEDIA_TYPE, _MOST_FILENAME = 200, 200
 _UNTOLD = "application/x-www-form-urlencoded"
 
 
-def install(app: Flask, repo: Repo, config: Config, artifacts: Artifacts) -> None:
+def install(app: Flask, repo: Repo, config: Config) -> None:
     """Adds the routes."""
+    artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
     views = _Views(repo, artifacts, config.cors_origin)
     one = f"{_PATH}/<any_path:artifact_id>"
     app.add_url_rule(_PATH, "add_artifact", views.add, methods=["POST"])
