@@ -116,14 +116,6 @@ def _digest_of(name: ImageName) -> str | None:
     return found[1] if found else None
 
 
-class Closes(Protocol):
-    """What has to be closed."""
-
-    def close(self) -> None:
-        """Ends it."""
-        ...
-
-
 class Moved(Exception):
     """The original is no longer the version that was asked for."""
 
@@ -173,7 +165,6 @@ class Repo:
         self._flight = flight
         self._gate = gate
         self._generation = render.generation()
-        self._closing: list[Closes] = []
         self._closing: list[Closes] = []
 
     # -- reading ---------------------------------------------------------------------

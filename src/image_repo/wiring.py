@@ -182,12 +182,6 @@ def artifacts_follower(config: Config, origin: Store) -> Follower:
     return _follower(config, origin, _private(shared / _belongs(origin)) if shared else None, "artifacts")
 
 
-def artifacts_follower(config: Config, origin: Store) -> Follower:
-    """Who tells the index over the artifacts of a container."""
-    shared = _private(Path(config.local_file_cache_path))
-    return _follower(config, origin, _private(shared / _belongs(origin)) if shared else None, "artifacts")
-
-
 def _follower(config: Config, origin: Store, own: Path | None, collection: str) -> Follower:
     behind = Behind(own / f"behind-{collection}" if own else None)
     try:
