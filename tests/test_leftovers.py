@@ -1,0 +1,477 @@
+"""What neighbours leave behind is read to the last entry, whatever is wrong with one, and nothing outside of it is.
+
+The samples of MongoDB Extended JSON are those of its specification (mongodb/specifications, extended-json, "Conversion
+table" and "Example"), and of the manual for version 1; the documents have the fields of the services that wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from image_repo.errors import BadParameter, Problem
+from image_repo.exchange import Item
+from image_repo.exchange.leftovers import Blob, detect
+from image_repo.exchange.leftovers.documents import Seen
+from image_repo.exchange.leftovers.extended import MOST_LEVELS, NotExtended, plain
+from image_repo.exchange.leftovers.jsonstream import CHUNK, MOST_VALUE, values
+
+OID = "57e193d7a9cc81b4027498b5"
+
+# -- extended JSON ------------------------------------------------------------------------
+
+EXTENDED: dict[str, tuple[Any, Any]] = {
+    "an object id": ({"$oid": OID}, OID),
+    "a 32-bit number": ({"$numberInt": "42"}, 42),
+    "a 64-bit number, with all its digits": ({"$numberLong": "9223372036854775807"}, 9223372036854775807),
+    "a 64-bit number of version 1": ({"$numberLong": 7}, 7),
+    "a double": ({"$numberDouble": "-42.5"}, -42.5),
+    "a double with an exponent": ({"$numberDouble": "1.0E+2"}, 100.0),
+    "what is no number": ({"$numberDouble": "NaN"}, "NaN"),
+    "infinity": ({"$numberDouble": "-Infinity"}, "-Infinity"),
+    "a decimal that a double holds": ({"$numberDecimal": "0.1"}, 0.1),
+    "a decimal that no double holds": (
+        {"$numberDecimal": "0.1000000000000000000000001"},
+        "0.1000000000000000000000001",
+    ),
+    "a decimal beyond every double": ({"$numberDecimal": "1E+6144"}, "1E+6144"),
+    "a decimal that is none": ({"$numberDecimal": "NaN"}, "NaN"),
+    "a time, relaxed": ({"$date": "2019-08-11T17:54:14.692Z"}, "2019-08-11T17:54:14.692Z"),
+    "a time, canonical": ({"$date": {"$numberLong": "1565546054692"}}, "2019-08-11T17:54:14.692Z"),
+    "a time of version 1 as a number": ({"$date": 1565546054692}, "2019-08-11T17:54:14.692Z"),
+    "a time with another zone": ({"$date": "2019-08-11T19:54:14+0200"}, "2019-08-11T17:54:14.000Z"),
+    "a time before 1970": ({"$date": {"$numberLong": "-1"}}, "1969-12-31T23:59:59.999Z"),
+    "a time beyond the year 9999": ({"$date": {"$numberLong": "253402300800000"}}, 253402300800000),
+    "bytes": ({"$binary": {"base64": "o0w498Or7cijeBSpkquNtg==", "subType": "00"}}, "o0w498Or7cijeBSpkquNtg=="),
+    "bytes of version 1": ({"$binary": "AAEC", "$type": "00"}, "AAEC"),
+    "a UUID as bytes": (
+        {"$binary": {"base64": "c//SZESzTGmQ6OfR38A11A==", "subType": "04"}},
+        "73ffd264-44b3-4c69-90e8-e7d1dfc035d4",
+    ),
+    "a UUID as text": ({"$uuid": "73ffd264-44b3-4c69-90e8-e7d1dfc035d4"}, "73ffd264-44b3-4c69-90e8-e7d1dfc035d4"),
+    "a timestamp": ({"$timestamp": {"t": 1565545664, "i": 1}}, {"t": 1565545664, "i": 1}),
+    "an expression": ({"$regularExpression": {"pattern": "^H", "options": "i"}}, "/^H/i"),
+    "an expression of version 1": ({"$regex": "^H", "$options": "i"}, "/^H/i"),
+    "a symbol": ({"$symbol": "a"}, "a"),
+    "code": ({"$code": "function() {}"}, "function() {}"),
+    "code with a scope": ({"$code": "f", "$scope": {"x": {"$numberInt": "1"}}}, {"$code": "f", "$scope": {"x": 1}}),
+    "a reference": ({"$ref": "c", "$id": {"$oid": OID}}, {"$ref": "c", "$id": OID}),
+    "a pointer": ({"$dbPointer": {"$ref": "c", "$id": {"$oid": OID}}}, {"$dbPointer": {"$ref": "c", "$id": OID}}),
+    "the least key": ({"$minKey": 1}, "MinKey"),
+    "the greatest key": ({"$maxKey": 1}, "MaxKey"),
+    "nothing": ({"$undefined": True}, None),
+    "a query that somebody has stored": ({"$regex": "^H"}, {"$regex": "^H"}),
+    "a name with a dollar of the user's own": ({"$price": 3}, {"$price": 3}),
+    "everything inside of objects and lists": ({"a": [{"b": {"$numberInt": "1"}}]}, {"a": [{"b": 1}]}),
+    "what is plain already": ({"a": [1, 2.5, "x", True, None]}, {"a": [1, 2.5, "x", True, None]}),
+}
+
+
+@pytest.mark.parametrize("case", EXTENDED)
+def test_extended_json_becomes_plain(case: str) -> None:
+    given, expected = EXTENDED[case]
+    made = plain(given)
+    assert json.dumps(made) == json.dumps(expected)  # 1, 1.0 and True are not the same here
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"$oid": "57e1"},
+        {"$oid": 5},
+        {"$numberInt": True},
+        {"$numberInt": "4.2"},
+        {"$numberLong": "٤٢"},
+        {"$numberDouble": "1e999"},
+        {"$numberDouble": "1_0"},
+        {"$numberDecimal": "0x10"},
+        {"$date": "yesterday"},
+        {"$date": {"$date": {"$date": 0}}},
+        {"$date": None},
+        {"$binary": {"base64": "§", "subType": "00"}},
+        {"$binary": 5},
+        {"$uuid": "73ffd264"},
+        {"$timestamp": {"t": 1}},
+        {"$timestamp": {"t": "a", "i": 1}},
+        {"$regularExpression": "^H"},
+        {"$symbol": 1},
+    ],
+    ids=json.dumps,
+)
+def test_a_wrapper_that_does_not_hold_what_it_says_is_named(wrong: Any) -> None:
+    with pytest.raises(NotExtended, match=r"\$"):
+        plain({"a": wrong})
+
+
+def test_nothing_is_followed_deeper_than_it_may_be() -> None:
+    deep: Any = 1
+    for _ in range(MOST_LEVELS + 1):
+        deep = [deep]
+    with pytest.raises(NotExtended, match="deep"):
+        plain(deep)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text().map(lambda t: t.lstrip("$")), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(_JSON)
+def test_plain_json_stays_as_it_is(value: Any) -> None:
+    assert plain(value) == value
+
+
+# -- one value after the other ------------------------------------------------------------
+
+DOCUMENTS = [{"name": "a"}, {"name": 'b"]},{[\\'}, {"name": "c", "inner": {"list": [[], {}, "}"]}}]
+INDENTED = "".join(json.dumps(document, indent="\t") + "\n" for document in DOCUMENTS)
+WRITTEN = {
+    "JSON lines": "\n".join(map(json.dumps, DOCUMENTS)),
+    "JSON lines that end as on Windows, with empty ones": "\r\n\r\n".join(map(json.dumps, DOCUMENTS)) + "\r\n",
+    "one array": json.dumps(DOCUMENTS),
+    "one array over lines": json.dumps(DOCUMENTS, indent=1),
+    "one behind the other, indented": INDENTED,
+    "the page of a service": json.dumps({"count": 3, "images": DOCUMENTS}),
+    "the page of another": json.dumps({"total": 3, "skip": "0", "limit": 100, "items": DOCUMENTS}, indent=2),
+    "with a byte order mark": "\ufeff" + json.dumps(DOCUMENTS),
+}
+
+
+def reading(folder: Path, content: str | bytes, uploads: Path | None = None) -> list[Item]:
+    file = folder / "dump.json"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    found = detect(file, uploads)
+    assert found is not None
+    items = [item for item in found if isinstance(item, Item)]
+    assert found.done <= found.total
+    return items
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_documents_are_read_however_they_are_written(form: str, tmp_path: Path) -> None:
+    items = reading(tmp_path, WRITTEN[form])
+    assert [item.data for item in items] == DOCUMENTS
+    assert [item.problem for item in items] == [None] * 3
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_values_that_lie_across_what_is_read_at_a_time_are_whole(form: str, tmp_path: Path) -> None:
+    long = [{"name": f"{number}", "text": '\\"' * (CHUNK // 5 + number)} for number in range(7)]
+    written = {
+        "JSON lines": "\n".join(map(json.dumps, long)),
+        "one array": json.dumps(long),
+        "one behind the other, indented": "".join(json.dumps(each, indent=1) + "\n" for each in long),
+        "the page of a service": json.dumps({"count": 3, "images": long}),
+    }
+    assert [item.data for item in reading(tmp_path, written.get(form, written["one array"]))] == long
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["name", "x", "_"]), _JSON, max_size=3), max_size=5))
+def test_every_list_of_documents_is_split_where_json_says(documents: list[dict[str, Any]]) -> None:
+    for text in (json.dumps(documents), "\n".join(map(json.dumps, documents)), json.dumps(documents, indent=0)):
+        file: Any = BufferedReader(BytesIO(text.encode()), CHUNK)  # type: ignore[arg-type]
+        assert [value.value for value in values(file)] == documents
+
+
+GOOD = '{"name": "good"}'
+DEEP = '{"name": "deep", "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+BROKEN = {
+    "no JSON": '{"name": ]',
+    "NaN": '{"name": "x", "n": NaN}',
+    "a number beyond every double": '{"name": "x", "n": 1e999}',
+    "a number of 5,000 digits": '{"name": "x", "n": ' + "9" * 5000 + "}",
+    "100,000 levels": DEEP,
+    "half a surrogate pair": '{"name": "\\ud800"}',
+    "no UTF-8": b'{"name": "\xff"}',
+    "too many bytes": '{"name": "' + "x" * (MOST_VALUE + 1) + '"}',
+    "no object": "[1, 2]",
+    "no name": '{"x": 1}',
+    "a name that is no text": '{"name": ["x"]}',
+    "extended JSON that is none": '{"name": "x", "t": {"$date": "never"}}',
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("form", ["lines", "array"])
+def test_a_broken_entry_is_told_and_the_next_one_read(form: str, what: str, tmp_path: Path) -> None:
+    broken = BROKEN[what] if isinstance(BROKEN[what], bytes) else BROKEN[what].encode()  # type: ignore[union-attr]
+    pieces = [GOOD.replace("good", "before").encode(), broken, GOOD.encode()]
+    if form == "array" and what == "no JSON":
+        pieces[1] = b'{"name": nothing}'
+    items = reading(tmp_path, b"\n".join(pieces) if form == "lines" else b"[" + b",".join(pieces) + b"]")
+    assert [item.problem is None for item in items] == [True, False, True]
+    assert items[1].entry.startswith("line 2" if form == "lines" else "element 2")
+    assert isinstance(items[1].problem, Problem)
+    assert items[1].problem.status < 500
+
+
+@pytest.mark.parametrize("cut", ["[", '[{"name": "a"}', '[{"name": "a"},', '[{"name": "a"}, {"name'])
+def test_a_list_that_is_cut_off_is_told(cut: str, tmp_path: Path) -> None:
+    last = reading(tmp_path, cut)[-1]
+    assert last.problem is not None
+    assert "ends before" in last.problem.detail
+
+
+@pytest.mark.parametrize("empty", ["[]", " [ ] ", '{"count": 0, "images": []}'])
+def test_an_empty_list_is_empty(empty: str, tmp_path: Path) -> None:
+    assert reading(tmp_path, empty) == []
+
+
+def test_a_second_entry_of_a_name_is_refused(tmp_path: Path) -> None:
+    items = reading(tmp_path, f"{GOOD}\n{GOOD}\n")
+    assert items[0].problem is None
+    assert items[1].problem is not None
+    assert items[1].problem.slug == "name-conflict"
+
+
+def test_names_are_remembered_however_many_there_are() -> None:
+    seen = Seen()
+    assert all(seen.add(f"name {number}") for number in range(20_000))
+    assert not any(seen.add(f"name {number}") for number in range(20_000))
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"\xff\xd8\xff\xe0", b"", b"name,x\n"])
+def test_other_files_are_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert detect(tmp_path / "file") is None
+
+
+# -- an image-data-set service ------------------------------------------------------------
+
+#: as ``mongoexport`` writes it since MongoDB 4.2: relaxed, and with ``--jsonFormat=canonical``
+RELAXED = (
+    '{"_id":{"$oid":"6339b5e4c5b1a4f0a1b2c3d4"},"file":"line1/a.jpg","__v":0,'
+    '"data":{"label":"ok","score":0.98,"n":3},"time":{"$date":"2022-10-02T15:59:32.123Z"},"userId":"u-7"}'
+)
+CANONICAL = (
+    '{"_id":{"$oid":"6339b5e4c5b1a4f0a1b2c3d4"},"file":"line1/a.jpg","__v":{"$numberInt":"0"},'
+    '"data":{"label":"ok","score":{"$numberDouble":"0.98"},"n":{"$numberInt":"3"}},'
+    '"time":{"$date":{"$numberLong":"1664726372123"}},"userId":"u-7"}'
+)
+#: as its own export writes it: ``mongodb_data.json``
+OWN = (
+    '[{"_id":"6339b5e4c5b1a4f0a1b2c3d4","file":"line1/a.jpg","__v":0,'
+    '"data":{"label":"ok","score":0.98,"n":3},"time":"2022-10-02T15:59:32.123Z","userId":"u-7"}]'
+)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    folder = tmp_path / "uploads"
+    (folder / "line1").mkdir(parents=True)
+    (folder / "line1" / "a.jpg").write_bytes(b"bytes")
+    (tmp_path / "secret").write_bytes(b"secret")
+    return folder
+
+
+@pytest.mark.parametrize("written", [RELAXED, CANONICAL, OWN], ids=["relaxed", "canonical", "its own export"])
+def test_an_image_keeps_its_id_its_data_and_what_was_known_of_it(written: str, tmp_path: Path, uploads: Path) -> None:
+    (item,) = reading(tmp_path, written, uploads)
+    assert item.problem is None
+    assert item.name == "6339b5e4c5b1a4f0a1b2c3d4"
+    assert item.data == {
+        "label": "ok",
+        "score": 0.98,
+        "n": 3,
+        "file": "line1/a.jpg",
+        "time": "2022-10-02T15:59:32.123Z",
+        "userId": "u-7",
+    }
+    assert item.filename == "a.jpg"
+    assert item.open is not None
+    assert b"".join(item.open()) == b"bytes"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"time": "noon"}, {"time": "noon", "_time": "T", "file": "line1/a.jpg"}),
+        ([1, 2], {"data": [1, 2], "time": "T", "file": "line1/a.jpg"}),
+        (None, {"time": "T", "file": "line1/a.jpg"}),
+    ],
+    ids=["the user's own member stays", "a list is one member", "nothing was said"],
+)
+def test_what_was_known_never_covers_what_the_user_said(
+    data: Any, expected: Any, tmp_path: Path, uploads: Path
+) -> None:
+    document = {"_id": "x", "file": "line1/a.jpg", "time": "T", "data": data}
+    assert reading(tmp_path, json.dumps([document]), uploads)[0].data == expected
+
+
+def test_files_that_are_named_need_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="--uploads"):
+        reading(tmp_path, RELAXED)
+
+
+def _hostile(folder: Path) -> dict[str, str]:
+    outside = folder.parent / "secret"
+    (folder / "link.jpg").symlink_to(outside)
+    (folder / "way").symlink_to(folder.parent)
+    os.mkfifo(folder / "pipe.jpg")
+    return {
+        "..": "../secret",
+        ".. in between": "line1/../../secret",
+        "absolute": str(outside),
+        "a link": "link.jpg",
+        "behind a link": "way/secret",
+        "a folder": "line1",
+        "a pipe": "pipe.jpg",
+        "NUL": "a\0.jpg",
+        "empty": "",
+        "not there": "line1/b.jpg",
+        "below a file": "line1/a.jpg/b",
+        "too long": "x" * 5000,
+    }
+
+
+def test_nothing_outside_of_the_folder_is_read(tmp_path: Path, uploads: Path) -> None:
+    hostile = _hostile(uploads)
+    documents = [{"_id": what, "file": file, "data": {}} for what, file in hostile.items()]
+    items = reading(tmp_path, json.dumps(documents), uploads)
+    for what, item in zip(hostile, items, strict=True):
+        assert item.open is not None
+        with pytest.raises(Problem) as refused:
+            b"".join(item.open())
+        assert refused.value.status == 400, what
+        assert "secret" not in repr(refused.value.detail).replace(hostile[what], ""), what
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (item,) = reading(tmp_path, RELAXED, tmp_path / "nowhere")
+    assert item.open is not None
+    with pytest.raises(Problem, match="folder"):
+        b"".join(item.open())
+
+
+# -- descriptions -------------------------------------------------------------------------
+
+
+def test_a_description_keeps_its_name_and_everything_else(tmp_path: Path) -> None:
+    document = {
+        "_id": "58467ada8d8c26001116f167",
+        "name": "onepill/docker-openresty:latest",
+        "stars": 0,
+        "softwares": [{"ver": "1.24.2", "software": "httpd"}],
+        "last_scan": "2016-12-06T08:46:18.414Z",
+        "is_private": None,
+    }
+    (item,) = reading(tmp_path, json.dumps({"count": 1, "images": [document]}))
+    assert (item.name, item.data, item.open, item.problem) == (document["name"], document, None, None)
+
+
+def test_a_description_without_a_name_is_called_by_its_id(tmp_path: Path) -> None:
+    (item,) = reading(tmp_path, json.dumps({"_id": {"$oid": OID}, "stars": 1}))
+    assert (item.name, item.data) == (OID, {"_id": OID, "stars": 1})
+
+
+# -- images and artifacts under their digest ----------------------------------------------
+
+
+def store(folder: Path, content: bytes, meta: Any) -> str:
+    """As the store writes it."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    for kind, name, written in (("blobs", sha256, content), ("meta", sha256 + ".json", json.dumps(meta).encode())):
+        path = folder / kind / sha256[:2] / sha256[2:4] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(written)
+    return sha256
+
+
+IMAGE = {"kind": "image", "bytes": 5, "mime": "image/png", "width": 1, "height": 1, "created_at": 1759650000.5}
+ARTIFACT = {"run": 7, "kind": "calibration result", "bytes": 3, "created_at": 1759650001.25}
+
+
+def blobs(folder: Path) -> list[Blob | Item]:
+    found = detect(folder)
+    assert found is not None
+    read = list(found)
+    assert found.done == found.total == len(read)
+    return read
+
+
+def test_an_image_is_called_by_its_digest(tmp_path: Path) -> None:
+    sha256 = store(tmp_path, b"image", IMAGE)
+    (blob,) = blobs(tmp_path)
+    assert isinstance(blob, Blob)
+    assert blob.is_image
+    assert (blob.item.name, blob.item.sha256) == (f"sha256:{sha256}", sha256)
+    assert blob.item.data == {"mime": "image/png", "created_at": 1759650000.5}
+    assert b"".join(blob.open()) == b"image"
+
+
+def test_an_artifact_has_its_kind_and_what_was_said(tmp_path: Path) -> None:
+    store(tmp_path, b"art", ARTIFACT)
+    (blob,) = blobs(tmp_path)
+    assert isinstance(blob, Blob)
+    assert not blob.is_image
+    assert blob.kind == "calibration-result"
+    assert blob.said == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
+
+
+def test_bytes_of_which_nothing_was_said_may_be_an_image(tmp_path: Path) -> None:
+    sha256 = store(tmp_path, b"image", IMAGE)
+    (tmp_path / "meta" / sha256[:2] / sha256[2:4] / f"{sha256}.json").unlink()
+    (blob,) = blobs(tmp_path)
+    assert isinstance(blob, Blob)
+    assert blob.is_image
+    assert (blob.item.data, blob.kind, blob.said) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        b"{",
+        b'{"a": NaN}',
+        b"[]",
+        b"\xff",
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"a": "' + b"x" * (1 << 20),
+    ],
+    ids=["no JSON", "NaN", "no object", "no UTF-8", "100,000 levels", "too long"],
+)
+def test_what_was_said_and_cannot_be_read_is_told(meta: bytes, tmp_path: Path) -> None:
+    sha256 = store(tmp_path, b"image", IMAGE)
+    (tmp_path / "meta" / sha256[:2] / sha256[2:4] / f"{sha256}.json").write_bytes(meta)
+    store(tmp_path, b"other", IMAGE)
+    read = blobs(tmp_path)
+    assert sorted(isinstance(each, Blob) for each in read) == [False, True]
+
+
+def test_what_lies_there_and_is_no_blob_is_told_and_no_link_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    store(folder, b"image", IMAGE)
+    (tmp_path / "secret").write_bytes(b"secret")
+    linked = hashlib.sha256(b"secret").hexdigest()
+    (folder / "blobs" / linked).symlink_to(tmp_path / "secret")
+    (folder / "blobs" / "notes.txt").write_bytes(b"notes")
+    (folder / "blobs" / "\udcff").write_bytes(b"x")
+    (folder / "blobs" / "away").symlink_to(tmp_path)
+    (folder / "blobs" / ".hidden").write_bytes(b"x")
+    deep = folder / "blobs" / "1/2/3/4/5/6"
+    deep.mkdir(parents=True)
+    told = {each.entry: each for each in blobs(folder)}
+    assert sum(isinstance(each, Blob) for each in told.values()) == 2
+    through = told[f"blobs/{linked}"]
+    assert isinstance(through, Blob)
+    with pytest.raises(Problem, match="symbolic link"):
+        b"".join(through.open())
+    refused = {entry for entry, each in told.items() if isinstance(each, Item) and each.problem}
+    assert refused == {"blobs/notes.txt", "blobs/\\udcff", "blobs/away", "blobs/1/2/3/4/5"}
+
+
+def test_another_folder_is_none(tmp_path: Path) -> None:
+    assert detect(tmp_path) is None
