@@ -49,11 +49,13 @@ class Conditions:
     :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
     :param absent: whether there must be none yet (``If-None-Match: *``)
     :param shown: the recipe by whose entity tag, beside the version, a client may know the image
+    :param holds: a test of the record as it is told, asked while the name is held: whether it is still what was meant
     """
 
     match: frozenset[str] | None = None
     absent: bool = False
     shown: Recipe | None = None
+    holds: Callable[[Document], bool] | None = None
 
 
 UNCONDITIONAL = Conditions()
@@ -319,6 +321,8 @@ class Records:
     def _check(self, known: Record | None, conditions: Conditions) -> None:
         if conditions.match is not None and conditions.match.isdisjoint(self.tags(known)):
             raise PreconditionFailed("If-Match names another record than the one that is stored.")
+        if conditions.holds and not (known and conditions.holds(self.told(known).public())):
+            raise PreconditionFailed("The record is not what it was any more.")
         if known and conditions.absent:
             raise PreconditionFailed(f"There is something called {known.name!r} already.", name=known.name)
 

@@ -36,7 +36,7 @@ from image_repo.errors import (
     TooLarge,
 )
 from image_repo.flight import Gate, Room, SingleFlight
-from image_repo.follow import Behind, Follower, tells_of
+from image_repo.follow import Behind, Follower, listed, tells_of
 from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
@@ -602,6 +602,11 @@ class Repo:
             known |= {"*", before.version} | ({self.etag(before, conditions.shown)} if conditions.shown else set())
         if conditions.match is not None and known.isdisjoint(conditions.match):
             raise PreconditionFailed("If-Match names another version than the one that is stored.")
+        if conditions.holds:
+            told = fitting(stored, before)
+            document = self._records.told(told).public() if told else listed(before, stored) if before else None
+            if document is None or not conditions.holds(document):
+                raise PreconditionFailed("The record is not what it was any more.")
 
     def _same_again(self, stored: Record, data: Mapping[str, Any] | None) -> Record:
         """The same bytes as before: nothing to store but what is said of them."""
