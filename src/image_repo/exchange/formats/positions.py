@@ -1,0 +1,47 @@
+"""Places on earth: degrees of WGS 84, as records and their users tell them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from image_repo.exchange.formats import reading
+
+#: latitude, longitude in degrees
+Position = tuple[float, float]
+_NAMES = (("latitude", "longitude"), ("decimalLatitude", "decimalLongitude"), ("lat", "lon"), ("lat", "lng"))
+#: mean radius in metres (IUGG)
+_RADIUS = 6_371_008.8
+
+
+def position(said: Mapping[str, Any], exif: Mapping[str, Any]) -> Position | None:
+    """Where a picture was taken, by its user's data, else by its EXIF; None where neither tells."""
+    for source, names in ((said, _NAMES), (exif, _NAMES[:1])):
+        for north, east in names:
+            latitude, longitude = (
+                reading.number(source.get(north), -90, 90),
+                reading.number(source.get(east), -180, 180),
+            )
+            if latitude is not None and longitude is not None:
+                return round(latitude, 6), round(longitude, 6)
+    return None
+
+
+def distance(one: Position, other: Position) -> float:
+    """Metres between two places on the sphere (haversine)."""
+    (north, east), (south, west) = ([math.radians(side) for side in place] for place in (one, other))
+    half = math.sin((north - south) / 2) ** 2 + math.cos(north) * math.cos(south) * math.sin((east - west) / 2) ** 2
+    return 2 * _RADIUS * math.asin(min(1.0, math.sqrt(half)))
+
+
+def extent(places: Sequence[Position]) -> dict[str, Any]:
+    """Where all of them lie, as GeoJSON (RFC 7946): a point, or the box around them; nothing where there are none."""
+    if not places:
+        return {"type": "MultiPoint", "coordinates": []}
+    if len(set(places)) == 1:
+        return {"type": "Point", "coordinates": [places[0][1], places[0][0]]}
+    south, north = (choose(place[0] for place in places) for choose in (min, max))
+    west, east = (choose(place[1] for place in places) for choose in (min, max))
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "bbox": [west, south, east, north], "coordinates": [ring]}
