@@ -485,3 +485,34 @@ def test_a_swift_that_fails_between_bytes_and_record(swift, container, tmp_path)
             assert node.client.get(path_of(body)).status == 503
         finally:
             swifts.proxy.heal()
+
+
+# -- exact bytes of images --------------------------------------------------------------------
+
+
+def test_an_original_tells_the_digest_of_its_bytes(client):
+    body = pictures.jpeg(pictures.photo(60, 40, 7))
+    client.put("/images/exact", body)
+    got = client.get("/images/exact?kind=original")
+    assert (got.status, got.body) == (200, body)
+    assert got.headers["Repr-Digest"] == f"sha-256=:{digest(body)}:"
+    assert "immutable" not in got.headers["Cache-Control"], "the name may get another picture"
+    part = client.get("/images/exact?kind=original", Range="bytes=3-5")
+    assert (part.status, part.body, part.headers["Repr-Digest"]) == (206, body[3:6], got.headers["Repr-Digest"])
+    assert "Repr-Digest" not in client.get("/images/exact").headers
+
+
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+def test_an_original_under_its_content_address_never_changes(client, ending):
+    body = pictures.jpeg(pictures.photo(60, 40, 8))
+    made = client("POST", "/images", body, Content_Type="image/jpeg").json()
+    got = client.get(f"/images/{made['image_id']}{ending}?kind=original")
+    assert (got.body, got.headers["Cache-Control"]) == (body, "public, max-age=31536000, immutable")
+    assert "immutable" not in client.get(f"/images/{made['image_id']}").headers["Cache-Control"], "renditions may"
+
+
+def test_only_a_whole_content_address_is_one(client):
+    body = pictures.jpeg(pictures.photo(60, 40, 9))
+    client.put(f"/images/sha256:{sha256(body)}x", body)
+    got = client.get(f"/images/sha256:{sha256(body)}x?kind=original")
+    assert (got.body, "immutable" in got.headers["Cache-Control"]) == (body, False)

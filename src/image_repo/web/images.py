@@ -17,6 +17,7 @@ from flask import Flask, Response, current_app, request, url_for
 from image_repo import archive, patterns, wiring
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadName, BadParameter, Busy, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.formats import split_ending
 from image_repo.names import ImageName, parse_prefix
 from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
 from image_repo.record import Record, timestamp
@@ -155,7 +156,9 @@ class Images:
     def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
         with ExitStack() as stack:
             current, spool = stack.enter_context(self._repo.original(current))
-            dress = self._dress(current, recipe, options, negotiated=False)
+            dress = replace(self._dress(current, recipe, options, negotiated=False), sha256=spool.sha256)
+            if _asked_for(spool.sha256):
+                dress = replace(dress, cache_control=answers.caching(self._freshness, immutable=True))
             response = answers.send_file(spool.file, spool.size, dress)
             response.headers["Cache-Status"] = answers.cache_status("origin")
             response.call_on_close(stack.pop_all().close)
@@ -334,6 +337,11 @@ class Images:
             name = self._repo.meant(readings)
             gone = self._repo.delete(name, self._conditions())
         return answers.send_json({"name": name.text, "deleted": gone})
+
+
+def _asked_for(sha256: str) -> bool:
+    """Whether the path names these very bytes: then it never stands for others."""
+    return split_ending((request.view_args or {}).get("path", ""))[0] == f"sha256:{sha256}"
 
 
 def _written(record: Record, status: int) -> Response:
