@@ -513,6 +513,6 @@ def test_an_original_under_its_content_address_never_changes(client, ending):
 
 def test_only_a_whole_content_address_is_one(client):
     body = pictures.jpeg(pictures.photo(60, 40, 9))
-    client.put(f"/images/sha256:{sha256(body)}x", body)
-    got = client.get(f"/images/sha256:{sha256(body)}x?kind=original")
+    client.put(f"/images/by/sha256:{sha256(body)}", body)
+    got = client.get(f"/images/by/sha256:{sha256(body)}?kind=original")
     assert (got.body, "immutable" in got.headers["Cache-Control"]) == (body, False)
