@@ -1,0 +1,245 @@
+"""Taking in pictures and what is said of them, from wherever they come, and telling what became of each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from image_repo.archive import Archive, Budget
+from image_repo.errors import (
+    BrokenArchive,
+    Busy,
+    DigestMismatch,
+    ImageNotFound,
+    NameConflict,
+    NotAPicture,
+    Problem,
+    StoreUnavailable,
+)
+from image_repo.exchange import Item, Opener, Outcome, Status
+from image_repo.exchange.lines import Lines, is_sheet
+from image_repo.names import ImageName, parse_prefix
+from image_repo.record import Record
+from image_repo.records import UNCONDITIONAL
+from image_repo.render.headers import sniff
+from image_repo.repo import Repo
+from image_repo.sources import Spool
+from image_repo.stores import CHUNK
+from image_repo.versions import read_record
+
+log = logging.getLogger(__name__)
+
+#: how many are taken in at a time: more wait for the disk together
+AT_ONCE = 8
+#: how often a picture waits for its turn to be checked
+_TURNS = 20
+#: bytes by which a picture is known
+_SNIFFED = 256
+#: an archive may unpack to so many times its size, or to so many bytes if that is more
+_MOST_RATIO, _LEAST_BUDGET = 20, 1 << 30
+
+
+class Importer:
+    """Takes items into a repository. One for each import: it sees to it that no two of them have one name.
+
+    :param prefix: the folder that they are put below; empty for none
+    :raises BadName: for a prefix that no image can have
+    """
+
+    def __init__(self, repo: Repo, prefix: str = "") -> None:
+        self._repo = repo
+        self._above = parse_prefix(prefix)
+        self._named: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def run(self, items: Iterable[Item], at_once: int = AT_ONCE) -> Iterator[Outcome]:
+        """Takes items in, several at a time; outcomes come in the order of the items, and no more than a few wait.
+
+        Who stops listening stops it: what has begun by then is ended.
+        """
+        waiting: deque[Future[Outcome]] = deque()
+        with ThreadPoolExecutor(at_once, thread_name_prefix="import") as pool:
+            try:
+                for item in items:
+                    waiting.append(pool.submit(self._take, item, self._judge(item)))
+                    if len(waiting) >= 4 * at_once:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for left in waiting:
+                    left.cancel()
+
+    def take(self, item: Item) -> Outcome:
+        """Takes one item in."""
+        return self._take(item, self._judge(item))
+
+    def _judge(self, item: Item) -> ImageName | Problem:
+        """The name of the image, or why there can be none; the first item of a name has it."""
+        if item.problem:
+            return item.problem
+        try:
+            name = ImageName.parse(self._above + item.name)
+        except Problem as problem:
+            return problem
+        digest = blake2b(name.text.encode(), digest_size=8).digest()
+        with self._lock:
+            if digest in self._named:
+                return NameConflict("Another entry has this name already.", name=name.text)
+            self._named.add(digest)
+        return name
+
+    def _take(self, item: Item, name: ImageName | Problem) -> Outcome:
+        named = name.text if isinstance(name, ImageName) else None
+        try:
+            if isinstance(name, Problem):
+                raise name
+            status = self._picture(name, item, item.open) if item.open else self._description(name, item)
+        except NotAPicture as problem:
+            # What somebody says of a picture that is none would be lost in silence.
+            return Outcome(item.entry, "skipped" if item.data is None else "failed", None, problem)
+        except Problem as problem:
+            return Outcome(item.entry, "failed", named, problem)
+        except OSError as error:
+            log.warning("%s cannot be read: %s", item.entry, error)
+            return Outcome(item.entry, "failed", named, StoreUnavailable("It cannot be read."))
+        return Outcome(item.entry, status, named)
+
+    def _picture(self, name: ImageName, item: Item, opener: Opener) -> Status:
+        with self._repo.spool() as spool:
+            spool.fill(_sniffed(opener()))
+            if not spool.size:
+                raise NotAPicture("It is empty.")
+            if item.sha256 and item.sha256 != spool.sha256:
+                raise DigestMismatch("Its SHA-256 is another than the one that is told of it.", sha256=spool.sha256)
+            there = self._there(name)
+            if there and there.sha256 in (spool.sha256, item.original):
+                return self._say(name, item.data, there)
+            created = self._put(name, item, spool)
+        return "stored" if created else "replaced"
+
+    def _put(self, name: ImageName, item: Item, spool: Spool) -> bool:
+        """Stores a picture; where others are told to come again, it waits for its turn."""
+        for _ in range(_TURNS):
+            try:
+                return self._put_now(name, item, spool)
+            except Busy as busy:
+                time.sleep(busy.retry_after or 1)
+        return self._put_now(name, item, spool)
+
+    def _put_now(self, name: ImageName, item: Item, spool: Spool) -> bool:
+        spool.file.seek(0)
+        return self._repo.put(name, spool, filename=item.filename, data=item.data)[1]
+
+    def _description(self, name: ImageName, item: Item) -> Status:
+        stored = read_record(self._repo.origin, name)
+        return self._say(name, item.data or {}, stored)
+
+    def _say(self, name: ImageName, data: Mapping[str, Any] | None, stored: Record | None) -> Status:
+        """Replaces what is said of an image, if it is something else."""
+        if stored and (data is None or _text(data) == _text(stored.data)):
+            return "unchanged"
+        _, created = self._repo.say(name, data or {}, UNCONDITIONAL)
+        return "stored" if created else "replaced"
+
+    def _there(self, name: ImageName) -> Record | None:
+        """The record of the picture that has this name; None where there is none, or what it tells is of another."""
+        stored = read_record(self._repo.origin, name)
+        if stored is None or stored.is_description:
+            return None
+        try:
+            current = self._repo.current([name])
+        except ImageNotFound:
+            return None
+        return stored if (current.name, current.version) == (name, stored.version) else None
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    # In Python, true equals 1.
+    return json.dumps(data, sort_keys=True)
+
+
+def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Bytes of a picture; those of other things are not read to their end.
+
+    :raises NotAPicture: when they begin like none
+    """
+    head = b""
+    for chunk in chunks:
+        if len(head) >= _SNIFFED:
+            yield chunk
+            continue
+        head += chunk
+        if len(head) >= _SNIFFED:
+            sniff(memoryview(head))
+            yield head
+    if 0 < len(head) < _SNIFFED:
+        sniff(memoryview(head))
+        yield head
+
+
+# -- where items come from ------------------------------------------------------------------
+
+
+def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Iterator[Item]:
+    """The items of a zip, as an export makes it or of pictures alone. Reads its directory at once.
+
+    :param file: the archive, seekable; read by other threads until the last item is taken
+    :param size: its bytes
+    :param temporary: a file for what the zip says of its pictures
+    :param most: members that it may have
+    :raises BrokenArchive: when it is no zip, or what it says of its pictures cannot be read
+    :raises TooLarge: when that is too much
+    """
+    archive = Archive(file, Budget(max(_MOST_RATIO * size, _LEAST_BUDGET)), most)
+    lines = Lines(temporary)
+    for member in archive:
+        if is_sheet(member.name):
+            try:
+                lines.add(member.name, archive.open(member))
+            except BrokenArchive as problem:
+                raise BrokenArchive(f"{member.name[:200]!r}: {problem.detail}") from problem
+    return _zipped(archive, lines)
+
+
+def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
+    for member in archive:
+        if not member.is_folder and not is_sheet(member.name):
+            yield lines.item(member.name, partial(archive.open, member))
+    yield from lines.rest()
+
+
+def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Iterator[Item]:
+    """The items of a folder: what a zip of it would hold.
+
+    :param files: below the folder
+    :param temporary: a file for what the folder says of its pictures
+    :raises OSError: when that cannot be read
+    """
+    paths = list(files)
+    lines = Lines(temporary)
+    for path in paths:
+        if is_sheet(path.as_posix()):
+            lines.add(path.relative_to(folder).as_posix(), _read(path))
+    return _found(folder, paths, lines)
+
+
+def _found(folder: Path, paths: Iterable[Path], lines: Lines) -> Iterator[Item]:
+    for path in paths:
+        if not is_sheet(path.as_posix()):
+            yield lines.item(path.relative_to(folder).as_posix(), partial(_read, path))
+    yield from lines.rest()
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(CHUNK), b"")

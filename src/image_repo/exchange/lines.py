@@ -1,0 +1,237 @@
+"""``metadata.jsonl`` and ``descriptions.jsonl``: one JSON object a line, as ImageFolder of Hugging Face has it.
+
+A line of ours has ``data``, or nothing but members of a record: ``name``, ``data`` and ``filename`` are taken
+from it, its digest is held against the bytes, and all else, ``owner`` for one, is passed over. In the lines of
+other tools (``label``, ``text``, …) everything beside ``file_name`` is data.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, BinaryIO
+
+from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Problem
+from image_repo.exchange import Item, Opener
+from image_repo.formats import split_ending
+from image_repo.jsontext import read_object
+from image_repo.record import Record
+
+#: pictures and what is said of them; descriptions, which have no picture
+METADATA, DESCRIPTIONS = "metadata.jsonl", "descriptions.jsonl"
+#: the longest line that is read, in bytes: data of 64 KiB, all of it escaped, and the rest of a record
+_MOST_LINE = 1 << 20
+_MOST_FILENAME = 1_000
+
+_OURS = frozenset(("file_name", *Record.description("", {}).public()))
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_BOM = b"\xef\xbb\xbf"
+
+
+def is_sheet(path: str) -> bool:
+    """Whether a file tells of others, at whatever level it lies."""
+    return path.rpartition("/")[2] in (METADATA, DESCRIPTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line says; ``name`` is None where it is the path's."""
+
+    name: str | None
+    data: Mapping[str, Any] | None
+    filename: str | None = None
+    sha256: str | None = None
+    original: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a line is.
+
+    :param sheet: number of its file
+    :param number: of the line in its file, from 1
+    """
+
+    sheet: int
+    number: int
+    begin: int
+    size: int
+
+
+class Lines:
+    """The lines of all files of an import that tell of others. Takes about 100 bytes of memory for each line.
+
+    :param file: where they are kept meanwhile
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sheets: list[tuple[str, int]] = []  # path, and where its first line begins
+        #: digest of a path → where the line is that tells of it
+        self._of: dict[bytes, int] = {}
+        self._twice: set[int] = set()
+
+    def add(self, path: str, chunks: Iterable[bytes]) -> None:
+        """Reads a file.
+
+        :param path: in the archive, or below the folder, that is taken in
+        """
+        begin = self._file.seek(0, 2)
+        self._sheets.append((path, begin))
+        for chunk in chunks:
+            self._file.write(chunk)
+        self._file.write(b"\n")
+        for place, text in self._scan(len(self._sheets) - 1):
+            named = _file_name(text)
+            if named is None:
+                continue
+            key = _digest(_joined(path, named))
+            if self._of.setdefault(key, place.begin) != place.begin:
+                self._twice.add(place.begin)
+
+    def item(self, path: str, open_: Opener) -> Item:
+        """A file of the import with what is said of it; once for each.
+
+        :param path: in the archive, or below the folder, that is taken in
+        """
+        item = Item(path, split_ending(path.removeprefix("./"))[0], open_)
+        refused = _refused(path)
+        if refused:
+            return replace(item, problem=refused)
+        begin = self._of.pop(_digest(posixpath.normpath(path)), None)
+        if begin is None:
+            return replace(item, filename=path.rpartition("/")[2])
+        try:
+            line = _read(self._text(begin))
+        except Problem as problem:
+            return replace(item, problem=problem)
+        return replace(
+            item,
+            name=line.name or item.name,
+            data=line.data,
+            filename=line.filename or path.rpartition("/")[2],
+            sha256=line.sha256,
+            original=line.original,
+        )
+
+    def rest(self) -> Iterator[Item]:
+        """What tells of no file that :meth:`item` was called with: descriptions, and what is wrong."""
+        missed = set(self._of.values()) | self._twice
+        for number, (path, _) in enumerate(self._sheets):
+            for place, text in self._scan(number):
+                named = _file_name(text)
+                if named is None or place.begin in missed:
+                    yield self._left(f"{path}:{place.number}", place, text, named)
+
+    def _left(self, entry: str, place: _Place, text: bytes | None, named: str | None) -> Item:
+        try:
+            line = _read(text)
+            if named is not None and place.begin in self._twice:
+                raise BrokenArchive(f"There are several lines of {named[:200]!r}.")
+            if named is not None:
+                raise BrokenArchive(f"There is no file {named[:200]!r}.")
+            if not line.name:
+                raise BadBody("Expected a line without file_name to have a name.")
+        except Problem as problem:
+            return Item(entry, "", problem=problem)
+        return Item(entry, line.name, data=line.data or {})
+
+    def _scan(self, sheet: int) -> Iterator[tuple[_Place, bytes | None]]:
+        """The lines of one file that are not empty; None for one that is too long."""
+        at = self._sheets[sheet][1]
+        end = self._sheets[sheet + 1][1] if sheet + 1 < len(self._sheets) else self._file.seek(0, 2)
+        number = 0
+        while at < end:
+            self._file.seek(at)
+            text = self._file.readline(_MOST_LINE)
+            size, number = len(text), number + 1
+            if not text.endswith(b"\n"):
+                while (more := self._file.readline(_MOST_LINE)) and not more.endswith(b"\n"):
+                    size += len(more)
+                size += len(more)
+                yield _Place(sheet, number, at, size), None
+            elif text.strip(b" \t\r\n\xef\xbb\xbf"):
+                yield _Place(sheet, number, at, size), text
+            at += size
+
+    def _text(self, begin: int) -> bytes | None:
+        self._file.seek(begin)
+        text = self._file.readline(_MOST_LINE)
+        return text if text.endswith(b"\n") else None
+
+
+def _refused(path: str) -> Problem | None:
+    """Why a path is none of a picture, where it shows; names are judged later, as names of images."""
+    if _DRIVE.match(path) or path.startswith(("/", "\\")):
+        return BadName("Expected a path inside of the archive.")
+    segments = path.removeprefix("./").split("/")
+    if ".." in segments:
+        return BadName("Expected a path inside of the archive, without '..'.")
+    if segments[0] == "__MACOSX" or any(segment.startswith(".") for segment in segments):
+        return NotAPicture("It is hidden.")
+    return None
+
+
+def _file_name(text: bytes | None) -> str | None:
+    """Of which file a line tells, even if it cannot be taken: so that its picture is not taken without it."""
+    try:
+        told = json.loads((text or b"").removeprefix(_BOM))
+    except (ValueError, RecursionError):
+        return None
+    named = told.get("file_name") if isinstance(told, dict) else None
+    return named if isinstance(named, str) and named else None
+
+
+def _joined(sheet: str, named: str) -> str:
+    folder = sheet.rpartition("/")[0]
+    return posixpath.normpath(f"{folder}/{named}" if folder else named)
+
+
+def _digest(path: str) -> bytes:
+    return blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _read(text: bytes | None) -> _Line:
+    """What a line says.
+
+    :raises BadBody: when it cannot be read
+    """
+    if text is None:
+        raise BadBody(f"A line may have at most {_MOST_LINE} bytes.")
+    try:
+        told = read_object(text.removeprefix(_BOM).decode(), "the line")
+    except UnicodeDecodeError as error:
+        raise BadBody("Expected the line to be in UTF-8.") from error
+    if "data" not in told and not told.keys() <= _OURS:
+        return _Line(None, {name: value for name, value in told.items() if name != "file_name"})
+    sha256 = _hex("sha256", told.get("sha256"))
+    original = _hex("image_id", _text("image_id", told.get("image_id")).removeprefix("sha256:") or None)
+    filename = _text("filename", told.get("filename"))[:_MOST_FILENAME] or None
+    name = _text("name", told.get("name")) or None
+    return _Line(name, _data(told.get("data")), filename, sha256, original)
+
+
+def _data(told: Any) -> Mapping[str, Any] | None:
+    """Data as an object, or, where the lines of a file must not differ in their types, as the text of one."""
+    if told is None or isinstance(told, dict):
+        return told
+    if isinstance(told, str):
+        return read_object(told)
+    raise BadBody("Expected data to be a JSON object.")
+
+
+def _text(what: str, told: Any) -> str:
+    if told is not None and not isinstance(told, str):
+        raise BadBody(f"Expected {what} to be text.")
+    return told or ""
+
+
+def _hex(what: str, told: Any) -> str | None:
+    if told is not None and not (isinstance(told, str) and _SHA256.fullmatch(told)):
+        raise BadBody(f"Expected {what} to hold a SHA-256 as 64 hexadecimal digits.")
+    return told
