@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from image_repo import node, server, wiring
-from image_repo.config import Config
+from image_repo.config import Config, foreign
 from image_repo.errors import ImageNotFound, LinksNotConfigured, NotAPicture, Problem, StoreUnavailable
 from image_repo.formats import split_ending
 from image_repo.names import ImageName, parse_prefix
@@ -51,6 +51,7 @@ class Finding:
 def trial(config: Config) -> list[Finding]:
     """Checks what can be checked without serving: the folders, the stores, the key of links."""
     findings = [Finding(True, "settings", "every one is understood")]
+    findings += [Finding(True, "environment", line) for line in foreign(os.environ, config)]
     findings += [_folder(*named) for named in _folders(config)]
     stores = wiring.build_stores(config)
     try:
@@ -100,6 +101,8 @@ def prepare(config: Config) -> list[str]:
 
     :returns: what a person wants to know: where originals are, and addresses to try
     """
+    for line in foreign(os.environ, config):
+        log.warning("%s", line)
     for named in _folders(config):
         finding = _folder(*named)
         if not finding.ok:

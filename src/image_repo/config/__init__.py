@@ -6,12 +6,13 @@ program receive their own section, never the tree.
 
 * ``settings``: the tree      * ``reading``: single values
 * ``loading``: files and environment to a tree, or all mistakes at once
-* ``rules``: what has to hold between settings      * ``moved``: what the first image_repo had
+* ``rules``: what has to hold between settings      * ``moved``: what others call them
 * ``dumping``: a tree to commented YAML
 """
 
 from image_repo.config.dumping import dump
 from image_repo.config.loading import load
+from image_repo.config.moved import foreign
 from image_repo.config.reading import SecretText, SourcedText
 from image_repo.config.settings import (
     GIB,
@@ -46,5 +47,6 @@ __all__ = [
     "SourcedText",
     "SwiftCacheConfiguration",
     "dump",
+    "foreign",
     "load",
 ]

@@ -1,6 +1,17 @@
-"""The settings of the first image_repo that are called otherwise here, or are gone: what to tell who still has them."""
+"""Settings that are called otherwise here, or are gone: what to tell who still has them.
+
+Those of the first image_repo, and the environment variables of the services that people come from
+(``docs/coming-from.md``). None of them is ever obeyed silently.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from image_repo.config.settings import Config
+from image_repo.config.tree import Path, get
 
 _SIZE = "the original store has no bound of ours; use the quota of the container"
 _WRITEBACK = "every rendition is kept in every tier; remove it"
@@ -63,10 +74,63 @@ MOVED_HERE: dict[str, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Variables that configure a service people come from.
+
+    :param names: which of them
+    :param ours: the setting that does it here; who has set it needs no advice. None where there is none
+    :param advice: behind *is not read here:*
+    """
+
+    names: re.Pattern[str]
+    ours: Path | None
+    advice: str
+
+
+_PATH: Path = ("persistent_store_configuration", "path")
+_NO_ACCESS_CONTROL = "there is no access control yet, and whoever reaches this server may read and write"
+
+FOREIGN: tuple[Foreign, ...] = (
+    Foreign(re.compile("APP_PORT|ISS_HOST|ISS_PORT"), ("listen",), "HOST:PORT is listen (--listen, IMAGE_REPO_LISTEN)"),
+    Foreign(
+        re.compile("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB"),
+        ("catalogue", "url"),
+        "records lie beside the originals, and catalogue.url may name a PostgreSQL; image_repo import takes a mongoexport",
+    ),
+    Foreign(
+        re.compile("UPLOADS_DIRECTORY"),
+        _PATH,
+        "originals lie in persistent_store_configuration.path; image_repo import --uploads takes that folder",
+    ),
+    Foreign(
+        re.compile("ISS_DATA"),
+        _PATH,
+        "originals lie in persistent_store_configuration.path; image_repo import takes that folder",
+    ),
+    Foreign(re.compile("S3_[A-Z0-9_]+"), None, "there is no S3 store yet; originals lie in Swift or in a folder"),
+    Foreign(re.compile("OIDC_JWKS_URI|IMAGE_SCOPE|USER_IDENTIFIER"), None, _NO_ACCESS_CONTROL),
+)
+
+
+def foreign(environ: Mapping[str, str], config: Config) -> list[str]:
+    """What to tell of variables that configure another service, where nothing of ours does what they do.
+
+    :returns: a line for each setting, without the values of the variables: they may be secrets
+    """
+    lines = []
+    for known in FOREIGN:
+        found = sorted(name for name, value in environ.items() if value and known.names.fullmatch(name))
+        if found and (known.ours is None or get(config, known.ours) == get(Config(), known.ours)):
+            lines.append(f"{', '.join(found)} is not read here: {known.advice}")
+    return lines
+
+
 def advice(setting: str) -> str | None:
-    """What to tell of a setting that we do not have; None where the first image_repo had none of that name either.
+    """What to tell of a setting that we do not have; None where nobody whom we know had one of that name.
 
     :param setting: its dotted name
     """
     last = setting.rpartition(".")[2]
-    return MOVED_HERE.get(setting) or (MOVED.get(last) if setting not in MOVED_HERE else None)
+    known = next((each for each in FOREIGN if each.names.fullmatch(last.upper())), None)
+    return MOVED_HERE.get(setting) or MOVED.get(last) or (f"is not read here: {known.advice}" if known else None)
