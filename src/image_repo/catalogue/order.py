@@ -7,6 +7,7 @@ text by code points.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -39,11 +40,26 @@ def sortable(value: Any) -> bytes:
     kind = kind_of(value)
     head = bytes((kind,))
     if kind == NUMBER:
-        return head + _sortable_number(float(value))
+        return head + _sortable_number(double(value))
     if kind == TEXT:
         text: bytes = value.encode("utf-8", "surrogatepass")
         return head + text[:MOST_TEXT]
     return head
+
+
+def double(number: float) -> float:
+    """A number as an IEEE double; beyond all of them, infinity: whole numbers of hundreds of digits are JSON too."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number > 0 or -1)
+
+
+def number(value: bytes) -> float:
+    """The number that :func:`sortable` wrote."""
+    bits: int = struct.unpack(">Q", value[1:])[0]
+    told: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63 if bits >> 63 else 0xFFFF_FFFF_FFFF_FFFF)))[0]
+    return told
 
 
 def _sortable_number(number: float) -> bytes:

@@ -1,0 +1,81 @@
+"""What an engine says in its own words; :mod:`.index` does the rest for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Connection
+
+from image_repo.catalogue.query import Condition, Path
+from image_repo.catalogue.tables import Tables
+
+
+class Dialect(Protocol):
+    """One engine, its connections, and how it spells what is asked of documents.
+
+    Paths and values are bound, never spliced. They are given as they stand in what is kept (:mod:`.storing`).
+    """
+
+    description: str
+    shared: bool
+    tables: Tables
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one state of everything, and whose statements are bounded in time.
+
+        :raises CatalogueUnavailable: when it cannot be asked
+        :raises QueryTooSlow: when it takes too long
+        """
+        ...
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """The only connection that writes: others wait. What it did stays if the block ends well, else nothing of it.
+
+        :raises CatalogueUnavailable: when it cannot be asked, or others write for too long
+        """
+        ...
+
+    def holds(self, condition: Condition) -> ColumnElement[bool]:
+        """Whether a condition holds for the document of a row; never null."""
+        ...
+
+    def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
+        """What puts rows into the order of :mod:`.order` by the value at a path."""
+        ...
+
+    def sorting(self, value: bytes) -> Sequence[Any]:
+        """What :meth:`sorted_by` is for such a value (:func:`.order.sortable`)."""
+        ...
+
+    def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Whether a column is one of values, of which there may be many."""
+        ...
+
+    def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
+        """Whether each is the beginning of a word of the row."""
+        ...
+
+    def put_words(self, connection: Connection, words: Iterable[tuple[int, Sequence[str]]], *, new: bool) -> None:
+        """Keeps the words of rows, by id.
+
+        :param new: whether none of these rows has had any
+        """
+        ...
+
+    def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Forgets the words of rows."""
+        ...
+
+    def empty(self, connection: Connection) -> None:
+        """Throws all documents, facts, words and notes away."""
+        ...
+
+    def check(self) -> None:
+        """As :meth:`image_repo.catalogue.Index.check` says."""
+        ...
+
+    def close(self) -> None:
+        """Gives connections back."""
+        ...

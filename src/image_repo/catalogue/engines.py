@@ -1,0 +1,70 @@
+"""The engines by their URLs: SQLite for one node, PostgreSQL for many."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path as File
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from image_repo.catalogue import Index
+from image_repo.catalogue.index import SqlIndex
+from image_repo.catalogue.sqlite import SqliteDialect
+from image_repo.errors import ConfigurationError
+
+
+def open_index(
+    url: str | None,
+    folder: File | None,
+    *,
+    collection: str,
+    scope: str,
+    timeout: float = 10.0,
+    slow: float = 0.5,
+    connections: int = 4,
+) -> Index:
+    """The index of a collection. Nothing is reached yet: that is done when it is asked first.
+
+    :param url: ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST/DATABASE``; None for SQLite in ``folder``
+    :param folder: private to this node
+    :param collection: of lower-case letters; each has tables of its own
+    :param scope: which repository it is, and what else decides what is in an index: one of another scope starts empty
+    :param timeout: seconds that a query may take
+    :param slow: seconds after which a query is told in the log
+    :param connections: the most at a time
+    :raises ConfigurationError: for another URL, or an engine that is not installed
+    """
+    if not re.fullmatch("[a-z]{1,30}", collection):
+        raise ValueError(f"not a collection: {collection!r}")
+    place = _file(url, folder, scope)
+    if place:
+        dialect = SqliteDialect(place, collection=collection, scope=scope, timeout=timeout, connections=connections)
+        return SqlIndex(dialect, slow)
+    raise NotImplementedError
+
+
+def _file(url: str | None, folder: File | None, scope: str) -> File | None:
+    """Where SQLite keeps it; None for another engine."""
+    if url is None:
+        if folder is None:
+            raise ConfigurationError(["catalogue.url: expected a URL where there is no folder"])
+        return folder / f"catalogue-{hashlib.sha256(scope.encode()).hexdigest()[:16]}.sqlite"
+    told = _url(url)
+    if told.get_backend_name() != "sqlite":
+        return None
+    if not told.database or told.database == ":memory:":
+        raise ConfigurationError(["catalogue.url: expected sqlite:///PATH with the path of a file"])
+    return File(told.database)
+
+
+def _url(url: str) -> URL:
+    try:
+        told = make_url(url)
+        told.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(["catalogue.url: expected postgresql://… or sqlite:///PATH"]) from error
+    if told.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(["catalogue.url: expected postgresql://… or sqlite:///PATH"])
+    return told

@@ -1,0 +1,82 @@
+"""Where a page ended: the values by which its last document was sorted and its name, as text for a URL. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from image_repo.catalogue import Document, order
+from image_repo.catalogue.query import SortKey
+from image_repo.errors import BadParameter
+
+#: characters of such a text: a name has 700 bytes, a value :data:`~.order.MOST_TEXT`
+MOST_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in an order.
+
+    :param values: one for each key, as :func:`~.order.sortable` writes them
+    """
+
+    values: tuple[bytes, ...]
+    name: str
+
+
+def of(document: Document, keys: Sequence[SortKey]) -> Place:
+    """The place of a document."""
+    return Place(tuple(order.sortable(order.at(document, key.path)) for key in keys), str(document["name"]))
+
+
+def dump(place: Place, keys: Sequence[SortKey]) -> str:
+    """A place as text: URL-safe base64 (RFC 4648, section 5) without padding."""
+    told = [_mark(keys), *(_text(value) for value in place.values), place.name]
+    return _text(json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def load(text: str, keys: Sequence[SortKey]) -> Place:
+    """Reads what :func:`dump` wrote for the same order.
+
+    :raises BadParameter: for anything else
+    """
+    try:
+        return _read(text, keys)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadParameter.expected("what the page before ended with", "after", text) from error
+
+
+def _read(text: str, keys: Sequence[SortKey]) -> Place:
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError("too long")
+    mark, *values, name = json.loads(_bytes(text).decode("utf-8", "surrogatepass"))
+    if mark != _mark(keys) or len(values) != len(keys) or not isinstance(name, str):
+        raise ValueError("of another order")
+    return Place(tuple(_checked(_bytes(value)) for value in values), name)
+
+
+def _checked(value: bytes) -> bytes:
+    kind = value[0] if value else -1
+    length = len(value) - 1
+    most = {order.NUMBER: 8, order.TEXT: order.MOST_TEXT}.get(kind, 0)
+    if kind not in range(order.OTHER + 1) or length > most or (kind == order.NUMBER and length != most):
+        raise ValueError("not a value")
+    return value
+
+
+def _mark(keys: Sequence[SortKey]) -> int:
+    """Tells one order from another."""
+    spelled: list[Any] = [[list(key.path), key.descending] for key in keys]
+    return zlib.crc32(json.dumps(spelled).encode())
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,507 @@
+"""SQLite: the index of one node, in a file. Several processes may read and write it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import operator
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path as File
+from typing import Any
+from weakref import WeakValueDictionary
+
+from sqlalchemy import (
+    REAL,
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    create_engine,
+    delete,
+    event,
+    exc,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+    true,
+    type_coerce,
+)
+from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.types import NullType
+
+from image_repo.catalogue import order, storing
+from image_repo.catalogue.query import Condition, Path, Scalar
+from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.errors import CatalogueUnavailable, QueryTooSlow
+
+try:  # Debian's SQLite is older than 3.51.3
+    from pysqlite3 import dbapi2 as driver  # type: ignore[import-untyped]
+except ImportError:
+    driver = sqlite3
+
+_log = logging.getLogger(__name__)
+
+#: of :data:`driver`
+_RELEASE: tuple[int, ...] = driver.sqlite_version_info
+#: before it, two connections that write to a WAL at once can damage the file (sqlite.org/wal.html#walresetbug)
+_WAL_IS_SAFE = _RELEASE >= (3, 51, 3)
+#: documents are kept parsed (sqlite.org/jsonb.html)
+_HAS_JSONB = _RELEASE >= (3, 45)
+#: words can be kept without the text they come from, and still be forgotten
+_FORGETS_WORDS = _RELEASE >= (3, 43)
+#: seconds that a writer waits for another
+_PATIENCE = 5.0
+#: steps of SQLite's machine between two looks at the clock: some hundredths of a second
+_STEPS = 200_000
+#: what one connection keeps of the file in memory, in KiB
+_CACHE = 16_384
+#: result codes (sqlite.org/rescode.html) after which the file is of no use
+_DAMAGED = (11, 26)
+
+_NUMBERS = ("integer", "real")
+#: kinds of JSON1 that say the value
+_WORDS = {"null": order.NULL, "false": order.FALSE, "true": order.TRUE}
+_WORD_OF = {"None": "null", "False": "false", "True": "true"}
+_COMPARES: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_NOT_PLAIN = re.compile("[^a-y0-9]")
+_DIALECT = sqlite_spelling(paramstyle="named")
+#: the note that says what the tables are
+_MADE = ""
+
+
+class SqliteDialect:
+    """Implements :class:`~.dialect.Dialect`.
+
+    :param path: of the file; made with its folder, for nobody else
+    :param scope: what the index is of: one of something else starts empty
+    :param timeout: seconds that a query may take
+    """
+
+    shared = False
+
+    def __init__(self, path: File, *, collection: str, scope: str, timeout: float, connections: int) -> None:
+        self.description = f"SQLite in {path}"
+        kind = Json("BLOB", "jsonb", func.json) if _HAS_JSONB else Json("TEXT", None, lambda column: column + "")
+        self.tables = Tables(collection, None, kind, Text())
+        self._collection = collection
+        self._path = path
+        self._scope = scope
+        self._timeout = timeout
+        self._patience = min(timeout, _PATIENCE)
+        self._connections = connections
+        self._tests: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._made: tuple[int, Engine] | None = None
+        self._lock = threading.Lock()
+        self._damaged = False
+        self._words = f"{collection}_words"
+        self._words_table = table(self._words, column("rowid"), column("words"))
+
+    # -- connections -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._asking(), self._engine().connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        with self._asking(), self._engine().connect() as connection:
+            connection.execution_options(image_repo_writes=True)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.TimeoutError as error:
+            raise CatalogueUnavailable("All connections to the catalogue are in use.") from error
+        except exc.DBAPIError as error:
+            self._tell(error.orig)
+            raise self._translated(error) from error
+        except OSError as error:
+            raise CatalogueUnavailable from error
+
+    def _translated(self, error: exc.DBAPIError) -> Exception:
+        if "interrupted" in str(error.orig):
+            return QueryTooSlow(f"It would take longer than the {self._timeout:g} seconds that a query may take.")
+        return CatalogueUnavailable()
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Remembers that the file is damaged: the next check makes a new one."""
+        self._damaged |= (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
+
+    def _engine(self) -> Engine:
+        """The pool of this process: connections must not cross a fork."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            with self._lock:
+                made = self._made
+                if made is None or made[0] != os.getpid():
+                    made = self._made = (os.getpid(), self._make_engine())
+        return made[1]
+
+    def _make_engine(self) -> Engine:
+        engine = create_engine(
+            "sqlite://",
+            module=driver,
+            creator=self._connect,
+            poolclass=QueuePool,
+            enable_from_linting=False,
+            pool_size=self._connections,
+            max_overflow=0,
+            pool_timeout=self._patience,
+        )
+        event.listen(engine, "begin", _begin)
+        event.listen(engine, "checkout", self._look)
+        return engine
+
+    def _look(self, connection: Any, record: Any, _: Any) -> None:
+        """Before a connection is used: not when its file has been taken away; and its time begins."""
+        if _identity(self._path) != record.info.get("file", record.info.setdefault("file", connection.of)):
+            raise exc.DisconnectionError
+        connection.until = time.monotonic() + self._timeout
+
+    def _connect(self) -> Any:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = driver.connect(
+            str(self._path),
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Any) -> None:
+        connection.of = _identity(self._path)
+        connection.set_progress_handler(lambda: time.monotonic() > connection.until, _STEPS)
+        connection.create_function("image_repo_finds", 2, self._finds, deterministic=True)
+        connection.execute(f"PRAGMA cache_size = {-_CACHE}")
+        with self._alone():
+            wanted = "wal" if _WAL_IS_SAFE else "delete"
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
+                connection.execute(f"PRAGMA journal_mode = {wanted}")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._make_tables(connection)
+
+    def _finds(self, number: int, text: Any) -> bool:
+        test = self._tests.get(number)
+        return isinstance(text, str) and test is not None and test(storing.original(text))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Held by one process of the machine at a time."""
+        with self._path.with_name(self._path.name + ".lock").open("a") as file:
+            until = time.monotonic() + self._patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
+            yield
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def _make_tables(self, connection: Any) -> None:
+        """Makes what is missing; what is of another version or scope goes."""
+        made = f"{VERSION} {_HAS_JSONB} {_FORGETS_WORDS} {self._scope}"
+        if self._found(connection) == made:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for name in (*self.tables.metadata.tables, self._words):
+                connection.execute(f"DROP TABLE IF EXISTS {name}")
+            for made_of in self.tables.metadata.sorted_tables:
+                connection.execute(_spelled(CreateTable(made_of)))
+                for index in made_of.indexes:
+                    connection.execute(_spelled(CreateIndex(index)))
+            without_text = "content='', contentless_delete=1, " if _FORGETS_WORDS else ""
+            connection.execute(
+                f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, {without_text}detail=none, tokenize='ascii')"
+            )
+            connection.execute(_spelled(self.tables.notes.insert()), {"what": _MADE, "text": made})
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _found(self, connection: Any) -> str | None:
+        """What the tables say that they are; None where there are none."""
+        notes = self.tables.notes
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (notes.name,)).fetchone():
+            return None
+        found = connection.execute(
+            _spelled(select(notes.c.text).where(notes.c.what == bindparam("what"))), {"what": _MADE}
+        )
+        row = found.fetchone()
+        return row[0] if row else None
+
+    def empty(self, connection: Connection) -> None:
+        notes = self.tables.notes
+        for emptied in (self.tables.documents, self.tables.facts, self._words_table):
+            connection.execute(delete(emptied))
+        connection.execute(delete(notes).where(notes.c.what != _MADE))
+
+    # -- words -----------------------------------------------------------------------------
+
+    def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
+        wanted = " AND ".join(f'"{_word(word)}"*' for word in words)
+        found = select(self._words_table.c.rowid).where(literal_column(self._words).op("MATCH")(wanted))
+        return self.tables.documents.c.id.in_(found)
+
+    def put_words(self, connection: Connection, words: Iterable[tuple[int, Sequence[str]]], *, new: bool) -> None:
+        rows = [{"rowid": number, "words": " ".join(map(_word, said))} for number, said in words]
+        if not new:
+            self.drop_words(connection, [number for number, _ in words])
+        if rows:
+            connection.execute(self._words_table.insert(), rows)
+
+    def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
+        if ids:
+            connection.execute(delete(self._words_table).where(self.among(self._words_table.c.rowid, ids)))
+
+    def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        each = func.json_each(json.dumps(values)).table_valued("value")
+        return column.in_(select(each.c.value))
+
+    # -- order -----------------------------------------------------------------------------
+
+    def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
+        spot = _Spot(self.tables.documents.c.document, path)
+        nothing = case((spot.is_below_array(), order.OTHER), else_=order.MISSING) if path[1:] else order.MISSING
+        kinds = [
+            (spot.kind.in_(_NUMBERS), order.NUMBER),
+            (spot.kind == "text", order.TEXT),
+            *((spot.kind == word, kind) for word, kind in _WORDS.items()),
+            (spot.kind.is_(None), nothing),
+        ]
+        values: list[Any] = [
+            (spot.kind.in_(_NUMBERS), spot.number),
+            (spot.kind == "text", func.substr(cast(spot.value, LargeBinary), 1, order.MOST_TEXT)),
+        ]
+        return case(*kinds, else_=order.OTHER), case(*values, else_=0)
+
+    def sorting(self, value: bytes) -> Sequence[Any]:
+        kind = value[0]
+        if kind == order.NUMBER:
+            return kind, order.number(value)
+        return kind, value[1:] if kind == order.TEXT else 0
+
+    # -- conditions ------------------------------------------------------------------------
+
+    def holds(self, condition: Condition) -> ColumnElement[bool]:
+        spot = _Spot(self.tables.documents.c.document, condition.path)
+        if condition.op == "exists":
+            there = spot.exists()
+            return there if condition.values[0] else not_(there)
+        each = spot.elements()
+        inside: ColumnElement[bool] = exists(
+            select(literal(1)).select_from(each).where(self._fits(condition, each.c.type, each.c.value))
+        )
+        below = self._below(condition, spot)
+        if condition.op == "ne":
+            inside = or_(inside, func.json_array_length(spot.document, spot.path) == 0)
+        return case(
+            (spot.kind == "array", inside),
+            (spot.kind.is_(None), below),
+            else_=self._fits(condition, spot.kind, spot.value),
+        )
+
+    def _below(self, condition: Condition, spot: _Spot) -> ColumnElement[bool]:
+        """The condition where plain members lead nowhere: perhaps an array is on the way."""
+        differs = condition.op == "ne"
+        if not condition.path[1:]:
+            return true() if differs else false()
+        *tables, last = spot.chain()
+        found = select(literal(1)).select_from(*tables, last)
+        fits = exists(found.where(self._fits(condition, last.c.type, last.c.value)))
+        if not differs:
+            return and_(spot.is_below_array(), fits)
+        return or_(not_(spot.is_below_array()), fits, not_(exists(found)))
+
+    def _fits(self, condition: Condition, kind: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Whether one value fits: its kind as JSON1 calls it, and what it is to SQLite."""
+        if condition.op == "regex":
+            self._tests[id(condition.test)] = condition.test
+            return and_(kind == "text", func.image_repo_finds(id(condition.test), value) == 1)
+        if condition.op in ("eq", "ne"):
+            equal = _equal(condition.values, kind, value)
+            return equal if condition.op == "eq" else not_(equal)
+        (than,) = condition.values
+        if isinstance(than, str):
+            return and_(kind == "text", _COMPARES[condition.op](value, than))
+        if isinstance(than, bool) or than is None:
+            return false()
+        return and_(kind.in_(_NUMBERS), _COMPARES[condition.op](cast(value, REAL), float(than)))
+
+    # -- health ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        if self._is_damaged():
+            self._move_aside()
+        with self.reading() as connection:
+            connection.execute(select(literal(1)))
+
+    def _is_damaged(self) -> bool:
+        """Whether the file is of no use. Of one so large that it takes too long, this is found when it is used."""
+        try:
+            with self.reading() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        except QueryTooSlow:
+            return self._damaged
+        except CatalogueUnavailable:
+            if not self._damaged:
+                raise
+            return True
+        return self._damaged or found != "ok"
+
+    def _move_aside(self) -> None:
+        _log.error("The catalogue %s is damaged: it is moved aside, and made again", self._path)
+        with self._alone():
+            for ending in ("-wal", "-shm", "-journal", ""):
+                file = self._path.with_name(self._path.name + ending)
+                with contextlib.suppress(FileNotFoundError):
+                    file.replace(self._path.with_name(self._path.name + ".damaged" + ending))
+        self._damaged = False
+
+    def close(self) -> None:
+        if self._made and self._made[0] == os.getpid():
+            self._made[1].dispose()
+
+
+class _Spot:
+    """A place in a document, in the words of JSON1 (sqlite.org/json1.html)."""
+
+    def __init__(self, document: ColumnElement[Any], path: Path) -> None:
+        self.document: ColumnElement[Any] = type_coerce(document, NullType())
+        self.members = path
+        self.path = _spell(path)
+        #: ``integer real text true false null array object``; null where plain members lead nowhere
+        self.kind: ColumnElement[str] = func.json_type(self.document, self.path)
+        self.value: ColumnElement[Any] = func.json_extract(self.document, self.path, type_=NullType())
+        self.number: ColumnElement[float] = cast(self.value, REAL)
+
+    def is_below_array(self) -> ColumnElement[bool]:
+        """Whether an array is on the way."""
+        above = [_spell(self.members[:length]) for length in range(1, len(self.members))]
+        return func.coalesce(or_(*(func.json_type(self.document, path) == "array" for path in above)), false())
+
+    def elements(self) -> TableValuedAlias:
+        """What is in the array there."""
+        return func.json_each(self.document, self.path).table_valued("value", "type")
+
+    def chain(self) -> list[TableValuedAlias]:
+        """Tables that lead to all values that are reached, each into the elements of arrays; the last has them."""
+        tables: list[TableValuedAlias] = []
+        value: Any = self.document
+        is_object: ColumnElement[bool] = true()
+        for member in self.members:
+            tables.append(func.json_each(_listed(value, is_object, _spell((member,)))).table_valued("value", "type"))
+            value, is_object = tables[-1].c.value, tables[-1].c.type == "object"
+        return tables
+
+    def exists(self) -> ColumnElement[bool]:
+        """Whether something is there, an empty array or null too."""
+        there = self.kind.isnot(None)
+        if not self.members[1:]:
+            return there
+        *tables, last = _Spot(self.document, self.members[:-1]).chain()
+        has = case((last.c.type == "object", func.json_type(last.c.value, _spell(self.members[-1:])).isnot(None)))
+        return or_(there, and_(self.is_below_array(), exists(select(literal(1)).select_from(*tables, last).where(has))))
+
+
+def _listed(value: Any, is_object: ColumnElement[bool], path: str) -> ColumnElement[Any]:
+    """The member of an object as an array: itself, or an array of it, empty when there is none."""
+    kind = case((is_object, func.json_type(value, path)))
+    member = value.op("->")(path)
+    return case((kind == "array", member), (kind.is_(None), "[]"), else_=func.json_array(member))
+
+
+def _equal(values: Sequence[Scalar], kind: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a value is one of these."""
+    words = sorted({_WORD_OF[str(each)] for each in values if each is None or isinstance(each, bool)})
+    texts = sorted({each for each in values if isinstance(each, str)})
+    numbers = sorted({float(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)})
+    parts: list[ColumnElement[bool]] = []
+    if numbers:
+        parts.append(and_(kind.in_(_NUMBERS), cast(value, REAL).in_(numbers)))
+    if texts:
+        parts.append(and_(kind == "text", value.in_(texts)))
+    if words:
+        parts.append(kind.in_(words))
+    return or_(false(), *parts)
+
+
+def _spell(path: Path) -> str:
+    """A path of JSON1; members hold no quotes (:func:`.storing.members`)."""
+    return "$" + "".join(f'."{member}"' for member in path)
+
+
+def _spelled(statement: Any) -> str:
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _word(word: str) -> str:
+    """A word in letters that FTS5 leaves alone; one that begins so still begins so."""
+    return _NOT_PLAIN.sub(lambda found: f"z{ord(found[0]):06x}", word)
+
+
+class _Connection(driver.Connection):  # type: ignore[misc]
+    """A connection that knows its file, and until when its query may run."""
+
+    of: tuple[int, int] | None = None
+    until = float("inf")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("image_repo_writes", False)
+    if writes and connection.connection.dbapi_connection:
+        connection.connection.dbapi_connection.until = float("inf")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _identity(path: File) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,85 @@
+"""The tables of a collection, the same in every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy.types import UserDefinedType
+
+#: raised when what stands in the tables is written differently: then they start empty
+VERSION = 1
+
+
+class Json(UserDefinedType[str]):
+    """A document: text to us, whatever an engine reads fastest inside.
+
+    :param kind: of the column, in the engine's words
+    :param inward: the function that makes one of text, None where text does as it is
+    :param outward: makes text of a column
+    """
+
+    cache_ok = True
+
+    def __init__(self, kind: str, inward: str | None, outward: Callable[[Any], ColumnElement[str]]) -> None:
+        self.kind, self.inward, self.outward = kind, inward, outward
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.kind
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[str] | None:
+        return getattr(func, self.inward)(bindvalue, type_=self) if self.inward else None
+
+    def column_expression(self, column: Any) -> ColumnElement[str]:
+        return self.outward(column)
+
+
+class Tables:
+    """What is kept of one collection.
+
+    ``documents``: the rows. ``keys``: for which paths there are facts. ``facts``: for such a key, a value, what
+    sorts those that have it, and a name. ``notes``: short texts.
+
+    :param schema: in which they are, None where the engine has none
+    :param text: the type of text that compares by code points
+    """
+
+    def __init__(self, collection: str, schema: str | None, json: Json, text: Text) -> None:
+        self.metadata = MetaData(schema=schema)
+        number = BigInteger().with_variant(Integer(), "sqlite")
+        self.documents = Table(
+            collection,
+            self.metadata,
+            Column("id", number, primary_key=True, autoincrement=False),
+            Column("name", text, nullable=False, unique=True),
+            Column("stamp", Text, nullable=False),
+            Column("digest", Text, index=True),
+            Column("document", json, nullable=False),
+        )
+        self.keys = Table(
+            f"{collection}_keys",
+            self.metadata,
+            Column("id", Integer, primary_key=True, autoincrement=False),
+            Column("path", Text, nullable=False),
+            Column("sort", Text),
+            # where filling stands: the id up to which facts are there, None when all are
+            Column("filled", number),
+            # whether a document has had several values
+            Column("several", Boolean, nullable=False),
+        )
+        self.facts = Table(
+            f"{collection}_facts",
+            self.metadata,
+            Column("key", Integer, primary_key=True, autoincrement=False),
+            Column("value", LargeBinary, primary_key=True),
+            Column("sort", LargeBinary, primary_key=True),
+            Column("name", text, primary_key=True),
+            sqlite_with_rowid=False,
+        )
+        self.notes = Table(
+            f"{collection}_notes",
+            self.metadata,
+            Column("what", Text, primary_key=True),
+            Column("text", Text, nullable=False),
+        )
