@@ -14,6 +14,7 @@
     ├── SnapshotNotFound   404 no snapshot has this id
     ├── NameConflict       409 a content address that names other bytes
     ├── LinkExpired        410 a temporary URL after its time
+    ├── PartlyDone         409 a change of many records that some of them did not take
     ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
     ├── TooLarge           413 more bytes than the configuration allows
     ├── NotAPicture        415 bytes that are none of the formats we read
@@ -28,6 +29,7 @@
     ├── StoreUnavailable   503 the store could not be asked
     ├── CatalogueUnavailable 503 the index could not be asked
     ├── QueryTooSlow       503 a query took longer than allowed
+    ├── Unfinished         503 a change of many records that can go on, when it is asked for again
     └── RenderTimeout      504 it took longer than allowed
 
     ConfigurationError         mistakes in the configuration; never seen over HTTP
@@ -159,6 +161,18 @@ class NameConflict(Problem):
     title = "The name stands for other bytes"
 
 
+class PartlyDone(Problem):
+    """409: of the records that a filter means, some could not be changed; the others are.
+
+    ``matched`` and ``modified`` count them, ``failed`` names those that could not be changed, each with the reason,
+    and ``more`` says how many further ones there are.
+    """
+
+    status = 409
+    slug = "partly-done"
+    title = "Not all of these records could be changed"
+
+
 class LinkExpired(Problem):
     """410: a temporary URL after its time."""
 
@@ -281,6 +295,19 @@ class QueryTooSlow(Problem):
     slug = "query-too-slow"
     title = "The query takes too long"
     retry_after = 10
+
+
+class Unfinished(Problem):
+    """503: a change of many records ended before all were changed, for a reason that passes.
+
+    The same again goes on with the rest. ``matched`` and ``modified`` count what was done, ``failed`` names records
+    that could not be changed, each with the reason, and ``more`` says how many further ones there are.
+    """
+
+    status = 503
+    slug = "unfinished"
+    title = "Not all of these records are changed yet"
+    retry_after = 2
 
 
 class RenderTimeout(Problem):
