@@ -1,0 +1,224 @@
+"""Croissant 1.0 of MLCommons (docs.mlcommons.org/croissant/docs/croissant-spec.html): a ``croissant.json`` that says
+what lies in the export, so that training libraries load it.
+
+Its records are in ``records.jsonl``, a line each, flat: the record's own members, ``exif.KEY`` and ``data.KEY``. Each
+column has one type, found by looking at every record; what has no common type is told as JSON text. (The ``data`` of
+``metadata.jsonl`` is no such table: its keys may hold anything.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from image_repo.exchange import About, Exported, Sheets
+from image_repo.exchange.formats import reading
+from image_repo.exchange.formats.columns import Column, Columns
+from image_repo.exchange.formats.notes import MEMBER, Notes
+
+RECORDS, DESCRIPTION = "records.jsonl", "croissant.json"
+_FILES, _IMAGES = "files", "images"
+_MOST_ENDINGS = 100
+#: the record's own members, in this order, before those of `exif` and `data`
+_MEMBERS = ("name", "media_type", "bytes", "width", "height", "filename", "uploaded", "owner", "image_id")
+_TYPES = {"boolean": "sc:Boolean", "integer": "sc:Integer", "float": "sc:Float", "text": "sc:Text"}
+#: as the specification gives it; in the file itself, so that nobody fetches anything
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+class Croissant:
+    """The format, as exports know it."""
+
+    name = "croissant"
+    help = "Croissant 1.0: croissant.json with the types of all fields, records.jsonl"
+
+    def open(self, about: About) -> Sheets:
+        """Begins an export."""
+        return _Sheets(about)
+
+
+class _Sheets:
+    """The files of one export. Records wait on disk until every type is known."""
+
+    def __init__(self, about: About) -> None:
+        self._about = about
+        self._notes = Notes()
+        self._columns = Columns(self._notes, _label)
+        self._waiting = about.temporary()
+        self._records = about.temporary()
+        self._media_types: set[str] = set()
+        self._endings: set[str] = set()
+        self._licenses: set[str | None] = set()
+
+    def add(self, exported: Exported) -> None:
+        """Takes the next picture; a description has none."""
+        if exported.file is None:
+            return
+        record = {"file_name": exported.file.name, **_flat(exported.document)}
+        record |= {"width": exported.file.width, "height": exported.file.height, "bytes": exported.file.size}
+        record["media_type"] = exported.file.media_type
+        self._columns.see(record)
+        self._waiting.write(_line(record))
+        self._media_types.add(exported.file.media_type)
+        ending = exported.file.name.rpartition("/")[2].rpartition(".")[2]
+        if len(self._endings) < _MOST_ENDINGS:
+            self._endings.add(ending)
+        if len(self._licenses) < 2:
+            self._licenses.add(reading.text(reading.user_data(exported.document).get("license")))
+
+    def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
+        """``records.jsonl``, ``croissant.json``, and what had to be left out of them."""
+        digest, size = hashlib.sha256(), 0
+        self._waiting.seek(0)
+        for line in self._waiting:
+            told = _line(self._columns.tell(json.loads(line)))
+            digest.update(told)
+            size += self._records.write(told)
+        self._records.seek(0)
+        yield RECORDS, self._records
+        yield DESCRIPTION, self._description(digest.hexdigest(), size, newest)
+        notes = self._notes.text()
+        if notes:
+            yield MEMBER, notes
+
+    def close(self) -> None:
+        """Lets the temporary files go."""
+        self._waiting.close()
+        self._records.close()
+
+    def _description(self, digest: str, size: int, newest: float) -> bytes:
+        told: dict[str, Any] = {
+            "@context": _CONTEXT,
+            "@type": "sc:Dataset",
+            "conformsTo": "http://mlcommons.org/croissant/1.0",
+            "name": self._about.title,
+            "description": f"Pictures and what is known of them: {self._about.title}",
+            "datePublished": datetime.fromtimestamp(newest, UTC).date().isoformat(),
+            "version": "1.0.0",
+        }
+        if self._about.images:
+            told["url"] = self._about.images
+        license_ = next(iter(self._licenses)) if len(self._licenses) == 1 else None
+        if license_:
+            told["license"] = license_
+        told["distribution"] = [_records(digest, size)]
+        told["recordSet"] = []
+        if self._endings:
+            told["distribution"].append(self._pictures())
+            told["recordSet"] = [_file_records(), self._image_records()]
+        return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+
+    def _pictures(self) -> dict[str, Any]:
+        # readers differ in whether `*` goes over a slash, and whether `**/` may be nothing
+        patterns = [pattern for ending in sorted(self._endings) for pattern in (f"*.{ending}", f"**/*.{ending}")]
+        return {
+            "@type": "cr:FileSet",
+            "@id": "pictures",
+            "name": "pictures",
+            "encodingFormat": sorted(self._media_types),
+            "includes": patterns,
+        }
+
+    def _image_records(self) -> dict[str, Any]:
+        fields = [_column_field(column) for column in self._columns]
+        path = next(one for one in fields if one["name"] == "file_name")
+        path["references"] = {"field": {"@id": f"{_FILES}/path"}}
+        image = _field(_IMAGES, "image", "sc:ImageObject", {"field": {"@id": f"{_FILES}/content"}})
+        return {"@type": "cr:RecordSet", "@id": _IMAGES, "name": _IMAGES, "field": [image, *fields]}
+
+
+def _records(digest: str, size: int) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": "records",
+        "name": RECORDS,
+        "contentUrl": RECORDS,
+        "contentSize": f"{size} B",
+        "encodingFormat": "application/jsonlines",
+        "sha256": digest,
+    }
+
+
+def _file_records() -> dict[str, Any]:
+    """The files by their paths: what ties a line to its picture."""
+    pictures = {"fileSet": {"@id": "pictures"}}
+    path = {**pictures, "extract": {"fileProperty": "fullpath"}, "transform": {"regex": "^(.*)$"}}
+    content = {**pictures, "extract": {"fileProperty": "content"}}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": _FILES,
+        "name": _FILES,
+        "key": {"@id": f"{_FILES}/path"},
+        "field": [_field(_FILES, "path", "sc:Text", path), _field(_FILES, "content", "sc:ImageObject", content)],
+    }
+
+
+def _column_field(column: Column) -> dict[str, Any]:
+    source = {"fileObject": {"@id": "records"}, "extract": {"column": _label(column.name)}}
+    made = _field(_IMAGES, column.name, _TYPES[column.kind], source)
+    return made | ({"repeated": True} if column.repeated else {})
+
+
+def _field(record_set: str, name: str, data_type: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    identity = f"{record_set}/{quote(name, safe='')}"
+    return {"@type": "cr:Field", "@id": identity, "name": name, "dataType": data_type, "source": dict(source)}
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {name: document.get(name) for name in _MEMBERS}
+    for part, values in (("exif", reading.facts(document)), ("data", reading.user_data(document))):
+        flat |= {f"{part}.{key}": value for key, value in values.items()}
+    return flat
+
+
+def _label(name: str) -> str:
+    """The column of a key. Pandas takes some names for times and makes them of numbers: those end otherwise."""
+    return name + "_" if name.lower().endswith(("_at", "_time")) else name
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (
+        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        + b"\n"
+    )
