@@ -224,16 +224,16 @@ class _Sheets:
 
     def _table(self, placed: list[_Deployment]) -> BinaryIO:
         file = self._temporary()
-        file.write(tables.header(DEPLOYMENTS).encode())
+        file.write(tables.header(DEPLOYMENTS).encode("utf-8", "replace"))
         for one in placed:
-            file.write(one.row().encode())
+            file.write(one.row().encode("utf-8", "replace"))
         file.seek(0)
         return file
 
     def _kept(self, rows: _Rows, deployments: set[int], taxa: set[int]) -> BinaryIO:
         """A table with the rows of these deployments; the species that they name are put into a set."""
         file = self._temporary()
-        file.write(tables.header(rows.columns).encode())
+        file.write(tables.header(rows.columns).encode("utf-8", "replace"))
         for deployment, taxon, line in rows:
             if deployment in deployments:
                 file.write(line)
@@ -258,7 +258,7 @@ class _Sheets:
             "taxonomic": [{"scientificName": name} for name, number in self._project.taxa.items() if number in taxa],
             "resources": [_resource(name) for name in ("deployments", "media", "observations")],
         }
-        return json.dumps(package, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+        return json.dumps(package, ensure_ascii=False, allow_nan=False, indent=2).encode("utf-8", "replace") + b"\n"
 
     def _contributors(self) -> list[dict[str, str]]:
         holders = [{"title": name, "role": "rightsHolder"} for name in self._project.holders]
@@ -300,7 +300,7 @@ class _Rows:
         self.columns = columns
 
     def add(self, deployment: int, cells: Mapping[str, str], taxon: int = 0) -> None:
-        line = tables.row(self.columns, cells).encode()
+        line = tables.row(self.columns, cells).encode("utf-8", "replace")
         self.file.write(self._HEAD.pack(deployment, taxon, len(line)) + line)
 
     def __iter__(self) -> Iterator[tuple[int, int, bytes]]:

@@ -1,4 +1,4 @@
-"""What kinds of values the keys of many records have, told at the end of a walk in memory that does not grow with it."""
+"""What kinds of values the keys of many records have, told at the end of a walk; memory does not grow with it."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class _Sheets:
         if self._endings:
             told["distribution"].append(self._pictures())
             told["recordSet"] = [_file_records(), self._image_records()]
-        return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+        return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2).encode("utf-8", "replace") + b"\n"
 
     def _pictures(self) -> dict[str, Any]:
         # readers differ in whether `*` goes over a slash, and whether `**/` may be nothing
@@ -196,7 +196,8 @@ def _file_records() -> dict[str, Any]:
 
 def _column_field(column: Column) -> dict[str, Any]:
     source = {"fileObject": {"@id": "records"}, "extract": {"column": _label(column.name)}}
-    made = _field(_IMAGES, column.name, _TYPES[column.kind], source)
+    data_type = "sc:DateTime" if column.name == "uploaded" else _TYPES[column.kind]
+    made = _field(_IMAGES, column.name, data_type, source)
     return made | ({"repeated": True} if column.repeated else {})
 
 
@@ -218,7 +219,5 @@ def _label(name: str) -> str:
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    return (
-        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        + b"\n"
-    )
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"
