@@ -24,6 +24,7 @@ from image_repo.follow import Behind, Follower
 from image_repo.metrics import Counters
 from image_repo.names import prefix_of
 from image_repo.node import SharedMarks, make_private
+from image_repo.nodes import FolderBoard, Nodes, StoreBoard
 from image_repo.pixels import PixelFiles, Pixels
 from image_repo.recipe import Defaults, ask, read_focus
 from image_repo.records import Records
@@ -95,7 +96,7 @@ def build(config: Config) -> Repo:
     stores = build_stores(config)
     belongs = _belongs(stores.origin)
     shared = _private(Path(config.local_file_cache_path))
-    own = _private(shared / belongs) if shared else None
+    own = own_folder(config, stores.origin)
     follower = _follower(config, stores.origin, own, "images")
     counters = Counters(own)
     origin = Guarded(stores.origin, counters=counters)
@@ -155,12 +156,9 @@ def open_index(config: Config, origin: Store, collection: str = "images") -> Ind
     settings = config.catalogue
     if not settings.enabled:
         return None
-    try:
-        from image_repo.catalogue import engines  # noqa: PLC0415
-    except ImportError:
-        return None
-    shared = _private(Path(config.local_file_cache_path))
-    folder = _private(shared / _belongs(origin)) if shared else None
+    from image_repo.catalogue import engines  # noqa: PLC0415, it takes its time, and most verbs have no use for it
+
+    folder = own_folder(config, origin)
     if folder is None and settings.url is None:
         raise CatalogueUnavailable("There is no place for the catalogue: local_file_cache_path cannot be used.")
     # Positions that may not be told any more must not be found either.
@@ -189,6 +187,22 @@ def _follower(config: Config, origin: Store, own: Path | None, collection: str) 
     except CatalogueUnavailable as error:
         log.warning("there is no catalogue: %s", error.detail)
         return Follower(None, behind, error)
+
+
+def own_folder(config: Config, origin: Store) -> Path | None:
+    """The folder that the processes of this node share for one container; None where it cannot be had."""
+    shared = _private(Path(config.local_file_cache_path))
+    return _private(shared / _belongs(origin)) if shared else None
+
+
+def nodes(config: Config, stores: Stores) -> Nodes | None:
+    """This node, and the others that serve the same container; None where there is no place for its id."""
+    own = own_folder(config, stores.origin)
+    if own is None:
+        return None
+    if isinstance(stores.origin, DiskStore):
+        return Nodes(FolderBoard(Path(config.persistent_store_configuration.path) / ".image_repo" / "nodes"), own)
+    return Nodes(StoreBoard(stores.cache or stores.origin), own)
 
 
 def _evicted(counters: Counters, tier: str, count: int) -> None:
