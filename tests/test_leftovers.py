@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import jpeg, photo
+from webserver import embedded
 
+from image_repo import wiring
+from image_repo.artifacts import Artifacts
 from image_repo.errors import BadParameter, Problem
 from image_repo.exchange import Item
-from image_repo.exchange.leftovers import Blob, detect
-from image_repo.exchange.leftovers.documents import Seen
+from image_repo.exchange.importing import Importer
+from image_repo.exchange.leftovers import Blob, Blobs, Documents, detect, outcomes
 from image_repo.exchange.leftovers.extended import MOST_LEVELS, NotExtended, plain
 from image_repo.exchange.leftovers.jsonstream import CHUNK, MOST_VALUE, values
+from image_repo.names import ImageName
+from image_repo.repo import Repo
 
 OID = "57e193d7a9cc81b4027498b5"
 
@@ -154,8 +162,8 @@ def reading(folder: Path, content: str | bytes, uploads: Path | None = None) -> 
     file = folder / "dump.json"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     found = detect(file, uploads)
-    assert found is not None
-    items = [item for item in found if isinstance(item, Item)]
+    assert isinstance(found, Documents)
+    items = list(found.items())
     assert found.done <= found.total
     return items
 
@@ -229,19 +237,6 @@ def test_a_list_that_is_cut_off_is_told(cut: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["[]", " [ ] ", '{"count": 0, "images": []}'])
 def test_an_empty_list_is_empty(empty: str, tmp_path: Path) -> None:
     assert reading(tmp_path, empty) == []
-
-
-def test_a_second_entry_of_a_name_is_refused(tmp_path: Path) -> None:
-    items = reading(tmp_path, f"{GOOD}\n{GOOD}\n")
-    assert items[0].problem is None
-    assert items[1].problem is not None
-    assert items[1].problem.slug == "name-conflict"
-
-
-def test_names_are_remembered_however_many_there_are() -> None:
-    seen = Seen()
-    assert all(seen.add(f"name {number}") for number in range(20_000))
-    assert not any(seen.add(f"name {number}") for number in range(20_000))
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04", b"\xff\xd8\xff\xe0", b"", b"name,x\n"])
@@ -397,8 +392,8 @@ ARTIFACT = {"run": 7, "kind": "calibration result", "bytes": 3, "created_at": 17
 
 def blobs(folder: Path) -> list[Blob | Item]:
     found = detect(folder)
-    assert found is not None
-    read = list(found)
+    assert isinstance(found, Blobs)
+    read = [*found.images(), *found.artifacts()]
     assert found.done == found.total == len(read)
     return read
 
@@ -475,3 +470,77 @@ def test_what_lies_there_and_is_no_blob_is_told_and_no_link_is_followed(tmp_path
 
 def test_another_folder_is_none(tmp_path: Path) -> None:
     assert detect(tmp_path) is None
+
+
+# -- taken in -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class House:
+    repo: Repo
+    artifacts: Artifacts
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    config = embedded(tmp_path / "repo", create_new=True)
+    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    repo = wiring.build(config)
+    yield House(repo, Artifacts(repo, wiring.artifacts_follower(config, repo.origin)))
+    repo.close()
+
+
+def taken(path: Path, house: House, uploads: Path | None = None) -> dict[str, tuple[str, str | None]]:
+    """Entry → status, and the slug of its problem."""
+    found = detect(path, uploads)
+    assert found is not None
+    made = outcomes(found, Importer(house.repo), house.repo, house.artifacts)
+    return {told.entry: (told.status, told.problem.slug if told.problem else None) for told in made}
+
+
+def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(tmp_path: Path, uploads: Path, house: House) -> None:
+    (uploads / "line1" / "a.jpg").write_bytes(jpeg(photo(8, 6)))
+    dump = tmp_path / "dump.json"
+    dump.write_text(f'{RELAXED}\n{{"_id":"gone","file":"b.jpg"}}\n{{"_id":"../x","file":"line1/a.jpg"}}\n{RELAXED}\n')
+    assert list(taken(dump, house, uploads).values()) == [
+        ("stored", None),
+        ("failed", "bad-request"),
+        ("failed", "bad-name"),
+        ("failed", "name-conflict"),
+    ]
+    assert next(iter(taken(dump, house, uploads).values())) == ("unchanged", None)
+    record = house.repo.record(house.repo.current([ImageName("6339b5e4c5b1a4f0a1b2c3d4")]))
+    assert (record.width, record.height, record.filename) == (8, 6, "a.jpg")
+    assert record.data["label"] == "ok"
+
+
+def test_descriptions_are_taken_in(tmp_path: Path, house: House) -> None:
+    dump = tmp_path / "images.json"
+    dump.write_text('{"count": 1, "images": [{"name": "library/nginx:latest", "stars": 4}]}')
+    assert list(taken(dump, house).values()) == [("stored", None)]
+    record = house.repo.description([ImageName("library/nginx:latest")])
+    assert record.data == {"name": "library/nginx:latest", "stars": 4}
+
+
+def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, house: House) -> None:
+    folder, picture = tmp_path / "iss", jpeg(photo(8, 6))
+    image = store(folder, picture, IMAGE)
+    mask = store(folder, b"mask", ARTIFACT)
+    none = store(folder, b"no picture", {**IMAGE, "mime": "text/plain"})
+    false = store(folder, b"true", IMAGE)
+    wrong = store(folder, b"right", ARTIFACT)
+    for sha256 in (false, wrong):
+        (folder / "blobs" / sha256[:2] / sha256[2:4] / sha256).write_bytes(picture + b"rotten")
+    told = {entry.rpartition("/")[2]: outcome for entry, outcome in taken(folder, house).items()}
+    assert told == {
+        image: ("stored", None),
+        mask: ("stored", None),
+        none: ("stored", None),
+        false: ("failed", "digest-mismatch"),
+        wrong: ("failed", "digest-mismatch"),
+    }
+    artifacts, repo = house.artifacts, house.repo
+    assert repo.record(repo.current([ImageName(f"sha256:{image}")])).sha256 == image
+    assert artifacts.get(f"sha256:{mask}").meta == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
+    assert (artifacts.get(f"sha256:{none}").kind, artifacts.get(f"sha256:{none}").media_type) == ("image", "text/plain")
+    assert set(taken(folder, house).values()) == {("unchanged", None), ("failed", "digest-mismatch")}

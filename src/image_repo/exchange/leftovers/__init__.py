@@ -10,7 +10,11 @@ Everything is read one by one, nothing of it is trusted, and what is wrong is to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,28 +26,20 @@ from image_repo.exchange.leftovers.documents import Documents
 from image_repo.exchange.leftovers.jsonstream import CHUNK, is_json
 from image_repo.repo import Repo
 
-__all__ = ["Blob", "Leftovers", "detect", "outcomes"]
+__all__ = ["Blob", "Blobs", "Documents", "Leftovers", "detect", "outcomes"]
 
-
-class Leftovers(Protocol):
-    """What somebody has left behind, to be gone through once."""
-
-    #: for people: what it is
-    description: str
-    #: how far it is, and how far it goes; in a measure of its own
-    done: int
-    total: int
-
-    def __iter__(self) -> Iterator[Item | Blob]:
-        """Everything that is there, one by one."""
-        ...
+Leftovers = Documents | Blobs
+#: artifacts that are taken in at a time
+_AT_ONCE = 4
+#: RFC 6838, section 4.2
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
 
 class Taker(Protocol):
     """Who takes images in: :class:`image_repo.exchange.importing.Importer`."""
 
-    def take(self, item: Item) -> Outcome:
-        """Takes one."""
+    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+        """Takes items in, several at a time; outcomes come in the order of the items."""
         ...
 
 
@@ -51,6 +47,7 @@ def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
     """What lies at a path; None where it is none of this.
 
     :param uploads: the folder of the files that documents name
+    :returns: to be gone through once; ``description``, ``done`` and ``total`` are for people and progress bars
     :raises OSError: when it cannot be looked at
     """
     if path.is_dir():
@@ -59,33 +56,50 @@ def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
         return Documents(path, uploads) if is_json(file.read(CHUNK)) else None
 
 
-def outcomes(leftovers: Iterable[Item | Blob], importer: Taker, repo: Repo, artifacts: Artifacts) -> Iterator[Outcome]:
-    """Takes everything in, and says of each what became of it."""
-    for left in leftovers:
-        yield importer.take(left) if isinstance(left, Item) else take_blob(left, importer, repo, artifacts)
+def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artifacts) -> Iterator[Outcome]:
+    """Takes everything in, and says of each what became of it.
+
+    :raises BadParameter: when documents name files and it was not said where they are
+    """
+    if isinstance(leftovers, Documents):
+        yield from importer.run(leftovers.items())
+        return
+    take = partial(_take, repo=repo, artifacts=artifacts)
+    yield from _images(leftovers, importer, take)
+    others = leftovers.artifacts()
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="import") as pool:
+        while batch := list(islice(others, 4 * _AT_ONCE)):
+            yield from pool.map(take, batch)
 
 
-def take_blob(blob: Blob, importer: Taker, repo: Repo, artifacts: Artifacts) -> Outcome:
-    """Takes a blob in: what was stored as an image as one, unless it is no picture; everything else as an artifact."""
-    if blob.is_image:
-        outcome = importer.take(blob.item)
-        if not isinstance(outcome.problem, NotAPicture):
-            return outcome
+def _images(blobs: Blobs, importer: Taker, take: partial[Outcome]) -> Iterator[Outcome]:
+    """What was stored as an image becomes one; where it is no picture, an artifact, so that no bytes are lost."""
+    waiting: dict[str, Blob] = {}
+
+    def items() -> Iterator[Item]:
+        for found in blobs.images():
+            if isinstance(found, Blob):
+                waiting[found.entry] = found
+            yield found.item if isinstance(found, Blob) else found
+
+    for outcome in importer.run(items()):
+        blob = waiting.pop(outcome.entry, None)
+        yield take(blob) if blob and isinstance(outcome.problem, NotAPicture) else outcome
+
+
+def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> Outcome:
+    """Takes a blob in as an artifact."""
     try:
-        return _as_artifact(blob, repo, artifacts)
+        with repo.spool() as spool:
+            spool.fill(blob.open())
+            if spool.sha256 != blob.sha256:
+                raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
+            made, new = artifacts.put(spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
     except Problem as problem:
         return Outcome(blob.entry, "failed", problem=problem)
-
-
-def _as_artifact(blob: Blob, repo: Repo, artifacts: Artifacts) -> Outcome:
-    with repo.spool() as spool:
-        spool.fill(blob.open())
-        if spool.sha256 != blob.sha256:
-            raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
-        made, new = artifacts.put(spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
     return Outcome(blob.entry, "stored" if new else "unchanged", made.artifact_id)
 
 
 def _media_type(blob: Blob) -> str | None:
     said = blob.meta.get("mime")
-    return said if isinstance(said, str) and len(said) <= 100 and said.isascii() and said.isprintable() else None
+    return said if isinstance(said, str) and _MEDIA_TYPE.fullmatch(said) else None

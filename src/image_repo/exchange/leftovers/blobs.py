@@ -85,10 +85,22 @@ class Blobs:
         """Whether a folder is one."""
         return (folder / "blobs").is_dir()
 
-    def __iter__(self) -> Iterator[Blob | Item]:
-        """Every blob; an item with a problem for what is none."""
+    def images(self) -> Iterator[Blob | Item]:
+        """What was stored as an image, and, as items with a problem, what is no blob at all."""
+        for found in self._found():
+            if isinstance(found, Item) or found.is_image:
+                self.done += 1
+                yield found
+
+    def artifacts(self) -> Iterator[Blob]:
+        """Everything else."""
+        for found in self._found():
+            if isinstance(found, Blob) and not found.is_image:
+                self.done += 1
+                yield found
+
+    def _found(self) -> Iterator[Blob | Item]:
         for relative in self._files():
-            self.done += 1
             entry = f"blobs/{relative}".encode(errors="backslashreplace").decode()
             sha256 = relative.rpartition("/")[2]
             try:

@@ -12,16 +12,13 @@ Sources: jtekt/image-storage-microservice, ``models/image.ts``, ``controllers/ex
 
 from __future__ import annotations
 
-import hashlib
-import os
-from array import array
 from collections.abc import Iterator, Mapping
 from functools import partial
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
-from image_repo.errors import BadParameter, BadRequest, NameConflict, Problem
+from image_repo.errors import BadParameter, BadRequest, Problem
 from image_repo.exchange import Item
 from image_repo.exchange.leftovers.extended import NotExtended, plain
 from image_repo.exchange.leftovers.folders import chunks
@@ -47,20 +44,15 @@ class Documents:
         #: how far it is, and how far it goes: bytes of the file
         self.done, self.total = 0, path.stat().st_size
 
-    def __iter__(self) -> Iterator[Item]:
-        """Each document once, in the order of the file.
+    def items(self) -> Iterator[Item]:
+        """Each document, in the order of the file.
 
         :raises BadParameter: when files are named and it was not said where they are
         """
-        seen = Seen()
         with BufferedReader(FileIO(self._path), CHUNK) as file:
             for value in values(file):
-                item = self._item(value)
                 self.done = file.tell()
-                if item.name and not seen.add(item.name):
-                    problem = NameConflict(f"An entry before it is called {item.name[:200]!r} too.")
-                    item = Item(item.entry, item.name, problem=problem)
-                yield item
+                yield self._item(value)
 
     def _item(self, value: Value) -> Item:
         if value.problem:
@@ -116,40 +108,3 @@ def _data(document: Mapping[str, Any]) -> dict[str, Any]:
         if document.get(member) is not None:
             data["_" + member if member in data else member] = document[member]
     return data
-
-
-class Seen:
-    """Texts that have been there, in 16 to 32 bytes each.
-
-    They are known by 64 bits of a keyed digest: of a million texts, two are taken for one another once in 10 million
-    such files.
-    """
-
-    def __init__(self) -> None:
-        self._key = os.urandom(16)
-        self._count = 0
-        self._table = array("Q", bytes(8 << 10))
-
-    def add(self, text: str) -> bool:
-        """Whether it is new."""
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
-        if self._count * 2 >= len(self._table):
-            self._grow()
-        return self._put(int.from_bytes(digest) or 1)
-
-    def _put(self, number: int) -> bool:
-        table, most = self._table, len(self._table) - 1
-        at = number & most
-        while table[at] not in (0, number):
-            at = (at + 1) & most
-        new = not table[at]
-        table[at] = number
-        self._count += new
-        return new
-
-    def _grow(self) -> None:
-        before, self._count = self._table, 0
-        self._table = array("Q", bytes(16 * len(before)))
-        for number in before:
-            if number:
-                self._put(number)
