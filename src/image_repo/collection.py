@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
 from image_repo.catalogue import Document, Page, Statistics
-from image_repo.catalogue.holds import holds, project
+from image_repo.catalogue.holds import holds
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.errors import Busy, ImageNotFound, PreconditionFailed, Problem
 from image_repo.names import ImageName
@@ -111,10 +111,7 @@ class Collection:
 
     def page(self, query: Query) -> Page:
         """A page, of each document what the query selects."""
-        page = self._repo.catalogue.page(query)
-        if not query.select:
-            return page
-        return replace(page, documents=[project(document, query.select) for document in page.documents])
+        return self._repo.catalogue.page(query)
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
         """Every document for which a filter holds; by name where no order is given."""

@@ -243,6 +243,8 @@ def _refuse_slips(name: str, known: Collection[str], hint: str) -> None:
     """
     if name in _WORDS:
         raise BadParameter(name, f"The parameter {name} means nothing here. {hint}")
+    if "[" in name:  # how others write operators: key[gte]
+        raise BadParameter(name, f"Expected an operator as in KEY__gte, not in brackets. {hint}")
     if name not in _ORDINARY:
         near = next((word for word in known if _one_slip(name, word)), None)
         if near:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from flask import Flask, Response, current_app, request, url_for
 
 from image_repo import archive, patterns, wiring
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadName, BadParameter, Busy, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.errors import BadBody, BadName, Busy, ImageNotFound, OriginalsNotServed, Problem
 from image_repo.formats import split_ending
 from image_repo.names import ImageName, parse_prefix
 from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
@@ -29,11 +28,8 @@ from image_repo.web.paths import check_encoding
 
 log = logging.getLogger(__name__)
 
-_MOST_PER_PAGE = 1_000
 #: how often a member of a zip is asked for again while there is too much to do
 _TURNS = 20
-#: up to here the images of a listing are counted one by one
-_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,6 @@ class Images:
     def install(self, app: Flask) -> None:
         """Adds the routes."""
         one, base = f"{self._base}/<any_path:path>", self._base
-        app.add_url_rule(base, "list", self.list, methods=["GET"])
         app.add_url_rule(base, "add", self.add, methods=["POST"])
         app.add_url_rule(one, "image", self.get, methods=["GET"])
         app.add_url_rule(one, "put", self.put, methods=["POST", "PUT"])
@@ -258,25 +253,6 @@ class Images:
                 time.sleep(busy.retry_after or 1)
         return self._repo.fetch(current, recipe).rendition.body
 
-    def list(self) -> Response:
-        """``GET /images``: a page of images, from the container's listing."""
-        told = _listing_parameters()
-        limit = integer(1, _MOST_PER_PAGE)("limit", told.get("limit", "100"))
-        page = integer(1, 999_999)("page", told.get("page", "1"))
-        skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
-        matches = patterns.searcher("regex", told["regex"]) if "regex" in told else None
-        images = self._repo.images("", matches, told.get("after", ""))
-        shown = list(itertools.islice(images, skip, skip + limit))
-        passed = skip + len(shown)
-        more = sum(1 for _ in itertools.islice(images, max(1, _COUNTED - passed))) if len(shown) == limit else 0
-        body = _page(shown, passed + more, skip // limit + 1, limit, exact=passed + more <= _COUNTED)
-        response = self._json(body)
-        if more:
-            following = {**told, "limit": str(limit), "after": shown[-1].key}
-            following = {name: value for name, value in following.items() if name not in ("page", "skip")}
-            response.headers["Link"] = f'<{self._base}?{urlencode(following, quote_via=quote)}>; rel="next"'
-        return response
-
     # -- writing ---------------------------------------------------------------------
 
     def add(self) -> Response:
@@ -375,17 +351,6 @@ def _named(folder: str, filename: str | None) -> ImageName:
     return ImageName.readings(folder + filename)[0]
 
 
-def _listing_parameters() -> dict[str, str]:
-    told: dict[str, str] = {}
-    for name, value in request.args.items(multi=True):
-        if name not in openapi.LISTING:
-            raise unknown_parameter(name, openapi.LISTING)
-        if name in told:
-            raise BadParameter(name, f"The parameter {name} is given more than once.")
-        told[name] = value
-    return told
-
-
 def _no_parameters() -> None:
     for name in request.args:
         raise unknown_parameter(name, ())
@@ -396,21 +361,6 @@ def _only_derived() -> bool:
         if name != "derived":
             raise unknown_parameter(name, ("derived",))
     return read_boolean("derived", request.args.get("derived", "false"))
-
-
-def _page(shown: list[Current], count: int, page: int, limit: int, *, exact: bool) -> dict[str, Any]:
-    images = [
-        {
-            "name": current.name.text,
-            "version": current.version,
-            "media_type": current.media_type,
-            "bytes": current.size,
-            "uploaded": timestamp(current.modified),
-        }
-        for current in shown
-    ]
-    body: dict[str, Any] = {"count": count, "page": page, "limit": limit, "pages": -(-count // limit), "images": images}
-    return body if exact else {**body, "count_is": "estimate"}
 
 
 def _stream_json(images: Iterable[Current], make: Callable[[Current], dict[str, Any]]) -> Response:

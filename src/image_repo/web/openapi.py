@@ -5,6 +5,7 @@ Parameters and problems are told from the tables that the program itself reads, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -25,13 +26,6 @@ BESIDE: dict[str, tuple[dict[str, Any], str]] = {
     "download": ({"type": "string"}, "save it, under this name if one is given"),
     "v": ({"type": "string"}, "the version: under it, the answer may be kept for ever"),
 }
-LISTING: dict[str, tuple[dict[str, Any], str]] = {
-    "regex": ({"type": "string"}, "images whose name matches (RE2)"),
-    "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "images of a page"),
-    "page": ({"type": "integer", "minimum": 1}, "which page"),
-    "skip": ({"type": "integer", "minimum": 0}, "images to pass over"),
-    "after": ({"type": "string"}, "as in the link to the next page"),
-}
 _DERIVED = {"derived": ({"type": "boolean"}, "renditions only: a purge")}
 _PICTURES = {BY_KIND[kind].media_type: {"schema": {"type": "string", "format": "binary"}} for kind in WRITABLE}
 _PROBLEM = {
@@ -40,7 +34,11 @@ _PROBLEM = {
 }
 _RECORD_ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}}
 _DATA = {"schema": {"type": "object", "description": "what you say of it: at most 64 KiB, nested at most 32 deep"}}
+#: the body of a change of data
+DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"$ref": "#/components/schemas/Link"}]}}
+#: while the catalogue is being made, more may be found later
+_REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}
 _STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
 
 
@@ -82,7 +80,6 @@ def _document(base: str) -> dict[str, Any]:
         },
         "paths": {
             base: {
-                "get": _listing(),
                 "post": _upload("Store a picture under its content address, a description under its own name"),
             },
             one: {
@@ -90,7 +87,9 @@ def _document(base: str) -> dict[str, Any]:
                 "get": _picture("A picture, its record, or a temporary URL of it"),
                 "put": _upload("Store a picture, or replace what is said of it"),
                 "post": _upload("Store a picture, or replace what is said of it"),
-                "patch": _patch(),
+                "patch": operation(
+                    "Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=DATA
+                ),
                 "delete": operation("Delete an image, or its renditions", query(_DERIVED), {"application/json": {}}),
             },
             folder: {
@@ -126,11 +125,6 @@ def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]
     return operation(summary, [*parameters, *query(BESIDE)], content)
 
 
-def _listing() -> dict[str, Any]:
-    page = {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}
-    return operation("A page of what there is", query(LISTING), page)
-
-
 def _upload(summary: str) -> dict[str, Any]:
     form = {
         "type": "object",
@@ -148,12 +142,7 @@ def _upload(summary: str) -> dict[str, Any]:
     return made
 
 
-def _patch() -> dict[str, Any]:
-    body = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
-    return operation("Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=body)
-
-
-def query(parameters: dict[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+def query(parameters: Mapping[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
     """Parameters of a query string from their table: name → (schema, help)."""
     return [
         {"name": name, "in": "query", "description": text, "schema": schema}
@@ -173,16 +162,45 @@ def _schemas() -> dict[str, Any]:
     facts |= {name: {"type": ["integer", "null"]} for name in ("bytes", "width", "height")}
     facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
     facts |= {"exif": {"type": "object"}, "data": {"type": "object"}}
-    counts = {name: {"type": "integer"} for name in ("count", "page", "limit", "pages")}
+    counts: dict[str, Any] = {name: {"type": "integer"} for name in ("count", "limit", "pages")}
+    counts |= {"page": {"type": ["integer", "null"]}, "count_is": {"enum": ["estimate"]}}
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "parameter")}
     return {
         "Record": {"type": "object", "properties": facts},
         "Link": {"type": "object", "properties": {name: {"type": "string"} for name in ("name", "url", "expires")}},
         "Page": {
             "type": "object",
-            "properties": {**counts, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}}},
+            "properties": {
+                **counts,
+                "images": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+                **_REBUILDING,
+            },
         },
+        "Changed": {
+            "type": "object",
+            "properties": {**{name: {"type": "integer"} for name in ("matched", "modified")}, **_REBUILDING},
+        },
+        "Statistics": _statistics(),
         "Problem": {"type": "object", "properties": {**texts, "status": {"type": "integer"}}},
+    }
+
+
+def _statistics() -> dict[str, Any]:
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    value = {"type": "object", "properties": {"count": {"type": "integer"}, "value": scalar}}
+    return {
+        "type": "object",
+        "properties": {
+            "_id": {"type": "null"},
+            "max": {"type": ["string", "number", "null"]},
+            "min": {"type": ["string", "number", "null"]},
+            "avg": {"type": ["number", "null"]},
+            "count": {"type": "integer"},
+            "key": {"type": "string"},
+            "values": {"type": "array", "items": value},
+            "more": {"type": "integer"},
+            **_REBUILDING,
+        },
     }
 
 
