@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from flask import Flask
 
+from image_repo.collection import Collection
 from image_repo.config import Config
 from image_repo.repo import Repo
-from image_repo.web import artifacts, openapi, ops, problems
+from image_repo.web import artifacts, catalogue, openapi, ops, problems
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
 from image_repo.web.telemetry import traced
@@ -38,8 +39,10 @@ def create_app(repo: Repo, config: Config) -> Flask:
     app.url_map.converters["any_path"] = AnyPath
     problems.install(app)
     ops.install(app, repo, config)
-    openapi.install(app, config, artifacts.paths("/" + config.repository_base_pathname))
+    base, collection = "/" + config.repository_base_pathname, Collection(repo)
+    openapi.install(app, config, artifacts.paths(base), catalogue.paths(base))
     Images(repo, config).install(app)
+    catalogue.install(app, collection, config)
     artifacts.install(app, repo, config)
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
