@@ -14,8 +14,11 @@ from image_repo.patterns import searcher
         ("^b", "abc", False),
         (r"\d{3}", "IMG_123", True),
         ("(?i)É", "é", True),
+        ("^.$", "é", True),
+        ("é", "\ud83eé", True),
+        ("^.$", "\ud83e", False),
     ],
-    ids=repr,
+    ids=ascii,
 )
 def test_a_pattern_is_searched_for(pattern, text, found):
     assert searcher("regex", pattern)(text) is found
