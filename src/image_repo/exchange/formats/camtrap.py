@@ -33,7 +33,7 @@ from image_repo.exchange.formats.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS,
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/"
 #: the standard's own pattern for a relative path, and nothing that a spreadsheet would calculate
-_PATH = re.compile(r"(?![./~=+\-@'\t])(?!.*\.\.).+")
+_PATH = re.compile(r"(?![./~=+\-@\t])(?!.*\.\.).+")
 #: the most deployments, and the most different names of species, of one package
 _MOST_DEPLOYMENTS, _MOST_TAXA = 50_000, 10_000
 _SAMPLING = ("simpleRandom", "systematicRandom", "clusteredRandom", "experimental", "targeted", "opportunistic")
@@ -245,7 +245,7 @@ class _Sheets:
         made = datetime.fromtimestamp(newest, UTC)
         start = min((one.first for one in placed), default=made)
         end = max((one.last for one in placed), default=made)
-        source = {"title": "image_repo"} | ({"path": self._about.images} if self._about.images else {})
+        source = {"title": "image_repo"} | ({"path": self._about.images} if "://" in (self._about.images or "") else {})
         package = {
             "profile": _STANDARD + "camtrap-dp-profile.json",
             "created": made.strftime("%Y-%m-%dT%H:%M:%SZ"),

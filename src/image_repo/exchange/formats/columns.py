@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,10 @@ _LONGEST = 200
 #: whole numbers up to here are the same in every reader
 _EXACT = 1 << 53
 
+#: text that says no more than its number does
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,14}")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,8})\.[0-9]{1,9}")
+
 Kind = Literal["boolean", "integer", "float", "text"]
 
 
@@ -24,12 +29,14 @@ class Column:
     """A key and what was seen of it.
 
     :param name: ``name``, ``exif.iso``, ``data.site``
+    :param numeric: whether text that is a number counts as one, as it does in queries: forms send nothing but text
     :param kinds: of its values; ``other`` for what has no kind of its own
     :param single: whether a value was seen that is no list
     :param many: whether a list was
     """
 
     name: str
+    numeric: bool = False
     kinds: set[str] = field(default_factory=set)
     single: bool = False
     many: bool = False
@@ -38,10 +45,10 @@ class Column:
         """Takes a value into account; null is none."""
         if isinstance(value, list):
             self.many = True
-            self.kinds.update(map(_kind, value))
+            self.kinds.update(_kind(each, numeric=self.numeric) for each in value)
         elif value is not None:
             self.single = True
-            self.kinds.add(_kind(value))
+            self.kinds.add(_kind(value, numeric=self.numeric))
 
     @property
     def repeated(self) -> bool:
@@ -55,18 +62,28 @@ class Column:
 
     @property
     def _common(self) -> Kind | None:
-        if len(self.kinds) < 2:
-            found = next(iter(self.kinds), "text")
-            return None if found == "other" else found  # type: ignore[return-value]
-        return "float" if self.kinds == {"integer", "float"} else None
+        return next((kind for kind, seen in _TOGETHER if self.kinds <= seen), None)
 
     def tell(self, value: Any) -> Any:
         """A value as one of :attr:`kind`: what does not fit is told as JSON text."""
+        common = self._common
         if value is None:
             return None
-        if self.repeated or (self._common is not None and not self.many):
-            return value
+        if self.repeated:
+            return [_as(self.kind, each) for each in value]
+        if common is not None and not self.many:
+            return _as(common, value)
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+#: what all values of these kinds can be told as
+_TOGETHER: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("text", frozenset(("text",))),
+    ("boolean", frozenset(("boolean",))),
+    ("integer", frozenset(("integer", "whole text"))),
+    ("float", frozenset(("integer", "whole text", "float", "decimal text"))),
+    ("text", frozenset(("text", "whole text", "decimal text"))),
+)
 
 
 class Columns:
@@ -97,14 +114,24 @@ class Columns:
         if found is None and (len(self._columns) >= MOST or len(name) > _LONGEST):
             self._notes.add(name, f"left out: more than {MOST} keys, or one of more than {_LONGEST} characters")
             return None
-        return self._columns.setdefault(name, Column(name))
+        return self._columns.setdefault(name, Column(name, numeric=name.startswith("data.")))
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, *, numeric: bool) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
         return "integer" if abs(value) <= _EXACT else "other"
     if isinstance(value, float):
         return "float"
-    return "text" if isinstance(value, str) else "other"
+    if not isinstance(value, str):
+        return "other"
+    if numeric and _WHOLE.fullmatch(value):
+        return "whole text"
+    return "decimal text" if numeric and _DECIMAL.fullmatch(value) else "text"
+
+
+def _as(kind: Kind, value: Any) -> Any:
+    if not isinstance(value, str) or kind == "text":
+        return value
+    return int(value) if kind == "integer" else float(value)

@@ -1,0 +1,146 @@
+"""Opens an export as those do who it is for: ``datasets``, ``mlcroissant``, ``frictionless``. Nothing reaches a network.
+
+Run by the interpreter that has them: ``formats_check.py imagefolder|croissant|camtrap FOLDER``. Writes what it found
+as JSON: ``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not look.
+"""
+
+# Each is a heavy import, and only one is needed.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+STANDARD = HERE.parent / "camtrap-dp"
+
+
+def no_network(*_: object, **__: object) -> None:
+    """Stands where connections are made."""
+    raise OSError("a checker wanted the network")
+
+
+def imagefolder(folder: Path) -> dict[str, Any]:
+    """What ``load_dataset("imagefolder")`` gives: each row, the picture as its size and mode."""
+    from datasets import Image, load_dataset
+
+    loaded = load_dataset("imagefolder", data_dir=str(folder), split="train")
+    rows = []
+    for row in loaded:
+        picture = row.pop("image")
+        picture.load()
+        rows.append({**row, "image": [*picture.size, picture.mode]})
+    decodes = isinstance(loaded.features["image"], Image)
+    return {"errors": [] if decodes else ["image is no Image"], "rows": rows, "features": sorted(loaded.features)}
+
+
+def croissant(folder: Path) -> dict[str, Any]:
+    """What mlcroissant says of ``croissant.json``, and the records of its images."""
+    import mlcroissant
+
+    loaded = mlcroissant.Dataset(str(folder / "croissant.json"))
+    issues = loaded.metadata.ctx.issues
+    sets = [one.id for one in loaded.metadata.record_sets]
+    rows = [dict(map(_plain, row.items())) for row in (loaded.records("images") if "images" in sets else ())]
+    return {"errors": sorted(issues.errors), "warnings": sorted(issues.warnings), "rows": rows, "sets": sets}
+
+
+def _plain(item: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = item
+    if isinstance(value, bytes):
+        return name, value.decode()
+    if hasattr(value, "mode") and hasattr(value, "size"):
+        return name, [*value.size, value.mode]
+    if isinstance(value, list):
+        return name, [_plain(("", each))[1] for each in value]
+    return name, value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def camtrap(folder: Path) -> dict[str, Any]:
+    """What frictionless says of ``datapackage.json`` by the standard's own profile and schemas, and the tables."""
+    import frictionless
+    import requests
+    from requests.adapters import BaseAdapter
+
+    profiles = Path(frictionless.__file__).parent / "assets" / "profiles"
+    files = {
+        "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/": STANDARD,
+        "https://specs.frictionlessdata.io/schemas/": STANDARD,
+        "http://json.schemastore.org/": profiles,
+    }
+
+    class Kept(BaseAdapter):
+        """Answers with files of this folder what stands at the addresses that the standard refers to."""
+
+        def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:
+            base, _slash, name = str(request.url).rpartition("/")
+            answer = requests.Response()
+            answer.status_code, answer.url, answer.request = 200, str(request.url), request
+            answer.raw = _Body((files[base + "/"] / name).open("rb"))
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    session = requests.Session()
+    for address in files:
+        session.mount(address, Kept())
+    with frictionless.system.use_context(http_session=session, trusted=True):
+        package = frictionless.Package(str(folder / "datapackage.json"))
+        report = package.validate()
+        rows = {one.name: [row.to_dict(json=True) for row in one.read_rows()] for one in package.resources}
+    errors = [f"{error.type}: {error.message}" for error in report.errors]
+    errors += [f"{error.type}: {error.message}" for task in report.tasks for error in task.errors]
+    return {"errors": errors, "rows": rows, "checked": [task.name for task in report.tasks]}
+
+
+class _Body:
+    """A file as the raw body of an answer."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.decode_content = False
+
+    def read(self, size: int | None = None, **_: object) -> bytes:
+        return self._file.read(-1 if size is None else size)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._file.close()
+
+    release_conn = close
+
+
+CHECKS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "imagefolder": imagefolder,
+    "croissant": croissant,
+    "camtrap": camtrap,
+}
+
+
+def main(what: str, folder: str) -> None:
+    """Checks, and writes what was found."""
+    with tempfile.TemporaryDirectory(prefix="image_repo-formats-") as caches:
+        os.environ |= {
+            "HF_HOME": caches,
+            "HF_DATASETS_CACHE": f"{caches}/datasets",
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+            "CROISSANT_CACHE": f"{caches}/croissant",
+            "XDG_CACHE_HOME": caches,
+        }
+        socket.socket.connect = no_network  # type: ignore[assignment,method-assign]
+        socket.getaddrinfo = no_network  # type: ignore[assignment]
+        found = CHECKS[what](Path(folder))
+    print(json.dumps(found, ensure_ascii=False, default=str))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
