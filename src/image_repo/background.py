@@ -15,15 +15,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_repo import reconcile
+from image_repo import reconcile, wiring
 from image_repo.artifacts import Artifacts
 from image_repo.catalogue import Index
+from image_repo.config import Config
 from image_repo.errors import Busy, Problem
-from image_repo.follow import UNREAD
+from image_repo.follow import UNREAD, Behind
 from image_repo.names import ImageName
 from image_repo.nodes import RENEWED, Nodes
 from image_repo.reconcile import Outcome, Sweep
@@ -83,7 +84,7 @@ class Background:
 
     :param own: the private folder of the node, where its processes agree who does it
     :param every: seconds between two looks at the whole container, 0 for none but the first
-    :param artifacts: with the index over them, where there is one
+    :param artifacts: whose index follows too
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Background:
         *,
         every: int,
         nodes: Nodes | None = None,
-        artifacts: tuple[Artifacts, Index] | None = None,
+        artifacts: Artifacts | None = None,
     ) -> None:
         self._repo = repo
         self._index = repo.catalogue
@@ -178,21 +179,29 @@ class Background:
 
     def _catch_up(self) -> None:
         """Tells the index of names that it has still to be told of."""
-        behind = self._repo.behind
+        self._settle_noted(self._repo.behind, self._index, self._follow)
+        if self._artifacts:
+            artifacts = self._artifacts
+            index = artifacts.follower.index
+            self._settle_noted(
+                artifacts.follower.behind, index, lambda name: reconcile.overwrite(index, name, artifacts.row(name))
+            )
+
+    def _settle_noted(self, behind: Behind, index: Index, settle: Callable[[str], None]) -> None:
         if behind.is_empty():
             return
         noted = behind.take()
-        known = self._index.stamps([name for name, _ in noted]) if noted else {}
-        new = [name for name, version in noted if not version or not known.get(name, "").startswith(version + ".")]
-        for name in new:
-            self._follow(ImageName(name))
+        known = index.stamps([name for name, _ in noted]) if noted else {}
+        for name, version in noted:
+            if not version or not known.get(name, "").startswith(version + "."):
+                settle(name)
             if self._ended.is_set():
                 return  # what was taken is noted still
         behind.done()
 
-    def _follow(self, name: ImageName) -> None:
+    def _follow(self, text: str) -> None:
         try:
-            stamp = self._repo.follow(name)
+            stamp = self._repo.follow(ImageName(text))
         except Busy:  # whoever writes to it tells the index
             return
         if stamp and stamp.endswith(UNREAD) and self._reading is None:
@@ -218,7 +227,7 @@ class Background:
             self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
         outcome, took = self._follow_all(self._sweep, self._images.listing())
         if self._artifacts:
-            artifacts, index = self._artifacts
+            index, artifacts = self._artifacts.follower.index, self._artifacts
             took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
         _Swept(time.time(), took).keep(self._index)
         self._reading = reconcile.complete(self._repo, at_once=_AT_ONCE) if outcome.unread else None
@@ -229,7 +238,8 @@ class Background:
         outcome, took, began = Outcome(), 0.0, time.monotonic()
         for outcome in sweep.run(listing):
             took += self._rest(began)
-            self._progress.show(outcome.whole)
+            if sweep is self._sweep:
+                self._progress.show(outcome.whole)
             began = time.monotonic()
         if outcome.written or outcome.removed:
             log.info("the catalogue has followed: %d written, %d removed", outcome.written, outcome.removed)
@@ -269,6 +279,27 @@ class Background:
         if self._nodes is not None and self._told > 0 and self._duty.is_held:
             with contextlib.suppress(Problem, OSError):
                 self._nodes.leave()
+
+
+def begin(config: Config, repo: Repo) -> Callable[[], None]:
+    """Begins, where the configuration has a catalogue and there is a place for it.
+
+    :returns: what ends it
+    """
+    own = wiring.own_folder(config, repo.origin)
+    if own is None or not config.catalogue.enabled:
+        return lambda: None
+    stores = wiring.build_stores(config)
+    artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+    every, nodes = config.catalogue.reconcile, wiring.nodes(config, stores)
+    background = Background(repo, own, every=every, nodes=nodes, artifacts=artifacts)
+    background.start()
+
+    def end() -> None:
+        background.close()
+        stores.close()
+
+    return end
 
 
 class _Progress:

@@ -210,11 +210,15 @@ class Sweep:
             yield outcome
 
     def _overwrite(self, name: str) -> None:
-        row = self._load(name)
-        if row is None:
-            self._index.remove([name])
-        else:
-            self._index.put([row])
+        overwrite(self._index, name, self._load(name))
+
+
+def overwrite(index: Index, name: str, row: Row | None) -> None:
+    """Makes an index hold this row of a name, or none."""
+    if row is None:
+        index.remove([name])
+    else:
+        index.put([row])
 
 
 def sweep(

@@ -61,7 +61,7 @@ def trial(config: Config) -> list[Finding]:
         if all(finding.ok for finding in findings):
             findings.append(_links(stores.cache or stores.origin))
     finally:
-        _close(stores)
+        stores.close()
     return findings
 
 
@@ -113,7 +113,7 @@ def prepare(config: Config) -> list[str]:
             log.warning("%s", warning)
         return [f"Originals are kept in {stores.origin.description}.", *_addresses(config, stores.origin)]
     finally:
-        _close(stores)
+        stores.close()
 
 
 def _addresses(config: Config, origin: Store) -> list[str]:
@@ -149,12 +149,6 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._told.append(record.getMessage())
-
-
-def _close(stores: wiring.Stores) -> None:
-    for store in (stores.origin, stores.cache):
-        if store is not None:
-            store.close()
 
 
 # -- put -------------------------------------------------------------------------------
@@ -429,4 +423,4 @@ def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
         store.set_link_key(secret, second=second)
         return store.description, secret
     finally:
-        _close(stores)
+        stores.close()

@@ -53,6 +53,12 @@ class Stores:
     origin: Store
     cache: Store | None = None
 
+    def close(self) -> None:
+        """Gives connections back."""
+        for store in (self.origin, self.cache):
+            if store is not None:
+                store.close()
+
 
 def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Stores:
     """The stores that the configuration names; nothing is contacted yet."""

@@ -14,6 +14,7 @@ too large or contradict themselves, and connections that end with bytes still to
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import json
 import logging
@@ -31,6 +32,8 @@ from image_repo.clients import Closing, Doorkeeper, Kept
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
 from image_repo.logs import LogSettings, configure
+from image_repo.turnstile import aside
+from image_repo.waking import Waking
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -49,6 +52,8 @@ log = logging.getLogger(__name__)
 
 #: what a multipart body may hold beside its file, in bytes
 _ROOM = 2 << 20
+#: seconds for which a thread may run Python while others want to
+_TURN = 0.001
 #: how much of a body that nobody wants is read, so that the client gets to see the answer (RFC 9112, section 9.6)
 _LINGER_BYTES, _LINGER_SECONDS = 16 << 20, 2.0
 
@@ -75,17 +80,20 @@ class Application:
 
 
 def _build() -> Fast:
-    from image_repo import web, wiring  # noqa: PLC0415, not before the fork
+    from image_repo import background, web, wiring  # noqa: PLC0415, not before the fork
     from image_repo.web.access import AccessLog  # noqa: PLC0415
     from image_repo.web.fast import Fast  # noqa: PLC0415
 
     server.limit_arenas()
+    # A thread that wants to answer a hit waits so long for one that is busy with something else; 5 ms by default.
+    sys.setswitchinterval(_TURN)
     config = server.handed_over()
     direct = config is not None
     if config is None:
         config = _configuration()
     repo = wiring.build(config)
     app = web.create_app(repo, config)
+    atexit.register(background.begin(config, repo))
     keeper = _doorkeeper(config) if direct else None
     kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
     form = config.server.access_log
@@ -120,11 +128,14 @@ def _configuration() -> Config:
 
 def _doorkeeper(config: Config) -> Doorkeeper:
     settings = config.server
+    waking = Waking()
     keeper = Doorkeeper(
         server.address(config.listen)[1],
         settings.socket_timeout,
         settings.request_timeout,
         server.threads_are_complete,
+        ready=waking.begin,
+        turn=waking.turn,
     )
     keeper.start()
     return keeper
@@ -226,7 +237,7 @@ class Body:
 
     def _more(self, size: int) -> bytes:
         try:
-            with self.waiting():
+            with aside(), self.waiting():
                 part = self._read(size)
         except OSError as error:
             self.ended = True
