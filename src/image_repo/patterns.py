@@ -32,5 +32,5 @@ def searcher(parameter: str, text: str) -> Callable[[str], bool]:
             parameter,
             f"RE2 does not take this pattern: {reason}. Look-around and back-references are not part of its syntax.",
         ) from error
-    # Text as bytes spares RE2's wrapper the positions in characters; half a surrogate pair matches nothing.
+    # Text as bytes spares RE2's wrapper the positions in characters; half a surrogate pair does no harm.
     return lambda candidate: compiled.search(candidate.encode("utf-8", "surrogatepass")) is not None

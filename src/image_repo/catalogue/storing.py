@@ -3,6 +3,7 @@
 Neither engine takes every text that JSON can write: PostgreSQL has no U+0000 and no half surrogate pairs, and in
 paths of SQLite a member's name cannot hold every character. What does not fit is kept as :data:`_MARK` and a
 character of the private plane 16, which comes back as what it was. What is searched for is written in the same way.
+Only in an order such text stands elsewhere: behind everything that begins like it.
 """
 
 from __future__ import annotations
