@@ -1,4 +1,4 @@
-"""Opens an export as those do who it is for: ``datasets``, ``mlcroissant``, ``frictionless``. Nothing reaches a network.
+"""Opens an export as those do who it is for: ``datasets``, ``mlcroissant``, ``frictionless``; away from any network.
 
 Run by the interpreter that has them: ``formats_check.py imagefolder|croissant|camtrap FOLDER``. Writes what it found
 as JSON: ``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not look.
