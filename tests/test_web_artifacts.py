@@ -16,7 +16,7 @@ from swiftserved import house
 from threats import is_clean_problem, is_guarded
 from webserver import embedded, serving
 
-from image_repo.config import ServerConfiguration
+from image_repo.config import CatalogueConfiguration, ServerConfiguration
 from image_repo.records import MOST_DATA, MOST_LEVELS
 
 MOST = 3 << 20
@@ -485,6 +485,97 @@ def test_a_swift_that_fails_between_bytes_and_record(swift, container, tmp_path)
             assert node.client.get(path_of(body)).status == 503
         finally:
             swifts.proxy.heal()
+
+
+# -- pages ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    with serving(embedded(folder), folder) as served:
+        for number in range(7):
+            meta = json.dumps({"epoch": number, "by": {"who": "ann" if number % 2 else "bob"}})
+            kind = "model" if number < 5 else "mask"
+            parts = ("kind", None, kind.encode()), ("meta", None, meta.encode())
+            served.client.form("/artifacts", *parts, ("file", f"m{number}.bin", bytes(number)))
+        yield served
+
+
+def ids(*numbers):
+    return [f"sha256:{sha256(bytes(number))}" for number in numbers]
+
+
+def listed(served, query):
+    answer = served.client.get(f"/artifacts?{query}")
+    assert answer.status == 200, answer.body
+    return [each["artifact_id"] for each in answer.json()["artifacts"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("kind=mask&sort=epoch", [5, 6]),
+        ("epoch__gte=4&sort=-epoch", [6, 5, 4]),
+        ("by.who=ann&kind=model&sort=epoch", [1, 3]),
+        ("meta.by.who=bob&bytes__lt=3&sort=bytes", [0, 2]),
+        ("filename=m3.bin", [3]),
+        ("filename__regex=m[12]&sort=filename", [1, 2]),
+        ("media_type__ne=text/plain&sort=bytes&limit=2", [0, 1]),
+        (f"artifact_id={ids(4)[0]}", [4]),
+        (f"regex={ids(4)[0][7:20]}", [4]),
+        ("uploaded__gte=2020&sort=-bytes&skip=5", [1, 0]),
+        ("kind=none", []),
+    ],
+)
+def test_artifacts_are_found_by_what_is_said_of_them(many, query, numbers):
+    assert listed(many, query) == ids(*numbers)
+
+
+def test_a_page_is_like_a_page_of_images(many):
+    answer = many.client.get("/artifacts?limit=3&sort=epoch&select=epoch,kind")
+    told = answer.json()
+    assert {name: told[name] for name in ("count", "page", "limit", "pages")} == {
+        "count": 7, "page": 1, "limit": 3, "pages": 3,
+    }  # fmt: skip
+    assert told["artifacts"][2]["kind"] == "model"
+    assert told["artifacts"][2]["meta"] == {"epoch": 2}
+    following = answer.headers["Link"].partition('>; rel="next"')[0].rpartition("<")[2]
+    second = many.client.get(following).json()
+    assert ([each["meta"]["epoch"] for each in second["artifacts"]], second["page"]) == ([3, 4, 5], 2)
+
+
+def test_a_page_without_a_filter_holds_everything(many):
+    assert listed(many, "") == sorted(ids(*range(7)))
+    assert (
+        many.client.get(
+            "/artifacts?kind=model", If_None_Match=many.client.get("/artifacts?kind=model").headers["ETag"]
+        ).status
+        == 304
+    )
+
+
+def test_what_is_deleted_is_listed_no_more(many):
+    many.client.form("/artifacts?kind=gone", ("file", "f", b"to go"))
+    assert len(listed(many, "kind=gone")) == 1
+    many.client.delete(path_of(b"to go"))
+    assert listed(many, "kind=gone") == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "kind__regex=(", "kind__foo=1", "sort=", "limt=3"])
+def test_a_page_that_cannot_be_is_refused(many, query):
+    answer = many.client.get(f"/artifacts?{query}")
+    assert answer.status == 400
+    is_clean_problem(answer)
+
+
+def test_without_a_catalogue_there_are_artifacts_but_no_pages(tmp_path):
+    with serving(embedded(tmp_path, catalogue=CatalogueConfiguration(enabled=False)), tmp_path) as served:
+        assert post(served.client, b"alone").status == 201
+        assert served.client.get(path_of(b"alone")).body == b"alone"
+        answer = served.client.get("/artifacts")
+        assert (answer.status, answer.slug) == (501, "catalogue-disabled")
+        assert served.client.delete(path_of(b"alone")).status == 200
 
 
 # -- exact bytes of images --------------------------------------------------------------------

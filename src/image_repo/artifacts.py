@@ -22,6 +22,7 @@ from typing import Any
 from image_repo import follow
 from image_repo.catalogue import Page, Row
 from image_repo.catalogue.query import Query
+from image_repo.catalogue.reading import Grammar
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.follow import Follower
 from image_repo.names import ImageName
@@ -43,6 +44,13 @@ DEFAULT_KIND = "file"
 OCTETS = "application/octet-stream"
 #: what a kind looks like: it stands in queries and in logs
 KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: how they are asked for
+GRAMMAR = Grammar(
+    fields=frozenset(("artifact_id", "kind", "bytes", "media_type", "filename", "uploaded", "meta")),
+    data="meta",
+    name="artifact_id",
+    texts=frozenset(("artifact_id", "kind", "media_type", "filename", "uploaded")),
+)
 _RECORD = ".json"
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ID = "sha256:"
@@ -154,7 +162,8 @@ class Artifacts:
 
         :raises CatalogueDisabled: when the configuration has no catalogue
         """
-        return self.follower.index.page(query)
+        page = self.follower.index.page(query)
+        return replace(page, documents=[_untold(document) for document in page.documents])
 
     def _read(self, sha256: str) -> Artifact | None:
         body = self._origin.get(PREFIX + sha256 + _RECORD)
@@ -204,7 +213,7 @@ class Artifacts:
             # Bytes that are there already are written too: so what has rotted is mended by sending it again.
             stored = self._origin.put(PREFIX + sha256, spool.file, media_type=made.media_type)
             told = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
-            self.follower.wrote(made.artifact_id, made.public(), _stamp(stored, told))
+            self.follower.wrote(made.artifact_id, _document(made), _stamp(stored, told))
         return made, before is None
 
     def delete(self, artifact_id: str) -> dict[str, int]:
@@ -251,7 +260,16 @@ class Artifacts:
             return None
         told, stored = (self._origin.head(PREFIX + sha256 + ending) for ending in (_RECORD, ""))
         found = self._read(sha256) if told and stored else None
-        return Row(artifact_id, found.public(), _stamp(stored, told)) if found and stored and told else None
+        return Row(artifact_id, _document(found), _stamp(stored, told)) if found and stored and told else None
+
+
+def _document(artifact: Artifact) -> dict[str, Any]:
+    """As the index keeps it, where everything has a name."""
+    return {"name": artifact.artifact_id, **artifact.public()}
+
+
+def _untold(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {member: value for member, value in document.items() if member != "name"}
 
 
 def _stamp(stored: Entry, told: Entry) -> str:

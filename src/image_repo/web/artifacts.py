@@ -10,7 +10,8 @@ from typing import Any, cast
 from flask import Flask, Response, request, url_for
 
 from image_repo import wiring
-from image_repo.artifacts import KIND, OCTETS, Artifact, Artifacts
+from image_repo.artifacts import GRAMMAR, KIND, OCTETS, Artifact, Artifacts
+from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
 from image_repo.jsontext import read_object
@@ -19,7 +20,7 @@ from image_repo.records import check_data
 from image_repo.repo import Repo
 from image_repo.sources import Spool, check_digests
 from image_repo.stores import CHUNK
-from image_repo.web import answers, openapi, uploads
+from image_repo.web import answers, catalogue, openapi, uploads
 from image_repo.web.paths import check_encoding
 
 _PATH = "/artifacts"
@@ -48,6 +49,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
     views = _Views(repo, artifacts, config.cors_origin)
     one = f"{_PATH}/<any_path:artifact_id>"
+    app.add_url_rule(_PATH, "artifacts", views.list, methods=["GET"])
     app.add_url_rule(_PATH, "add_artifact", views.add, methods=["POST"])
     app.add_url_rule(one, "artifact", views.get, methods=["GET"])
     app.add_url_rule(one, "delete_artifact", views.delete, methods=["DELETE"])
@@ -81,6 +83,11 @@ class _Views:
         return answers.send_json({"artifact_id": artifact_id, "deleted": self._artifacts.delete(artifact_id)})
 
     # -- reading ---------------------------------------------------------------------
+
+    def list(self) -> Response:
+        """``GET /artifacts``: a page of records."""
+        asked = catalogue.wanted((*FILTER_WORDS, *PAGE_WORDS), grammar=GRAMMAR)
+        return catalogue.send_page(self._artifacts.page(asked.query), asked, "artifacts", {}, self._origin)
 
     def get(self, artifact_id: str) -> Response:
         """``GET`` and ``HEAD /artifacts/sha256:HEX``: exactly those bytes, or with ``meta`` their record."""
@@ -223,8 +230,9 @@ def paths(base: str) -> openapi.Paths:
     body = {"required": True, "content": {"multipart/form-data": {"schema": form}, **octets}}
     made = openapi.operation("Store a file under its content address", openapi.query(_SAID), facts, requestBody=body)
     made["responses"]["201"] = {"description": "it is new", "content": facts}
+    asking = [*catalogue.filters(data="meta"), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
     return {
-        _PATH: {"post": made},
+        _PATH: {"get": openapi.operation("A page of the records that match", asking, facts), "post": made},
         f"{_PATH}/{{artifact_id}}": {
             "parameters": [openapi.in_path("artifact_id", "sha256: and 64 hexadecimal digits")],
             "get": openapi.operation("Exactly those bytes, or their record", openapi.query(_ONE), octets | facts),

@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 
 from image_repo.catalogue import Page
 from image_repo.catalogue.query import Filter
-from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Wanted, Words
+from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
 from image_repo.collection import Changed, Collection
 from image_repo.config import Config
 from image_repo.errors import BadRequest, PartlyDone, Problem, Unfinished
@@ -44,8 +44,10 @@ def install(app: Flask, collection: Collection, config: Config) -> None:
     app.add_url_rule("/stats/<any_path:key>", "statistics", views.statistics, methods=["GET"])
 
 
-def wanted(known: Known[str], others: Known[str] = (), *, single_underscore: bool = False) -> Wanted:
-    """What the query string of this request asks for, of images.
+def wanted(
+    known: Known[str], others: Known[str] = (), *, single_underscore: bool = False, grammar: Grammar = IMAGES
+) -> Wanted:
+    """What the query string of this request asks for.
 
     :param known: the words that mean something here, of :mod:`image_repo.catalogue.reading`
     :param others: words that the caller reads by itself
@@ -56,7 +58,7 @@ def wanted(known: Known[str], others: Known[str] = (), *, single_underscore: boo
         unquote_to_bytes(request.query_string).decode()
     except UnicodeDecodeError as error:
         raise BadRequest("The query is not UTF-8.") from error
-    return IMAGES.read(request.args.items(multi=True), known, others, single_underscore=single_underscore)
+    return grammar.read(request.args.items(multi=True), known, others, single_underscore=single_underscore)
 
 
 class _Views:
@@ -80,12 +82,7 @@ class _Views:
 
     def _page(self, *, single_underscore: bool) -> Response:
         asked = wanted((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        page = self._collection.page(asked.query)
-        response = answers.send_tagged({**_members(page, asked), **self._state()}, origin=self._origin)
-        response.headers["Link"] = ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))
-        if self._origin:
-            response.headers["Access-Control-Expose-Headers"] = "ETag, Link"
-        return response
+        return send_page(self._collection.page(asked.query), asked, "images", self._state(), self._origin)
 
     def statistics(self, key: str) -> Response:
         """``GET /stats/KEY``: what values a key has."""
@@ -155,14 +152,27 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
 # -- pages ----------------------------------------------------------------------------------
 
 
-def _members(page: Page, asked: Wanted) -> dict[str, Any]:
+def send_page(page: Page, asked: Wanted, what: str, state: Mapping[str, str], origin: str | None) -> Response:
+    """A page under its own entity tag, with the addresses of the pages beside it.
+
+    :param what: the member that holds the documents
+    :param state: further members
+    """
+    response = answers.send_tagged({**_members(page, asked, what), **state}, origin=origin)
+    response.headers["Link"] = ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))
+    if origin:
+        response.headers["Access-Control-Expose-Headers"] = "ETag, Link"
+    return response
+
+
+def _members(page: Page, asked: Wanted, what: str) -> dict[str, Any]:
     limit = asked.query.limit
     members = {
         "count": page.count,
         "page": asked.page,
         "limit": limit,
         "pages": -(-page.count // limit),
-        "images": page.documents,
+        what: page.documents,
     }
     return members if page.exact else {**members, "count_is": "estimate"}
 
@@ -195,10 +205,10 @@ def paths(base: str) -> openapi.Paths:
 
     :param base: what all paths of images begin with, with a ``/`` ahead
     """
-    asking = [*_filters(one="__"), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
-    searching = [*_filters(one="_"), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
-    meaning = [*_filters(one="__"), *openapi.query({**FILTER_WORDS, **BULK_WORDS})]
-    counting = [*_filters(one="_"), *openapi.query({**FILTER_WORDS, **STATISTICS_WORDS})]
+    asking = [*filters(), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
+    searching = [*filters(one="_"), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
+    meaning = [*filters(), *openapi.query({**FILTER_WORDS, **BULK_WORDS})]
+    counting = [*filters(one="_"), *openapi.query({**FILTER_WORDS, **STATISTICS_WORDS})]
     page, changed, values = (_answer(name) for name in ("Page", "Changed", "Statistics"))
     key = openapi.in_path("key", "a field of the record, or a key of data: width, site.plot, data.site.plot")
     return {
@@ -224,12 +234,15 @@ def _answer(schema: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
-def _filters(one: str) -> list[dict[str, Any]]:
-    """Parameters whose names are the user's own: an object, spread over the query (OpenAPI 3.1, style form)."""
+def filters(one: str = "__", data: str = "data") -> list[dict[str, Any]]:
+    """Parameters whose names are the user's own: an object, spread over the query (OpenAPI 3.1, style form).
+
+    :param data: the member in which any key is looked for that is no field
+    """
     operators = "; ".join(f"{name}: {text}" for name, text in OPERATORS.items())
     text = (
         "KEY=VALUE or KEY__OP=VALUE: a condition, and all of them have to hold. KEY: a field of the record, else a key "
-        "of data; dots lead into objects and into each element of a list. VALUE: 30 is the number and the text, true "
+        f"of {data}; dots lead into objects and into each element of a list. VALUE: 30 is the number and the text, true "
         f'false null are themselves, "true" is text. OP: {operators}.'
     )
     also = " KEY_gt KEY_gte KEY_lt KEY_lte KEY_ne with one underscore also work." if one == "_" else ""
