@@ -6,10 +6,13 @@ import pytest
 from openapi_spec_validator import validate
 from webserver import embedded, serving
 
+from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, OPERATORS, PAGE_WORDS
 from image_repo.recipe import PARAMETERS
-from image_repo.web.openapi import BESIDE, LISTING
+from image_repo.web.openapi import BESIDE
 from image_repo.web.problems import KNOWN
 
+#: what is asked of the catalogue
+WORDS = {*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS}
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -29,7 +32,7 @@ def test_the_document_begins_its_paths_with_the_base(get):
     assert get("/api/images").status == 200
 
 
-@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE, *LISTING} - {"after"}))
+@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE}))
 def test_every_parameter_is_in_the_readme(name):
     assert f"`{name}`" in README or f"`{name}[" in README
 
@@ -39,9 +42,22 @@ def test_every_alias_is_told(get, name):
     assert name in get("/docs").body.decode()
 
 
-@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE, *LISTING, "derived"}))
+@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE, *WORDS, "derived"}))
 def test_every_parameter_is_on_the_page(get, name):
     assert f"<code>{name}</code>" in get("/docs").body.decode()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator_is_on_the_page(get, operator):
+    assert f" {operator}: " in get("/docs").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/api/images", {"get", "post", "patch", "delete"}), ("/search", {"get"}), ("/stats/{key}", {"get"})],
+)
+def test_what_is_asked_of_the_catalogue_is_in_the_document(get, path, methods):
+    assert methods <= set(get("/openapi.json").json()["paths"][path])
 
 
 @pytest.mark.parametrize("slug", sorted(KNOWN))

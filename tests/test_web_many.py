@@ -145,41 +145,6 @@ def test_a_bad_recipe_is_told_before_the_zip_begins(get):
     assert get("/images/plots/?xsize=0").slug == "bad-parameter"
 
 
-# -- the listing --------------------------------------------------------------------------
-
-
-def test_a_page_of_the_listing(tmp_path):
-    with serving(embedded(tmp_path), tmp_path) as other:
-        folder = tmp_path / "data" / "many"
-        folder.mkdir(parents=True)
-        body = pictures.jpeg(pictures.photo(8, 8))
-        for number in range(250):
-            (folder / f"{number:04}.jpg").write_bytes(body)
-        (folder / "notes.txt").write_text("no picture")
-        get = other.client.get
-        page = get("/images").json()
-        assert (page["count"], page["page"], page["limit"], page["pages"]) == (250, 1, 100, 3)
-        assert [image["name"] for image in page["images"]][:2] == ["many/0000", "many/0001"]
-        assert page["images"][0]["bytes"] == len(body)
-        assert get("/images?limit=10&page=3").json()["images"][0]["name"] == "many/0020"
-        assert get("/images?limit=10&skip=5").json()["images"][0]["name"] == "many/0005"
-        assert get("/images?regex=9$").json()["count"] == 25
-        seen, path = [], "/images?limit=60"
-        while path:
-            answer = get(path)
-            seen += [image["name"] for image in answer.json()["images"]]
-            following = re.fullmatch('<(.*)>; rel="next"', answer.headers.get("Link", ""))
-            path = following and following[1]
-        assert seen == [f"many/{number:04}" for number in range(250)]
-
-
-@pytest.mark.parametrize(
-    ("query", "parameter"), [("limit=0", "limit"), ("limit=1001", "limit"), ("limt=3", "limt"), ("page=x", "page")]
-)
-def test_a_bad_page_is_refused(get, query, parameter):
-    assert get(f"/images?{query}").json()["parameter"] == parameter
-
-
 # -- links --------------------------------------------------------------------------------
 
 
