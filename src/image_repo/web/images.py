@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -15,7 +13,8 @@ from flask import Flask, Response, current_app, request, url_for
 
 from image_repo import archive, patterns, wiring
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadName, Busy, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.errors import BadBody, BadName, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.exchange import export
 from image_repo.formats import split_ending
 from image_repo.names import ImageName, parse_prefix
 from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
@@ -25,11 +24,6 @@ from image_repo.repo import Repo
 from image_repo.versions import Current
 from image_repo.web import answers, fast, openapi, problems, uploads
 from image_repo.web.paths import check_encoding
-
-log = logging.getLogger(__name__)
-
-#: how often a member of a zip is asked for again while there is too much to do
-_TURNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +201,9 @@ class Images:
     def _zip(self, prefix: str, images: Iterable[Current], first: Current, asked: Asked) -> Response:
         settled = self._settler(first, asked)
         # Of an iterator nobody tells the length: how long the zip would be is not known.
-        body = archive.stream_zip(self._members(images, settled)) if request.method == "GET" else iter(())
-        response = Response(body, mimetype="application/zip")
+        members = export.pictures(self._repo, images, settled)
+        zipped = archive.stream_zip(members, self._repo.policy.spool)
+        response = Response(zipped if request.method == "GET" else iter(()), mimetype="application/zip")
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         response.headers["Content-Disposition"] = answers.disposition(name, attachment=True)
         response.headers["Cache-Control"] = "no-store"
@@ -221,37 +216,6 @@ class Images:
         if recipe.fit != "cover" or wanted.focus is not None:
             return lambda _: recipe
         return lambda current: replace(recipe, focus=self._repo.focus(current) or (0.5, 0.5))
-
-    def _members(self, images: Iterable[Current], settled: Callable[[Current], Recipe]) -> Iterator[archive.Member]:
-        """The members of a zip; what cannot be made is told in a last one, because the answer has begun by then."""
-        troubles: list[str] = []
-        for current in images:
-            name = current.name.text
-            try:
-                recipe = settled(current)
-                name = f"{name}.{_ending(current, recipe)}"
-                if recipe.is_original:
-                    with self._repo.original(current) as (_, spool):
-                        yield name, current.modified, spool.file
-                else:
-                    yield name, current.modified, self._patiently(current, recipe)
-            except Problem as problem:
-                log.warning("%s is missing in a zip: %s", name, problem.detail)
-                troubles.append(f"{name}: {problem.status} {problem.title} {problem.detail}\n")
-        if troubles:
-            yield "_missing.txt", 0.0, "".join(troubles).encode()
-
-    def _patiently(self, current: Current, recipe: Recipe) -> bytes:
-        """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
-
-        :raises Busy: when its turn does not come
-        """
-        for _ in range(_TURNS):
-            try:
-                return self._repo.fetch(current, recipe).rendition.body
-            except Busy as busy:
-                time.sleep(busy.retry_after or 1)
-        return self._repo.fetch(current, recipe).rendition.body
 
     # -- writing ---------------------------------------------------------------------
 
@@ -336,13 +300,9 @@ def _self_named(folder: str, said: Mapping[str, Any]) -> ImageName:
     return ImageName.readings(folder + name)[0]
 
 
-def _ending(current: Current, recipe: Recipe) -> str:
-    return current.key.rpartition(".")[2] if recipe.is_original and "." in current.key else recipe.kind
-
-
 def _filename(current: Current, recipe: Recipe) -> str:
     """The last part of the name, with the ending of what is served."""
-    return f"{current.name.text.rpartition('/')[2]}.{_ending(current, recipe)}"
+    return f"{current.name.text.rpartition('/')[2]}.{export.ending_of(current, recipe)}"
 
 
 def _named(folder: str, filename: str | None) -> ImageName:

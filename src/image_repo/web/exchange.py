@@ -1,0 +1,269 @@
+"""Whole collections over HTTP: ``GET /export`` and ``POST /import``, both streamed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, cast, get_args
+
+from flask import Flask, Response, request, stream_with_context
+from werkzeug.exceptions import UnsupportedMediaType
+
+from image_repo import archive, wiring
+from image_repo.archive import Member
+from image_repo.catalogue import Document
+from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS, Wanted, Words
+from image_repo.collection import Collection
+from image_repo.config import Config
+from image_repo.errors import BadBody, BadParameter, Busy, OriginalsNotServed
+from image_repo.exchange import About, Format, Outcome, Status
+from image_repo.exchange.export import Export, temporary
+from image_repo.exchange.formats import FORMATS
+from image_repo.exchange.importing import Importer, from_zip
+from image_repo.recipe import PARAMETERS, Asked, Focus, Recipe, ask, unknown_parameter
+from image_repo.repo import Repo
+from image_repo.sources import Spool, check_digests
+from image_repo.stores import CHUNK
+from image_repo.web import answers, catalogue, openapi, uploads
+
+#: exports, and imports, of one process at a time
+_AT_ONCE = 4
+#: members that a zip from outside may have
+MOST_MEMBERS = 250_000
+_MOST_TITLE = 500
+
+#: how the pictures of an export are made; without aliases, because other words are filters
+_PICTURE = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
+EXPORT_WORDS: Words = {
+    "format": (
+        {"type": "string", "enum": [made.name for made in FORMATS]},
+        "what tells of the pictures beside metadata.jsonl: "
+        + "; ".join(f"{made.name}: {made.help}" for made in FORMATS),
+    ),
+}
+IMPORT_WORDS: Words = {"prefix": ({"type": "string"}, "a folder of the repository to put them below")}
+_SORT: Words = {"sort": PAGE_WORDS["sort"]}
+_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
+_FORMS = "multipart/form-data"
+
+
+def install(app: Flask, repo: Repo, collection: Collection, config: Config) -> None:
+    """Adds the routes."""
+    views = _Views(repo, collection, config)
+    app.add_url_rule("/export", "export", views.export, methods=["GET"])
+    app.add_url_rule("/import", "import", views.take_in, methods=["POST"])
+
+
+class _Views:
+    """The views over one repository."""
+
+    def __init__(self, repo: Repo, collection: Collection, config: Config) -> None:
+        self._repo = repo
+        self._collection = collection
+        self._defaults = wiring.defaults(config)
+        self._base = "/" + config.repository_base_pathname
+        self._public_url = config.public_url
+        self._exports = threading.BoundedSemaphore(_AT_ONCE)
+        self._imports = threading.BoundedSemaphore(_AT_ONCE)
+
+    # -- out -------------------------------------------------------------------------
+
+    def export(self) -> Response:
+        """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
+        asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*_PICTURE, *EXPORT_WORDS))
+        settled, formats = self._settled(asked.rest), _formats(asked.rest)
+        documents = _begun(self._collection.each(asked.query.filter, asked.query.order))
+        if request.method == "HEAD":
+            return _zip(iter(()))
+        about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
+        members = Export(self._repo, settled, about, formats).members(documents)
+        return _limited(self._exports, partial(_zip, self._stream(members)))
+
+    def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
+        return archive.stream_zip(members, self._repo.policy.spool)
+
+    def _settled(self, told: Mapping[str, str]) -> Callable[[Focus | None], Recipe]:
+        """How a picture is made; what is wrong with it shows now.
+
+        :raises OriginalsNotServed: when they are asked for, and the configuration does not allow it
+        """
+        asked, _ = ask((name, text) for name, text in told.items() if name in _PICTURE)
+        settled = partial(_recipe, asked.with_preset(self._defaults.presets), self._defaults)
+        if settled(None).is_original and not self._repo.policy.serve_originals:
+            raise OriginalsNotServed(
+                "Originals hold positions and names. The configuration allows them with serve_originals: true; "
+                "image_repo export, on the command line, always can.",
+                parameter="kind",
+            )
+        return settled
+
+    def _images(self) -> str:
+        return (self._public_url or request.host_url).rstrip("/") + self._base
+
+    # -- in --------------------------------------------------------------------------
+
+    def take_in(self) -> Response:
+        """``POST /import``: takes a zip in, and tells what became of each of its members while it goes on."""
+        importer = Importer(self._repo, _prefix())
+        return _limited(self._imports, lambda: self._taken_in(importer))
+
+    def _taken_in(self, importer: Importer) -> Response:
+        with ExitStack() as stack:
+            spool = stack.enter_context(_received(self._repo))
+            lines = stack.enter_context(temporary(self._repo.policy.spool))
+            outcomes = importer.run(from_zip(spool.file, spool.size, lines, MOST_MEMBERS))
+            # The file of a form ends with its request, which has to last as long as the answer.
+            response = Response(stream_with_context(_told(outcomes)), mimetype="application/json")
+            response.call_on_close(stack.pop_all().close)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def _recipe(asked: Asked, defaults: Any, focus: Focus | None) -> Recipe:
+    return asked.settle(defaults, focus=focus)[0]
+
+
+def _formats(told: Mapping[str, str]) -> tuple[Format, ...]:
+    if "format" not in told:
+        return ()
+    found = tuple(made for made in FORMATS if made.name == told["format"].lower())
+    if not found:
+        names = ", ".join(made.name for made in FORMATS)
+        raise BadParameter.expected(f"one of {names} (data.format means the field)", "format", told["format"])
+    return found
+
+
+def _begun(documents: Iterator[Document]) -> Iterator[Document]:
+    """The same; but what is wrong with the first shows now, while there is still another answer."""
+    first = list(itertools.islice(documents, 1))
+    return itertools.chain(first, documents)
+
+
+def _title(asked: Wanted) -> str:
+    text = "&".join(f"{name}={value}" for name, value in request.args.items(multi=True) if name not in asked.rest)
+    return text[:_MOST_TITLE] or "everything"
+
+
+def _zip(body: Iterator[bytes]) -> Response:
+    response = Response(body, mimetype="application/zip")
+    response.headers["Content-Disposition"] = answers.disposition("images.zip", attachment=True)
+    response.headers["Cache-Control"] = "no-store"
+    return answers.guard(response)
+
+
+def _limited(free: threading.BoundedSemaphore, make: Callable[[], Response]) -> Response:
+    """An answer that holds a place until it is sent, or nobody wants it any more.
+
+    :raises Busy: when all places are taken
+    """
+    if not free.acquire(blocking=False):
+        raise Busy("As many exports or imports are under way as may.")
+    with ExitStack() as stack:
+        stack.callback(free.release)
+        response = make()
+        response.call_on_close(stack.pop_all().close)
+        return response
+    raise AssertionError
+
+
+# -- in -------------------------------------------------------------------------------------
+
+
+def _prefix() -> str:
+    for name in request.args:
+        if name not in IMPORT_WORDS:
+            raise unknown_parameter(name, IMPORT_WORDS)
+    if len(request.args.getlist("prefix")) > 1:
+        raise BadParameter("prefix", "The parameter prefix is given more than once.")
+    return request.args.get("prefix", "")
+
+
+@contextmanager
+def _received(repo: Repo) -> Iterator[Spool]:
+    """The archive that the request brings.
+
+    :raises UnsupportedMediaType: when it brings something else
+    :raises BadBody: for a form without exactly one file, or nothing at all
+    :raises DigestMismatch: when a digest of the sender does not fit
+    """
+    with ExitStack() as stack:
+        if request.mimetype == _FORMS:
+            spool = cast("Spool", uploads.only_file().stream)
+        elif request.mimetype in ("", *_TYPES):
+            spool = stack.enter_context(repo.spool())
+            spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
+        else:
+            raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with a part 'file'.")
+        if not spool.size:
+            raise BadBody("Expected a zip in the body, or a form with a part 'file', but the body is empty.")
+        spool.seek(0)
+        check_digests(spool, request.headers.get("Repr-Digest"), request.headers.get("Content-MD5"))
+        yield spool
+
+
+def _told(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """The report: ``entries`` first, each as soon as it is known, and how many there were of each kind at the end."""
+    counts: Counter[str] = Counter()
+    separator = '{"entries":['
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+        yield separator + json.dumps(outcome.public(), ensure_ascii=True)
+        separator = ",\n"
+    totals = {status: counts[status] for status in get_args(Status)}
+    yield ("" if counts else separator) + "]," + json.dumps(totals)[1:] + "\n"
+
+
+# -- what is told of it ---------------------------------------------------------------------
+
+
+def paths(_: str) -> openapi.Paths:
+    """What can be done here, as OpenAPI has it."""
+    made = [
+        {"name": name, "in": "query", "description": PARAMETERS[name].help, "schema": dict(PARAMETERS[name].schema)}
+        for name in _PICTURE
+    ]
+    asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    form = {"schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}}
+    body = {"required": True, "content": {"application/zip": raw, _FORMS: form}}
+    return {
+        "/export": {
+            "get": openapi.operation(
+                "A zip of all that match: pictures, and metadata.jsonl (ImageFolder of Hugging Face)",
+                asking,
+                {"application/zip": {}},
+            )
+        },
+        "/import": {
+            "post": openapi.operation(
+                "Take in such a zip, or any zip of pictures; tells what became of each entry",
+                openapi.query(IMPORT_WORDS),
+                {"application/json": {"schema": _REPORT}},
+                requestBody=body,
+            )
+        },
+    }
+
+
+_ENTRY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "entry": {"type": "string"},
+        "name": {"type": ["string", "null"]},
+        "status": {"type": "string", "enum": list(get_args(Status))},
+        "problem": {"$ref": "#/components/schemas/Problem"},
+    },
+}
+_REPORT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "entries": {"type": "array", "items": _ENTRY},
+        **{status: {"type": "integer"} for status in get_args(Status)},
+    },
+}
