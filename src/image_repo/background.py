@@ -57,18 +57,19 @@ class _Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Swept:
-    """When an index was held against the container last.
+class Swept:
+    """When an index was held against the whole container last.
 
     :param at: seconds since the epoch
-    :param took: seconds
+    :param took: seconds of work
     """
 
     at: float
     took: float
 
     @classmethod
-    def read(cls, index: Index) -> _Swept | None:
+    def read(cls, index: Index) -> Swept | None:
+        """None where it never was, to the end."""
         try:
             told = json.loads(index.note(SWEPT) or "")
             return cls(float(told["at"]), float(told["took"]))
@@ -76,6 +77,7 @@ class _Swept:
             return None
 
     def keep(self, index: Index) -> None:
+        """Notes it in the index."""
         index.keep_note(SWEPT, json.dumps({"at": round(self.at, 3), "took": round(self.took, 3)}))
 
 
@@ -101,13 +103,13 @@ class Background:
         self._every = every
         self._nodes = nodes
         self._told = float("-inf")
-        self._duty = _Lock(own / "reconciling")
-        self._sweeping = _Lock(own / "sweeping")
+        self._duty = Lock(own / "reconciling")
+        self._sweeping = Lock(own / "sweeping")
         self._images, self._sweep = reconcile.images(repo, at_once=_AT_ONCE)
         self._artifacts = artifacts
         self._looked = float("-inf")
         self._reading: Iterator[int] | None = None
-        self._progress = _Progress(self._index)
+        self._progress = Progress(self._index)
         self._pause = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
@@ -214,7 +216,7 @@ class Background:
         if now - self._looked < _LOOK:
             return False
         self._looked = now
-        swept = _Swept.read(self._index)
+        swept = Swept.read(self._index)
         if swept is None:
             return True
         age = time.time() - swept.at
@@ -222,14 +224,14 @@ class Background:
 
     def _look_through(self) -> None:
         """Holds the index against everything that the container lists."""
-        if _Swept.read(self._index) is None:
+        if Swept.read(self._index) is None:
             self._index.check()
             self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
         outcome, took = self._follow_all(self._sweep, self._images.listing())
         if self._artifacts:
             index, artifacts = self._artifacts.follower.index, self._artifacts
             took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
-        _Swept(time.time(), took).keep(self._index)
+        Swept(time.time(), took).keep(self._index)
         self._reading = reconcile.complete(self._repo, at_once=_AT_ONCE) if outcome.unread else None
         if self._reading is None:
             self._progress.end()
@@ -302,7 +304,7 @@ def begin(config: Config, repo: Repo) -> Callable[[], None]:
     return end
 
 
-class _Progress:
+class Progress:
     """How far an index is from being complete for the first time, kept as its note."""
 
     def __init__(self, index: Index) -> None:
@@ -312,6 +314,7 @@ class _Progress:
         self._shown: str | None = None
 
     def begin(self, total: int) -> None:
+        """There are so many images in all."""
         self._total = total
         self.show(0)
 
@@ -322,6 +325,7 @@ class _Progress:
             self._keep(f"{min(self._done / self._total, 0.99):.2f}")
 
     def add(self, more: int) -> None:
+        """So many more are there."""
         self.show(self._done + more)
 
     def end(self) -> None:
@@ -336,7 +340,7 @@ class _Progress:
             self._shown = text
 
 
-class _Lock:
+class Lock:
     """A file that one process has at a time; whoever ends, however, has it no more."""
 
     def __init__(self, path: Path) -> None:
@@ -345,6 +349,7 @@ class _Lock:
 
     @property
     def is_held(self) -> bool:
+        """Whether it is ours."""
         return self._handle >= 0
 
     def taken(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -441,20 +441,87 @@ def warm(options: Options, /, prefix: str, parameters: tuple[str, ...], presets:
 def check(options: Options, /, **given: Any) -> None:
     """Read every original, and tell what is not as it should be.
 
-    Bytes that are not those that were uploaded, names with two originals, records without one. Nothing is changed.
+    Bytes that are not those that were uploaded, names with two originals, records without one, a catalogue that is
+    damaged. Nothing is changed. That the catalogue is a little behind is told, and is no fault.
     """
-    from image_repo import verbs  # noqa: PLC0415
+    from image_repo import verbs, verbs_catalogue  # noqa: PLC0415
 
     options.add(given)
     with closing(options.repo()) as repo:
         walked = verbs.walk(repo)
         with click.progressbar(length=len(walked.originals), label="Reading", file=sys.stderr) as bar:
             wrong = list(verbs.check(repo, walked, lambda: bar.update(1)))
-    for line in wrong:
+        broken, behind = verbs_catalogue.differences(repo)
+    wrong += broken
+    for line in [*wrong, *behind]:
         click.echo(line)
     options.say(f"{len(walked.originals)} images, {len(walked.records)} records, {len(walked.others)} other objects.")
     if wrong:
         raise SystemExit(1)
+
+
+@contextmanager
+def _bar(what: str, length: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar; it is told how many more."""
+    with click.progressbar(length=length, label=what, file=sys.stderr) as bar:
+        yield bar.update
+
+
+@main.command()
+@common
+@click.option("--from-scratch", is_flag=True, help="Throw away what there is first.")
+@click.pass_obj
+def rebuild(options: Options, /, from_scratch: bool, **given: Any) -> None:
+    """Make the catalogue tell what the container holds.
+
+    A server does it by itself; this is quicker. It may be interrupted: what is there already is not read again.
+    """
+    from image_repo import verbs_catalogue  # noqa: PLC0415
+
+    options.add(given)
+    with closing(options.repo()) as repo:
+        report = verbs_catalogue.rebuild(options.load(), repo, _bar, from_scratch=from_scratch)
+    for name, reason in report.failed:
+        click.echo(f"{name}: {reason}", err=True)
+    done = report.images
+    options.say(
+        f"{done.seen} images, {report.artifacts.seen} artifacts: {done.written + report.artifacts.written} written, "
+        f"{done.removed + report.artifacts.removed} removed, {report.read} originals read."
+    )
+    if report.failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@common
+@click.argument("keys", nargs=-1, metavar="[KEY | KEY,SORTKEY]...")
+@click.option("--drop", is_flag=True, help="No longer.")
+@click.option("--list", "listed", is_flag=True, help="Tell which keys are kept in order.")
+@click.pass_obj
+def index(options: Options, /, keys: tuple[str, ...], drop: bool, listed: bool, **given: Any) -> None:
+    """Let the catalogue keep keys in order, so that queries for them are quick.
+
+    \b
+    image_repo index width data.site        filters by width; by a member of data
+    image_repo index data.site,uploaded     filters by the site, sorted by time
+    """
+    from image_repo import verbs_catalogue  # noqa: PLC0415
+
+    options.add(given)
+    if listed == bool(keys) or (drop and not keys):
+        raise click.UsageError("Expected keys, or --list.")
+    wanted = [verbs_catalogue.read_key(key) for key in keys]
+    with closing(options.repo()) as repo:
+        if drop:
+            unknown = verbs_catalogue.forget_order(repo.catalogue, wanted)
+        else:
+            unknown = []
+            verbs_catalogue.keep_in_order(repo.catalogue, wanted)
+        kept = sorted(map(verbs_catalogue.show_key, repo.catalogue.indexed()))
+    for key in kept:
+        click.echo(key)
+    if unknown:
+        fail(*(f"{verbs_catalogue.show_key(key)} was not kept in order." for key in unknown))
 
 
 @main.command("link-key")

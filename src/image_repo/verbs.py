@@ -7,13 +7,13 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from image_repo import node, server, wiring
+from image_repo import node, server, verbs_catalogue, wiring
 from image_repo.config import Config, foreign
 from image_repo.errors import ImageNotFound, LinksNotConfigured, NotAPicture, Problem, StoreUnavailable
 from image_repo.formats import split_ending
@@ -49,7 +49,7 @@ class Finding:
 
 
 def trial(config: Config) -> list[Finding]:
-    """Checks what can be checked without serving: the folders, the stores, the key of links."""
+    """Checks what can be checked without serving: folders, stores, the key of links, the catalogue, other nodes."""
     findings = [Finding(True, "settings", "every one is understood")]
     findings += [Finding(True, "environment", line) for line in foreign(os.environ, config)]
     findings += [_folder(*named) for named in _folders(config)]
@@ -60,6 +60,7 @@ def trial(config: Config) -> list[Finding]:
                 findings.append(_reach(what, store, create=config.create_new))
         if all(finding.ok for finding in findings):
             findings.append(_links(stores.cache or stores.origin))
+            findings += _catalogue(config, stores)
     finally:
         stores.close()
     return findings
@@ -96,6 +97,22 @@ def _links(store: Store) -> Finding:
     return Finding(True, "temporary URLs", f"signed with {base.digest}")
 
 
+def _catalogue(config: Config, stores: wiring.Stores) -> Iterator[Finding]:
+    state = verbs_catalogue.state(config, stores)
+    if state is None:
+        yield Finding(True, "catalogue", "none (catalogue.enabled: false)")
+        return
+    yield Finding(state.ok, "catalogue", state.what)
+    try:
+        lonely = verbs_catalogue.lonely(config, stores)
+    except (Problem, OSError) as error:
+        yield Finding(False, "other nodes", f"nobody can tell whether there are any: {error}")
+    else:
+        yield Finding(
+            lonely is None, "other nodes", lonely or "none whose catalogue would not know of what is written here"
+        )
+
+
 def prepare(config: Config) -> list[str]:
     """What is done once before serving. What is wrong with the stores goes to the log: they may come back.
 
@@ -109,7 +126,11 @@ def prepare(config: Config) -> list[str]:
             log.warning("there is no %s: %s", finding.what, finding.detail)
     stores = wiring.build_stores(config)
     try:
-        for warning in wiring.prepare(config, stores):
+        warnings = wiring.prepare(config, stores)
+        with suppress(Problem, OSError):  # it is told already
+            lonely = None if warnings else verbs_catalogue.lonely(config, stores)
+            warnings += [lonely] if lonely else []
+        for warning in warnings:
             log.warning("%s", warning)
         return [f"Originals are kept in {stores.origin.description}.", *_addresses(config, stores.origin)]
     finally:
