@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from flask import Flask, Response, request, stream_with_context
+from flask import Flask, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo import archive, wiring
@@ -117,8 +117,7 @@ class _Views:
             spool = stack.enter_context(_received(self._repo))
             lines = stack.enter_context(temporary(self._repo.policy.spool))
             outcomes = importer.run(from_zip(spool.file, spool.size, lines, MOST_MEMBERS))
-            # The file of a form ends with its request, which has to last as long as the answer.
-            response = Response(stream_with_context(_told(outcomes)), mimetype="application/json")
+            response = Response(_told(outcomes), mimetype="application/json")
             response.call_on_close(stack.pop_all().close)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -194,7 +193,7 @@ def _received(repo: Repo) -> Iterator[Spool]:
     """
     with ExitStack() as stack:
         if request.mimetype == _FORMS:
-            spool = cast("Spool", uploads.only_file().stream)
+            spool = stack.enter_context(uploads.kept_file())
         elif request.mimetype in ("", *_TYPES):
             spool = stack.enter_context(repo.spool())
             spool.fill(iter(lambda: request.stream.read(CHUNK), b""))

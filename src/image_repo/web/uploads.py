@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ class UploadRequest(Request):
         self._spools = [*self._spools, spool]
         return cast("IO[bytes]", spool)
 
+    def keep(self, spool: Spool) -> None:
+        """Has a file outlive the request: whoever calls this closes it."""
+        self._spools = [each for each in self._spools if each is not spool]
+
     def close(self) -> None:
         """Lets the files go, those of a form too that was refused while it was read."""
         super().close()
@@ -99,6 +104,17 @@ def only_file() -> FileStorage:
         names = ", ".join(sorted({name for name, _ in files})) or "none"
         raise BadBody(f"Expected one part with a file, called 'file' or 'image', but received: {names[:200]}.")
     return files[0][1]
+
+
+def kept_file() -> Spool:
+    """The one file of a form, for an answer that outlives the request; whoever calls this closes it.
+
+    :raises BadBody: when there is none, or another
+    """
+    storage = only_file()
+    spool, storage.stream = cast("Spool", storage.stream), io.BytesIO()
+    cast("UploadRequest", request._get_current_object()).keep(spool)  # type: ignore[attr-defined]
+    return spool
 
 
 def _check(spool: Spool) -> None:
