@@ -196,6 +196,6 @@ def lonely(config: Config, stores: wiring.Stores) -> str | None:
         return None
     hosts = ", ".join(sorted({node.host for node in others}))
     return (
-        f"{len(others)} other nodes ({hosts}) serve this container, and SQLite is the index of one node alone: it does not "
-        "hear of what others write. Set catalogue.url to the same postgresql://… on all of them."
+        f"{len(others)} other nodes ({hosts}) serve this container, and SQLite is the index of one node alone: it "
+        "does not hear of what others write. Set catalogue.url to the same postgresql://… on all of them."
     )
