@@ -131,8 +131,15 @@ def test_an_artifact_is_deleted_and_may_come_again(client):
     assert client.get(path_of(body) + "?meta=1").json()["meta"] == {}
 
 
-@pytest.mark.parametrize("path", ["", "x", "sha256:", "sha256:" + "g" * 64, "sha256:" + "a" * 63, "sha256:" + "A" * 64,
-                                  "a" * 64, "md5:" + "a" * 32, "sha256:" + "a" * 64 + ".json", "%00", "sha256:%0a"])  # fmt: skip
+NO_ARTIFACTS = {
+    "nothing": "", "a word": "x", "no digest": "sha256:", "no hex": "sha256:" + "g" * 64,
+    "too short": "sha256:" + "a" * 63, "too long": "sha256:" + "a" * 65, "upper case": "sha256:" + "A" * 64,
+    "without its prefix": "a" * 64, "another digest": "md5:" + "a" * 32, "a record": "sha256:" + "a" * 64 + ".json",
+    "NUL": "%00", "a line feed": "sha256:" + "a" * 64 + "%0a", "a path": "sha256:" + "a" * 64 + "/x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NO_ARTIFACTS.values(), ids=NO_ARTIFACTS)
 def test_what_is_no_artifact_is_not_found(client, path):
     for method in ("GET", "DELETE"):
         answer = client(method, f"/artifacts/{path}")

@@ -35,7 +35,7 @@ from image_repo.errors import (
 )
 from image_repo.manifest import Header, Tree
 from image_repo.names import ImageName
-from image_repo.record import timestamp
+from image_repo.record import Record, timestamp
 from image_repo.repo import Repo
 from image_repo.sources import Spool
 from image_repo.stores import CHUNK, Entry
@@ -55,6 +55,8 @@ MOST_BYTES = 4 << 30
 #: the longest line that is read: a record may be no larger
 _MOST_LINE = 2 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
+#: what a record tells, of which a snapshot holds nothing
+_UNTOLD = Record.description("", {}).public()
 #: nobody freezes at the same time on this node; no image has this name
 _FREEZING = ImageName(".snapshots")
 #: images that are looked at, at a time
@@ -80,6 +82,11 @@ class Snapshot:
     def id(self) -> str:
         """Its name."""
         return self.header.id
+
+    @property
+    def count(self) -> int:
+        """How many images are in it."""
+        return self.header.count
 
     @property
     def modified(self) -> float:
@@ -239,8 +246,9 @@ class Snapshots:
             yield spool
 
     def documents(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-        """Its entries, by the code points of their names: what the records told then.
+        """Its entries, by the code points of their names, as records are told; what is not in them is null.
 
+        Their version is their digest: a snapshot holds in any container, whose entity tags say nothing in another.
         A generator that holds a temporary file: it is to be closed where it is not used up.
 
         :raises OriginalDamaged: as :meth:`opened` does
@@ -249,7 +257,9 @@ class Snapshots:
             lines = _lines(spool)
             next(lines)
             for line in lines:
-                yield json.loads(line)
+                entry = json.loads(line)
+                facts = {"version": entry["sha256"], "image_id": f"sha256:{entry['sha256']}", "exif": {}}
+                yield {**_UNTOLD, **facts, **entry}
 
     def recent(self, skip: int, limit: int) -> tuple[list[Snapshot], int]:
         """The snapshots that were made last, the newest first.

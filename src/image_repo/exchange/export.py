@@ -316,7 +316,7 @@ class Export:
                     failing.enter_context(picture)
                     file = self._file(document, picture)
                     failing.pop_all()
-                return _Ready(Exported(document, file), moment or current.modified, picture)
+                return _Ready(Exported(document, file), moment or (0.0 if self._frozen else current.modified), picture)
             with picture:
                 pass
         raise OriginalDamaged("The original does not stay the same while it is read.")

@@ -10,7 +10,7 @@ from flask import Flask
 from image_repo.collection import Collection
 from image_repo.config import Config
 from image_repo.repo import Repo
-from image_repo.web import artifacts, catalogue, exchange, openapi, ops, problems
+from image_repo.web import artifacts, catalogue, exchange, openapi, ops, problems, snapshots
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
 from image_repo.web.telemetry import traced
@@ -40,11 +40,13 @@ def create_app(repo: Repo, config: Config) -> Flask:
     problems.install(app)
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
-    openapi.install(app, config, artifacts.paths(base), catalogue.paths(base), exchange.paths(base))
+    more = (part.paths(base) for part in (artifacts, catalogue, exchange, snapshots))
+    openapi.install(app, config, *more)
     Images(repo, config).install(app)
     catalogue.install(app, collection, config)
     artifacts.install(app, repo, config)
     exchange.install(app, repo, collection, config)
+    snapshots.install(app, repo, config)
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

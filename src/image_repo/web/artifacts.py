@@ -15,7 +15,7 @@ from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
 from image_repo.jsontext import read_object
-from image_repo.recipe import read_boolean, unknown_parameter
+from image_repo.recipe import read_boolean
 from image_repo.records import check_data
 from image_repo.repo import Repo
 from image_repo.sources import Spool, check_digests
@@ -67,7 +67,7 @@ class _Views:
 
     def add(self) -> Response:
         """``POST /artifacts?kind=K&meta={JSON}``: 201, or 200 where these bytes were known."""
-        told = _parameters(_SAID)
+        told = catalogue.said(_SAID)
         with _received(self._repo, told) as (spool, media_type, filename):
             kind, meta = _kind(told.get("kind")), _meta(told.get("meta"))
             made, new = self._artifacts.put(spool, kind=kind, media_type=media_type, filename=filename, meta=meta)
@@ -79,7 +79,7 @@ class _Views:
     def delete(self, artifact_id: str) -> Response:
         """``DELETE /artifacts/sha256:HEX``: tells what went."""
         check_encoding(request.environ)
-        _parameters(())
+        catalogue.said(())
         return answers.send_json({"artifact_id": artifact_id, "deleted": self._artifacts.delete(artifact_id)})
 
     # -- reading ---------------------------------------------------------------------
@@ -92,7 +92,7 @@ class _Views:
     def get(self, artifact_id: str) -> Response:
         """``GET`` and ``HEAD /artifacts/sha256:HEX``: exactly those bytes, or with ``meta`` their record."""
         check_encoding(request.environ)
-        told = _parameters(_ONE)
+        told = catalogue.said(_ONE)
         found = self._artifacts.get(artifact_id)
         if read_boolean("meta", told.get("meta", "false")):
             return answers.send_tagged(found.public(), origin=self._origin)
@@ -128,21 +128,6 @@ def _dress(found: Artifact, origin: str | None) -> answers.Dress:
         origin=origin,
         sha256=found.sha256,
     )
-
-
-def _parameters(known: Any) -> dict[str, str]:
-    """The parameters of the request.
-
-    :raises BadParameter: for one that is unknown, or given twice
-    """
-    told: dict[str, str] = {}
-    for name, value in request.args.items(multi=True):
-        if name not in known:
-            raise unknown_parameter(name, known)
-        if name in told:
-            raise BadParameter(name, f"The parameter {name} is given more than once.")
-        told[name] = value
-    return told
 
 
 # -- what arrives ------------------------------------------------------------------------

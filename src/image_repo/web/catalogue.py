@@ -14,8 +14,8 @@ from image_repo.catalogue.query import Filter
 from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
 from image_repo.collection import Changed, Collection
 from image_repo.config import Config
-from image_repo.errors import BadRequest, PartlyDone, Problem, Unfinished
-from image_repo.recipe import integer
+from image_repo.errors import BadParameter, BadRequest, PartlyDone, Problem, Unfinished
+from image_repo.recipe import integer, unknown_parameter
 from image_repo.web import answers, openapi, uploads
 from image_repo.web.paths import check_encoding
 
@@ -59,6 +59,21 @@ def wanted(
     except UnicodeDecodeError as error:
         raise BadRequest("The query is not UTF-8.") from error
     return grammar.read(request.args.items(multi=True), known, others, single_underscore=single_underscore)
+
+
+def said(known: Known[str]) -> dict[str, str]:
+    """The parameters of this request.
+
+    :raises BadParameter: for one that is unknown, or given twice
+    """
+    told: dict[str, str] = {}
+    for name, value in request.args.items(multi=True):
+        if name not in known:
+            raise unknown_parameter(name, known)
+        if name in told:
+            raise BadParameter(name, f"The parameter {name} is given more than once.")
+        told[name] = value
+    return told
 
 
 class _Views:
@@ -242,8 +257,8 @@ def filters(one: str = "__", data: str = "data") -> list[dict[str, Any]]:
     operators = "; ".join(f"{name}: {text}" for name, text in OPERATORS.items())
     text = (
         "KEY=VALUE or KEY__OP=VALUE: a condition, and all of them have to hold. KEY: a field of the record, else a key "
-        f"of {data}; dots lead into objects and into each element of a list. VALUE: 30 is the number and the text, true "
-        f'false null are themselves, "true" is text. OP: {operators}.'
+        f"of {data}; dots lead into objects and into each element of a list. VALUE: 30 is the number and the text, "
+        f'true false null are themselves, "true" is text. OP: {operators}.'
     )
     also = " KEY_gt KEY_gte KEY_lt KEY_lte KEY_ne with one underscore also work." if one == "_" else ""
     schema = {"type": "object", "additionalProperties": {"type": "string"}}

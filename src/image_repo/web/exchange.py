@@ -27,6 +27,7 @@ from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importing import Importer, from_zip
 from image_repo.recipe import PARAMETERS, Asked, Focus, Recipe, ask, unknown_parameter
 from image_repo.repo import Repo
+from image_repo.snapshots import Snapshots
 from image_repo.sources import Spool, check_digests
 from image_repo.stores import CHUNK
 from image_repo.web import answers, catalogue, openapi, uploads
@@ -45,6 +46,7 @@ EXPORT_WORDS: Words = {
         "what tells of the pictures beside metadata.jsonl: "
         + "; ".join(f"{made.name}: {made.help}" for made in FORMATS),
     ),
+    "snapshot": ({"type": "string"}, "instead of a filter: the images of this snapshot, as they were then"),
 }
 IMPORT_WORDS: Words = {"prefix": ({"type": "string"}, "a folder of the repository to put them below")}
 _SORT: Words = {"sort": PAGE_WORDS["sort"]}
@@ -65,6 +67,7 @@ class _Views:
     def __init__(self, repo: Repo, collection: Collection, config: Config) -> None:
         self._repo = repo
         self._collection = collection
+        self._snapshots = Snapshots(repo)
         self._defaults = wiring.defaults(config)
         self._base = "/" + config.repository_base_pathname
         self._public_url = config.public_url
@@ -77,12 +80,21 @@ class _Views:
         """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
         asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*_PICTURE, *EXPORT_WORDS))
         settled, formats = self._settled(asked.rest), _formats(asked.rest)
-        documents = _begun(self._collection.each(asked.query.filter, asked.query.order))
+        documents = _begun(self._documents(asked))
         if request.method == "HEAD":
             return _zip(iter(()))
         about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
-        members = Export(self._repo, settled, about, formats).members(documents)
+        frozen = "snapshot" in asked.rest
+        members = Export(self._repo, settled, about, formats, frozen=frozen).members(documents)
         return _limited(self._exports, partial(_zip, self._stream(members)))
+
+    def _documents(self, asked: Wanted) -> Iterator[Document]:
+        """What is to be exported: what a filter means now, or what a snapshot holds."""
+        if "snapshot" not in asked.rest:
+            return self._collection.each(asked.query.filter, asked.query.order)
+        if not asked.query.filter.is_empty or asked.query.order:
+            raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
+        return self._snapshots.documents(self._snapshots.get(asked.rest["snapshot"]))
 
     def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
         return archive.stream_zip(members, self._repo.policy.spool)
@@ -145,6 +157,8 @@ def _begun(documents: Iterator[Document]) -> Iterator[Document]:
 
 
 def _title(asked: Wanted) -> str:
+    if "snapshot" in asked.rest:
+        return f"snapshot {asked.rest['snapshot']}"
     text = "&".join(f"{name}={value}" for name, value in request.args.items(multi=True) if name not in asked.rest)
     return text[:_MOST_TITLE] or "everything"
 
