@@ -49,9 +49,10 @@ class Placement:
         points = [(x * self.sx + self.dx, y * self.sy + self.dy) for x, y in _pairs(polygon)]
         for axis, edge, keeps in ((0, 0, 1), (1, 1, 1), (0, 2, -1), (1, 3, -1)):
             points = _cut(points, axis, self.shown[edge], keeps)
-        if len(points) < 3 or area(points) <= 0:
-            return None
-        return [round(value, _DIGITS) for point in points for value in point]
+        points = [(round(x, _DIGITS), round(y, _DIGITS)) for x, y in points]
+        # a corner that lies on an edge is found twice
+        points = [here for here, there in zip(points, (*points[1:], *points[:1]), strict=True) if here != there]
+        return [value for point in points for value in point] if area(points) > 0 else None
 
 
 def place(document: Mapping[str, Any], file: File) -> Placement | None:
