@@ -1,0 +1,29 @@
+"""Lets the catalogue of a repository follow its container, to the end, as a server does in the background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from image_repo import reconcile
+from image_repo.catalogue.query import Filter
+from image_repo.reconcile import Outcome
+from image_repo.repo import Repo
+
+
+def swept(repo: Repo) -> Outcome:
+    """One look at everything that the container lists; nothing is read of originals."""
+    images, sweep = reconcile.images(repo)
+    return reconcile.run_to_end(sweep.run(images.listing()))
+
+
+def followed(repo: Repo) -> Outcome:
+    """The same, and all originals are read of which the index has only what a listing tells."""
+    outcome = swept(repo)
+    for _ in reconcile.complete(repo):
+        pass
+    return outcome
+
+
+def told(repo: Repo) -> dict[str, dict[str, Any]]:
+    """Every record that the index holds, by name."""
+    return {document["name"]: document for document in repo.catalogue.each(Filter())}
