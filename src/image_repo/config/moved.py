@@ -122,7 +122,7 @@ def foreign(environ: Mapping[str, str], config: Config) -> list[str]:
     for known in FOREIGN:
         found = sorted(name for name, value in environ.items() if value and known.names.fullmatch(name))
         if found and (known.ours is None or get(config, known.ours) == get(Config(), known.ours)):
-            lines.append(f"{', '.join(found)} is not read here: {known.advice}")
+            lines.append(f"{', '.join(found)} {'are' if found[1:] else 'is'} not read here: {known.advice}")
     return lines
 
 
