@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from webserver import Served, embedded, serving
 
 from image_repo import render
 from image_repo.config import RenderConfiguration
@@ -92,7 +94,7 @@ def camtrap(*items: Exported) -> dict[str, bytes]:
 
 
 def told(files: Mapping[str, bytes]) -> str:
-    return files.get(notes.MEMBER, b"").decode()
+    return b"".join(body for name, body in files.items() if name.endswith("_notes.txt")).decode()
 
 
 # -- where things lie in an exported picture ------------------------------------------------
@@ -481,7 +483,7 @@ def test_what_nobody_has_said_of_the_project_is_told() -> None:
         "observationLevel": ["media"],
     }
     assert package["contributors"] == [{"title": "Institute of Foxes", "role": "rightsHolder"}]
-    assert notes.MEMBER not in said
+    assert told(said) == ""
     silent = camtrap(exported(document("s/a", BERN)))
     for word in ("samplingDesign", "captureMethod", "contributors"):
         assert word in told(silent)
@@ -664,6 +666,97 @@ class _Folder:
 
     def open(self, about: About) -> Any:
         return ImageFolder(about)
+
+
+SIZES = [
+    pytest.param("", [(320, 240), (200, 320), (100, 80)], id="as large as they are"),
+    pytest.param("&xsize=100", [(100, 75), (100, 160), (100, 80)], id="scaled"),
+    pytest.param("&xsize=80&ysize=80&fit=cover&kind=png", [(80, 80)] * 3, id="cropped"),
+]
+
+
+@pytest.mark.parametrize(("asked", "sizes"), SIZES)
+def test_coco_over_http_tells_the_true_sizes_of_what_lies_in_the_zip(
+    tmp_path: Path, asked: str, sizes: list[tuple[int, int]]
+) -> None:
+    with serving(embedded(tmp_path), tmp_path) as served:
+        filled(served)
+        folder = fetched(served, f"/export?format=coco&name__regex=^site{asked}", tmp_path / "out")
+    made = json.loads((folder / "annotations.json").read_text())
+    assert [(one["width"], one["height"]) for one in made["images"]] == sizes
+    for one in made["images"]:
+        assert pictures.load((folder / one["file_name"]).read_bytes()).size == (one["width"], one["height"])
+    categories = {one["id"]: one["name"] for one in made["categories"]}
+    boxes = [one for one in made["annotations"] if "bbox" in one]
+    assert [categories[one["category_id"]] for one in boxes] == ["red"]
+    for one in boxes:
+        assert {"image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "id"} <= one.keys()
+        image = next(image for image in made["images"] if image["id"] == one["image_id"])
+        x, y, width, height = one["bbox"]
+        assert 0 <= x < x + width <= image["width"]
+        assert 0 <= y < y + height <= image["height"]
+        shown = pictures.load((folder / image["file_name"]).read_bytes()).convert("RGB")
+        red, _, blue = shown.getpixel((int(x + width / 2), int(y + height / 2)))
+        assert red > 200 > 50 > blue, "the box is around the red patch"
+
+
+def test_the_same_query_gives_the_same_bytes(tmp_path: Path) -> None:
+    with serving(embedded(tmp_path), tmp_path) as served:
+        filled(served)
+        for one in FORMATS:
+            query = f"/export?format={one.name}&xsize=50"
+            first = served.client.get(query)
+            assert first.status == 200
+            assert first.body == served.client.get(query).body, one.name
+
+
+def filled(served: Served) -> None:
+    """Three pictures with data, taken at two sites, and a description."""
+    patch = Image.new("RGB", (320, 240), (0, 0, 255))
+    patch.paste((255, 0, 0), (120, 80, 220, 180))
+    said = {"species": "Vulpes vulpes", "annotations": [{"category": "red", "bbox": [120, 80, 100, 100]}]}
+    for name, image, data in (
+        ("site-1/a", patch, BERN | said),
+        ("site-1/b", pictures.photo(200, 320), {"stars": 3}),
+        ("site-2/c", pictures.photo(100, 80, seed=2), {"latitude": "1.5", "longitude": "2", "site": "=SUM(A1)"}),
+    ):
+        body = pictures.jpeg(image, orientation=6, camera=True)
+        answer = served.client.form(
+            f"/images/{name}", ("file", "x.jpg", body), ("data", None, json.dumps(data).encode())
+        )
+        assert answer.status == 201, answer.body
+    assert served.client.put("/images/soon", b'{"site": "x"}', Content_Type="application/json").status == 201
+
+
+def fetched(served: Served, query: str, folder: Path) -> Path:
+    """An export, unpacked."""
+    answer = served.client.get(query)
+    assert answer.status == 200, answer.body
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda one: one.name)
+@pytest.mark.parametrize("asked", ["", "&xsize=64&ysize=64&fit=contain", "&kind=original"])
+def test_an_export_over_http_is_opened_by_those_who_it_is_for(tmp_path: Path, format_: Format, asked: str) -> None:
+    with serving(embedded(tmp_path, serve_originals=True), tmp_path) as served:
+        filled(served)
+        folder = fetched(served, f"/export?format={format_.name}{asked}", tmp_path / "out")
+    loaded = checked("imagefolder", folder)
+    assert sorted(row["name"] for row in loaded["rows"]) == ["site-1/a", "site-1/b", "site-2/c"]
+    if format_.name == "coco":
+        assert len(json.loads((folder / "annotations.json").read_text())["images"]) == 3
+        return
+    found = checked(format_.name, folder)
+    assert found["errors"] == []
+    if format_.name == "croissant":
+        assert [row["images/name"] for row in found["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
+    else:
+        assert [row["mediaID"] for row in found["rows"]["media"]] == ["site-1/a", "site-1/b", "site-2/c"]
+        assert found["rows"]["deployments"][0]["deploymentStart"].startswith("2024-05-17T12:34:56")
 
 
 @pytest.mark.servers

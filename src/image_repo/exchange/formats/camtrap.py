@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from image_repo.exchange import About, Exported, File, Sheets
 from image_repo.exchange.formats import observations, reading, tables
-from image_repo.exchange.formats.notes import MEMBER, Notes
+from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import place
 from image_repo.exchange.formats.positions import Position, distance, extent, position
 from image_repo.exchange.formats.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS, Column
@@ -144,7 +144,7 @@ class _Sheets:
         yield "datapackage.json", self._package(placed, taxa, newest)
         told = self._notes.text()
         if told:
-            yield MEMBER, told
+            yield member(Camtrap.name), told
 
     def close(self) -> None:
         """Lets the temporary files go."""

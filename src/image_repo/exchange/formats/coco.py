@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from image_repo.exchange import About, Exported, File, Sheets
 from image_repo.exchange.formats import reading
-from image_repo.exchange.formats.notes import MEMBER, Notes
+from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import Placement, area, place
 
 #: where it lies in the zip
@@ -92,7 +92,7 @@ class _Sheets:
         yield ANNOTATIONS, file
         told = self._notes.text()
         if told:
-            yield MEMBER, told
+            yield member(Coco.name), told
 
     def close(self) -> None:
         """Lets the temporary files go."""

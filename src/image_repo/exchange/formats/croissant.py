@@ -18,7 +18,7 @@ from urllib.parse import quote
 from image_repo.exchange import About, Exported, Sheets
 from image_repo.exchange.formats import reading
 from image_repo.exchange.formats.columns import Column, Columns
-from image_repo.exchange.formats.notes import MEMBER, Notes
+from image_repo.exchange.formats.notes import Notes, member
 
 RECORDS, DESCRIPTION = "records.jsonl", "croissant.json"
 _FILES, _IMAGES = "files", "images"
@@ -120,7 +120,7 @@ class _Sheets:
         yield DESCRIPTION, self._description(digest.hexdigest(), size, newest)
         notes = self._notes.text()
         if notes:
-            yield MEMBER, notes
+            yield member(Croissant.name), notes
 
     def close(self) -> None:
         """Lets the temporary files go."""

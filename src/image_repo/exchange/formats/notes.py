@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-#: where the notes of a format lie in an export
-MEMBER = "_notes.txt"
 #: as many are written out; further ones are counted
 MOST = 1_000
 #: the longest, in characters
 _LONGEST = 300
+
+
+def member(format_: str) -> str:
+    """Where the notes of a format lie in an export."""
+    return f"_{format_}_notes.txt"
 
 
 class Notes:
