@@ -188,6 +188,8 @@ def test_a_picture_is_uploaded_by_the_same_form(row: Row, own: Client) -> None:
     assert sent.status == 201
     assert (sent.json()["name"], sent.json()["filename"]) == ("line2/a", "a.jpg")
     assert sent.json()["data"] == {"n": 1, "label": "fine"}
+    nameless = own("POST", "/images", body, Content_Type="multipart/form-data; boundary=b").json()
+    assert nameless["name"] == nameless["image_id"] == f"sha256:{nameless['sha256']}"
 
 
 @of(SET, ROUTES, "GET /images")
@@ -267,7 +269,9 @@ def test_everything_is_exported(row: Row, house: Client) -> None:
 def test_an_export_is_imported(row: Row, own: Client) -> None:
     exported = own.get("/export?kind=original").body
     own.delete("/images?all=True")
-    assert row.ask(own, exported, headers={"Content_Type": "application/zip"}).status == 200
+    report = row.ask(own, exported, headers={"Content_Type": "application/zip"})
+    assert report.status == 200
+    assert all(name in report.body.decode() for name in (ID, ID2, ID3))
     assert names_of(own.get("/images?label=ok&time__exists=True")) == [ID, ID2]
 
 
@@ -290,7 +294,30 @@ _FOUND = {
 
 @of(SET, PARAMETERS, *_FOUND)
 def test_the_same_images_are_found(row: Row, house: Client) -> None:
-    assert names_of(row.ask(house)) == _FOUND[row.there]
+    answer = row.ask(house)
+    assert names_of(answer) == _FOUND[row.there]
+    if row.there == "?limit=N&skip=M":
+        assert 'rel="next"' in answer.headers["Link"]
+
+
+_FURTHER = {
+    "n=3": [ID],
+    "filename=a.jpg": [ID],
+    "uploaded__gt=2020-01-01": [ID, ID2, ID3],
+    "filter=x": [],
+    "data.label=ok": [ID, ID2],
+}
+
+
+@pytest.mark.parametrize("asked", _FURTHER)
+def test_what_the_notes_say_of_parameters_is_so(asked: str, house: Client) -> None:
+    assert asked.partition("=")[0] in DOCUMENT.read_text()
+    assert names_of(house.get(f"/images?{asked}")) == _FURTHER[asked]
+
+
+@pytest.mark.parametrize("refused", ["label__regex=(?=ok)", "limit=1001"])
+def test_what_the_notes_say_is_refused_is_refused(refused: str, house: Client) -> None:
+    assert house.get(f"/images?{refused}").status == 400
 
 
 @of(SET, PARAMETERS, "?ids=A&ids=B")
