@@ -307,6 +307,27 @@ def test_a_head_that_cannot_be_is_refused_at_once(listen: str, headers: tuple[st
 
 
 @servers
+@pytest.mark.parametrize(
+    "line",
+    [b"PUT /images/spaced name HTTP/1.1", b"GET /livez  HTTP/1.1", b"GET  /livez HTTP/1.1", b"GET /livez"],
+    ids=["a space in its target", "two before its protocol", "two before its target", "without a protocol"],
+)
+def test_a_request_line_that_cannot_be_is_refused(listen: str, line: bytes) -> None:
+    answer = commands.say(listen, line + b"\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/bad-request"
+
+
+@servers
+def test_a_hit_in_memory_is_refused_too_with_a_space_in_its_target(listen: str) -> None:
+    path = "/images/big?xsize=40"
+    for _ in range(20):
+        assert requests.get(f"http://{listen}{path}", timeout=30).status_code == 200
+    answer = commands.say(listen, f"GET {path} x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+
+
+@servers
 def test_a_head_without_end_is_cut_off(listen: str) -> None:
     with commands.connect(listen) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n")

@@ -71,6 +71,8 @@ class Doorkeeper:
     :param complete: whether the server's threads are all there, as they are but for a moment in the beginning and
         when this worker is to end
     :param least_rate: bytes a second
+    :param ready: called once, when the threads have been there for a moment
+    :param turn: called every now and then from there on
     """
 
     def __init__(
@@ -80,12 +82,16 @@ class Doorkeeper:
         most_work: float,
         complete: Callable[[], bool],
         least_rate: int = LEAST_RATE,
+        *,
+        ready: Callable[[], object] = lambda: None,
+        turn: Callable[[], object] = lambda: None,
     ) -> None:
         self._port = port
         self._patience = patience
         self._is_complete = complete
         self._most_work = most_work
         self._least = int(least_rate * patience)
+        self._ready, self._turn = ready, turn
         #: whether this worker is to end, as uWSGI ends its threads for no other reason: what is answered now is the
         #: last on its connection
         self.ending = False
@@ -124,8 +130,12 @@ class Doorkeeper:
                 self.ending = not self._is_complete() and tick > _TICKS
                 if self.ending:
                     self.let_go()
-                elif tick % _TICKS == 0:
+                    continue
+                if tick % _TICKS == 0:
                     self.look()
+                if tick == _TICKS:
+                    self._ready()
+                self._turn()
             except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
                 log.exception("slow clients could not be looked for")
 

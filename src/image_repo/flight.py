@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from image_repo import errors
 from image_repo.errors import Busy, Problem, RenderTimeout
+from image_repo.turnstile import aside
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,11 +65,13 @@ class SingleFlight:
             ours: Future[T] = Future()
             with self._lock:
                 flight: Future[T] = self._flying.setdefault(key, ours)
-            if flight is ours:
-                return self._lead(key, flight, make, again, deadline)
-            # A leader that was interrupted has cancelled its flight: one of those who waited takes over.
-            with contextlib.suppress(CancelledError):
-                return _follow(flight, deadline)
+            # Who waits keeps nobody from what takes a moment; nor does the one who makes it, there are few of those.
+            with aside():
+                if flight is ours:
+                    return self._lead(key, flight, make, again, deadline)
+                # A leader that was interrupted has cancelled its flight: one of those who waited takes over.
+                with contextlib.suppress(CancelledError):
+                    return _follow(flight, deadline)
 
     def _lead(
         self, key: str, flight: Future[T], make: Callable[[], T], again: Callable[[], T | None], deadline: float

@@ -19,6 +19,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -50,6 +51,8 @@ if uwsgi and server.handed_over():
 
 log = logging.getLogger(__name__)
 
+#: as a server names it; a proxy before us may speak another with its clients
+_PROTOCOL = re.compile(r"HTTP/\d(\.\d)?")
 #: what a multipart body may hold beside its file, in bytes
 _ROOM = 2 << 20
 #: seconds for which a thread may run Python while others want to
@@ -254,8 +257,9 @@ def _check_head(environ: WSGIEnvironment, most: int) -> None:
     :raises BadRequest: when it is no request at all: uWSGI hands on what it could not read
     :raises HeadersTooLarge: when the head has more bytes than may be
     """
-    if not environ.get("REQUEST_METHOD"):
-        raise BadRequest("Expected a request of HTTP/1.1 or HTTP/1.0.")
+    # With a space in the target, what stands behind it is the protocol to uWSGI (RFC 9112, section 3.2).
+    if not environ.get("REQUEST_METHOD") or not _PROTOCOL.fullmatch(environ.get("SERVER_PROTOCOL", "")):
+        raise BadRequest("Expected a request of HTTP/1.1 or HTTP/1.0, its target without spaces.")
     size = len(environ.get("REQUEST_URI", "")) or len(environ.get("PATH_INFO", "")) + len(
         environ.get("QUERY_STRING", "")
     )

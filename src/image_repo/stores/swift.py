@@ -37,6 +37,7 @@ from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.signing import DIGESTS, LinkBase
 from image_repo.stores import CHUNK, Entry, NoContainer
+from image_repo.turnstile import aside
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -360,7 +361,8 @@ class Lease:
         while True:
             self._use(access)
             try:
-                return action(self._connection)
+                with aside():
+                    return action(self._connection)
             except ClientException as error:
                 if error.http_status == 401 and not renewed:
                     renewed, access = True, self._login.access(refused=access.token)
@@ -514,7 +516,8 @@ class SwiftBody:
         raw = self._response.raw
         try:
             # What one look at the socket gives: else a store that crawls could stretch each chunk without end.
-            return bytes(getattr(raw, "read1", raw.read)(size))
+            with aside():
+                return bytes(getattr(raw, "read1", raw.read)(size))
         except _BROKEN as error:
             raise StoreUnavailable(f"The transfer of {self.entry.key!r} broke off: {_reason(error)}.") from error
 

@@ -9,10 +9,13 @@ of the node writes to the name. So what is answered here is what the application
 
 Whatever is unusual goes on to the application: other methods, bodies, ranges, conditions of
 any other form than clients of caches send, whoever shows credentials, and all that was evicted.
+It does so through a turnstile (:mod:`image_repo.turnstile`): however many ask for what takes time,
+few threads are at work on it at once, and a hit waits for no more of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -26,8 +29,9 @@ from image_repo.clients import Closing, Kept
 from image_repo.errors import Problem
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
+from image_repo.turnstile import Turnstile
 from image_repo.versions import Current, Lease
-from image_repo.web import access
+from image_repo.web import access, ops
 from image_repo.web.access import AccessLog, sane
 
 if TYPE_CHECKING:
@@ -51,6 +55,8 @@ _UNUSUAL = frozenset(
         "HTTP_UPGRADE",
     )
 )
+#: what no doubt is about; a request line with a space too many has another
+_PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
 #: what an answer says of itself, and not of the picture
 _OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
 #: what a 304 has no use for, beside its entity tag (RFC 9110, section 15.4.5)
@@ -59,6 +65,8 @@ _OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition
 _STAYS = (None, "keep-alive", "Keep-Alive")
 _ENDS = ("Connection", "close")
 _FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
+#: threads of a process that the application is answering in at once, but for those that wait there
+_PLACES = 2
 #: requests that are remembered; each takes about 2 kB
 _MOST_ENTRIES = 4096
 #: the longest request line and Accept that are
@@ -125,6 +133,7 @@ class Fast:
         log: AccessLog | None = None,
     ) -> None:
         self._log = log
+        self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
         self._repo = repo
@@ -186,6 +195,8 @@ class Fast:
             entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
         if entry is None or not _UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
             return None
+        if environ.get("SERVER_PROTOCOL") not in _PROTOCOLS:
+            return None
         if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
             self._forget(entry)
             return None
@@ -237,7 +248,10 @@ class Fast:
             told = [*headers, ("X-Request-ID", name)] if name else headers
             return start_response(status, told, *error)
 
-        answer = self._inner(environ, begin)
+        # Who asks whether we live shall not wait for all the others.
+        beside = environ.get("PATH_INFO") in ops.ALIVE
+        with contextlib.nullcontext() if beside else self._turnstile.place():
+            answer = self._inner(environ, begin)
         if not said:  # a server may be told later (PEP 3333), but the application does not do so
             return answer
         status, headers = said[-1]

@@ -12,6 +12,9 @@ from image_repo.repo import Repo
 from image_repo.web import answers
 from image_repo.web.paths import check_encoding
 
+#: where it is told that we live
+ALIVE = ("/health", "/healthz", "/livez")
+
 
 def install(app: Flask, repo: Repo, config: Config) -> None:
     """Adds the routes."""
@@ -26,7 +29,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
 
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
-    for path in ("/health", "/healthz", "/livez"):
+    for path in ALIVE:
         app.add_url_rule(path, path[1:], lambda: answers.send_json({"ok": True}))
     app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
