@@ -73,7 +73,7 @@ def stream_zip(members: Iterable[Member], folder: Path | None = None) -> Iterato
             head, entry = _heads(name, modified, body, at)
             yield head
             at += len(head)
-            for chunk in _chunks(body):
+            for chunk in chunks(body):
                 at += len(chunk)
                 yield chunk
             directory.write(entry)
@@ -110,7 +110,7 @@ def _measure(body: bytes | BinaryIO) -> tuple[int, int]:
         return zlib.crc32(body), len(body)
     begin = body.tell()
     crc = size = 0
-    for chunk in _chunks(body):
+    for chunk in chunks(body):
         crc, size = zlib.crc32(chunk, crc), size + len(chunk)
     body.seek(begin)
     return crc, size
@@ -131,7 +131,8 @@ def _ending(count: int, size: int, at: int) -> bytes:
     return wide + _LOCATOR.pack(_LOCATOR_MARK, 0, at + size, 1) + end
 
 
-def _chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
+def chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
+    """What a member holds, in pieces."""
     if isinstance(body, bytes):
         yield body
         return

@@ -16,9 +16,10 @@ import click
 from image_repo import __version__, server
 from image_repo.config import Config, dump, load
 from image_repo.errors import ConfigurationError, Problem
-from image_repo.logs import LogSettings, configure
+from image_repo.logs import LogSettings, clean, configure
 
 if TYPE_CHECKING:
+    from image_repo.exchange import Outcome
     from image_repo.repo import Repo
 
 log = logging.getLogger("image_repo")
@@ -522,6 +523,75 @@ def index(options: Options, /, keys: tuple[str, ...], drop: bool, listed: bool, 
         click.echo(key)
     if unknown:
         fail(*(f"{verbs_catalogue.show_key(key)} was not kept in order." for key in unknown))
+
+
+@main.command()
+@common
+@click.argument("arguments", nargs=-1, metavar="[PATH/] [FILTER | PARAMETER=VALUE]...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.zip|DIR", help="Write it there."
+)
+@click.option(
+    "--originals/--rendered", default=None, help="Pictures as they were uploaded, or without metadata. "
+    "Originals unless xsize, ysize, kind, quality, fit or thumbnail say how they are made.",
+)  # fmt: skip
+@click.option("--format", "format_", type=click.Choice(["coco", "camtrap", "croissant"]), help="Tell of them so too.")
+@click.pass_obj
+def export(
+    options: Options, /, arguments: tuple[str, ...], output: Path, originals: bool | None, format_: str | None,
+    **given: Any,
+) -> None:  # fmt: skip
+    """Write pictures and what is known of them into a zip or a folder, from which import takes them back.
+
+    \b
+    image_repo export -o all.zip
+    image_repo export sites/ species=fox width__gte=1000 -o foxes.zip
+    image_repo export text=badger xsize=640 kind=webp --format coco -o badgers
+    """
+    from image_repo import verbs_exchange  # noqa: PLC0415
+
+    options.add(given)
+    config = options.load()
+    asked = verbs_exchange.read_export(config, arguments, originals=originals, format=format_)
+    with closing(options.repo()) as repo:
+        made = verbs_exchange.export(config, repo, asked, output, _bar)
+    options.say(f"{made.pictures} pictures, {made.descriptions} descriptions, {made.missing} missing: {output}")
+    if made.missing:
+        fail("What is missing is told in _missing.txt.")
+
+
+@main.command("import")
+@common
+@click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@click.option("--prefix", default="", metavar="PATH", help="Put them below this path of the repository.")
+@click.option(
+    "--uploads", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+    help="The folder of the files that a mongoexport names.",
+)  # fmt: skip
+@click.pass_obj
+def import_command(options: Options, /, path: Path, prefix: str, uploads: Path | None, **given: Any) -> None:
+    """Take in a zip or a folder: an export, pictures alone, or what a neighbour has left behind.
+
+    May be repeated, after an interruption too: what is there already stays as it is. What is said of a picture in
+    metadata.jsonl replaces what was said of it before.
+    """
+    from image_repo import verbs_exchange  # noqa: PLC0415
+
+    options.add(given)
+    with closing(options.repo()) as repo:
+        counts = verbs_exchange.take_in(options.load(), repo, path, prefix, uploads, _bar, _tell_entry)
+    told = ", ".join(
+        f"{counts[status]} {status}" for status in ("stored", "replaced", "unchanged", "skipped", "failed")
+    )
+    options.say(f"{told}.")
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _tell_entry(outcome: Outcome) -> None:
+    problem = outcome.problem
+    why = (problem.detail or problem.title) if problem else ""
+    click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(why)}", err=True)
 
 
 @main.command("link-key")

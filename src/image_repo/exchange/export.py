@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import tempfile
 import time
@@ -23,14 +24,14 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from image_repo import render
-from image_repo.archive import Member
+from image_repo.archive import Member, chunks
 from image_repo.catalogue import Document
 from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
 from image_repo.exchange import About, Exported, File, Format, Sheets
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.names import ImageName
-from image_repo.recipe import Focus, Recipe, read_focus
+from image_repo.recipe import Defaults, Focus, Recipe, ask, read_focus
 from image_repo.rendition import Served
 from image_repo.repo import Repo
 from image_repo.stores import CHUNK
@@ -48,6 +49,8 @@ AHEAD = 2
 #: up to here a temporary file stays in memory
 _IN_MEMORY = 1 << 20
 
+#: how pictures are made, in the words of a request; without aliases, because other words are filters
+PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
 #: the recipe of a picture: takes the point of interest that its user's data names
 Settled = Callable[[Focus | None], Recipe]
 
@@ -59,6 +62,17 @@ def temporary(folder: Path | None) -> BinaryIO:
     """
     place = str(folder) if folder and folder.is_dir() else None
     return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=place))
+
+
+def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:
+    """How pictures are made.
+
+    :param said: of :data:`PICTURE_WORDS`; the rest is passed over
+    :raises BadParameter: for a bad value
+    """
+    asked, _ = ask((name, text) for name, text in said.items() if name in PICTURE_WORDS)
+    asked = asked.with_preset(defaults.presets)
+    return lambda focus: asked.settle(defaults, focus=focus)[0]
 
 
 # -- names of members ---------------------------------------------------------------------
@@ -253,6 +267,8 @@ class Export:
         self._formats = formats
         self._frozen = frozen
         self._ahead = ahead
+        #: how many have gone out so far; ``missing`` should have had a picture
+        self.pictures = self.descriptions = self.missing = 0
 
     def members(self, documents: Iterable[Document]) -> Iterator[Member]:
         """Pictures, then what the formats tell of them, then ``descriptions.jsonl``, ``metadata.jsonl``, and what is
@@ -272,12 +288,21 @@ class Export:
                         yield ready.exported.file.name, ready.modified, ready.picture.body
                 if ready.problem:
                     missing.add(str(ready.exported.document["name"]), ready.problem)
+                self._count(ready)
                 newest = max(newest, ready.modified)
                 for sheet in sheets:
                     sheet.add(ready.exported)
             for sheet in sheets:
                 yield from ((name, newest, body) for name, body in sheet.members(newest))
             yield from missing.members(newest)
+
+    def _count(self, ready: _Ready) -> None:
+        if ready.problem:
+            self.missing += 1
+        elif ready.picture:
+            self.pictures += 1
+        else:
+            self.descriptions += 1
 
     def _in_turn(self, documents: Iterable[Document]) -> Iterator[_Ready]:
         """Makes some pictures ahead, and hands them over in the order of their documents."""
@@ -369,3 +394,24 @@ def _moment(document: Document) -> float:
 def _focus(document: Document) -> Focus | None:
     data = document.get("data")
     return read_focus(data.get("focus")) if isinstance(data, Mapping) else None
+
+
+def write_folder(members: Iterable[Member], folder: Path) -> None:
+    """Writes members as files below a folder, each whole or not at all; over what is there under their names.
+
+    :raises OSError: when that cannot be
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, modified, body in members:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What lies there may be a link to somewhere else: it is replaced, and never written through.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+            try:
+                file.writelines(chunks(body))
+                file.close()
+                os.utime(file.name, (modified, modified))
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise

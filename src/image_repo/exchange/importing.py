@@ -9,8 +9,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -190,7 +192,19 @@ def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 # -- where items come from ------------------------------------------------------------------
 
 
-def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Iterator[Item]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be taken in.
+
+    :param items: to be gone through once
+    :param total: how many there are; a few more where something is wrong with them
+    """
+
+    items: Iterator[Item]
+    total: int
+
+
+def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Found:
     """The items of a zip, as an export makes it or of pictures alone. Reads its directory at once.
 
     :param file: the archive, seekable; read by other threads until the last item is taken
@@ -201,14 +215,16 @@ def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Itera
     :raises TooLarge: when that is too much
     """
     archive = Archive(file, Budget(max(_MOST_RATIO * size, _LEAST_BUDGET)), most)
-    lines = Lines(temporary)
+    lines, files = Lines(temporary), 0
     for member in archive:
         if is_sheet(member.name):
             try:
                 lines.add(member.name, archive.open(member))
             except BrokenArchive as problem:
                 raise BrokenArchive(f"{member.name[:200]!r}: {problem.detail}") from problem
-    return _zipped(archive, lines)
+        elif not member.is_folder:
+            files += 1
+    return Found(_zipped(archive, lines), files + lines.loose)
 
 
 def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
@@ -218,26 +234,21 @@ def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
     yield from lines.rest()
 
 
-def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Iterator[Item]:
+def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Found:
     """The items of a folder: what a zip of it would hold.
 
     :param files: below the folder
     :param temporary: a file for what the folder says of its pictures
     :raises OSError: when that cannot be read
     """
-    paths = list(files)
-    lines = Lines(temporary)
-    for path in paths:
+    paths, lines = [], Lines(temporary)
+    for path in files:
         if is_sheet(path.as_posix()):
             lines.add(path.relative_to(folder).as_posix(), _read(path))
-    return _found(folder, paths, lines)
-
-
-def _found(folder: Path, paths: Iterable[Path], lines: Lines) -> Iterator[Item]:
-    for path in paths:
-        if not is_sheet(path.as_posix()):
-            yield lines.item(path.relative_to(folder).as_posix(), partial(_read, path))
-    yield from lines.rest()
+        else:
+            paths.append(path)
+    items = (lines.item(path.relative_to(folder).as_posix(), partial(_read, path)) for path in paths)
+    return Found(chain(items, lines.rest()), len(paths) + lines.loose)
 
 
 def _read(path: Path) -> Iterator[bytes]:

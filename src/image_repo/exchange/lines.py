@@ -75,6 +75,8 @@ class Lines:
         #: digest of a path → where the line is that tells of it
         self._of: dict[bytes, int] = {}
         self._twice: set[int] = set()
+        #: how many tell of no file
+        self.loose = 0
 
     def add(self, path: str, chunks: Iterable[bytes]) -> None:
         """Reads a file.
@@ -89,6 +91,7 @@ class Lines:
         for place, text in self._scan(len(self._sheets) - 1):
             named = _file_name(text)
             if named is None:
+                self.loose += 1
                 continue
             key = _digest(_joined(path, named))
             if self._of.setdefault(key, place.begin) != place.begin:

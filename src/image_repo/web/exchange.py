@@ -20,12 +20,12 @@ from image_repo.catalogue import Document
 from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS, Wanted, Words
 from image_repo.collection import Collection
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadParameter, Busy, OriginalsNotServed
+from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
 from image_repo.exchange import About, Format, Outcome, Status
-from image_repo.exchange.export import Export, temporary
+from image_repo.exchange.export import PICTURE_WORDS, Export, Settled, settled, temporary
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importing import Importer, from_zip
-from image_repo.recipe import PARAMETERS, Asked, Focus, Recipe, ask, unknown_parameter
+from image_repo.recipe import PARAMETERS, unknown_parameter
 from image_repo.repo import Repo
 from image_repo.snapshots import Snapshots
 from image_repo.sources import Spool, check_digests
@@ -38,8 +38,6 @@ _AT_ONCE = 4
 MOST_MEMBERS = 250_000
 _MOST_TITLE = 500
 
-#: how the pictures of an export are made; without aliases, because other words are filters
-_PICTURE = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
 EXPORT_WORDS: Words = {
     "format": (
         {"type": "string", "enum": [made.name for made in FORMATS]},
@@ -78,19 +76,21 @@ class _Views:
 
     def export(self) -> Response:
         """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
-        asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*_PICTURE, *EXPORT_WORDS))
-        settled, formats = self._settled(asked.rest), _formats(asked.rest)
+        asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
+        made, formats = self._settled(asked.rest), _formats(asked.rest)
         documents = _begun(self._documents(asked))
         if request.method == "HEAD":
             return _zip(iter(()))
         about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
         frozen = "snapshot" in asked.rest
-        members = Export(self._repo, settled, about, formats, frozen=frozen).members(documents)
+        members = Export(self._repo, made, about, formats, frozen=frozen).members(documents)
         return _limited(self._exports, partial(_zip, self._stream(members)))
 
     def _documents(self, asked: Wanted) -> Iterator[Document]:
         """What is to be exported: what a filter means now, or what a snapshot holds."""
         if "snapshot" not in asked.rest:
+            if self._collection.rebuilding() is not None:
+                raise CatalogueUnavailable("The catalogue is still being made, and an export would lack what it lacks.")
             return self._collection.each(asked.query.filter, asked.query.order)
         if not asked.query.filter.is_empty or asked.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
@@ -99,20 +99,19 @@ class _Views:
     def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
         return archive.stream_zip(members, self._repo.policy.spool)
 
-    def _settled(self, told: Mapping[str, str]) -> Callable[[Focus | None], Recipe]:
+    def _settled(self, told: Mapping[str, str]) -> Settled:
         """How a picture is made; what is wrong with it shows now.
 
         :raises OriginalsNotServed: when they are asked for, and the configuration does not allow it
         """
-        asked, _ = ask((name, text) for name, text in told.items() if name in _PICTURE)
-        settled = partial(_recipe, asked.with_preset(self._defaults.presets), self._defaults)
-        if settled(None).is_original and not self._repo.policy.serve_originals:
+        made = settled(told, self._defaults)
+        if made(None).is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true; "
                 "image_repo export, on the command line, always can.",
                 parameter="kind",
             )
-        return settled
+        return made
 
     def _images(self) -> str:
         return (self._public_url or request.host_url).rstrip("/") + self._base
@@ -128,16 +127,13 @@ class _Views:
         with ExitStack() as stack:
             spool = stack.enter_context(_received(self._repo))
             lines = stack.enter_context(temporary(self._repo.policy.spool))
-            outcomes = importer.run(from_zip(spool.file, spool.size, lines, MOST_MEMBERS))
+            found = from_zip(spool.file, spool.size, lines, MOST_MEMBERS)
+            outcomes = importer.run(found.items)
             response = Response(_told(outcomes), mimetype="application/json")
             response.call_on_close(stack.pop_all().close)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def _recipe(asked: Asked, defaults: Any, focus: Focus | None) -> Recipe:
-    return asked.settle(defaults, focus=focus)[0]
 
 
 def _formats(told: Mapping[str, str]) -> tuple[Format, ...]:
@@ -239,7 +235,7 @@ def paths(_: str) -> openapi.Paths:
     """What can be done here, as OpenAPI has it."""
     made = [
         {"name": name, "in": "query", "description": PARAMETERS[name].help, "schema": dict(PARAMETERS[name].schema)}
-        for name in _PICTURE
+        for name in PICTURE_WORDS
     ]
     asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]
     raw = {"schema": {"type": "string", "format": "binary"}}
