@@ -30,6 +30,7 @@ from image_repo.exchange.leftovers import Blob, Blobs, Documents, detect, outcom
 from image_repo.exchange.leftovers.extended import MOST_LEVELS, NotExtended, plain
 from image_repo.exchange.leftovers.jsonstream import CHUNK, MOST_VALUE, values
 from image_repo.names import ImageName
+from image_repo.record import Record
 from image_repo.repo import Repo
 
 OID = "57e193d7a9cc81b4027498b5"
@@ -295,10 +296,11 @@ def test_an_image_keeps_its_id_its_data_and_what_was_known_of_it(written: str, t
     ("data", "expected"),
     [
         ({"time": "noon"}, {"time": "noon", "_time": "T", "file": "line1/a.jpg"}),
+        ({"file": 1, "_file": 2}, {"file": 1, "_file": 2, "__file": "line1/a.jpg", "time": "T"}),
         ([1, 2], {"data": [1, 2], "time": "T", "file": "line1/a.jpg"}),
         (None, {"time": "T", "file": "line1/a.jpg"}),
     ],
-    ids=["the user's own member stays", "a list is one member", "nothing was said"],
+    ids=["the user's own member stays", "both of the user's own stay", "a list is one member", "nothing was said"],
 )
 def test_what_was_known_never_covers_what_the_user_said(
     data: Any, expected: Any, tmp_path: Path, uploads: Path
@@ -371,6 +373,18 @@ def test_a_description_keeps_its_name_and_everything_else(tmp_path: Path) -> Non
 def test_a_description_without_a_name_is_called_by_its_id(tmp_path: Path) -> None:
     (item,) = reading(tmp_path, json.dumps({"_id": {"$oid": OID}, "stars": 1}))
     assert (item.name, item.data) == (OID, {"_id": OID, "stars": 1})
+
+
+def test_of_a_page_of_our_own_the_data_is_taken(tmp_path: Path) -> None:
+    record = Record.description("a", {"n": 1}).public()
+    (item,) = reading(tmp_path, json.dumps({"count": 1, "page": 1, "limit": 100, "pages": 1, "images": [record]}))
+    assert (item.name, item.data) == ("a", {"n": 1})
+
+
+def test_lines_that_belong_to_files_beside_them_are_refused(tmp_path: Path) -> None:
+    (item,) = reading(tmp_path, '{"file_name": "a.jpg", "name": "a"}')
+    assert item.problem is not None
+    assert "zip" in item.problem.detail
 
 
 # -- images and artifacts under their digest ----------------------------------------------
@@ -512,6 +526,14 @@ def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(tmp_path: Path, up
     record = house.repo.record(house.repo.current([ImageName("6339b5e4c5b1a4f0a1b2c3d4")]))
     assert (record.width, record.height, record.filename) == (8, 6, "a.jpg")
     assert record.data["label"] == "ok"
+
+
+def test_of_what_lies_outside_nothing_is_taken_in(tmp_path: Path, uploads: Path, house: House) -> None:
+    (tmp_path / "secret").write_bytes(jpeg(photo(8, 6)))
+    documents = [{"_id": f"{n}", "file": file, "data": {}} for n, file in enumerate(_hostile(uploads).values())]
+    (tmp_path / "dump.json").write_text(json.dumps(documents))
+    assert set(taken(tmp_path / "dump.json", house, uploads).values()) == {("failed", "bad-request")}
+    assert list(house.repo.images()) == []
 
 
 def test_descriptions_are_taken_in(tmp_path: Path, house: House) -> None:

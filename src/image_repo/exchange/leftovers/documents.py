@@ -29,6 +29,8 @@ from image_repo.formats import split_ending
 _MEMBERS = frozenset(("_id", "file", "time", "data", "userId", "__v"))
 #: of these, what beside ``data`` is kept
 _KEPT = ("file", "time", "userId")
+#: what a record of our own has: of it, the user's data is what was said
+_RECORD = frozenset(("name", "version", "sha256", "media_type", "data"))
 
 
 class Documents:
@@ -85,9 +87,12 @@ class Documents:
 def _description(where: str, document: Any) -> Item:
     said = document if isinstance(document, dict) else {}
     name = _name(said.get("name", said.get("_id")))
+    if "file_name" in said:
+        return _refused(where, BadRequest("This tells of a file beside it: import the folder, or the zip, it lies in."))
     if name is None:
         return _refused(where, BadRequest("Expected a document with _id and file, or with a name of its own."))
-    return Item(f"{where} ({name[:200]})", name, data=said)
+    data = said["data"] if _RECORD.issubset(said) and isinstance(said["data"], dict) else said
+    return Item(f"{where} ({name[:200]})", name, data=data)
 
 
 def _refused(entry: str, problem: Problem) -> Item:
@@ -106,5 +111,9 @@ def _data(document: Mapping[str, Any]) -> dict[str, Any]:
     data = dict(given) if isinstance(given, Mapping) else {} if given is None else {"data": given}
     for member in _KEPT:
         if document.get(member) is not None:
-            data["_" + member if member in data else member] = document[member]
+            data[_free(member, data)] = document[member]
     return data
+
+
+def _free(member: str, data: Mapping[str, Any]) -> str:
+    return _free("_" + member, data) if member in data else member
