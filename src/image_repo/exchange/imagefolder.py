@@ -52,7 +52,7 @@ class Uniform:
         if kind is None or not self._takes(path, kind):
             return False
         if isinstance(value, dict):
-            return all(not name.endswith(_PATHS) and self._fits((*path, name), each) for name, each in value.items())
+            return all(_is_member(name) and self._fits((*path, name), each) for name, each in value.items())
         return not isinstance(value, list) or all(self._fits((*path, "[]"), each) for each in value)
 
     def _takes(self, path: tuple[str, ...], kind: str) -> bool:
@@ -63,6 +63,11 @@ class Uniform:
             return False
         self._kinds[path] = kinds | {kind}
         return not kinds or any(self._kinds[path] <= both for both in _TOGETHER)
+
+
+def _is_member(name: str) -> bool:
+    """Whether a table can have a member of this name; arrow takes a NUL for its end."""
+    return not name.endswith(_PATHS) and "\0" not in name
 
 
 def _kind(value: Any) -> str | None:

@@ -26,22 +26,18 @@ from typing import Any, BinaryIO
 
 from image_repo.exchange import About, Exported, File, Sheets
 from image_repo.exchange.formats import observations, reading, tables
+from image_repo.exchange.formats.deployments import Deployment, Deployments, fill
 from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import place
-from image_repo.exchange.formats.positions import Position, distance, extent, position
+from image_repo.exchange.formats.positions import extent
 from image_repo.exchange.formats.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS, Column
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/"
 #: the standard's own pattern for a relative path, and nothing that a spreadsheet would calculate
 _PATH = re.compile(r"(?![./~=+\-@\t])(?!.*\.\.).+")
-#: the most deployments, and the most different names of species, of one package
-_MOST_DEPLOYMENTS, _MOST_TAXA = 50_000, 10_000
+#: the most different names of species of one package
+_MOST_TAXA = 10_000
 _SAMPLING = ("simpleRandom", "systematicRandom", "clusteredRandom", "experimental", "targeted", "opportunistic")
-#: columns of a deployment that are not simply what its data say
-_OWN = frozenset(
-    ("deploymentID", "latitude", "longitude", "coordinateUncertainty", "deploymentStart", "deploymentEnd",
-     "timestampIssues"),
-)  # fmt: skip
 
 
 class Camtrap:
@@ -53,38 +49,6 @@ class Camtrap:
     def open(self, about: About) -> Sheets:
         """Begins an export."""
         return _Sheets(about)
-
-
-@dataclass(slots=True)
-class _Deployment:
-    """A camera at a place for a time.
-
-    :param cells: column → cell
-    :param spread: metres to the farthest position of its pictures
-    """
-
-    number: int
-    cells: dict[str, str]
-    first: datetime
-    last: datetime
-    position: Position | None = None
-    spread: float = 0.0
-    doubtful: bool = False
-
-    def row(self) -> str:
-        """Its line of the table; it has a position."""
-        assert self.position is not None
-        cells = self.cells | {
-            "latitude": f"{self.position[0]:.6f}",
-            "longitude": f"{self.position[1]:.6f}",
-            "deploymentStart": tables.timed(self.first.isoformat()) or "",
-            "deploymentEnd": tables.timed(self.last.isoformat()) or "",
-            "timestampIssues": str(self.doubtful).lower(),
-        }
-        told = int(cells.get("coordinateUncertainty", 0))
-        if self.spread or told:
-            cells["coordinateUncertainty"] = str(max(told, int(self.spread) + 1 if self.spread else 1))
-        return tables.row(DEPLOYMENTS, cells)
 
 
 @dataclass(slots=True)
@@ -107,7 +71,7 @@ class _Sheets:
     def __init__(self, about: About) -> None:
         self._about = about
         self._notes = Notes()
-        self._deployments: dict[str, _Deployment] = {}
+        self._deployments = Deployments(self._notes)
         self._project = _Project()
         self._media = _Rows(about.temporary(), MEDIA)
         self._observations = _Rows(about.temporary(), OBSERVATIONS)
@@ -122,10 +86,9 @@ class _Sheets:
             self._notes.add(file.name, "left out of the tables: the standard has no such paths")
             return
         when, known = _taken(document)
-        deployment = self._deployment(document, when)
+        deployment = self._deployments.of(document, when, known=known)
         if deployment is None:
             return
-        deployment.doubtful = deployment.doubtful or not known
         media = _media(document, file, deployment, when)
         self._media.add(deployment.number, media)
         self._observe(document, file, media, deployment.number)
@@ -133,10 +96,10 @@ class _Sheets:
 
     def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
         """``datapackage.json``, the tables, and what had to be left out of them."""
-        placed = [one for one in self._deployments.values() if one.position]
-        for name, one in self._deployments.items():
+        placed = [one for one in self._deployments if one.position]
+        for one in self._deployments:
             if one.position is None:
-                self._notes.add(name, "left out with its pictures: Camtrap DP requires latitude and longitude")
+                self._notes.add(one.name, "left out with its pictures: Camtrap DP requires latitude and longitude")
         numbers, taxa = {one.number for one in placed}, set[int]()
         yield "deployments.csv", self._table(placed)
         yield "media.csv", self._kept(self._media, numbers, set())
@@ -153,44 +116,13 @@ class _Sheets:
 
     # -- as documents come --------------------------------------------------------------
 
-    def _deployment(self, document: Mapping[str, Any], when: datetime) -> _Deployment | None:
-        """The deployment of a picture, with what the picture tells of it; None where there are too many."""
-        name, said = _deployed(document)
-        found = self._deployments.get(name)
-        if found is None:
-            if len(self._deployments) >= _MOST_DEPLOYMENTS:
-                self._notes.add(
-                    name, f"left out with its pictures: there are more than {_MOST_DEPLOYMENTS} deployments"
-                )
-                return None
-            found = _Deployment(len(self._deployments), {"deploymentID": name}, when, when)
-            self._deployments[name] = found
-        for column in DEPLOYMENTS:
-            if column.name not in _OWN and column.name not in found.cells:
-                self._fill(found.cells, column, said.get(column.name), name)
-        self._fill(found.cells, _UNCERTAINTY, said.get("coordinateUncertainty"), name)
-        _place(found, position(said, reading.facts(document)))
-        bounds = [read[0] for key in _BOUNDS if (read := reading.moment(said.get(key)))]
-        found.first, found.last = min(found.first, when, *bounds), max(found.last, when, *bounds)
-        return found
-
-    def _fill(self, cells: dict[str, str], column: Column, value: Any, where: str) -> None:
-        """Puts a value into its cell; one that does not fit is noted."""
-        if value is None or value == "":
-            return
-        cell = column.read(value)
-        if cell is None:
-            self._notes.add(where, f"{column.name} does not fit the standard and is left out")
-        else:
-            cells[column.name] = cell
-
     def _observe(self, document: Mapping[str, Any], file: File, media: Mapping[str, str], deployment: int) -> None:
         name = str(document.get("name"))
         seen = observations.read(document, place(document, file), self._notes)
         for number, values in enumerate(seen, 1):
             cells: dict[str, str] = {}
             for column in OBSERVATIONS:
-                self._fill(cells, column, values.get(column.name), name)
+                fill(cells, column, values.get(column.name), name, self._notes)
             cells.setdefault("observationType", "unclassified")
             self._project.individuals = self._project.individuals or "individualID" in cells
             self._observations.add(deployment, cells | _linked(media, number), self._taxon(cells))
@@ -222,7 +154,7 @@ class _Sheets:
         self._files.append(self._about.temporary())
         return self._files[-1]
 
-    def _table(self, placed: list[_Deployment]) -> BinaryIO:
+    def _table(self, placed: list[Deployment]) -> BinaryIO:
         file = self._temporary()
         file.write(tables.header(DEPLOYMENTS).encode("utf-8", "replace"))
         for one in placed:
@@ -241,7 +173,7 @@ class _Sheets:
         file.seek(0)
         return file
 
-    def _package(self, placed: list[_Deployment], taxa: set[int], newest: float) -> bytes:
+    def _package(self, placed: list[Deployment], taxa: set[int], newest: float) -> bytes:
         made = datetime.fromtimestamp(newest, UTC)
         start = min((one.first for one in placed), default=made)
         end = max((one.last for one in placed), default=made)
@@ -286,10 +218,6 @@ class _Sheets:
         }
 
 
-_UNCERTAINTY = next(column for column in DEPLOYMENTS if column.name == "coordinateUncertainty")
-_BOUNDS = ("deploymentStart", "deploymentEnd")
-
-
 class _Rows:
     """Rows of a table on disk, each with the numbers of its deployment and its species."""
 
@@ -322,30 +250,6 @@ def _resource(name: str) -> dict[str, str]:
     }
 
 
-def _deployed(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name of a picture's deployment, ready for its cell, and all that is said of it."""
-    data, exif = reading.user_data(document), reading.facts(document)
-    own = data.get("deployment")
-    said = dict(data) | (dict(own) if isinstance(own, Mapping) else {"deployment": own})
-    folder = str(document.get("name")).rpartition("/")[0]
-    read = DEPLOYMENTS[0].read
-    told = (said.get("deploymentID"), said.get("deployment"), said.get("site"), folder)
-    name = next((cell for value in told if (cell := read(value))), "all")
-    said.setdefault("locationID", said.get("site"))
-    model = [str(exif[key]) for key in ("camera_make", "camera_model") if isinstance(exif.get(key), str)]
-    if model:
-        said.setdefault("cameraModel", "-".join(model))
-    return name, said
-
-
-def _place(deployment: _Deployment, found: Position | None) -> None:
-    if found is None:
-        return
-    if deployment.position is None:
-        deployment.position = found
-    deployment.spread = max(deployment.spread, distance(deployment.position, found))
-
-
 def _taken(document: Mapping[str, Any]) -> tuple[datetime, bool]:
     """When a picture was taken, and whether that is certain."""
     for value in (reading.user_data(document).get("timestamp"), reading.facts(document).get("captured")):
@@ -356,17 +260,17 @@ def _taken(document: Mapping[str, Any]) -> tuple[datetime, bool]:
     return (read[0] if read else datetime.fromtimestamp(0, UTC)), False
 
 
-def _media(document: Mapping[str, Any], file: File, deployment: _Deployment, when: datetime) -> dict[str, str]:
+def _media(document: Mapping[str, Any], file: File, deployment: Deployment, when: datetime) -> dict[str, str]:
     data, exif = reading.user_data(document), reading.facts(document)
     said = {key: data.get(key) for key in ("captureMethod", "favorite", "mediaComments")}
     said |= {"mediaID": str(document.get("name")), "timestamp": when.isoformat(), "fileMediatype": file.media_type}
     said |= {"filePath": file.name, "fileName": file.name.rpartition("/")[2]}
-    # the package says nothing of who may fetch the file elsewhere: so not everybody
-    said |= {"filePublic": False}
+    # that a file is in the package does not say that everybody may fetch it elsewhere
+    said |= {"filePublic": data.get("filePublic") is True}
     if exif:
         said["exifData"] = json.dumps(exif, ensure_ascii=False, allow_nan=False, sort_keys=True)
     cells = {column.name: cell for column in MEDIA if (cell := column.read(said.get(column.name))) is not None}
-    return cells | {"deploymentID": deployment.cells["deploymentID"]}
+    return cells | {"deploymentID": deployment.name}
 
 
 def _linked(media: Mapping[str, str], number: int) -> dict[str, str]:
