@@ -165,7 +165,7 @@ def reading(folder: Path, content: str | bytes, uploads: Path | None = None) -> 
     found = detect(file, uploads)
     assert isinstance(found, Documents)
     items = list(found.items())
-    assert found.done <= found.total
+    assert found.done == found.total
     return items
 
 

@@ -161,11 +161,13 @@ def take_in(
     importer = Importer(repo, prefix)
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
-        outcomes, total = _outcomes(config, repo, importer, path, uploads, opened)
-        step = opened.enter_context(bar("Importing", total))
+        outcomes, total, reached = _outcomes(config, repo, importer, path, uploads, opened)
+        step, shown = opened.enter_context(bar("Importing", total)), 0
         for outcome in outcomes:
             counts[outcome.status] += 1
-            step(1)
+            now = reached() if reached else counts.total()
+            step(now - shown)
+            shown = now
             if outcome.problem:
                 tell(outcome)
     return counts
@@ -173,16 +175,16 @@ def take_in(
 
 def _outcomes(
     config: Config, repo: Repo, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
-) -> tuple[Iterator[Outcome], int]:
-    """What becomes of each entry, and how many there are."""
+) -> tuple[Iterator[Outcome], int, Callable[[], int] | None]:
+    """What becomes of each entry; how far it goes, and what tells how far it is: None where entries are counted."""
     left = leftovers.detect(path, uploads)
     if left is not None:
         artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
-        return leftovers.outcomes(left, importer, repo, artifacts), left.total
+        return leftovers.outcomes(left, importer, repo, artifacts), left.total, lambda: left.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():
         found = from_folder(path, files_below(path), lines)
     else:
         file = opened.enter_context(path.open("rb"))
         found = from_zip(file, path.stat().st_size, lines, _MOST_MEMBERS)
-    return importer.run(found.items), found.total
+    return importer.run(found.items), found.total, None

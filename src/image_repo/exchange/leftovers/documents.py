@@ -55,6 +55,7 @@ class Documents:
             for value in values(file):
                 self.done = file.tell()
                 yield self._item(value)
+        self.done = self.total
 
     def _item(self, value: Value) -> Item:
         if value.problem:
