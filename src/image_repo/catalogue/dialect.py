@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, FromClause
 
 from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import Tables
@@ -53,19 +53,28 @@ class Dialect(Protocol):
         """Whether a column is one of values, of which there may be many."""
         ...
 
+    def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
+        """A join that goes along the first table and looks the second one up."""
+        ...
+
     def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
         """Whether each is the beginning of a word of the row."""
         ...
 
-    def put_words(self, connection: Connection, words: Iterable[tuple[int, Sequence[str]]], *, new: bool) -> None:
-        """Keeps the words of rows, by id.
-
-        :param new: whether none of these rows has had any
-        """
+    def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
+        """Keeps the words of rows, by id; they have none as yet."""
         ...
 
     def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
         """Forgets the words of rows."""
+        ...
+
+    def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        """Keeps facts: key, value, sort, name. Those that are there already stay."""
+        ...
+
+    def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        """Forgets facts."""
         ...
 
     def empty(self, connection: Connection) -> None:

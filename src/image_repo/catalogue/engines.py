@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path as File
 
@@ -38,19 +37,19 @@ def open_index(
     """
     if not re.fullmatch("[a-z]{1,30}", collection):
         raise ValueError(f"not a collection: {collection!r}")
-    place = _file(url, folder, scope)
+    place = _file(url, folder)
     if place:
         dialect = SqliteDialect(place, collection=collection, scope=scope, timeout=timeout, connections=connections)
         return SqlIndex(dialect, slow)
     raise NotImplementedError
 
 
-def _file(url: str | None, folder: File | None, scope: str) -> File | None:
+def _file(url: str | None, folder: File | None) -> File | None:
     """Where SQLite keeps it; None for another engine."""
     if url is None:
         if folder is None:
             raise ConfigurationError(["catalogue.url: expected a URL where there is no folder"])
-        return folder / f"catalogue-{hashlib.sha256(scope.encode()).hexdigest()[:16]}.sqlite"
+        return folder / "catalogue.sqlite"
     told = _url(url)
     if told.get_backend_name() != "sqlite":
         return None

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import contextlib
 import logging
+import time
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true
-from sqlalchemy.sql.expression import Select
+from sqlalchemy import delete, select
 
 from image_repo.catalogue import Indexed, Page, Row, Statistics, order, places, storing, tally
+from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.holds import project
+from image_repo.catalogue.places import Order, Place
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
-from image_repo.catalogue.words import words_of
+from image_repo.catalogue.writing import Writer, indexed
 
 _log = logging.getLogger(__name__)
-#: how many are counted one by one; from there on an estimate does
-MOST_COUNTED = 10_000
 #: documents at a time, of those that are gone through
 _PAGE = 500
-#: rows that are written at a time
-_BATCH = 500
 
 
 class SqlIndex:
@@ -36,6 +34,7 @@ class SqlIndex:
     def __init__(self, dialect: Dialect, slow: float) -> None:
         self._dialect = dialect
         self._tables = dialect.tables
+        self._writer = Writer(dialect)
         self._slow = slow
         self.description = dialect.description
         self.shared = dialect.shared
@@ -43,50 +42,16 @@ class SqlIndex:
     # -- writing ---------------------------------------------------------------------------
 
     def put(self, rows: Iterable[Row]) -> None:
-        with self._dialect.writing() as connection:
-            waiting = iter(rows)
-            while batch := list(itertools.islice(waiting, _BATCH)):
-                self._write(connection, {row.name: row for row in batch})
-
-    def _write(self, connection: Connection, rows: dict[str, Row]) -> None:
-        documents = self._tables.documents
-        known = self._known(connection, list(rows))
-        free = (connection.execute(select(func.max(documents.c.id))).scalar() or 0) + 1
-        ids = known | dict(zip((name for name in rows if name not in known), itertools.count(free), strict=False))
-        written = [
-            {
-                "id": ids[name],
-                "name": name,
-                "stamp": row.stamp,
-                "digest": row.document.get("sha256") or None,
-                "document": storing.dump(row.document),
-            }
-            for name, row in rows.items()
-        ]
-        if known:
-            connection.execute(delete(documents).where(self._dialect.among(documents.c.id, list(known.values()))))
-            self._dialect.drop_words(connection, list(known.values()))
-        connection.execute(documents.insert(), written)
-        self._dialect.put_words(
-            connection, [(ids[name], words_of(row.document)) for name, row in rows.items()], new=True
-        )
-
-    def _known(self, connection: Connection, names: Sequence[str]) -> dict[str, int]:
-        documents = self._tables.documents
-        asked = select(documents.c.name, documents.c.id).where(self._dialect.among(documents.c.name, names))
-        return {row.name: row.id for row in connection.execute(asked)}
+        self._writer.put(rows)
 
     def remove(self, names: Iterable[str]) -> int:
-        gone = 0
-        documents = self._tables.documents
-        with self._dialect.writing() as connection:
-            waiting = iter(names)
-            while batch := list(itertools.islice(waiting, _BATCH)):
-                ids = list(self._known(connection, batch).values())
-                connection.execute(delete(documents).where(self._dialect.among(documents.c.id, ids)))
-                self._dialect.drop_words(connection, ids)
-                gone += len(ids)
-        return gone
+        return self._writer.remove(names)
+
+    def add_index(self, key: Indexed) -> None:
+        self._writer.add_index(key)
+
+    def drop_index(self, key: Indexed) -> bool:
+        return self._writer.drop_index(key)
 
     def clear(self) -> None:
         with self._dialect.writing() as connection:
@@ -95,90 +60,57 @@ class SqlIndex:
     # -- reading ---------------------------------------------------------------------------
 
     def page(self, query: Query) -> Page:
-        after = None if query.after is None else places.load(query.after, query.order)
-        where = self._where(query.filter)
-        with self._dialect.reading() as connection:
-            count = self._count(connection, where, None if query.exact else MOST_COUNTED + 1)
-            found = self._documents(connection, where, query.order, after, query.skip, query.limit + 1)
+        sorted_by = Order.of(query.order)
+        after = None if query.after is None else places.load(query.after, sorted_by)
+        with self._watched(query.filter, query.order), self._dialect.reading() as connection:
+            asked = Asked(connection, self._dialect, query.filter)
+            found, count = _paged(asked, query, sorted_by, after)
         told = found[: query.limit]
-        more = len(found) > len(told) and told
         return Page(
-            [project(document, query.select) for document in told],
+            [project(storing.load(each.text), query.select) for each in told],
             count,
             query.exact or count <= MOST_COUNTED,
-            places.dump(places.of(told[-1], query.order), query.order) if more else None,
+            places.dump(_place(told[-1], sorted_by), sorted_by) if told and len(found) > len(told) else None,
         )
 
     def count(self, wanted: Filter) -> int:
-        with self._dialect.reading() as connection:
-            return self._count(connection, self._where(wanted), None)
+        with self._watched(wanted), self._dialect.reading() as connection:
+            return Asked(connection, self._dialect, wanted).count()
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
-        where = self._where(wanted)
-        after: places.Place | None = None
+        sorted_by = Order.of(order)
+        ids = self._listed(wanted, sorted_by)
+        found = self._along(wanted, sorted_by) if ids is None else self._numbered(wanted, ids)
+        return (storing.load(each.text) for each in found)
+
+    def _listed(self, wanted: Filter, sorted_by: Order) -> Sequence[int] | None:
+        """The ids of those that match, in order; None where there is a way along which they are found as they are told."""
+        with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
+            asked = Asked(connection, self._dialect, wanted)
+            walks = asked.walks(sorted_by)
+            if asked.is_complete(walks):
+                return None
+            some = asked.gathered(MOST_COUNTED + 1)
+            if len(some) <= MOST_COUNTED:
+                return asked.in_order(sorted_by, None, 0, None, some)
+            return None if walks else array("q", asked.in_order(sorted_by, None, 0, None))
+
+    def _numbered(self, wanted: Filter, ids: Sequence[int]) -> Iterator[Found]:
+        for first in range(0, len(ids), _PAGE):
+            with self._dialect.reading() as connection:
+                asked = Asked(connection, self._dialect, wanted)
+                found = asked.numbered(list(ids[first : first + _PAGE]), still=True)
+            yield from found
+
+    def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[Found]:
+        after: Place | None = None
         while True:
             with self._dialect.reading() as connection:
-                found = self._documents(connection, where, order, after, 0, _PAGE)
+                found = _along(Asked(connection, self._dialect, wanted), sorted_by, after, 0, _PAGE)
             yield from found
             if len(found) < _PAGE:
                 return
-            after = places.of(found[-1], order)
-
-    def _count(self, connection: Connection, where: ColumnElement[bool], most: int | None) -> int:
-        asked = select(self._tables.documents.c.id).where(where).limit(most).subquery()
-        return connection.execute(select(func.count()).select_from(asked)).scalar_one()
-
-    def _documents(
-        self,
-        connection: Connection,
-        where: ColumnElement[bool],
-        keys: Sequence[SortKey],
-        after: places.Place | None,
-        skip: int,
-        limit: int,
-    ) -> list[dict[str, Any]]:
-        """Documents that match, in order."""
-        documents = self._tables.documents
-        asked = select(documents.c.id).where(where)
-        if after is not None:
-            asked = asked.where(self._behind(keys, after))
-        ids = connection.execute(self._in_order(asked, keys).limit(limit).offset(skip)).scalars().all()
-        told = select(documents.c.id, documents.c.document).where(self._dialect.among(documents.c.id, ids))
-        found = {number: storing.load(text) for number, text in connection.execute(told)}
-        return [found[number] for number in ids]
-
-    def _in_order(self, asked: Select[Any], keys: Sequence[SortKey]) -> Select[Any]:
-        for key in keys:
-            for column in self._sorted_by(key.path):
-                asked = asked.order_by(column.desc() if key.descending else column.asc())
-        return asked.order_by(self._tables.documents.c.name)
-
-    def _sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
-        return self._dialect.sorted_by(storing.members(path))
-
-    def _behind(self, keys: Sequence[SortKey], after: places.Place) -> ColumnElement[bool]:
-        """What comes behind a place in an order."""
-        behind: ColumnElement[bool] = self._tables.documents.c.name > storing.storable(after.name)
-        for key, value in zip(reversed(keys), reversed(after.values), strict=True):
-            columns = zip(self._sorted_by(key.path), self._dialect.sorting(value), strict=True)
-            for column, bound in reversed(list(columns)):
-                further = column < bound if key.descending else column > bound
-                behind = or_(further, and_(column == bound, behind))
-        return behind
-
-    def _where(self, wanted: Filter) -> ColumnElement[bool]:
-        parts = [self._dialect.holds(_storable(condition)) for condition in wanted.conditions]
-        name = self._tables.documents.c.name
-        if wanted.prefix:
-            begin = storing.storable(wanted.prefix)
-            parts.append(name >= begin)
-            end = _behind_all(begin)
-            parts.append(name < end if end else true())
-        if wanted.words:
-            parts.append(self._dialect.has_words(wanted.words))
-        return and_(true(), *parts)
-
-    # -- single things ---------------------------------------------------------------------
+            after = _place(found[-1], sorted_by)
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
         groups: Counter[tally.Group] = Counter()
@@ -188,6 +120,21 @@ class SqlIndex:
             groups.update(filter(None, map(tally.group_of, order.reached(document, path))))
             count += 1
         return tally.statistics(groups, count, most)
+
+    @contextlib.contextmanager
+    def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
+        """Tells of a query that takes long."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            taken = time.monotonic() - begun
+            if taken > self._slow:
+                self._tell(taken, wanted, order)
+
+    def _tell(self, taken: float, wanted: Filter, order: Sequence[SortKey]) -> None: ...
+
+    # -- single things ---------------------------------------------------------------------
 
     def named_by(self, sha256: str) -> list[str]:
         documents = self._tables.documents
@@ -209,27 +156,8 @@ class SqlIndex:
             return list(connection.execute(asked).scalars())
 
     def indexed(self) -> list[Indexed]:
-        keys = self._tables.keys
         with self._dialect.reading() as connection:
-            found = connection.execute(select(keys.c.path, keys.c.sort).order_by(keys.c.id))
-            return [_indexed(path, sort) for path, sort in found]
-
-    def add_index(self, key: Indexed) -> None:
-        keys = self._tables.keys
-        with self._dialect.writing() as connection:
-            if not connection.execute(select(keys.c.id).where(self._is(key))).first():
-                free = (connection.execute(select(func.max(keys.c.id))).scalar() or 0) + 1
-                path, sort = _written(key)
-                connection.execute(keys.insert().values(id=free, path=path, sort=sort, several=False))
-
-    def drop_index(self, key: Indexed) -> bool:
-        with self._dialect.writing() as connection:
-            return connection.execute(delete(self._tables.keys).where(self._is(key))).rowcount > 0
-
-    def _is(self, key: Indexed) -> ColumnElement[bool]:
-        keys = self._tables.keys
-        path, sort = _written(key)
-        return and_(keys.c.path == path, keys.c.sort.is_(None) if sort is None else keys.c.sort == sort)
+            return indexed(connection, self._dialect)
 
     def note(self, what: str) -> str | None:
         notes = self._tables.notes
@@ -250,24 +178,30 @@ class SqlIndex:
         self._dialect.close()
 
 
-def _storable(condition: Condition) -> Condition:
-    """A condition as it is asked of what is kept."""
-    values = tuple(storing.storable(value) if isinstance(value, str) else value for value in condition.values)
-    return Condition(storing.members(condition.path), condition.op, values, condition.test)
+def _paged(asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[list[Found], int]:
+    """What a page holds and one more, and how many match."""
+    skip, limit = query.skip, query.limit + 1
+    if asked.is_complete(asked.walks(sorted_by)):
+        found = _along(asked, sorted_by, after, skip, limit)
+        return found, _counted(asked, exact=query.exact)
+    ids = asked.gathered(MOST_COUNTED + 1)
+    if len(ids) <= MOST_COUNTED:
+        return asked.numbered(asked.in_order(sorted_by, after, skip, limit, ids)), len(ids)
+    return _along(asked, sorted_by, after, skip, limit), asked.count() if query.exact else asked.estimate()
 
 
-def _written(key: Indexed) -> tuple[str, str | None]:
-    return json.dumps(key.path), None if key.sort is None else json.dumps(key.sort)
+def _counted(asked: Asked, *, exact: bool) -> int:
+    count = asked.count(None if exact else MOST_COUNTED + 1)
+    return asked.estimate() if not exact and count > MOST_COUNTED else count
 
 
-def _indexed(path: str, sort: str | None) -> Indexed:
-    return Indexed(tuple(json.loads(path)), None if sort is None else tuple(json.loads(sort)))
+def _along(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit: int) -> list[Found]:
+    """Documents in order, by the way that there is."""
+    walks = asked.walks(sorted_by)
+    if walks:
+        return asked.named(asked.walked(walks, after, skip, limit))
+    return asked.numbered(asked.in_order(sorted_by, after, skip, limit))
 
 
-def _behind_all(prefix: str) -> str | None:
-    """The least text behind all that begin so; None where there is none."""
-    bare = prefix.rstrip("\U0010ffff")
-    if not bare:
-        return None
-    last = ord(bare[-1]) + 1
-    return bare[:-1] + chr(0xE000 if last == 0xD800 else last)
+def _place(found: Found, sorted_by: Order) -> Place:
+    return places.of(found.name, storing.kept(found.text), sorted_by)

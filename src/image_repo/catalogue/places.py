@@ -9,12 +9,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from image_repo.catalogue import Document, order
+from image_repo.catalogue import Document, order, storing
 from image_repo.catalogue.query import SortKey
 from image_repo.errors import BadParameter
 
 #: characters of such a text: a name has 700 bytes, a value :data:`~.order.MOST_TEXT`
 MOST_CHARACTERS = 8_000
+
+
+_NAME = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order, its paths as they stand in what is kept (:mod:`.storing`).
+
+    Names come last, and are never equal: what stands behind them does not count.
+    """
+
+    keys: tuple[SortKey, ...]
+    names_descending: bool
+
+    @classmethod
+    def of(cls, keys: Sequence[SortKey]) -> Order:
+        before: list[SortKey] = []
+        for key in keys:
+            if key.path == _NAME:
+                return cls(tuple(before), key.descending)
+            before.append(SortKey(storing.members(key.path), key.descending))
+        return cls(tuple(before), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +51,35 @@ class Place:
     name: str
 
 
-def of(document: Document, keys: Sequence[SortKey]) -> Place:
-    """The place of a document."""
-    return Place(tuple(order.sortable(order.at(document, key.path)) for key in keys), str(document["name"]))
+def of(name: str, document: Document, sorted_by: Order) -> Place:
+    """The place of a document, as it is kept."""
+    return Place(tuple(order.sortable(order.at(document, key.path)) for key in sorted_by.keys), name)
 
 
-def dump(place: Place, keys: Sequence[SortKey]) -> str:
+def dump(place: Place, sorted_by: Order) -> str:
     """A place as text: URL-safe base64 (RFC 4648, section 5) without padding."""
-    told = [_mark(keys), *(_text(value) for value in place.values), place.name]
+    told = [_mark(sorted_by), *(_text(value) for value in place.values), place.name]
     return _text(json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-def load(text: str, keys: Sequence[SortKey]) -> Place:
+def load(text: str, sorted_by: Order) -> Place:
     """Reads what :func:`dump` wrote for the same order.
 
     :raises BadParameter: for anything else
     """
     try:
-        return _read(text, keys)
+        return _read(text, sorted_by)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadParameter.expected("what the page before ended with", "after", text) from error
 
 
-def _read(text: str, keys: Sequence[SortKey]) -> Place:
+def _read(text: str, sorted_by: Order) -> Place:
     if len(text) > MOST_CHARACTERS:
         raise ValueError("too long")
     mark, *values, name = json.loads(_bytes(text).decode("utf-8", "surrogatepass"))
-    if mark != _mark(keys) or len(values) != len(keys) or not isinstance(name, str):
+    if mark != _mark(sorted_by) or len(values) != len(sorted_by.keys) or not isinstance(name, str):
         raise ValueError("of another order")
-    return Place(tuple(_checked(_bytes(value)) for value in values), name)
+    return Place(tuple(_checked(_bytes(value)) for value in values), storing.storable(name))
 
 
 def _checked(value: bytes) -> bytes:
@@ -68,10 +91,10 @@ def _checked(value: bytes) -> bytes:
     return value
 
 
-def _mark(keys: Sequence[SortKey]) -> int:
+def _mark(sorted_by: Order) -> int:
     """Tells one order from another."""
-    spelled: list[Any] = [[list(key.path), key.descending] for key in keys]
-    return zlib.crc32(json.dumps(spelled).encode())
+    spelled: list[Any] = [[list(key.path), key.descending] for key in sorted_by.keys]
+    return zlib.crc32(json.dumps([sorted_by.names_descending, *spelled]).encode())
 
 
 def _text(value: bytes) -> str:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     LargeBinary,
     Text,
     and_,
@@ -44,16 +45,19 @@ from sqlalchemy import (
     table,
     true,
     type_coerce,
+    update,
 )
 from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
 from image_repo.catalogue import order, storing
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 
 try:  # Debian's SQLite is older than 3.51.3
@@ -121,6 +125,9 @@ class SqliteDialect:
         self._lock = threading.Lock()
         self._damaged = False
         self._words = f"{collection}_words"
+        facts = self.tables.facts.name
+        self._insert_facts = f"INSERT OR IGNORE INTO {facts} (key, value, sort, name) VALUES (?, ?, ?, ?)"  # noqa: S608
+        self._delete_facts = f"DELETE FROM {facts} WHERE key = ? AND value = ? AND sort = ? AND name = ?"  # noqa: S608
         self._words_table = table(self._words, column("rowid"), column("words"))
 
     # -- connections -----------------------------------------------------------------------
@@ -258,6 +265,7 @@ class SqliteDialect:
                 f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, {without_text}detail=none, tokenize='ascii')"
             )
             connection.execute(_spelled(self.tables.notes.insert()), {"what": _MADE, "text": made})
+            connection.execute(_spelled(self.tables.keys.insert()), first_key())
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -280,6 +288,7 @@ class SqliteDialect:
         for emptied in (self.tables.documents, self.tables.facts, self._words_table):
             connection.execute(delete(emptied))
         connection.execute(delete(notes).where(notes.c.what != _MADE))
+        connection.execute(update(self.tables.keys).values(filled=None, several=False))
 
     # -- words -----------------------------------------------------------------------------
 
@@ -288,16 +297,27 @@ class SqliteDialect:
         found = select(self._words_table.c.rowid).where(literal_column(self._words).op("MATCH")(wanted))
         return self.tables.documents.c.id.in_(found)
 
-    def put_words(self, connection: Connection, words: Iterable[tuple[int, Sequence[str]]], *, new: bool) -> None:
-        rows = [{"rowid": number, "words": " ".join(map(_word, said))} for number, said in words]
-        if not new:
-            self.drop_words(connection, [number for number, _ in words])
+    def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
+        rows = [{"rowid": number, "words": " ".join(map(_word, said))} for number, said in words.items()]
         if rows:
             connection.execute(self._words_table.insert(), rows)
 
     def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
         if ids:
             connection.execute(delete(self._words_table).where(self.among(self._words_table.c.rowid, ids)))
+
+    # -- facts -----------------------------------------------------------------------------
+
+    def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        if facts:
+            connection.exec_driver_sql(self._insert_facts, sorted(map(tuple, facts)))
+
+    def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        if facts:
+            connection.exec_driver_sql(self._delete_facts, sorted(map(tuple, facts)))
+
+    def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
+        return _CrossJoin(outer, inner, on)
 
     def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         each = func.json_each(json.dumps(values)).table_valued("value")
@@ -483,6 +503,18 @@ def _spelled(statement: Any) -> str:
 def _word(word: str) -> str:
     """A word in letters that FTS5 leaves alone; one that begins so still begins so."""
     return _NOT_PLAIN.sub(lambda found: f"z{ord(found[0]):06x}", word)
+
+
+class _CrossJoin(Join):
+    """A join in the order in which it is written (sqlite.org/optoverview.html, section 7.4)."""
+
+    inherit_cache = True
+
+
+@compiles(_CrossJoin, "sqlite")
+def _cross_join(join: _CrossJoin, compiler: Any, **options: Any) -> str:
+    left, right, on = (compiler.process(part, **options) for part in (join.left, join.right, join.onclause))
+    return f"{left} CROSS JOIN {right} ON {on}"
 
 
 class _Connection(driver.Connection):  # type: ignore[misc]

@@ -62,6 +62,11 @@ def members(path: Path) -> Path:
     return tuple(_MEMBER.sub(_mark, member) for member in path)
 
 
+def original_members(path: Path) -> Path:
+    """What the members of a path were before."""
+    return tuple(map(original, path))
+
+
 def _plain(text: str) -> bool:
     return text.isascii() or not _TEXT.search(text)
 

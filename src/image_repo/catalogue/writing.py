@@ -1,0 +1,234 @@
+"""What writes to an index: rows, and the keys that are kept in order. One writer at a time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
+
+from image_repo.catalogue import Indexed, Row, storing
+from image_repo.catalogue.dialect import Dialect
+from image_repo.catalogue.facts import Fact, Key, facts_of, has_several
+from image_repo.catalogue.query import Path
+from image_repo.catalogue.words import words_of
+
+#: rows that are written at a time
+_BATCH = 500
+#: the key that is always there: by when they were uploaded
+UPLOADED = ("uploaded",)
+#: in place of the path of a key that is on its way out
+_GONE = ""
+
+
+class _Old(NamedTuple):
+    """A row that is there."""
+
+    id: int
+    document: Any
+
+
+class Writer:
+    """Writes by :class:`~.dialect.Dialect`."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._tables = dialect.tables
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def put(self, rows: Iterable[Row]) -> None:
+        with self._dialect.writing() as connection:
+            keys = all_keys(connection, self._dialect, filled=False)
+            waiting = iter(rows)
+            while batch := list(itertools.islice(waiting, _BATCH)):
+                keys = self._put(connection, {row.name: row for row in batch}, keys)
+
+    def remove(self, names: Iterable[str]) -> int:
+        gone = 0
+        documents = self._tables.documents
+        with self._dialect.writing() as connection:
+            keys = all_keys(connection, self._dialect, filled=False)
+            waiting = iter(names)
+            while batch := list(itertools.islice(waiting, _BATCH)):
+                old = self._old(connection, batch)
+                ids = [each.id for each in old.values()]
+                facts = [(*fact, name) for name, each in old.items() for fact in facts_of(each.document, keys)]
+                self._dialect.drop_facts(connection, facts)
+                self._dialect.drop_words(connection, ids)
+                connection.execute(delete(documents).where(self._dialect.among(documents.c.id, ids)))
+                gone += len(ids)
+        return gone
+
+    def _put(self, connection: Connection, rows: dict[str, Row], keys: Sequence[Key]) -> Sequence[Key]:
+        """Writes rows; the keys as they are afterwards."""
+        documents = self._tables.documents
+        old = self._old(connection, list(rows))
+        free = itertools.count((connection.execute(select(func.max(documents.c.id))).scalar() or 0) + 1)
+        new, changed, there = [], [], {}
+        for name, row in rows.items():
+            text = storing.dump(row.document)
+            there[name] = storing.kept(text)
+            values = {"stamp": row.stamp, "digest": _digest(row), "document": text}
+            if name in old:
+                changed.append({"number": old[name].id, **values})
+            else:
+                new.append({"id": next(free), "name": name, **values})
+        if new:
+            connection.execute(documents.insert(), new)
+        if changed:
+            changing = update(documents).where(documents.c.id == bindparam("number"))
+            connection.execute(
+                changing.values(**{name: bindparam(name) for name in ("stamp", "digest", "document")}), changed
+            )
+        self._put_words(connection, rows, old, {row["name"]: row["id"] for row in new})
+        self._put_facts(connection, there, old, keys)
+        return self._notice_several(connection, there.values(), keys)
+
+    def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
+        documents = self._tables.documents
+        asked = select(documents.c.name, documents.c.id, documents.c.document)
+        found = connection.execute(asked.where(self._dialect.among(documents.c.name, names)))
+        return {name: _Old(number, storing.kept(text)) for name, number, text in found}
+
+    def _put_words(
+        self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], new: dict[str, int]
+    ) -> None:
+        said = {name: words_of(row.document) for name, row in rows.items()}
+        changed = {each.id: said[name] for name, each in old.items() if set(words_of(each.document)) != set(said[name])}
+        if changed:
+            self._dialect.drop_words(connection, list(changed))
+        self._dialect.put_words(connection, {**changed, **{number: said[name] for name, number in new.items()}})
+
+    def _put_facts(
+        self, connection: Connection, there: dict[str, Any], old: dict[str, _Old], keys: Sequence[Key]
+    ) -> None:
+        gone: list[tuple[int, bytes, bytes, str]] = []
+        new: list[tuple[int, bytes, bytes, str]] = []
+        for name, document in there.items():
+            facts = facts_of(document, keys)
+            before: set[Fact] = facts_of(old[name].document, keys) if name in old else set()
+            gone += [(*fact, name) for fact in before - facts]
+            new += [(*fact, name) for fact in facts - before]
+        self._dialect.drop_facts(connection, gone)
+        self._dialect.put_facts(connection, new)
+
+    def _notice_several(self, connection: Connection, documents: Iterable[Any], keys: Sequence[Key]) -> Sequence[Key]:
+        """Remembers for good which keys lead to arrays."""
+        all_there = list(documents)
+        found = [key.number for key in keys if not key.several and any(has_several(each, key) for each in all_there)]
+        if not found:
+            return keys
+        table = self._tables.keys
+        connection.execute(update(table).where(self._dialect.among(table.c.id, found)).values(several=True))
+        return [replace(key, several=key.several or key.number in found) for key in keys]
+
+    # -- keys ------------------------------------------------------------------------------
+
+    def add_index(self, key: Indexed) -> None:
+        with self._dialect.writing() as connection:
+            self._add(connection, key)
+        while self._fill(key):
+            pass
+
+    def drop_index(self, key: Indexed) -> bool:
+        keys = self._tables.keys
+        with self._dialect.writing() as connection:
+            number = connection.execute(select(keys.c.id).where(self._is(key))).scalar()
+            if number is not None:
+                connection.execute(update(keys).where(keys.c.id == number).values(path=_GONE))
+        while self._sweep():
+            pass
+        return number is not None
+
+    def _add(self, connection: Connection, key: Indexed) -> None:
+        keys = self._tables.keys
+        if connection.execute(select(keys.c.id).where(self._is(key))).first():
+            return
+        free = (connection.execute(select(func.max(keys.c.id))).scalar() or 0) + 1
+        path, sort = _written(key)
+        connection.execute(keys.insert().values(id=free, path=path, sort=sort, filled=0, several=False))
+
+    def _fill(self, key: Indexed) -> bool:
+        """Some more facts of a key; False when all are there. Whoever is interrupted goes on where this one ended."""
+        keys, documents = self._tables.keys, self._tables.documents
+        with self._dialect.writing() as connection:
+            row = connection.execute(select(keys).where(self._is(key))).first()
+            if row is None or row.filled is None:
+                return False
+            asked = select(documents.c.id, documents.c.name, documents.c.document).where(documents.c.id > row.filled)
+            found = connection.execute(asked.order_by(documents.c.id).limit(_BATCH)).all()
+            filled = Key(row.id, *_paths(row.path, row.sort), row.several)
+            there = [(name, storing.kept(text)) for _, name, text in found]
+            facts = [(*fact, name) for name, document in there for fact in facts_of(document, [filled])]
+            self._dialect.put_facts(connection, facts)
+            self._notice_several(connection, [document for _, document in there], [filled])
+            last = found[-1].id if len(found) == _BATCH else None
+            connection.execute(update(keys).where(keys.c.id == row.id).values(filled=last))
+            return last is not None
+
+    def _sweep(self) -> bool:
+        """Takes some facts of a key away that is on its way out; False when none is left."""
+        keys, facts = self._tables.keys, self._tables.facts
+        with self._dialect.writing() as connection:
+            number = connection.execute(select(keys.c.id).where(keys.c.path == _GONE).limit(1)).scalar()
+            if number is None:
+                return False
+            asked = select(facts).where(facts.c.key == number).order_by(*facts.primary_key).limit(10 * _BATCH)
+            found = [tuple(row) for row in connection.execute(asked)]
+            self._dialect.drop_facts(connection, found)
+            if not found:
+                connection.execute(delete(keys).where(keys.c.id == number))
+            return True
+
+    def _is(self, key: Indexed) -> ColumnElement[bool]:
+        keys = self._tables.keys
+        path, sort = _written(key)
+        same_sort = keys.c.sort.is_(None) if sort is None else keys.c.sort == sort
+        return and_(keys.c.path == path, same_sort, keys.c.id > 0)
+
+
+def first_key() -> dict[str, Any]:
+    """The row of the key that is always there."""
+    path, sort = _written(Indexed(UPLOADED))
+    return {"id": 0, "path": path, "sort": sort, "filled": None, "several": False}
+
+
+def all_keys(connection: Connection, dialect: Dialect, *, filled: bool) -> list[Key]:
+    """The keys that are kept in order.
+
+    :param filled: only those under which all facts are there
+    """
+    keys = dialect.tables.keys
+    asked = select(keys).where(keys.c.path != _GONE).order_by(keys.c.id)
+    rows = connection.execute(asked.where(keys.c.filled.is_(None)) if filled else asked)
+    return [Key(row.id, *_paths(row.path, row.sort), row.several) for row in rows]
+
+
+def indexed(connection: Connection, dialect: Dialect) -> list[Indexed]:
+    """As :meth:`image_repo.catalogue.Index.indexed` says."""
+    keys = [key for key in all_keys(connection, dialect, filled=True) if key.number]
+    return [
+        Indexed(storing.original_members(key.path), key.sort and storing.original_members(key.sort)) for key in keys
+    ]
+
+
+def _digest(row: Row) -> str | None:
+    digest = row.document.get("sha256")
+    return storing.storable(digest) if isinstance(digest, str) and digest else None
+
+
+def _written(key: Indexed) -> tuple[str, str | None]:
+    """The paths of a key as they are kept: JSON of members as they stand in documents."""
+    return _write(key.path), None if key.sort is None else _write(key.sort)
+
+
+def _write(path: Path) -> str:
+    return json.dumps(storing.members(path), ensure_ascii=False)
+
+
+def _paths(path: str, sort: str | None) -> tuple[Path, Path | None]:
+    return tuple(json.loads(path)), None if sort is None else tuple(json.loads(sort))
