@@ -25,6 +25,7 @@ from webserver import Answer, Client, Served, embedded, serving
 from image_repo import verbs, wiring
 from image_repo.artifacts import Artifacts
 from image_repo.config import Config, PersistentStoreConfiguration, foreign, load
+from image_repo.errors import ConfigurationError
 from image_repo.exchange.importing import Importer
 from image_repo.exchange.leftovers import detect, outcomes
 from image_repo.exchange.leftovers.extended import plain
@@ -700,10 +701,8 @@ def _same_setting(row: Row, folder: Path) -> None:
 
 @of(SET, SETTINGS, "S3_BUCKET S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY S3_REGION S3_ENDPOINT")
 def test_there_is_no_s3_store_yet(row: Row, tmp_path: Path) -> None:
-    said = commands.configure(tmp_path, persistent_store_configuration={"kind": "s3"})
-    ended = commands.run("-y", said, "-t")
-    assert (ended.returncode, row.here) == (1, "not yet")
-    assert "expected one of auto, disk, swift" in ended.stderr
+    assert row.here == "not yet"
+    assert "expected one of auto, disk, swift" in _mistake(tmp_path, "persistent_store_configuration: {kind: s3}")
     assert "no S3 store yet" in foreign(dict.fromkeys(row.there.split(), "x"), Config())[0]
 
 
@@ -735,10 +734,15 @@ def test_the_command_tells_them_unless_it_is_to_be_quiet(options: tuple[str, ...
 
 
 def test_a_setting_of_theirs_in_a_file_is_a_mistake_with_the_same_advice(tmp_path: Path) -> None:
-    config = commands.configure(tmp_path, app_port=3000)
-    ended = commands.run("-y", config, "-t")
-    assert ended.returncode == 1
-    assert "app_port: is not read here: HOST:PORT is listen" in ended.stderr
+    assert "app_port: is not read here: HOST:PORT is listen" in _mistake(tmp_path, "app_port: 3000")
+
+
+def _mistake(folder: Path, text: str) -> str:
+    (folder / "config.yml").write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load(folder / "config.yml", {})
+    (mistake,) = refused.value.mistakes
+    return mistake
 
 
 # -- what they leave behind ---------------------------------------------------------------
