@@ -27,8 +27,8 @@ from image_repo.repo import Repo
 
 log = logging.getLogger(__name__)
 
-#: names that are taken from the catalogue at a time, and changes of one request at a time
-_BATCH, _AT_ONCE = 200, 4
+#: changes of one request at a time
+_AT_ONCE = 4
 #: changes of many that one process makes at a time
 _MOST_REQUESTS = 2
 #: failures that are told one by one
@@ -66,6 +66,7 @@ class Changed:
     :param failed: the first :data:`MOST_FAILURES` that could not be changed
     :param more: how many further ones
     :param ended: why it ended before all were looked at; None when all were
+    :param last: the name of the last record that was looked at: names are gone through in their order
     :param passing: whether something failed for a reason that passes
     """
 
@@ -74,6 +75,7 @@ class Changed:
     failed: list[Failure] = field(default_factory=list)
     more: int = 0
     ended: Problem | None = None
+    last: str | None = None
     passing: bool = False
 
     @property
@@ -99,11 +101,13 @@ class Changed:
 class Collection:
     """Everything in a repository, by what is said of it.
 
+    :param batch: names that are taken from the catalogue at a time, when many are changed
     :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: from every call
     """
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repo, batch: int = 200) -> None:
         self._repo = repo
+        self._batch = batch
         self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
         self._rebuilding: tuple[float, str | None] = (float("-inf"), None)
 
@@ -163,15 +167,16 @@ class Collection:
         with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, _Progress(verb, told) as progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
             names = (str(document["name"]) for document in self.each(wanted))
-            while batch := _next(names, told):
+            while batch := _next(names, self._batch, told):
                 outcomes = list(pool.map(change, batch))
                 for name, outcome in zip(batch, outcomes, strict=True):
                     told.add(name, outcome)
+                told.last = batch[-1]
                 progress.tell()
                 if all(isinstance(each, Problem) and each.retry_after is not None for each in outcomes):
                     told.ended = told.failed[-1].problem  # the store cannot be reached: nor would the rest be
                 elif time.monotonic() > until:
-                    told.ended = Busy("It took as long as a request may. The same again goes on with the rest.")
+                    told.ended = Busy("It took as long as a request may.")
                 if told.ended:
                     break
         return told
@@ -186,13 +191,13 @@ class Collection:
             self._free.release()
 
 
-def _next(names: Iterator[str], told: Changed) -> list[str]:
+def _next(names: Iterator[str], most: int, told: Changed) -> list[str]:
     """The next names; none where the catalogue cannot tell them any more, which is said then.
 
     :raises Problem: when it could not tell any
     """
     try:
-        return list(islice(names, _BATCH))
+        return list(islice(names, most))
     except Problem as problem:
         if not told.matched:
             raise

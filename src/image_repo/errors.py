@@ -300,8 +300,9 @@ class QueryTooSlow(Problem):
 class Unfinished(Problem):
     """503: a change of many records ended before all were changed, for a reason that passes.
 
-    The same again goes on with the rest. ``matched`` and ``modified`` count what was done, ``failed`` names records
-    that could not be changed, each with the reason, and ``more`` says how many further ones there are.
+    The same again does the rest. ``matched`` and ``modified`` count what was done, ``failed`` names records that could
+    not be changed, each with the reason, and ``more`` says how many further ones there are. Where it ended before all
+    were looked at, ``last`` is the name of the last one: with ``name__gt=LAST`` it goes on behind that.
     """
 
     status = 503

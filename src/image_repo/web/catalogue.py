@@ -160,7 +160,9 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
     members = {**counts, "failed": [each.public() for each in changed.failed], "more": changed.more}
     told = f"Of {changed.matched} records that match, {changed.modified} are changed and {failed} could not be."
     if changed.ended:
+        members["last"] = changed.last
         told += f" It ended before all were looked at: {changed.ended.detail or changed.ended.title}"
+        told += " With name__gt and the last name, it goes on behind that."
     return (Unfinished if changed.ended or changed.passing else PartlyDone)(told, **members)
 
 
