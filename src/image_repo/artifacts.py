@@ -102,10 +102,12 @@ class Artifact:
         try:
             members = json.loads(text)
             made = cls(**{f.name: members[f.name] for f in fields(cls) if f.name in members})
-            whole = isinstance(made.meta, dict) and isinstance(made.bytes, int) and made.modified >= 0
-        except (TypeError, AttributeError, RecursionError) as error:
+            texts = (made.artifact_id, made.kind, made.media_type, made.uploaded, made.filename or "")
+            whole = all(isinstance(value, str) for value in texts) and type(made.bytes) is int
+            good = whole and isinstance(made.meta, dict) and made.modified >= 0 and KIND.fullmatch(made.kind)
+        except (TypeError, RecursionError) as error:
             raise ValueError(f"not a record of an artifact: {error}") from error
-        if not whole or not KIND.fullmatch(made.kind) or not _HEX.fullmatch(made.sha256):
+        if not good or not _sha256(made.artifact_id):
             raise ValueError("not a record of an artifact")
         return made
 
