@@ -7,14 +7,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pictures
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from threats import is_clean_problem
 from webserver import Answer, Client, Served, embedded, serving
 
 from image_repo.catalogue import Row
+from image_repo.catalogue.holds import holds
+from image_repo.catalogue.reading import FILTER_WORDS, IMAGES, OPERATORS
 from image_repo.config import CatalogueConfiguration
 from image_repo.record import Record
 
@@ -194,6 +198,42 @@ def test_patterns_that_hang_others_are_answered(served, pattern):
         assert answer.status in (200, 400)
     finally:
         served.client.delete("/images/zz-long")
+
+
+_KEYS = st.sampled_from(
+    [
+        "stars",
+        "width",
+        "name",
+        "site.plot",
+        "boxes.x",
+        "tags",
+        "data",
+        "data.ok",
+        "exif.camera_model",
+        "my_gt",
+        "nothing",
+    ]
+) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
+_OPERATORS = st.sampled_from(["", *(f"__{name}" for name in OPERATORS), "_gt", "_ne"])
+_TEXTS = st.sampled_from(
+    ["30", '"30"', "true", "null", "fox", "[a-f]", "7,4.5", '"a,b",c', "-1e3", "", "sea", "True", "2026", "owl", "\0"]
+) | st.text(st.characters(codec="utf-8"), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_KEYS, _OPERATORS, _TEXTS), min_size=1, max_size=3), st.booleans())
+def test_whatever_is_asked_is_refused_or_answered_as_it_is_meant(served, asked, words):
+    pairs = [(key + operator, text) for key, operator, text in asked]
+    pairs += [("text", asked[0][2])] if words else []
+    query = urlencode(pairs, quote_via=quote)
+    answer = served.client.get(f"/search?{query}")
+    if answer.status == 400:
+        is_clean_problem(answer)
+        return
+    wanted = IMAGES.read(parse_qsl(query, keep_blank_values=True), FILTER_WORDS, single_underscore=True).query.filter
+    everything = served.client.get("/images?limit=1000").json()["images"]
+    assert names(answer) == [document["name"] for document in everything if holds(wanted, document)]
 
 
 # -- pages --------------------------------------------------------------------------------
