@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pictures
 import pytest
@@ -22,7 +23,7 @@ from PIL import Image
 from webserver import Served, embedded, serving
 
 from image_repo import render
-from image_repo.config import RenderConfiguration
+from image_repo.config import RenderConfiguration, load
 from image_repo.exchange import About, Exported, File, Format
 from image_repo.exchange.formats import FORMATS, notes, placement, reading, tables
 from image_repo.exchange.formats.camtrap import Camtrap
@@ -609,6 +610,20 @@ def test_notes_are_bounded_and_on_one_line_each() -> None:
     assert lines[-1] == "… and 1001 more"
 
 
+DOCS = (HERE.parent / "docs" / "formats.md").read_text()
+BESIDE = (
+    "annotations observations bbox segmentation score iscrowd license copyright rightsHolder timestamp deployment"
+    " samplingDesign captureMethod filePublic"
+)
+
+
+@pytest.mark.parametrize(
+    "word", sorted({*reading.CATEGORY, *reading.LABELS, *BESIDE.split(), *(one.name for one in FORMATS)})
+)
+def test_what_is_read_is_told_in_the_documents(word: str) -> None:
+    assert word in DOCS
+
+
 # -- by those who it is for -----------------------------------------------------------------
 
 
@@ -757,6 +772,22 @@ def test_an_export_over_http_is_opened_by_those_who_it_is_for(tmp_path: Path, fo
     else:
         assert [row["mediaID"] for row in found["rows"]["media"]] == ["site-1/a", "site-1/b", "site-2/c"]
         assert found["rows"]["deployments"][0]["deploymentStart"].startswith("2024-05-17T12:34:56")
+
+
+@pytest.mark.servers
+def test_the_command_writes_a_folder_that_is_a_camtrap_dp(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    with serving(load(config, {}), tmp_path) as served:
+        for name, data in (("north/a", BERN | {"species": "Vulpes vulpes"}), ("south/b", {})):
+            body = pictures.jpeg(pictures.photo(200, 100), camera=True, gps=not data)
+            part = ("data", None, json.dumps(data).encode())
+            assert served.client.form(f"/images/{name}", ("file", "x.jpg", body), part).status == 201
+    done = commands.run("-y", config, "export", "--format", "camtrap", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = checked("camtrap", tmp_path / "out")
+    assert found["errors"] == []
+    assert [row["deploymentID"] for row in found["rows"]["deployments"]] == ["north"], "south tells its place to nobody"
+    assert "south: left out" in (tmp_path / "out" / "_camtrap_notes.txt").read_text()
 
 
 @pytest.mark.servers

@@ -25,8 +25,8 @@ _FARTHEST = 1e7
 #: the most annotations, and the most numbers of an outline, that are read of one picture
 _MOST_ANNOTATIONS, _MOST_NUMBERS = 10_000, 20_000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
-_CATEGORY = ("category", "category_name", "label", "species", "scientificName")
-_LABELS = ("labels", "label", "category", "species", "scientificName")
+CATEGORY = ("category", "category_name", "label", "species", "scientificName")
+LABELS = ("labels", "label", "category", "species", "scientificName")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def labelled(document: Mapping[str, Any], notes: Notes) -> list[str]:
     """What the whole picture is told to show, each once."""
     found: dict[str, None] = {}
     data = user_data(document)
-    for key in _LABELS:
+    for key in LABELS:
         value = data.get(key)
         for one in value[:_MOST_ANNOTATIONS] if isinstance(value, list) else [value]:
             label = named(one)
@@ -137,7 +137,7 @@ def _annotation(one: Any) -> Annotation | str:
     """One annotation, or why it is none."""
     if not isinstance(one, Mapping):
         return "expected an object"
-    category = next((label for key in _CATEGORY if (label := named(one.get(key)))), None)
+    category = next((label for key in CATEGORY if (label := named(one.get(key)))), None)
     if category is None:
         return "expected a category"
     box = _box(one.get("bbox"))
