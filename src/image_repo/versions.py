@@ -257,9 +257,13 @@ class Versions:
         :raises StoreUnavailable: when it cannot be asked
         """
         mark = self.marks.read(name.text)
+        known = self._remembered(name)
+        before = known.current if known else self._from_disk(name)
         found = self._find(name)
         self._keep(name, found, mark, listed=True)
-        self._to_disk(name, found)
+        if found != before:
+            self._to_disk(name, found)
+            self._learnt(name, found)
         return found
 
     def written(self, name: ImageName, current: Current | None) -> None:
