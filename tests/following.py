@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from image_repo import reconcile
+from image_repo import background, reconcile
 from image_repo.catalogue.query import Filter
+from image_repo.config import Config
 from image_repo.reconcile import Outcome
 from image_repo.repo import Repo
 
@@ -27,3 +30,13 @@ def followed(repo: Repo) -> Outcome:
 def told(repo: Repo) -> dict[str, dict[str, Any]]:
     """Every record that the index holds, by name."""
     return {document["name"]: document for document in repo.catalogue.each(Filter())}
+
+
+@contextmanager
+def in_background(repo: Repo, config: Config) -> Iterator[None]:
+    """Lets it follow by itself meanwhile."""
+    end = background.begin(config, repo)
+    try:
+        yield
+    finally:
+        end()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -108,6 +109,8 @@ class Background:
         self._images, self._sweep = reconcile.images(repo, at_once=_AT_ONCE)
         self._artifacts = artifacts
         self._looked = float("-inf")
+        #: whether there are originals to be read, beside those that are being read
+        self._unread = False
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
         self._pause = 0.0
@@ -157,13 +160,15 @@ class Background:
         if self._pause:
             self._index.check()
         self._catch_up()
-        if self._is_due() and self._sweeping.taken():
+        while not self._is_due():
+            if self._reading is None and not self._unread:
+                return
+            self._read_on()
+        if self._sweeping.taken():
             try:
                 self._look_through()
             finally:
                 self._sweeping.release()
-        elif self._reading is not None:
-            self._read_on()
 
     def _wait(self, seconds: float) -> None:
         if self._ended.wait(seconds):
@@ -196,7 +201,7 @@ class Background:
         known = index.stamps([name for name, _ in noted]) if noted else {}
         for name, version in noted:
             if not version or not known.get(name, "").startswith(version + "."):
-                settle(name)
+                _try_to(settle, name)
             if self._ended.is_set():
                 return  # what was taken is noted still
         behind.done()
@@ -206,8 +211,7 @@ class Background:
             stamp = self._repo.follow(ImageName(text))
         except Busy:  # whoever writes to it tells the index
             return
-        if stamp and stamp.endswith(UNREAD) and self._reading is None:
-            self._reading = reconcile.complete(self._repo)
+        self._unread |= stamp is not None and stamp.endswith(UNREAD)
 
     # -- everything ------------------------------------------------------------------
 
@@ -232,8 +236,8 @@ class Background:
             index, artifacts = self._artifacts.follower.index, self._artifacts
             took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
         Swept(time.time(), took).keep(self._index)
-        self._reading = reconcile.complete(self._repo, at_once=_AT_ONCE) if outcome.unread else None
-        if self._reading is None:
+        self._unread, self._reading = outcome.unread > 0, None
+        if not self._unread:
             self._progress.end()
 
     def _follow_all(self, sweep: Sweep, listing: reconcile.Listing) -> tuple[Outcome, float]:
@@ -257,13 +261,15 @@ class Background:
     def _read_on(self) -> None:
         """Reads some more of the originals of which only a listing has told."""
         began = time.monotonic()
-        read = next(self._reading, None) if self._reading else None
-        if read is None:
-            self._reading = None
-            self._progress.end()
-        else:
+        if self._reading is None:
+            self._reading, self._unread = reconcile.complete(self._repo, at_once=_AT_ONCE), False
+        for read in itertools.islice(self._reading, 1):
             self._progress.add(read)
             self._rest(began)
+            return
+        self._reading = None
+        if not self._unread:
+            self._progress.end()
 
     # -- other nodes -----------------------------------------------------------------
 
@@ -281,6 +287,19 @@ class Background:
         if self._nodes is not None and self._told > 0 and self._duty.is_held:
             with contextlib.suppress(Problem, OSError):
                 self._nodes.leave()
+
+
+def _try_to(settle: Callable[[str], None], name: str) -> None:
+    """Settles a name; what is wrong with itself must not keep the others waiting.
+
+    :raises Problem: when something cannot be asked now
+    """
+    try:
+        settle(name)
+    except Exception as error:
+        if isinstance(error, Problem) and error.retry_after is not None:
+            raise
+        log.warning("the catalogue cannot be told of %s: %s", name, error, exc_info=not isinstance(error, Problem))
 
 
 def begin(config: Config, repo: Repo) -> Callable[[], None]:
