@@ -598,6 +598,27 @@ def test_what_a_format_keeps_open_is_closed(format_: Format) -> None:
     assert all(file.closed for file in opened)
 
 
+def test_names_without_end_are_bounded_and_told() -> None:
+    labels = [exported(document(f"a{n}", {"labels": [f"{n}-{m}" for m in range(6_000)]})) for n in range(2)]
+    files = written(Coco(), labels)
+    assert len(json.loads(files["annotations.json"])["categories"]) == 10_000
+    assert "left out: there are more than 10000 categories" in told(files)
+    species = [exported(document(f"s/{n}", BERN | {"species": [f"{n}-{m}" for m in range(100)]})) for n in range(101)]
+    files = camtrap(*species)
+    assert len(json.loads(files["datapackage.json"])["taxonomic"]) == 10_000
+    assert len(rows(files, "observations")) == 10_100
+    assert "not in `taxonomic`" in told(files)
+
+
+def test_what_deployments_tell_is_bounded_and_told() -> None:
+    words = ("locationName", "setupBy", "cameraID", "habitat", "deploymentComments")
+    data = BERN | dict.fromkeys(words, "é" * 1000)
+    sites = [exported(document(f"{n}/a", data | {"locationID": "x" * 1_000})) for n in range(3_000)]
+    files = camtrap(*sites)
+    assert 2_700 < len(rows(files, "deployments")) < 3_000
+    assert "there is no room for so many deployments" in told(files)
+
+
 def test_notes_are_bounded_and_on_one_line_each() -> None:
     kept = notes.Notes()
     kept.add("a\nb\x1b[31m", "x" * 1_000)
@@ -784,6 +805,7 @@ def test_the_command_writes_a_folder_that_is_a_camtrap_dp(tmp_path: Path) -> Non
             assert served.client.form(f"/images/{name}", ("file", "x.jpg", body), part).status == 201
     done = commands.run("-y", config, "export", "--format", "camtrap", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+    assert "_camtrap_notes.txt" in done.stdout + done.stderr
     found = checked("camtrap", tmp_path / "out")
     assert found["errors"] == []
     assert [row["deploymentID"] for row in found["rows"]["deployments"]] == ["north"], "south tells its place to nobody"

@@ -556,6 +556,8 @@ def export(
     with closing(options.repo()) as repo:
         made = verbs_exchange.export(config, repo, asked, output, _bar)
     options.say(f"{made.pictures} pictures, {made.descriptions} descriptions, {made.missing} missing: {output}")
+    for name in made.notes:
+        options.say(f"What could not be told of them is in {name}.")
     if made.missing:
         fail("What is missing is told in _missing.txt.")
 

@@ -28,6 +28,7 @@ from image_repo.archive import Member, chunks
 from image_repo.catalogue import Document
 from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
 from image_repo.exchange import About, Exported, File, Format, Sheets
+from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.names import ImageName
@@ -269,6 +270,8 @@ class Export:
         self._ahead = ahead
         #: how many have gone out so far; ``missing`` should have had a picture
         self.pictures = self.descriptions = self.missing = 0
+        #: the members in which the formats tell what they had to leave out
+        self.notes: list[str] = []
 
     def members(self, documents: Iterable[Document]) -> Iterator[Member]:
         """Pictures, then what the formats tell of them, then ``descriptions.jsonl``, ``metadata.jsonl``, and what is
@@ -293,7 +296,9 @@ class Export:
                 for sheet in sheets:
                     sheet.add(ready.exported)
             for sheet in sheets:
-                yield from ((name, newest, body) for name, body in sheet.members(newest))
+                for name, body in sheet.members(newest):
+                    self.notes += [name] if is_note(name) else []
+                    yield name, newest, body
             yield from missing.members(newest)
 
     def _count(self, ready: _Ready) -> None:

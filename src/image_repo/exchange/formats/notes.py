@@ -13,6 +13,11 @@ def member(format_: str) -> str:
     return f"_{format_}_notes.txt"
 
 
+def is_note(name: str) -> bool:
+    """Whether a member is one of :func:`member`: no picture has such an ending."""
+    return name.startswith("_") and name.endswith("_notes.txt")
+
+
 class Notes:
     """Lines for people; their number is bounded."""
 
