@@ -276,6 +276,17 @@ def test_an_export_is_imported(row: Row, own: Client) -> None:
     assert names_of(own.get("/images?label=ok&time__exists=True")) == [ID, ID2]
 
 
+@of(SET, ROUTES, "POST /import of its own export")
+def test_its_own_export_is_imported(row: Row, tmp_path: Path) -> None:
+    body = _own_export(tmp_path).read_bytes()
+    with serving(embedded(tmp_path, create_new=True), tmp_path) as served:
+        report = row.ask(served.client, body, headers={"Content_Type": "application/zip"})
+        assert report.status == 200, report.body
+        assert names_of(served.client.get("/images?sort=n")) == [ID, ID2, ID3]
+        record = served.client.get(f"/images/{ID}?meta=True").json()
+    assert (record["filename"], record["data"]["userId"]) == ("a.jpg", "u-7")
+
+
 @of(SET, ROUTES, "GET /docs")
 @pytest.mark.usefixtures("house")
 def test_there_are_docs(row: Row, house: Client) -> None:
@@ -748,12 +759,16 @@ def _mistake(folder: Path, text: str) -> str:
 # -- what they leave behind ---------------------------------------------------------------
 
 
-def _own_export(folder: Path) -> None:
-    """The unpacked zip of the service: its documents as they are told, beside the files."""
+def _own_export(folder: Path) -> Path:
+    """The zip of the service: the files, its documents as it tells them, and a spreadsheet."""
     _, uploads = _exported(folder)
-    uploads.rename(folder / "export")
     documents = [plain(json.loads(line)) for line in _EXPORTED.splitlines()]
-    (folder / "export" / "mongodb_data.json").write_text(json.dumps(documents))
+    with zipfile.ZipFile(folder / "export.zip", "w") as archive:
+        for document in documents:
+            archive.write(uploads / document["file"], document["file"])
+        archive.writestr("mongodb_data.json", json.dumps(documents))
+        archive.writestr("mongodb_data.xlsx", b"PK")
+    return folder / "export.zip"
 
 
 def _check_set(config: Path) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from image_repo import wiring
 from image_repo.artifacts import Artifacts
 from image_repo.errors import BadParameter, Problem
 from image_repo.exchange import Item
-from image_repo.exchange.importing import Importer
+from image_repo.exchange.importing import Importer, from_folder
 from image_repo.exchange.leftovers import Blob, Blobs, Documents, detect, outcomes
 from image_repo.exchange.leftovers.extended import MOST_LEVELS, NotExtended, plain
 from image_repo.exchange.leftovers.jsonstream import CHUNK, MOST_VALUE, values
@@ -189,11 +188,15 @@ def test_values_that_lie_across_what_is_read_at_a_time_are_whole(form: str, tmp_
 
 
 @settings(deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from(["name", "x", "_"]), _JSON, max_size=3), max_size=5))
-def test_every_list_of_documents_is_split_where_json_says(documents: list[dict[str, Any]]) -> None:
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["name", "x", "_"]), _JSON, max_size=3), max_size=5),
+    st.sampled_from([1, 2, 7, 1 << 20]),
+)
+def test_every_list_of_documents_is_split_where_json_says(documents: list[dict[str, Any]], size: int) -> None:
     for text in (json.dumps(documents), "\n".join(map(json.dumps, documents)), json.dumps(documents, indent=0)):
-        file: Any = BufferedReader(BytesIO(text.encode()), CHUNK)  # type: ignore[arg-type]
-        assert [value.value for value in values(file)] == documents
+        told = text.encode()
+        pieces = [told[at : at + size] for at in range(0, len(told), size)]
+        assert [value.value for value in values(pieces)] == documents
 
 
 GOOD = '{"name": "good"}'
@@ -352,6 +355,22 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert item.open is not None
     with pytest.raises(Problem, match="folder"):
         b"".join(item.open())
+
+
+def test_a_folder_of_the_exported_is_taken_in_with_what_it_tells(tmp_path: Path, uploads: Path) -> None:
+    (uploads / "mongodb_data.json").write_text(f'[{OWN[1:-1]}, {{"_id": "y", "file": 5}}, 3, {{"_id": "x"}}]')
+    files = [uploads / "mongodb_data.json", uploads / "line1" / "a.jpg"]
+    with (tmp_path / "lines").open("w+b") as lines:
+        items = {item.entry: item for item in from_folder(uploads, files, lines).items}
+    picture = items.pop("line1/a.jpg")
+    assert (picture.name, picture.filename) == ("6339b5e4c5b1a4f0a1b2c3d4", "a.jpg")
+    assert picture.data is not None
+    assert (picture.data["label"], picture.data["userId"]) == ("ok", "u-7")
+    assert {entry: (item.name, item.problem is None) for entry, item in items.items()} == {
+        "mongodb_data.json:2": ("y", True),
+        "mongodb_data.json:3": ("", False),
+        "mongodb_data.json:4": ("x", True),
+    }
 
 
 # -- descriptions -------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A line of ours has ``data``, or nothing but members of a record: ``name``, ``data`` and ``filename`` are taken
 from it, its digest is held against the bytes, and all else, ``owner`` for one, is passed over. In the lines of
-other tools (``label``, ``text``, …) everything beside ``file_name`` is data.
+other tools (``label``, ``text``, …) everything beside ``file_name`` is data. A neighbour's ``mongodb_data.json`` is
+turned into such lines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 
 from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Problem
 from image_repo.exchange import Item, Opener
+from image_repo.exchange.leftovers.documents import EXPORTED, as_lines
 from image_repo.formats import split_ending
 from image_repo.jsontext import read_object
 from image_repo.record import Record
@@ -35,7 +37,7 @@ _BOM = b"\xef\xbb\xbf"
 
 def is_sheet(path: str) -> bool:
     """Whether a file tells of others, at whatever level it lies."""
-    return path.rpartition("/")[2] in (METADATA, DESCRIPTIONS)
+    return path.rpartition("/")[2] in (METADATA, DESCRIPTIONS, EXPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Lines:
         """
         begin = self._file.seek(0, 2)
         self._sheets.append((path, begin))
-        for chunk in chunks:
+        for chunk in as_lines(chunks) if path.rpartition("/")[2] == EXPORTED else chunks:
             self._file.write(chunk)
         self._file.write(b"\n")
         for place, text in self._scan(len(self._sheets) - 1):

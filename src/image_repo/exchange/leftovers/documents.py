@@ -12,9 +12,9 @@ Sources: jtekt/image-storage-microservice, ``models/image.ts``, ``controllers/ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from image_repo.exchange.leftovers.folders import chunks
 from image_repo.exchange.leftovers.jsonstream import CHUNK, Value, values
 from image_repo.formats import split_ending
 
+#: what that service calls its documents in a zip
+EXPORTED = "mongodb_data.json"
 #: what a document of the image-data-set service has, and nothing else
 _MEMBERS = frozenset(("_id", "file", "time", "data", "userId", "__v"))
 #: of these, what beside ``data`` is kept
@@ -51,53 +53,105 @@ class Documents:
 
         :raises BadParameter: when files are named and it was not said where they are
         """
-        with BufferedReader(FileIO(self._path), CHUNK) as file:
-            for value in values(file):
-                self.done = file.tell()
-                yield self._item(value)
-        self.done = self.total
+        for value in values(self._chunks()):
+            yield self._item(value)
+
+    def _chunks(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                self.done += len(chunk)
+                yield chunk
 
     def _item(self, value: Value) -> Item:
-        if value.problem:
-            return _refused(value.where, value.problem)
         try:
-            document = plain(value.value)
-        except NotExtended as error:
-            return _refused(value.where, BadRequest(f"Expected MongoDB Extended JSON, but {error}."))
-        if isinstance(document, dict) and _MEMBERS.issuperset(document) and isinstance(document.get("file"), str):
-            return self._picture(value.where, document)
-        return _description(value.where, document)
+            document = _document(value)
+            if _is_picture(document):
+                return self._picture(value.where, document)
+            name, data = _description(document)
+        except BadParameter:
+            raise
+        except Problem as problem:
+            return Item(value.where, "", problem=problem)
+        return Item(f"{value.where} ({name[:200]})", name, data=data)
 
     def _picture(self, where: str, document: Mapping[str, Any]) -> Item:
         if self._uploads is None:
             raise BadParameter("uploads", "These documents name files: say with --uploads in which folder they are.")
         file = document["file"]
-        name = _name(document.get("_id"))
-        entry = f"{where} ({file[:200]})"
-        if name is None:
-            return _refused(entry, BadRequest("Expected an _id that is text or a number."))
         return Item(
-            entry,
-            name,
+            f"{where} ({file[:200]})",
+            _id(document),
             open=partial(chunks, self._uploads, file),
             data=_data(document),
             filename=file.rpartition("/")[2] or None,
         )
 
 
-def _description(where: str, document: Any) -> Item:
-    said = document if isinstance(document, dict) else {}
-    name = _name(said.get("name", said.get("_id")))
-    if "file_name" in said:
-        return _refused(where, BadRequest("This tells of a file beside it: import the folder, or the zip, it lies in."))
+def as_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The documents of a zip that the image-data-set service has exported, as lines of our own ``metadata.jsonl``.
+
+    What cannot be read becomes a line that cannot be read, and is told of as such.
+
+    :param chunks: of its :data:`EXPORTED`
+    """
+    for value in values(chunks):
+        try:
+            line: dict[str, Any] | None = _line(_document(value))
+        except Problem:
+            line = None
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _line(document: Mapping[str, Any]) -> dict[str, Any]:
+    if _is_picture(document):
+        return {"file_name": document["file"], "name": _id(document), "data": _data(document)}
+    name, data = _description(document)
+    return {"name": name, "data": data}
+
+
+def _document(value: Value) -> dict[str, Any]:
+    """A document in plain JSON.
+
+    :raises BadRequest: when it cannot be had
+    """
+    if value.problem:
+        raise value.problem
+    try:
+        found = plain(value.value)
+    except NotExtended as error:
+        raise BadRequest(f"Expected MongoDB Extended JSON, but {error}.") from error
+    if not isinstance(found, dict):
+        raise BadRequest("Expected a document, not a value alone.")
+    return found
+
+
+def _is_picture(document: Mapping[str, Any]) -> bool:
+    return _MEMBERS.issuperset(document) and isinstance(document.get("file"), str)
+
+
+def _id(document: Mapping[str, Any]) -> str:
+    """What an image is called.
+
+    :raises BadRequest: when it is nothing that a name could be
+    """
+    name = _name(document.get("_id"))
     if name is None:
-        return _refused(where, BadRequest("Expected a document with _id and file, or with a name of its own."))
-    data = said["data"] if _RECORD.issubset(said) and isinstance(said["data"], dict) else said
-    return Item(f"{where} ({name[:200]})", name, data=data)
+        raise BadRequest("Expected an _id that is text or a number.")
+    return name
 
 
-def _refused(entry: str, problem: Problem) -> Item:
-    return Item(entry, "", problem=problem)
+def _description(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Name and data of a description.
+
+    :raises BadRequest: when it is none
+    """
+    if "file_name" in document:
+        raise BadRequest("This tells of a file beside it: import the folder, or the zip, that it lies in.")
+    name = _name(document.get("name", document.get("_id")))
+    if name is None:
+        raise BadRequest("Expected a document with _id and file, or with a name of its own.")
+    is_record = _RECORD.issubset(document) and isinstance(document["data"], dict)
+    return name, document["data"] if is_record else document
 
 
 def _name(value: Any) -> str | None:

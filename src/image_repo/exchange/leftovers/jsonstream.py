@@ -8,9 +8,9 @@ told, and the next one is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BufferedReader, FileIO
+from itertools import chain
 from typing import Any
 
 from image_repo.errors import BadBody, BrokenArchive, Problem, TooLarge
@@ -48,53 +48,77 @@ def is_json(head: bytes) -> bool:
     return head.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")
 
 
-def values(file: BufferedReader[FileIO]) -> Iterator[Value]:
-    """Every value of a file; memory grows with the largest of them at most, and that is bounded.
+def values(chunks: Iterable[bytes]) -> Iterator[Value]:
+    """Every object of a file; memory grows with the largest of them at most, and that is bounded.
 
-    :param file: at its beginning, with a buffer of at least :data:`CHUNK`
+    :param chunks: of any size
     """
-    head = file.peek(CHUNK)
-    start = len(head) - len(head.removeprefix(_BOM).lstrip())
+    stream = iter(chunks)
+    head = b""
+    while len(head) < CHUNK and (chunk := next(stream, b"")):
+        head += chunk
+    head = head.removeprefix(_BOM)
+    start = len(head) - len(head.lstrip())
     page = _PAGE.match(head, start)
     if page or head[start : start + 1] == b"[":
-        file.seek(page.end() if page else start + 1)
-        yield from _Splitter(listed=True).read(file)
+        yield from _Splitter(listed=True).read(chain((head[page.end() if page else start + 1 :],), stream))
     elif head[start:].partition(b"\n")[0].strip() == b"{":
-        file.seek(start)
-        yield from _Splitter(listed=False).read(file)
+        yield from _Splitter(listed=False).read(chain((head,), stream))
     else:
-        file.seek(len(head) - len(head.removeprefix(_BOM)))
-        yield from _lines(file)
+        yield from _lines(chain((head,), stream))
 
 
-def _lines(file: BufferedReader[FileIO]) -> Iterator[Value]:
-    number = 0
-    while line := file.readline(MOST_VALUE + 2):
-        number += 1
-        long = len(line.rstrip(b"\r\n")) > MOST_VALUE
-        while not line.endswith(b"\n") and (rest := file.readline(CHUNK)):
-            line = rest
-        if long:
-            yield _too_long(f"line {number}")
-        elif line.strip():
-            yield _value(f"line {number}", line)
+def _lines(chunks: Iterable[bytes]) -> Iterator[Value]:
+    piece, number = _Piece(), 1
+    for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for end in ended:
+            piece.add(end)
+            if not piece.is_blank:
+                yield piece.take(f"line {number}")
+            number += 1
+        piece.add(rest)
+    if not piece.is_blank:
+        yield piece.take(f"line {number}")
 
 
-def _too_long(where: str) -> Value:
-    return Value(where, problem=TooLarge(f"An entry may have at most {MOST_VALUE} bytes.", limit=MOST_VALUE))
+class _Piece:
+    """The bytes of an object, as they come; of one that is too long none are kept."""
 
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._long = False
 
-def _value(where: str, text: bytes) -> Value:
-    try:
-        return Value(where, read_object(text.decode(), "the entry"))
-    except UnicodeDecodeError:
-        return Value(where, problem=BadBody("Expected the entry to be JSON in UTF-8."))
-    except Problem as problem:
-        return Value(where, problem=problem)
+    def add(self, more: bytes) -> None:
+        """Takes the next bytes."""
+        if self._long or len(self._bytes) + len(more) > MOST_VALUE:
+            self._long = True
+            self._bytes.clear()
+        else:
+            self._bytes += more
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing but blanks has come."""
+        return not self._long and not self._bytes.strip()
+
+    def take(self, where: str) -> Value:
+        """What has come, read; the next piece begins."""
+        text, long = bytes(self._bytes), self._long
+        self._bytes.clear()
+        self._long = False
+        try:
+            if long:
+                raise TooLarge(f"An entry may have at most {MOST_VALUE} bytes.", limit=MOST_VALUE)
+            return Value(where, read_object(text.decode(), "the entry"))
+        except UnicodeDecodeError:
+            return Value(where, problem=BadBody("Expected the entry to be JSON in UTF-8."))
+        except Problem as problem:
+            return Value(where, problem=problem)
 
 
 class _Splitter:
-    """Finds where values end, by counting brackets outside of text.
+    """Finds where objects end, by counting brackets outside of text.
 
     :param listed: whether they are elements of an array whose beginning has been read
     """
@@ -102,32 +126,34 @@ class _Splitter:
     def __init__(self, *, listed: bool) -> None:
         self._listed = listed
         self._depth = 0
-        self._quoted = self._escaped = self._long = self._ended = False
-        self._piece = bytearray()
+        self._quoted = self._escaped = self._ended = False
+        self._piece = _Piece()
         self._number = 0
 
-    def read(self, file: BufferedReader[FileIO]) -> Iterator[Value]:
-        """The values from here on."""
-        while not self._ended and (chunk := file.read(CHUNK)):
+    def read(self, chunks: Iterable[bytes]) -> Iterator[Value]:
+        """The objects from here on."""
+        for chunk in chunks:
             yield from self._feed(chunk)
-        if self._listed and not self._ended:
+            if self._ended:
+                return
+        if self._listed:
             yield Value("the end", problem=BrokenArchive("The file ends before its list does."))
-        elif not self._listed and (self._long or self._piece.strip()):
+        elif not self._piece.is_blank:
             yield self._take()
 
     def _feed(self, chunk: bytes) -> Iterator[Value]:
         start = 0
         for at in self._ends(chunk):
-            self._keep(chunk[start:at])
+            self._piece.add(chunk[start:at])
             start = at + self._listed  # what stands between elements belongs to none
-            if not self._ended or self._number or self._long or self._piece.strip():
+            if not self._ended or self._number or not self._piece.is_blank:  # nothing at all is in an empty list
                 yield self._take()
             if self._ended:
                 return
-        self._keep(chunk[start:])
+        self._piece.add(chunk[start:])
 
     def _ends(self, chunk: bytes) -> Iterator[int]:
-        """Where values end in a chunk."""
+        """Where objects end in a chunk."""
         at = 0
         if self._escaped and chunk:
             self._escaped, at = False, 1
@@ -152,17 +178,6 @@ class _Splitter:
                 self._ended = True
                 yield at - 1
 
-    def _keep(self, piece: bytes) -> None:
-        if self._long or len(self._piece) + len(piece) > MOST_VALUE:
-            self._long = True
-            self._piece.clear()
-        else:
-            self._piece += piece
-
     def _take(self) -> Value:
         self._number += 1
-        where = f"element {self._number}"
-        made = _too_long(where) if self._long else _value(where, bytes(self._piece))
-        self._long = False
-        self._piece.clear()
-        return made
+        return self._piece.take(f"element {self._number}")
