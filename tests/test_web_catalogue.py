@@ -597,6 +597,21 @@ def test_without_a_catalogue_nothing_is_asked(tmp_path, method, path):
         assert other.client.get("/images/a").status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/images"), ("GET", "/search"), ("GET", "/stats/a"), ("PATCH", "/images?a=1"), ("DELETE", "/images?a=1")],
+)
+def test_while_the_catalogue_cannot_be_asked_pictures_are_served(tmp_path, method, path):
+    config = replace(embedded(tmp_path), catalogue=CatalogueConfiguration(url=f"sqlite:///{tmp_path}"))
+    with serving(config, tmp_path) as other:  # it is a folder, and no file
+        answer = say(other.client, method, path, {"a": 1})
+        assert (answer.status, answer.slug) == (503, "catalogue-unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        is_clean_problem(answer, str(tmp_path))
+        assert other.client.put("/images/a", pictures.jpeg()).status == 201
+        assert other.client.get("/images/a").status == 200
+
+
 def test_a_base_of_several_parts(tmp_path: Path):
     with serving(embedded(tmp_path, repository_base_pathname="api/images"), tmp_path) as other:
         say(other.client, "PUT", "/api/images/a", {"n": 1})

@@ -11,6 +11,7 @@ part: ``width`` is ``width``, ``site`` is ``data.site``. Dots lead into objects:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,6 +167,8 @@ class Grammar:
 
     def _condition(self, name: str, path: Path, operator: str, text: str) -> Condition:
         op = _OPS[operator]
+        if path == (self.name,):
+            text = unicodedata.normalize("NFC", text)  # as names are
         if op == "regex":
             return _regex(name, path, text)
         if op == "exists":
@@ -176,7 +179,7 @@ class Grammar:
         return Condition(path, op, (values.than(name, text, numbers=numbers),))
 
     def _filter(self, conditions: tuple[Condition, ...], said: Mapping[str, str]) -> Filter:
-        named = (_regex("regex", (self.name,), said["regex"]),) if "regex" in said else ()
+        named = (self._condition("regex", (self.name,), "regex", said["regex"]),) if "regex" in said else ()
         return Filter((*named, *conditions), words=_free_text(said["text"]) if "text" in said else ())
 
     def _wanted(self, wanted: Filter, said: Mapping[str, str], rest: Mapping[str, str]) -> Wanted:
