@@ -68,6 +68,13 @@ def keystone() -> Iterator[dict[str, str]]:
         yield told
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a database in a PostgreSQL that all tests use; each repository has a schema of its own there."""
+    with launch.running("pg_up.py") as told:
+        yield told["url"]
+
+
 _numbers = itertools.count()
 
 
