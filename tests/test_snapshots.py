@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import commands
 import pictures
 import pytest
 from hypothesis import given
@@ -470,6 +471,21 @@ def test_an_export_names_what_it_lacks(alone):
 def test_a_snapshot_is_exported_whole(client, query):
     answer = client.get(f"/export?snapshot={freeze(client).json()['id']}{query}")
     assert (answer.status, answer.json()["parameter"]) == (400, "snapshot")
+
+
+def test_the_command_line_exports_a_snapshot_with_the_same_bytes(alone, tmp_path):
+    folder = tmp_path / "command"
+    folder.mkdir()
+    put(alone.client, "x/y", 1, n=1)
+    put(alone.client, "z", 2)
+    told = freeze(alone.client).json()
+    alone.client.delete("/images/z")
+    settings = {"kind": "disk", "path": str(alone.folder / "data")}
+    config = commands.configure(folder, persistent_store_configuration=settings)
+    output = folder / "out.zip"
+    done = commands.run("export", "-y", config, f"snapshot={told['id']}", "-o", output)
+    assert output.read_bytes() == exported(alone.client, told["id"]), done.stderr
+    assert (done.returncode != 0, "_missing.txt" in done.stderr) == (True, True)
 
 
 # -- trouble ----------------------------------------------------------------------------------
