@@ -7,7 +7,7 @@ from typing import Any
 
 from image_repo.exchange.formats import reading
 from image_repo.exchange.formats.notes import Notes
-from image_repo.exchange.formats.placement import Placement
+from image_repo.exchange.formats.placement import Box, Placement
 from image_repo.exchange.formats.tables import OBSERVATIONS
 
 #: words of people and of detectors that are no species
@@ -31,27 +31,31 @@ def read(document: Mapping[str, Any], placement: Placement | None, notes: Notes)
     :param placement: how the exported picture shows the original; None where that is not known
     """
     data = reading.user_data(document)
-    found = [*_told(document, notes), *_annotated(document, placement, notes)]
+    found = [*_told(document, placement, notes), *_annotated(document, placement, notes)]
     if not found or _species(data):
         # what is said of the picture as a whole; with nothing said, that nobody has looked yet
         found += _whole(data)
     yield from found
 
 
-def _told(document: Mapping[str, Any], notes: Notes) -> Iterator[dict[str, Any]]:
+def _told(document: Mapping[str, Any], placement: Placement | None, notes: Notes) -> Iterator[dict[str, Any]]:
     """``data.observations``: objects with the columns of the table."""
-    told = reading.user_data(document).get("observations")
+    name, told = str(document.get("name")), reading.user_data(document).get("observations")
     if told is None:
         return
     if not isinstance(told, list):
-        notes.add(str(document.get("name")), "observations: expected a list")
+        notes.add(name, "observations: expected a list")
         return
     for place, one in enumerate(told[:_MOST]):
-        if isinstance(one, Mapping):
-            said = {column.name: one.get(column.name) for column in OBSERVATIONS}
-            yield _boxed_whole(_typed(said | {"scientificName": one.get("scientificName", one.get("species"))}))
-        else:
-            notes.add(str(document.get("name")), f"observations[{place}] is left out: expected an object")
+        if not isinstance(one, Mapping):
+            notes.add(name, f"observations[{place}] is left out: expected an object")
+            continue
+        values = {key: one.get(key) for key in _BESIDE}
+        values["scientificName"] = one.get("scientificName", one.get("species"))
+        box = _fractions(_told_box(one, document), placement)
+        if box is None:
+            notes.add(name, f"observations[{place}]: {_why(placement)}")
+        yield _typed(values) | (box or {})
 
 
 def _annotated(document: Mapping[str, Any], placement: Placement | None, notes: Notes) -> Iterator[dict[str, Any]]:
@@ -60,28 +64,52 @@ def _annotated(document: Mapping[str, Any], placement: Placement | None, notes: 
         said = annotation.said or {}
         kind = _TYPES.get(annotation.category.lower())
         values = {key: said.get(key) for key in _BESIDE}
-        named = reading.text(said.get("scientificName")) or reading.text(said.get("species"))
-        values["scientificName"] = named
-        if not named and kind is None:
+        values["scientificName"] = reading.text(said.get("scientificName")) or reading.text(said.get("species"))
+        if not values["scientificName"] and kind is None:
             # a category may be anything, a tree: it is told, but not as an animal
-            values["observationTags"] = f"category:{annotation.category}"
+            tags = said.get("observationTags")
+            values["observationTags"] = [
+                *(tags if isinstance(tags, list) else [tags]),
+                f"category:{annotation.category}",
+            ]
         values["observationType"] = values["observationType"] or kind
         values["classificationProbability"] = annotation.score
-        yield _typed(values) | _fractions(annotation, placement)
+        box = _fractions(annotation.box, placement)
+        if box is None:
+            notes.add(str(document.get("name")), f"{annotation.category!r}: {_why(placement)}")
+        yield _typed(values) | (box or {})
 
 
-def _fractions(annotation: reading.Annotation, placement: Placement | None) -> dict[str, Any]:
-    box = placement.box(annotation.box) if placement and annotation.box else None
-    if placement is None or box is None:
+def _fractions(box: Box | None, placement: Placement | None) -> dict[str, float] | None:
+    """The cells of a box in pixels of the original; none where there is none, None where it has no place."""
+    if box is None:
         return {}
+    found = placement.box(box) if placement else None
+    if placement is None or found is None:
+        return None
     width, height = placement.size
-    left, top = box[0] / width, box[1] / height
+    left, top = found[0] / width, found[1] / height
     return {
         "bboxX": left,
         "bboxY": top,
-        "bboxWidth": min(box[2] / width, 1 - left),
-        "bboxHeight": min(box[3] / height, 1 - top),
+        "bboxWidth": min(found[2] / width, 1 - left),
+        "bboxHeight": min(found[3] / height, 1 - top),
     }
+
+
+def _told_box(said: Mapping[str, Any], document: Mapping[str, Any]) -> Box | None:
+    """The box of an observation, which is told in fractions; one that is told in part is none."""
+    left, top = (reading.number(said.get(name), 0, 1) for name in ("bboxX", "bboxY"))
+    wide, high = (reading.number(said.get(name), 1e-15, 1) for name in ("bboxWidth", "bboxHeight"))
+    width, height = (reading.number(document.get(name), 1) for name in ("width", "height"))
+    if None in (left, top, wide, high, width, height):
+        return None
+    return left * width, top * height, wide * width, high * height  # type: ignore[operator]
+
+
+def _why(placement: Placement | None) -> str:
+    where = "is not in" if placement else "has no known place in"
+    return f"told without its box, which {where} the exported picture"
 
 
 def _whole(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -113,12 +141,4 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("observationType") in (None, ""):
         named = reading.text(values.get("scientificName"))
         values["observationType"] = "animal" if named else "unclassified"
-    return values
-
-
-def _boxed_whole(values: dict[str, Any]) -> dict[str, Any]:
-    """A box that is told in part is none."""
-    names = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
-    if any(reading.number(values.get(name), 0, 1) is None for name in names):
-        return {name: value for name, value in values.items() if name not in names}
     return values
