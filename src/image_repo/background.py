@@ -23,6 +23,7 @@ from pathlib import Path
 from image_repo import reconcile, wiring
 from image_repo.artifacts import Artifacts
 from image_repo.catalogue import Index
+from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import Busy, Problem
 from image_repo.follow import UNREAD, Behind
@@ -111,6 +112,8 @@ class Background:
         self._looked = float("-inf")
         #: whether there are originals to be read, beside those that are being read
         self._unread = False
+        #: whether it is known what another process has left undone
+        self._resumed = False
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
         self._pause = 0.0
@@ -160,6 +163,8 @@ class Background:
         if self._pause:
             self._index.check()
         self._catch_up()
+        if not self._resumed:
+            self._unread, self._resumed = self._progress.resume(), True
         while not self._is_due():
             if self._reading is None and not self._unread:
                 return
@@ -336,6 +341,15 @@ class Progress:
         """There are so many images in all."""
         self._total = total
         self.show(0)
+
+    def resume(self) -> bool:
+        """Goes on where another process has ended, if that was not the end."""
+        left = self._index.note(REBUILDING)
+        if left is None:
+            return False
+        self._total = self._index.count(Filter())
+        self._done = int(float(left) * self._total)
+        return True
 
     def show(self, done: int) -> None:
         """Tells how many of all are there."""

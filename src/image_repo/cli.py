@@ -486,7 +486,7 @@ def rebuild(options: Options, /, from_scratch: bool, **given: Any) -> None:
         click.echo(f"{name}: {reason}", err=True)
     done = report.images
     options.say(
-        f"{done.seen} images, {report.artifacts.seen} artifacts: {done.written + report.artifacts.written} written, "
+        f"{done.there} images, {report.artifacts.there} artifacts: {done.written + report.artifacts.written} written, "
         f"{done.removed + report.artifacts.removed} removed, {report.read} originals read."
     )
     if report.failed:

@@ -56,7 +56,7 @@ Listing = Iterable[tuple[str, str]]
 class Outcome:
     """What a sweep has done so far.
 
-    :param seen: things that the container lists
+    :param seen: things that the container lists, records that have lost their original too
     :param whole: those of them of which the index has all there is
     :param written: rows that were new or differed
     :param removed: rows of what is not there any more
@@ -70,6 +70,11 @@ class Outcome:
     removed: int = 0
     unread: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def there(self) -> int:
+        """Things that the index tells of now."""
+        return self.whole + self.unread
 
 
 class Sweep:

@@ -113,8 +113,8 @@ def read_key(text: str) -> Indexed:
 
     :raises BadParameter: for anything else
     """
-    key, _, sort = text.partition(",")
-    return Indexed(IMAGES.path("KEY", key), IMAGES.path("SORTKEY", sort) if sort else None)
+    key, comma, sort = text.partition(",")
+    return Indexed(IMAGES.path("KEY", key), IMAGES.path("SORTKEY", sort) if comma else None)
 
 
 def show_key(key: Indexed) -> str:
