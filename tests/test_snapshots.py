@@ -529,6 +529,15 @@ def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alon
     assert alone.client.get(f"/snapshots/{told['id']}").body == whole
 
 
+def test_nothing_is_frozen_of_a_catalogue_that_is_still_being_made(alone):
+    put(alone.client, "a")
+    alone.repo.catalogue.keep_note("rebuilding", "0.41")
+    answer = freeze(alone.client)
+    assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "catalogue-unavailable", "5")
+    alone.repo.catalogue.keep_note("rebuilding", None)
+    assert freeze(alone.client).status == 201
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"id":1}', b'{"id":"x","created":1}', b"[" * 9000, b"\xff"])
 def test_what_is_no_header_is_none(text):
     with pytest.raises(ValueError):
@@ -650,6 +659,30 @@ def test_nodes_that_freeze_the_same_at_once_make_one(swift, container, tmp_path)
             assert freeze(one.client, "?n=1").slug == "store-unavailable"
         finally:
             swifts.proxy.heal()
+
+
+#: numbers that engines keep in their own ways, and members in an order of their own
+ODD_DATA = {
+    "whole": 2**60 + 1, "one": 1.0, "huge": 1e300, "tiny": 1.5e-7, "zero": -0.0, "third": 1 / 3, "beyond": 2**70,
+    "z": {"b": [True, None, "\u2028", {"\U0001f4f7": 1, "\uff21": 2}], "a": ""}, "a": [], "é": "\x7f\\/\"", "": 0,
+}  # fmt: skip
+
+
+@pytest.mark.servers
+def test_the_engines_freeze_the_same_under_the_same_name(postgres, tmp_path):
+    names = ["a", "a b", "a/b", "aa", "B", "é", "\uff21", "\U0001f4f7", "日本"]
+    made = []
+    for engine in (None, postgres):
+        folder = tmp_path / ("server" if engine else "embedded")
+        folder.mkdir()
+        with serving(embedded(folder, catalogue=CatalogueConfiguration(url=engine)), folder) as served:
+            for number, name in enumerate(names):
+                put(served.client, name, number, **ODD_DATA)
+            told = freeze(served.client, "?z.b=true").json()
+            made.append((told["id"], manifest(served.client, told["id"])[1]))
+    assert made[0] == made[1]
+    assert [json.loads(line)["name"] for line in made[0][1]] == sorted(names)
+    assert all(same(json.loads(line)["data"], ODD_DATA) for line in made[0][1])
 
 
 def test_only_one_is_frozen_at_a_time(alone):

@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar
 from image_repo import manifest
 from image_repo.catalogue.query import Filter
 from image_repo.errors import (
+    CatalogueUnavailable,
     ImageNotFound,
     NameConflict,
     OriginalDamaged,
@@ -161,8 +162,10 @@ class Snapshots:
 
     def _collect(self, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Writes a line for each image, in the order of their names."""
-        tree, left_out = Tree(), 0
-        for document in self._repo.catalogue.each(wanted):
+        catalogue, tree, left_out = self._repo.catalogue, Tree(), 0
+        if catalogue.note("rebuilding") is not None:
+            raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
+        for document in catalogue.each(wanted):
             if document.get("version") is None:  # a description
                 continue
             try:
