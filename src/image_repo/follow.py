@@ -17,9 +17,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from image_repo.catalogue import Document, Index, Row
 from image_repo.errors import CatalogueDisabled, Problem
@@ -204,11 +203,15 @@ class Follower:
 
         :param known: its stamp
         """
-        self._tell(name, lambda index: index.put([Row(name, document, known)]))
+        self.wrote_all([Row(name, document, known)])
+
+    def wrote_all(self, rows: Sequence[Row]) -> None:
+        """Tells of several records at once. Whoever calls this holds their names."""
+        self._tell([row.name for row in rows], lambda index: index.put(rows))
 
     def removed(self, name: str) -> None:
         """Tells of an image that is not in the container any more. Whoever calls this holds the name."""
-        self._tell(name, lambda index: index.remove([name]))
+        self._tell([name], lambda index: index.remove([name]))
 
     def noted(self, name: ImageName, current: Current | None = None) -> None:
         """Has a name looked at soon, unless the index knows of this very original."""
@@ -220,21 +223,25 @@ class Follower:
         if self._index is not None:
             self._index.close()
 
-    def _tell(self, name: str, say: Any) -> None:
-        if self._index is None:
+    def _tell(self, names: Sequence[str], say: Callable[[Index], object]) -> None:
+        if self._index is None or not names:
             return
         if time.monotonic() < self._until:
-            self.behind.add(name)
+            self._behind_with(names)
             return
         try:
             say(self._index)
         except Exception as error:  # whatever it is, the container has taken the write
-            self._failed(name, error)
+            self._behind_with(names)
+            self._failed(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", error)
         else:
             self._pause = 0.0
 
+    def _behind_with(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.behind.add(name)
+
     def _failed(self, name: str, error: Exception) -> None:
-        self.behind.add(name)
         with self._lock:
             self._pause = min(max(_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
             self._until = time.monotonic() + self._pause

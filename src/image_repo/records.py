@@ -185,9 +185,17 @@ class Records:
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
+        self._follower.wrote_all([self.store(record, fresh=fresh)])
+
+    def store(self, record: Record, *, fresh: bool = False) -> Row:
+        """Stores it; what the index has to be told. Whoever calls this holds the name.
+
+        :param fresh: whether there must be none yet, ours or another tool's
+        :raises PreconditionFailed: when there is one all the same
+        """
         entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
         stamp = follow.stamp(record.key, record.version, entry.etag)
-        self._follower.wrote(record.name, self.told(record).public(), stamp)
+        return Row(record.name, self.told(record).public(), stamp)
 
     def row(self, name: ImageName) -> Row | None:
         """What the container tells of a name right now, as the index keeps it; None where nothing is.

@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from image_repo import metrics, render, signing
+from image_repo import bulk, metrics, render, signing
 from image_repo.caches import Caches, Keeper, Kept
 from image_repo.catalogue import Index, Row
 from image_repo.config import RenderConfiguration
@@ -397,6 +397,10 @@ class Repo:
         :raises Problem: as :meth:`Records.change` says
         """
         return self._records.change(name, lambda _: data, conditions, self.original)
+
+    def say_many(self, said: Mapping[ImageName, Mapping[str, Any]]) -> dict[ImageName, bulk.Said]:
+        """The same for at most :data:`.bulk.MOST` images together: :func:`.bulk.say_many`."""
+        return bulk.say_many(self.origin, self._versions, self._records, self._follower, said)
 
     def patch(self, name: ImageName, patch: Mapping[str, Any], conditions: Conditions) -> Record:
         """Merges a patch into the user's data of an image (RFC 7396).

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from image_repo import bulk
 from image_repo.archive import Archive, Budget
 from image_repo.errors import (
     BrokenArchive,
@@ -46,8 +47,13 @@ AT_ONCE = 8
 _TURNS = 20
 #: bytes by which a picture is known
 _SNIFFED = 256
+#: data that is taken in together, in bytes
+_MOST_TOGETHER = 1 << 18
 #: an archive may unpack to so many times its size, or to so many bytes if that is more
 _MOST_RATIO, _LEAST_BUDGET = 20, 1 << 30
+
+#: an item, and the name that it shall have, or why there is none
+_Judged = tuple[Item, ImageName | Problem]
 
 
 class Importer:
@@ -68,18 +74,51 @@ class Importer:
 
         Who stops listening stops it: what has begun by then is ended.
         """
-        waiting: deque[Future[Outcome]] = deque()
+        waiting: deque[Future[list[Outcome]]] = deque()
         with ThreadPoolExecutor(at_once, thread_name_prefix="import") as pool:
             try:
-                for item in items:
-                    waiting.append(pool.submit(self._take, item, self._judge(item)))
-                    if len(waiting) >= 4 * at_once:
-                        yield waiting.popleft().result()
+                for batch in self._batches(items):
+                    waiting.append(pool.submit(self._take_all, batch))
+                    if len(waiting) >= 2 * at_once:
+                        yield from waiting.popleft().result()
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             finally:
                 for left in waiting:
                     left.cancel()
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[_Judged]]:
+        """Items that are taken together: descriptions, as they follow one another; pictures one by one."""
+        batch: list[_Judged] = []
+        size = 0
+        for item in items:
+            name = self._judge(item)
+            together = item.open is None and isinstance(name, ImageName)
+            if batch and (not together or len(batch) == bulk.MOST or size > _MOST_TOGETHER):
+                yield batch
+                batch, size = [], 0
+            if together:
+                batch.append((item, name))
+                size += len(json.dumps(item.data))
+            else:
+                yield [(item, name)]
+        if batch:
+            yield batch
+
+    def _take_all(self, batch: Sequence[_Judged]) -> list[Outcome]:
+        done: Mapping[ImageName, Status] = {}
+        if len(batch) > 1:
+            said = {name: item.data or {} for item, name in batch if isinstance(name, ImageName)}
+            try:
+                done = self._repo.say_many(said)
+            except Problem as problem:  # each of them is told what it is
+                log.debug("not together: %s", problem)
+        return [
+            Outcome(item.entry, done[name], name.text)
+            if isinstance(name, ImageName) and name in done
+            else self._take(item, name)
+            for item, name in batch
+        ]
 
     def take(self, item: Item) -> Outcome:
         """Takes one item in."""
@@ -148,7 +187,7 @@ class Importer:
 
     def _say(self, name: ImageName, data: Mapping[str, Any] | None, stored: Record | None) -> Status:
         """Replaces what is said of an image, if it is something else."""
-        if stored and (data is None or _text(data) == _text(stored.data)):
+        if stored and (data is None or bulk.is_same(data, stored.data)):
             return "unchanged"
         _, created = self._repo.say(name, data or {}, UNCONDITIONAL)
         return "stored" if created else "replaced"
@@ -163,11 +202,6 @@ class Importer:
         except ImageNotFound:
             return None
         return stored if (current.name, current.version) == (name, stored.version) else None
-
-
-def _text(data: Mapping[str, Any]) -> str:
-    # In Python, true equals 1.
-    return json.dumps(data, sort_keys=True)
 
 
 def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,145 @@
+"""What is said of many images at once: they are looked up together, and the index is told of them together.
+
+One by one it would cost a listing for each, and a transaction. What is not plain, is done so all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from typing import Any, Literal
+
+from image_repo.catalogue import Row
+from image_repo.errors import PreconditionFailed
+from image_repo.follow import Follower
+from image_repo.names import ImageName
+from image_repo.record import MEDIA_TYPE, Record, record_key
+from image_repo.records import Records, check_data, fitting
+from image_repo.stores import Entry, Store
+from image_repo.versions import Current, Versions, image_of, read_record
+
+#: names that are held at a time: each takes a file of a lock
+MOST = 32
+#: objects of a listing that are looked at for each name
+_MOST_LISTED = 8
+
+#: there was nothing of this name; what was said of it is something else now; it was said already
+Said = Literal["stored", "replaced", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a name stands for; ``record`` is what was said of it, and of this very picture, if there is one."""
+
+    current: Current | None
+    record: Record | None
+
+
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two data are the same JSON: in Python, true equals 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def say_many(
+    origin: Store, versions: Versions, records: Records, follower: Follower, said: Mapping[ImageName, Mapping[str, Any]]
+) -> dict[ImageName, Said]:
+    """Replaces the user's data of images; where there are none, they become descriptions.
+
+    :param said: at most :data:`MOST`
+    :returns: what became of those that could be done together; the others have to be done one by one
+    :raises BadBody, TooLarge: when data is none that can be stored
+    :raises StoreUnavailable: when the store cannot be asked; some may be done
+    """
+    for data in said.values():
+        check_data(data)
+    done: dict[ImageName, Said] = {}
+    with ExitStack() as held:
+        # Who holds several takes them in one order: so nobody waits for who waits for him.
+        for name in sorted(said):
+            held.enter_context(records.held(name))
+        rows: list[Row] = []
+        try:
+            for name, known in _looked_up(origin, sorted(said)):
+                outcome, row = _say(records, name, known, said[name])
+                if row is not None:
+                    rows.append(row)
+                    versions.written(name, known.current)
+                if outcome is not None:
+                    done[name] = outcome
+        finally:
+            follower.wrote_all(rows)
+    return done
+
+
+def _say(records: Records, name: ImageName, known: _Known, data: Mapping[str, Any]) -> tuple[Said | None, Row | None]:
+    before = known.record
+    if before and is_same(before.data, data):
+        return "unchanged", None
+    record = replace(before, data=data) if before else Record.description(name.text, data)
+    try:
+        return ("replaced" if before else "stored"), records.store(record, fresh=before is None)
+    except PreconditionFailed:  # another node's first record, or another tool's JSON
+        return None, None
+
+
+def _looked_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageName, _Known]]:
+    """What is plainly known of names.
+
+    :param names: in order
+    """
+    for _, group in groupby(names, lambda name: name.text.rpartition("/")[0]):
+        wanted = list(group)
+        listed = _listed(origin, [name.text for name in wanted])
+        for name in wanted if listed is not None else ():
+            known = _known(origin, name, (listed or {}).get(name.text, []))
+            if known:
+                yield name, known
+
+
+def _listed(origin: Store, names: Sequence[str]) -> dict[str, list[Entry]] | None:
+    """The objects that may belong to names of one folder; None where that is not plain, or too much lies between.
+
+    :param names: in order
+    """
+    if not all(name.isascii() for name in names):  # other tools spell them in several ways
+        return None
+    first, last = names[0], names[-1]
+    found: dict[str, list[Entry]] = {name: [] for name in names}
+    # "/" follows "." in the order of code points: so these are the keys that begin with the last name and a dot, too.
+    entries = origin.keys(first.rpartition("/")[0] + "/" if "/" in first else "", after=first[:-1], before=last + "/")
+    most = _MOST_LISTED * (len(names) + 8)
+    for count, entry in enumerate(islice(entries, most + 1)):
+        if count == most:
+            return None
+        name = _belongs(entry)
+        if name in found:
+            found[name].append(entry)
+        if entry.key in found:  # without an ending: a picture, perhaps
+            found[entry.key] += [entry, entry]
+    return found
+
+
+def _belongs(entry: Entry) -> str:
+    if entry.key.endswith(".json"):
+        return entry.key.removesuffix(".json")
+    image = image_of(entry.key, entry.media_type)
+    return image.text if image else ""
+
+
+def _known(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _Known | None:
+    """What the objects of a name come to; None where that is not plain."""
+    stored: Record | None = None
+    originals = []
+    for entry in entries:
+        if entry.key != record_key(name.text):
+            originals.append(entry)
+        elif entry.media_type != MEDIA_TYPE or (stored := read_record(origin, name)) is None:
+            return None
+    if len(originals) > 1:
+        return None
+    current = Current.of(name, originals[0]) if originals else None
+    record = fitting(stored, current)
+    return None if (current or stored) and record is None else _Known(current, record)
