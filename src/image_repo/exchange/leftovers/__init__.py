@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from image_repo.artifacts import Artifacts
-from image_repo.errors import DigestMismatch, NotAPicture, Problem
+from image_repo.errors import BrokenPicture, DigestMismatch, NotAPicture, OverBudget, Problem
 from image_repo.exchange import Item, Outcome
 from image_repo.exchange.leftovers.blobs import Blob, Blobs
 from image_repo.exchange.leftovers.documents import Documents
@@ -31,6 +32,8 @@ __all__ = ["Blob", "Blobs", "Documents", "Leftovers", "detect", "outcomes"]
 Leftovers = Documents | Blobs
 #: artifacts that are taken in at a time
 _AT_ONCE = 4
+#: why bytes that somebody takes for a picture are none here
+_REFUSALS = (NotAPicture, BrokenPicture, OverBudget)
 #: RFC 6838, section 4.2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
@@ -73,7 +76,7 @@ def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artif
 
 
 def _images(blobs: Blobs, importer: Taker, take: partial[Outcome]) -> Iterator[Outcome]:
-    """What was stored as an image becomes one; where it is no picture, an artifact, so that no bytes are lost."""
+    """What was stored as an image becomes one; where that is refused, an artifact, with the reason: nothing is lost."""
     waiting: dict[str, Blob] = {}
 
     def items() -> Iterator[Item]:
@@ -84,7 +87,11 @@ def _images(blobs: Blobs, importer: Taker, take: partial[Outcome]) -> Iterator[O
 
     for outcome in importer.run(items()):
         blob = waiting.pop(outcome.entry, None)
-        yield take(blob) if blob and isinstance(outcome.problem, NotAPicture) else outcome
+        if blob and isinstance(outcome.problem, _REFUSALS):
+            made = take(blob)
+            yield made if made.problem else replace(made, problem=outcome.problem)
+        else:
+            yield outcome
 
 
 def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> Outcome:
