@@ -357,7 +357,7 @@ def test_a_list_of_snapshots_begins_with_the_newest(alone):
     assert alone.client.get(address).json()["snapshots"] == [made[2], made[1]]
     last = alone.client.get("/snapshots?limit=2&page=3")
     assert (last.json()["snapshots"], last.headers["Link"]) == ([made[0]], None)
-    for query in ("limit=0", "limit=1001", "page=0", "skip=-1", "sort=created"):
+    for query in ("limit=0", "limit=1001", "page=0", "skip=-1", "skip=1&page=1", "sort=created"):
         assert alone.client.get(f"/snapshots?{query}").status == 400
 
 

@@ -13,6 +13,7 @@ from flask import Flask, Response, request, url_for
 
 from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
+from image_repo.errors import BadParameter
 from image_repo.recipe import integer, read_boolean
 from image_repo.repo import Repo
 from image_repo.snapshots import Change, Snapshot, Snapshots
@@ -67,6 +68,8 @@ class _Views:
         told = catalogue.said(_LISTING)
         limit = integer(1, _MOST_PER_PAGE)("limit", told.get("limit", "100"))
         page = integer(1, 999_999)("page", told.get("page", "1"))
+        if "page" in told and "skip" in told:
+            raise BadParameter("skip", "Expected either skip or page, not both.")
         skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
         found, count = self._snapshots.recent(skip, limit)
         members = {"count": count, "page": skip // limit + 1, "limit": limit, "pages": -(-count // limit)}
