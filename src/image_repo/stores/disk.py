@@ -180,6 +180,7 @@ class DiskStore:
         self._stamp = 0
         self._lock = threading.Lock()
         self._folders = _Folders(self._is_inside)
+        self._syncs = _Syncs()
 
     def check(self, *, create: bool = False) -> None:
         """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
@@ -468,7 +469,7 @@ class DiskStore:
         """Brings the names between a file and the root to the disk: the folders may be new ones."""
         folder = Path(path).parent
         while True:
-            _sync(folder)
+            self._syncs(folder)
             if folder == self._root:
                 return
             folder = folder.parent
@@ -725,6 +726,42 @@ class _Folders:
 
 
 # -- the file system -----------------------------------------------------------------
+
+
+class _Syncs:
+    """Brings names in folders to the disk, once for all threads that wait for it (group commit)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders: dict[Path, _Turns] = {}
+
+    def __call__(self, folder: Path) -> None:
+        with self._lock:
+            turns = self._folders.setdefault(folder, _Turns())
+            turns.waiting += 1
+            # What is there by now is brought to the disk by the next sync, not by one that has begun.
+            needed = turns.begun + 1
+        try:
+            with turns.lock:
+                if turns.done >= needed:
+                    return
+                with self._lock:
+                    turns.begun += 1
+                _sync(folder)
+                turns.done = turns.begun
+        finally:
+            with self._lock:
+                turns.waiting -= 1
+                if not turns.waiting:
+                    self._folders.pop(folder, None)
+
+
+class _Turns:
+    """The syncs of one folder: one at a time. ``done`` is the last that has ended well."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting = self.begun = self.done = 0
 
 
 def _sync(folder: Path) -> bool:
