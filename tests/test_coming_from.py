@@ -182,13 +182,14 @@ def test_a_picture_is_uploaded_by_the_same_form(row: Row, own: Client) -> None:
             jpeg(photo(20, 10)),
             b'--b\r\nContent-Disposition: form-data; name="data"\r\n\r\n{"n": 1}',
             b'--b\r\nContent-Disposition: form-data; name="label"\r\n\r\nfine',
+            b'--b\r\nContent-Disposition: form-data; name="_id"\r\n\r\n7',
             b"--b--\r\n",
         ]
     )
     sent = row.ask(own, body, headers={"Content_Type": "multipart/form-data; boundary=b"}, NAME="line2/a")
     assert sent.status == 201
     assert (sent.json()["name"], sent.json()["filename"]) == ("line2/a", "a.jpg")
-    assert sent.json()["data"] == {"n": 1, "label": "fine"}
+    assert sent.json()["data"] == {"n": 1, "label": "fine", "_id": "7"}
     nameless = own("POST", "/images", body, Content_Type="multipart/form-data; boundary=b").json()
     assert nameless["name"] == nameless["image_id"] == f"sha256:{nameless['sha256']}"
 

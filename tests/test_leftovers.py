@@ -211,6 +211,7 @@ BROKEN = {
     "no UTF-8": b'{"name": "\xff"}',
     "too many bytes": '{"name": "' + "x" * (MOST_VALUE + 1) + '"}',
     "no object": "[1, 2]",
+    "a value alone": '{"$oid": "57e193d7a9cc81b4027498b5"}',
     "no name": '{"x": 1}',
     "a name that is no text": '{"name": ["x"]}',
     "extended JSON that is none": '{"name": "x", "t": {"$date": "never"}}',
@@ -310,6 +311,27 @@ def test_what_was_known_never_covers_what_the_user_said(
 ) -> None:
     document = {"_id": "x", "file": "line1/a.jpg", "time": "T", "data": data}
     assert reading(tmp_path, json.dumps([document]), uploads)[0].data == expected
+
+
+@pytest.mark.parametrize("identity", [None, True, 1.5, [], {"a": 1}, ""])
+def test_what_identifies_an_image_has_to_be_one_thing(identity: Any, tmp_path: Path, uploads: Path) -> None:
+    (item,) = reading(tmp_path, json.dumps([{"_id": identity, "file": "line1/a.jpg"}]), uploads)
+    assert item.problem is not None
+    assert "_id" in item.problem.detail
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        (7, "7"),
+        ("camera 1/7", "camera 1/7"),
+        ({"$uuid": "73ffd264-44b3-4c69-90e8-e7d1dfc035d4"}, "73ffd264-44b3-4c69-90e8-e7d1dfc035d4"),
+    ],
+    ids=["a number", "text", "a UUID"],
+)
+def test_ids_of_other_kinds_are_names_too(identity: Any, name: str, tmp_path: Path, uploads: Path) -> None:
+    (item,) = reading(tmp_path, json.dumps([{"_id": identity, "file": "line1/a.jpg"}]), uploads)
+    assert (item.name, item.problem) == (name, None)
 
 
 def test_files_that_are_named_need_a_folder(tmp_path: Path) -> None:
