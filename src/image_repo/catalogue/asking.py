@@ -21,7 +21,7 @@ from image_repo.catalogue import storing
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.facts import ELEMENT, LEAD, Key, Reach, reaches
 from image_repo.catalogue.places import Order, Place
-from image_repo.catalogue.query import Condition, Filter
+from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.writing import all_keys
 
 #: how many are counted one by one; from there on an estimate does
@@ -30,6 +30,8 @@ MOST_COUNTED = 10_000
 _MOST_AWAY = 20_000
 #: documents that an estimate asks
 _SAMPLE = 256
+#: texts at a time, where they come to us to be searched
+_STREAM = 5_000
 
 _NAME, _DIGEST = ("name",), ("sha256",)
 
@@ -79,7 +81,7 @@ class Asked:
         self._dialect = dialect
         self._tables = dialect.tables
         self._filter = wanted
-        self._conditions = [_kept(condition) for condition in wanted.conditions]
+        self._conditions = as_kept(wanted).conditions
         self._keys = all_keys(connection, dialect, filled=True)
         self._reaches = reaches(self._conditions, self._keys)
         self._widths: dict[Reach, int] = {}
@@ -89,12 +91,39 @@ class Asked:
     @cached_property
     def _parts(self) -> list[ColumnElement[bool]]:
         """What has to hold of a document: a part for each condition, then the others."""
-        parts = [self._dialect.holds(condition) for condition in self._conditions]
+        parts = [self._holds(condition) for condition in self._conditions]
         if self._filter.prefix:
             parts.append(_begins(self._tables.documents.c.name, self._filter.prefix))
         if self._filter.words:
             parts.append(self._dialect.has_words(self._filter.words))
+        number = self._tables.documents.c.id
+        for place, condition in enumerate(self._conditions):
+            if self._is_outside(condition):
+                parts[place] = self._dialect.among(number, self._searched(condition, and_(self._way(), *parts)))
         return parts
+
+    def _holds(self, condition: Condition) -> ColumnElement[bool]:
+        return true() if self._is_outside(condition) else self._dialect.holds(condition)
+
+    def _is_outside(self, condition: Condition) -> bool:
+        return condition.op == "regex" and not self._dialect.finds
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether finding what matches means to read much: then it is done once."""
+        return any(map(self._is_outside, self._conditions))
+
+    def _searched(self, condition: Condition, where: ColumnElement[bool]) -> list[int]:
+        """The ids of documents for which a regular expression holds, of some: RE2 searches here, in bounded time."""
+        test = condition.test
+        if test is None:
+            return []
+        asked = self._dialect.texts(condition.path).where(where)
+        found: dict[int, None] = {}
+        for number, text in self._connection.execution_options(yield_per=_STREAM).execute(asked):
+            if number not in found and test(text):
+                found[number] = None
+        return list(found)
 
     def _where(self, covered: frozenset[int] = frozenset()) -> ColumnElement[bool]:
         return and_(true(), *(part for place, part in enumerate(self._parts) if place not in covered))
@@ -116,7 +145,8 @@ class Asked:
         return self._count(asked, most)
 
     def _count(self, asked: Select[Any], most: int | None) -> int:
-        return self._connection.execute(select(func.count()).select_from(asked.limit(most).subquery())).scalar_one()
+        counting = select(func.count()).select_from(asked.limit(most).subquery())
+        return int(self._connection.execute(counting).scalar_one())
 
     def estimate(self) -> int:
         """About how many match, where they are too many to count: what part of some documents does."""
@@ -128,7 +158,7 @@ class Asked:
         asked = sorted({first + step * span // _SAMPLE for step in range(_SAMPLE)})
         fitting = select(numbers).where(self._dialect.among(numbers, asked), self._where())
         hits = self._count(fitting, None)
-        return max(MOST_COUNTED + 1, hits * span // len(asked))
+        return max(MOST_COUNTED + 1, int(hits * span // len(asked)))
 
     def gathered(self, most: int) -> list[int]:
         """The ids of those that match, in no order, up to so many."""
@@ -143,8 +173,9 @@ class Asked:
     def _way(self) -> ColumnElement[bool]:
         """The narrowest way to what matches, as a condition; true where there is none."""
         documents = self._tables.documents
+        columns: dict[Path, ColumnElement[str]] = {_NAME: documents.c.name, _DIGEST: documents.c.digest}
         for condition in self._conditions:
-            column = {_NAME: documents.c.name, _DIGEST: documents.c.digest}.get(condition.path)
+            column = columns.get(condition.path)
             if column is not None and condition.op == "eq" and all(isinstance(each, str) for each in condition.values):
                 return self._dialect.among(column, condition.values)
         narrow = min(self._reaches, key=self._width, default=None) if self._reaches else None
@@ -320,13 +351,9 @@ class Asked:
         found = {each.name: each for each in self._documents(self._dialect.among(name, names))}
         return [found[each] for each in names if each in found]
 
-    def numbered(self, ids: Sequence[int], *, still: bool = False) -> list[Found]:
-        """The documents of these ids, in their order.
-
-        :param still: whether they have to match still
-        """
-        fits = self._dialect.among(self._tables.documents.c.id, ids)
-        found = {each.id: each for each in self._documents(and_(fits, self._where()) if still else fits)}
+    def numbered(self, ids: Sequence[int]) -> list[Found]:
+        """The documents of these ids, in their order."""
+        found = {each.id: each for each in self._documents(self._dialect.among(self._tables.documents.c.id, list(ids)))}
         return [found[each] for each in ids if each in found]
 
     def _documents(self, where: ColumnElement[bool]) -> list[Found]:
@@ -364,7 +391,14 @@ def _behind_all(prefix: str) -> str | None:
     return bare[:-1] + chr(0xE000 if last == 0xD800 else last)
 
 
+def as_kept(wanted: Filter) -> Filter:
+    """A filter as it is asked of what is kept."""
+    return replace(wanted, conditions=tuple(map(_kept, wanted.conditions)))
+
+
 def _kept(condition: Condition) -> Condition:
-    """A condition as it is asked of what is kept."""
     values = tuple(storing.storable(value) if isinstance(value, str) else value for value in condition.values)
-    return Condition(storing.members(condition.path), condition.op, values, condition.test)
+    test = condition.test
+    return Condition(
+        storing.members(condition.path), condition.op, values, test and (lambda text: test(storing.original(text)))
+    )

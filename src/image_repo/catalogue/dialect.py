@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, FromClause
+from sqlalchemy.sql.expression import Select
 
 from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import Tables
@@ -21,6 +22,8 @@ class Dialect(Protocol):
     description: str
     shared: bool
     tables: Tables
+    #: whether :meth:`holds` takes regular expressions; else :meth:`texts` gives what they are searched in
+    finds: bool
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection that sees one state of everything, and whose statements are bounded in time.
@@ -39,6 +42,10 @@ class Dialect(Protocol):
 
     def holds(self, condition: Condition) -> ColumnElement[bool]:
         """Whether a condition holds for the document of a row; never null."""
+        ...
+
+    def texts(self, path: Path) -> Select[Any]:
+        """Ids of documents, and each text that a path reaches."""
         ...
 
     def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:

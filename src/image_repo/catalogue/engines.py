@@ -41,7 +41,11 @@ def open_index(
     if place:
         dialect = SqliteDialect(place, collection=collection, scope=scope, timeout=timeout, connections=connections)
         return SqlIndex(dialect, slow)
-    raise NotImplementedError
+    from image_repo.catalogue.postgres import PostgresDialect  # noqa: PLC0415, most have no use for it
+
+    assert url
+    shared = PostgresDialect(_url(url), collection=collection, scope=scope, timeout=timeout, connections=connections)
+    return SqlIndex(shared, slow)
 
 
 def _file(url: str | None, folder: File | None) -> File | None:

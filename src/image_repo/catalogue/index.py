@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from image_repo.catalogue import Indexed, Page, Row, Statistics, order, places, storing, tally
-from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found
+from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found, as_kept
 from image_repo.catalogue.dialect import Dialect
-from image_repo.catalogue.holds import project
+from image_repo.catalogue.holds import holds, project
 from image_repo.catalogue.places import Order, Place
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import Writer, indexed
@@ -81,10 +81,12 @@ class SqlIndex:
         sorted_by = Order.of(order)
         ids = self._listed(wanted, sorted_by)
         found = self._along(wanted, sorted_by) if ids is None else self._numbered(wanted, ids)
-        return (storing.load(each.text) for each in found)
+        # What has changed since its id was noted may not match any more.
+        still = as_kept(wanted)
+        return (storing.load(each.text) for each in found if holds(still, storing.kept(each.text)))
 
     def _listed(self, wanted: Filter, sorted_by: Order) -> Sequence[int] | None:
-        """The ids of those that match, in order; None where there is a way along which they are found as they are told."""
+        """The ids of those that match, in order; None where there is a way along which they come by themselves."""
         with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, wanted)
             walks = asked.walks(sorted_by)
@@ -93,13 +95,13 @@ class SqlIndex:
             some = asked.gathered(MOST_COUNTED + 1)
             if len(some) <= MOST_COUNTED:
                 return asked.in_order(sorted_by, None, 0, None, some)
-            return None if walks else array("q", asked.in_order(sorted_by, None, 0, None))
+            return None if walks and not asked.is_searched else array("q", asked.in_order(sorted_by, None, 0, None))
 
     def _numbered(self, wanted: Filter, ids: Sequence[int]) -> Iterator[Found]:
         for first in range(0, len(ids), _PAGE):
             with self._dialect.reading() as connection:
                 asked = Asked(connection, self._dialect, wanted)
-                found = asked.numbered(list(ids[first : first + _PAGE]), still=True)
+                found = asked.numbered(ids[first : first + _PAGE])
             yield from found
 
     def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[Found]:

@@ -51,10 +51,11 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.expression import Select
 from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
-from image_repo.catalogue import order, storing
+from image_repo.catalogue import order
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
 from image_repo.catalogue.writing import first_key
@@ -109,6 +110,7 @@ class SqliteDialect:
     """
 
     shared = False
+    finds = True
 
     def __init__(self, path: File, *, collection: str, scope: str, timeout: float, connections: int) -> None:
         self.description = f"SQLite in {path}"
@@ -228,7 +230,7 @@ class SqliteDialect:
 
     def _finds(self, number: int, text: Any) -> bool:
         test = self._tests.get(number)
-        return isinstance(text, str) and test is not None and test(storing.original(text))
+        return isinstance(text, str) and test is not None and test(text)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -336,7 +338,8 @@ class SqliteDialect:
         ]
         values: list[Any] = [
             (spot.kind.in_(_NUMBERS), spot.number),
-            (spot.kind == "text", func.substr(cast(spot.value, LargeBinary), 1, order.MOST_TEXT)),
+            # of empty bytes SQLite takes null
+            (spot.kind == "text", func.coalesce(func.substr(cast(spot.value, LargeBinary), 1, order.MOST_TEXT), b"")),
         ]
         return case(*kinds, else_=order.OTHER), case(*values, else_=0)
 
@@ -365,6 +368,9 @@ class SqliteDialect:
             (spot.kind.is_(None), below),
             else_=self._fits(condition, spot.kind, spot.value),
         )
+
+    def texts(self, path: Path) -> Select[Any]:
+        raise NotImplementedError("expressions are searched for inside SQLite")
 
     def _below(self, condition: Condition, spot: _Spot) -> ColumnElement[bool]:
         """The condition where plain members lead nowhere: perhaps an array is on the way."""

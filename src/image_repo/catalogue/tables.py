@@ -28,8 +28,8 @@ class Json(UserDefinedType[str]):
     def get_col_spec(self, **_: Any) -> str:
         return self.kind
 
-    def bind_expression(self, bindvalue: Any) -> ColumnElement[str] | None:
-        return getattr(func, self.inward)(bindvalue, type_=self) if self.inward else None
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return getattr(func, self.inward)(bindvalue, type_=self) if self.inward else bindvalue
 
     def column_expression(self, column: Any) -> ColumnElement[str]:
         return self.outward(column)

@@ -18,6 +18,8 @@ from image_repo.catalogue.words import words_of
 
 #: rows that are written at a time
 _BATCH = 500
+#: documents whose facts are made at a time: others write in between
+_FILL = 4_000
 #: the key that is always there: by when they were uploaded
 UPLOADED = ("uploaded",)
 #: in place of the path of a key that is on its way out
@@ -42,7 +44,7 @@ class Writer:
 
     def put(self, rows: Iterable[Row]) -> None:
         with self._dialect.writing() as connection:
-            keys = all_keys(connection, self._dialect, filled=False)
+            keys: Sequence[Key] = all_keys(connection, self._dialect, filled=False)
             waiting = iter(rows)
             while batch := list(itertools.islice(waiting, _BATCH)):
                 keys = self._put(connection, {row.name: row for row in batch}, keys)
@@ -68,7 +70,9 @@ class Writer:
         documents = self._tables.documents
         old = self._old(connection, list(rows))
         free = itertools.count((connection.execute(select(func.max(documents.c.id))).scalar() or 0) + 1)
-        new, changed, there = [], [], {}
+        new: list[dict[str, Any]] = []
+        changed: list[dict[str, Any]] = []
+        there = {}
         for name, row in rows.items():
             text = storing.dump(row.document)
             there[name] = storing.kept(text)
@@ -160,13 +164,13 @@ class Writer:
             if row is None or row.filled is None:
                 return False
             asked = select(documents.c.id, documents.c.name, documents.c.document).where(documents.c.id > row.filled)
-            found = connection.execute(asked.order_by(documents.c.id).limit(_BATCH)).all()
+            found = connection.execute(asked.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
             there = [(name, storing.kept(text)) for _, name, text in found]
             facts = [(*fact, name) for name, document in there for fact in facts_of(document, [filled])]
             self._dialect.put_facts(connection, facts)
             self._notice_several(connection, [document for _, document in there], [filled])
-            last = found[-1].id if len(found) == _BATCH else None
+            last = found[-1].id if len(found) == _FILL else None
             connection.execute(update(keys).where(keys.c.id == row.id).values(filled=last))
             return last is not None
 

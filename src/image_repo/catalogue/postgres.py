@@ -1,0 +1,426 @@
+"""PostgreSQL: an index that the nodes of a repository share."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    Table,
+    Text,
+    any_,
+    case,
+    cast,
+    create_engine,
+    delete,
+    event,
+    exc,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH, TSQUERY, TSVECTOR
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateSchema
+from sqlalchemy.sql.expression import Select
+from sqlalchemy.types import Double
+
+from image_repo.catalogue import order
+from image_repo.catalogue.query import Condition, Path, Scalar
+from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.catalogue.writing import first_key
+from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
+
+_log = logging.getLogger(__name__)
+
+#: seconds that a writer waits for another, and everybody for a connection
+_PATIENCE = 5.0
+#: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
+_TOO_SLOW, _GONE = "57014", ("42P01", "3F000")
+#: the note that says what the tables are
+_MADE = ""
+#: whole numbers from here on round to the next double, so that several are one
+_EXACT = 2.0**53
+#: what is at least this rounds to infinity
+_INFINITE = 2**1024 - 2**970
+_COMPARES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class PostgresDialect:
+    """Implements :class:`~.dialect.Dialect`. What belongs to one scope is in a schema of its own.
+
+    :param url: with user and password
+    :param timeout: seconds that a query may take
+    :raises ConfigurationError: when psycopg is not installed
+    """
+
+    shared = True
+    finds = False
+
+    def __init__(self, url: URL, *, collection: str, scope: str, timeout: float, connections: int) -> None:
+        try:
+            import psycopg  # noqa: F401, PLC0415, an extra
+        except ImportError as error:
+            raise ConfigurationError(
+                ["catalogue.url: PostgreSQL needs psycopg: pip install 'image_repo[postgres]'"]
+            ) from error
+        self._url = url.set(drivername="postgresql+psycopg")
+        self._schema = f"image_repo_{hashlib.sha256(scope.encode()).hexdigest()[:16]}"
+        self.description = f"PostgreSQL at {url.host or 'a local socket'}"
+        kind = Json("JSONB", None, lambda column: cast(column, Text))
+        self.tables = Tables(collection, self._schema, kind, Text(collation="C"))
+        self._words = Table(
+            f"{collection}_words",
+            self.tables.metadata,
+            Column("id", BigInteger, primary_key=True, autoincrement=False),
+            Column("words", TSVECTOR, nullable=False),
+        )
+        Index(f"{collection}_words_words", self._words.c.words, postgresql_using="gin")
+        self._timeout = timeout
+        self._patience = min(timeout, _PATIENCE)
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._made: tuple[int, Engine] | None = None
+        self._kept: list[Engine] = []
+        self._there = False
+        facts = f'"{self._schema}".{self.tables.facts.name}'
+        given = "unnest(%s::int[], %s::bytea[], %s::bytea[], %s::text[])"
+        self._insert_facts = (
+            f"INSERT INTO {facts} (key, value, sort, name) SELECT * FROM {given} ON CONFLICT DO NOTHING"  # noqa: S608
+        )
+        self._delete_facts = (
+            f"DELETE FROM {facts} f USING {given} AS g (key, value, sort, name) "  # noqa: S608
+            "WHERE f.key = g.key AND f.value = g.value AND f.sort = g.sort AND f.name = g.name"
+        )
+
+    # -- connections -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._asking():
+            self._ensure()
+            with self._engine().connect() as connection:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        with self._asking():
+            self._ensure()
+            with self._engine().connect() as connection, connection.begin():
+                self._be_alone(connection)
+                yield connection
+
+    def _be_alone(self, connection: Connection) -> None:
+        """One writer at a time, over all nodes, until the transaction ends."""
+        number = int.from_bytes(hashlib.sha256(self._schema.encode()).digest()[:8], signed=True)
+        connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.TimeoutError as error:
+            raise CatalogueUnavailable("All connections to the catalogue are in use.") from error
+        except exc.DBAPIError as error:
+            code = getattr(error.orig, "sqlstate", None)
+            if code in _GONE:
+                self._there = False
+            if code == _TOO_SLOW:
+                told = f"It would take longer than the {self._timeout:g} seconds that a query may take."
+                raise QueryTooSlow(told) from error
+            raise CatalogueUnavailable from error
+
+    def _engine(self) -> Engine:
+        """The pool of this process: connections must not cross a fork."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            with self._lock:
+                made = self._made
+                if made is None or made[0] != os.getpid():
+                    self._kept += [made[1]] if made else []  # closing it would end the parent's connections
+                    made = self._made = (os.getpid(), self._make_engine())
+        return made[1]
+
+    def _make_engine(self) -> Engine:
+        waiting = max(2, round(self._patience))
+        arguments = {
+            "connect_timeout": waiting,
+            "tcp_user_timeout": waiting * 1000,
+            "application_name": "image_repo",
+            # statements prepared by name do not survive a pooler between us
+            "prepare_threshold": None,
+        }
+        engine = create_engine(
+            self._url,
+            poolclass=QueuePool,
+            pool_size=self._connections,
+            max_overflow=0,
+            pool_timeout=self._patience,
+            pool_pre_ping=True,
+            enable_from_linting=False,
+            connect_args=arguments,
+        )
+        event.listen(engine, "connect", self._prepare)
+        return engine
+
+    def _prepare(self, connection: Any, _: Any) -> None:
+        settings = {
+            "statement_timeout": round(self._timeout * 1000),
+            "lock_timeout": round(self._patience * 1000),
+            "idle_in_transaction_session_timeout": 600_000,
+            # compiling takes longer than what is asked here
+            "jit": "off",
+        }
+        connection.autocommit = True
+        for name, value in settings.items():
+            connection.execute(f"SET {name} = {value}")
+        connection.autocommit = False
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def _ensure(self) -> None:
+        """Makes what is missing, once; what is of another version goes."""
+        if self._there:
+            return
+        made = str(VERSION)
+        with self._engine().connect() as connection, connection.begin():
+            self._be_alone(connection)
+            connection.execute(CreateSchema(self._schema, if_not_exists=True))
+            if self._found(connection) != made:
+                self.tables.metadata.drop_all(connection)
+                self.tables.metadata.create_all(connection)
+                connection.execute(self.tables.notes.insert().values(what=_MADE, text=made))
+                connection.execute(self.tables.keys.insert().values(first_key()))
+        self._there = True
+
+    def _found(self, connection: Connection) -> str | None:
+        notes = self.tables.notes
+        name = f'"{self._schema}".{notes.name}'
+        if connection.execute(select(func.to_regclass(name))).scalar() is None:
+            return None
+        return connection.execute(select(notes.c.text).where(notes.c.what == _MADE)).scalar()
+
+    def empty(self, connection: Connection) -> None:
+        notes = self.tables.notes
+        for emptied in (self.tables.documents, self.tables.facts, self._words):
+            connection.execute(delete(emptied))
+        connection.execute(delete(notes).where(notes.c.what != _MADE))
+        connection.execute(update(self.tables.keys).values(filled=None, several=False))
+
+    # -- words and facts -------------------------------------------------------------------
+
+    def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
+        wanted = cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
+        found = select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
+        return self.tables.documents.c.id.in_(found)
+
+    def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
+        rows = [{"id": number, "said": list(said)} for number, said in words.items()]
+        if rows:
+            said = cast(text(":said"), ARRAY(Text))
+            connection.execute(self._words.insert().values(words=func.array_to_tsvector(said)), rows)
+
+    def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
+        if ids:
+            connection.execute(delete(self._words).where(self.among(self._words.c.id, ids)))
+
+    def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        if facts:
+            connection.exec_driver_sql(self._insert_facts, _columns(facts))
+
+    def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+        if facts:
+            connection.exec_driver_sql(self._delete_facts, _columns(facts))
+
+    def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        kind = BigInteger() if isinstance(column.type, Integer) else Text()
+        return column == any_(literal(list(values), ARRAY(kind)))
+
+    def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
+        return outer.join(inner, on)
+
+    # -- order -----------------------------------------------------------------------------
+
+    def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
+        """One column: just what :func:`.order.sortable` makes of it."""
+        value, above = self.tables.documents.c.document, []
+        for member in path:
+            above.append(func.jsonb_typeof(value) == "array")
+            value = _member(value, member)
+        kind = func.jsonb_typeof(value)
+        plain = value.op("#>>")(cast([], ARRAY(Text)))
+        in_bytes = func.substring(func.convert_to(plain, "UTF8"), 1, order.MOST_TEXT)
+        nothing = case((or_(*above), _kind(order.OTHER)), else_=_kind(order.MISSING))
+        return (
+            case(
+                (kind == "number", _kind(order.NUMBER).op("||")(_double_bytes(cast(plain, Numeric)))),
+                (kind == "string", _kind(order.TEXT).op("||")(in_bytes)),
+                (kind == "null", _kind(order.NULL)),
+                (kind == "boolean", case((plain == "true", _kind(order.TRUE)), else_=_kind(order.FALSE))),
+                (kind.is_(None), nothing),
+                else_=_kind(order.OTHER),
+            ),
+        )
+
+    def sorting(self, value: bytes) -> Sequence[Any]:
+        return (value,)
+
+    # -- conditions ------------------------------------------------------------------------
+
+    def holds(self, condition: Condition) -> ColumnElement[bool]:
+        path = _spell(condition.path)
+        if condition.op == "exists":
+            there = self._has(path, {})
+            return there if condition.values[0] else not_(there)
+        told: dict[str, Any] = {}
+        if condition.op in ("eq", "ne"):
+            fits = _equal(condition.values, told)
+        else:
+            fits = _compares(condition.op, condition.values[0], told)
+        if condition.op == "ne":
+            return or_(self._has(f"{path} ? (!({fits}))", told), not_(self._has(f"{path}[*]", {})))
+        return self._has(f"{path} ? ({fits})", told)
+
+    def texts(self, path: Path) -> Select[Any]:
+        """Ids of documents, and each text that a path reaches."""
+        documents = self.tables.documents
+        found = func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
+        each = found.table_valued("value").render_derived()
+        plain = cast(each.c.value, JSONB).op("#>>")(cast([], ARRAY(Text)))
+        return select(documents.c.id, plain).select_from(documents.join(each, true()))
+
+    def _has(self, path: str, told: dict[str, Any]) -> ColumnElement[bool]:
+        spelled = cast(literal(json.dumps(told), Text), JSONB)
+        document = self.tables.documents.c.document
+        return func.jsonb_path_exists(document, _path(path), spelled, True)
+
+    # -- health ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        self._there = False
+        with self.reading() as connection:
+            connection.execute(select(literal(1)))
+
+    def close(self) -> None:
+        if self._made and self._made[0] == os.getpid():
+            self._made[1].dispose()
+
+
+def _spell(path: Path) -> str:
+    """A path of SQL/JSON (postgresql.org/docs/current/functions-json.html#FUNCTIONS-SQLJSON-PATH), lax: into arrays."""
+    return "$" + "".join("." + json.dumps(member, ensure_ascii=False) for member in path)
+
+
+def _path(path: str) -> ColumnElement[Any]:
+    return cast(literal(path, Text), JSONPATH)
+
+
+def _member(value: Any, member: str) -> Any:
+    """A member of an object; of anything else, arrays too, null."""
+    return value.op("->", return_type=JSONB)(literal(member, Text))
+
+
+def _kind(kind: int) -> ColumnElement[bytes]:
+    return literal(bytes((kind,)), LargeBinary)
+
+
+def _double_bytes(number: ColumnElement[Any]) -> ColumnElement[bytes]:
+    """A number as :func:`.order.sortable` writes it."""
+    double = case(
+        (number >= cast(literal(str(_INFINITE), Text), Numeric), cast(literal("Infinity", Text), Double)),
+        (number <= cast(literal(str(-_INFINITE), Text), Numeric), cast(literal("-Infinity", Text), Double)),
+        else_=cast(number, Double),
+    )
+    sent = func.float8send(double, type_=LargeBinary())
+    bits = cast(cast(func.concat("x", func.encode(sent, "hex")), BIT(64)), BigInteger)
+    return case((number >= 0, func.set_bit(sent, 7, 1)), else_=func.int8send(bits.op("#")(-1)))
+
+
+def _equal(values: Sequence[Scalar], told: dict[str, Any]) -> str:
+    """The predicate that a value is one of these."""
+    parts = []
+    if None in values:
+        parts.append('@.type() == "null"')
+    told["booleans"] = [each for each in values if isinstance(each, bool)]
+    told["texts"] = [each for each in values if isinstance(each, str)]
+    parts += ['(@.type() == "boolean" && @ == $booleans[*])'] if told["booleans"] else []
+    parts += ['(@.type() == "string" && @ == $texts[*])'] if told["texts"] else []
+    numbers = {order.double(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)}
+    told["numbers"] = [each for each in numbers if abs(each) < _EXACT]
+    parts += ['(@.type() == "number" && @ == $numbers[*])'] if told["numbers"] else []
+    for number in numbers:
+        if abs(number) >= _EXACT:
+            within = [_compares("gte", number, told), _compares("lte", number, told)]
+            parts.append(f"({' && '.join(within)})")
+    return " || ".join(parts) or "1 == 0"
+
+
+def _compares(op: str, than: Scalar, told: dict[str, Any]) -> str:
+    """The predicate that a value is of the same kind and stands so to the other."""
+    if than is None or isinstance(than, bool):
+        return "1 == 0"
+    name = f"v{len(told)}"
+    if isinstance(than, str):
+        told[name] = than
+        return f'@.type() == "string" && @ {_COMPARES[op]} ${name}'
+    least, most = _range(order.double(than))
+    bound = least if op in ("gte", "lt") else most
+    if bound is None:  # nothing is beyond infinity
+        return "1 == 0" if (op in ("gt", "gte")) is (than > 0) else '@.type() == "number"'
+    told[name] = bound
+    return f'@.type() == "number" && @ {_COMPARES[op]} ${name}'
+
+
+def _range(number: float) -> tuple[float | None, float | None]:
+    """The least and the greatest number that round to a double; None where there is no such bound.
+
+    PostgreSQL compares all digits. Below 2**53 the documents' numbers have one spelling for each double.
+    """
+    if math.isinf(number):
+        return (_INFINITE, None) if number > 0 else (None, -_INFINITE)
+    if abs(number) < _EXACT:
+        return number, number
+    whole = int(number)
+    if number < 0:
+        least, most = _range(-number)
+        return -most if most is not None else None, -least if least is not None else None
+    below = (int(math.nextafter(number, 0)) + whole) // 2
+    above = math.nextafter(number, math.inf)
+    beyond = (whole + int(above)) // 2 if math.isfinite(above) else _INFINITE
+    return (below if order.double(below) == number else below + 1), (
+        beyond if order.double(beyond) == number else beyond - 1
+    )
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
+    """Rows as columns; in order, so that nobody waits for one who waits for them."""
+    return tuple(map(list, zip(*sorted(map(tuple, rows)), strict=True)))
+
+
+def _quoted(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("'", "''")
