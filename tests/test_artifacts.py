@@ -168,6 +168,22 @@ def test_artifacts_are_nothing_to_those_who_look_at_images(served, artifacts):
     assert list(reconcile.images(served.repo)[0].listing()) == []
 
 
+def test_what_is_damaged_is_told(served, artifacts):
+    bodies = [bytes([number]) * 9 for number in range(4)]
+    for body in bodies:
+        put(artifacts, served.repo, body)
+    assert list(verbs.check_beside(served.config, served.repo)) == []
+    folder = served.folder / "data" / ".artifacts" / "sha256"
+    (folder / f"{sha256(bodies[1])}%").write_bytes(b"rotten")
+    (folder / f"{sha256(bodies[2])}.json").write_bytes(b"rotten")
+    assert sorted(verbs.check_beside(served.config, served.repo)) == sorted(
+        (
+            f"{id_of(bodies[1])}: The artifact is not what was stored.",
+            f"{id_of(bodies[2])}: its record cannot be read",
+        )
+    )
+
+
 def test_when_it_was_new_stays(served, artifacts):
     first, _ = put(artifacts, served.repo, b"old")
     while time.time() < first.modified + 0.002:

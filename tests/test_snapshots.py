@@ -25,6 +25,7 @@ from swiftserved import house
 from threats import is_clean_problem
 from webserver import embedded, serving
 
+from image_repo import verbs
 from image_repo.catalogue.query import Filter
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import OriginalDamaged
@@ -521,6 +522,9 @@ def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alon
     for query in ("", "?check=1"):
         answer = alone.client.get(f"/snapshots/{told['id']}{query}")
         assert (answer.status, answer.slug) == (500, "original-damaged")
+    assert list(verbs.check_beside(alone.config, alone.repo)) == [
+        f".snapshots/{told['id']}.json: The manifest of this snapshot is not what was stored."
+    ]
     with pytest.raises(OriginalDamaged):
         list(Snapshots(alone.repo).documents(Snapshots(alone.repo).get(told["id"])))
     lines.unlink()

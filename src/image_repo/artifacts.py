@@ -154,6 +154,18 @@ class Artifacts:
                 raise OriginalDamaged("The artifact is not what was stored.", artifact_id=artifact.artifact_id)
             yield spool
 
+    def damaged(self) -> Iterator[str]:
+        """Reads every artifact; a line for each whose bytes are not those that were stored."""
+        for name, _ in self.stamps():
+            try:
+                with self.opened(self.get(name)):
+                    pass
+            except OriginalDamaged as problem:
+                yield f"{name}: {problem.detail}"
+            except ArtifactNotFound:  # it was deleted meanwhile, or its record cannot be read
+                if self._origin.head(PREFIX + name.removeprefix(_ID)):
+                    yield f"{name}: its record cannot be read"
+
     def is_whole(self, artifact: Artifact) -> bool:
         """Whether its bytes are there, as many as there should be; they are not read."""
         entry = self._origin.head(PREFIX + artifact.sha256)

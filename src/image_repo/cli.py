@@ -440,7 +440,7 @@ def warm(options: Options, /, prefix: str, parameters: tuple[str, ...], presets:
 @common
 @click.pass_obj
 def check(options: Options, /, **given: Any) -> None:
-    """Read every original, and tell what is not as it should be.
+    """Read every original, artifact and snapshot, and tell what is not as it should be.
 
     Bytes that are not those that were uploaded, names with two originals, records without one, a catalogue that is
     damaged. Nothing is changed. That the catalogue is a little behind is told, and is no fault.
@@ -452,6 +452,7 @@ def check(options: Options, /, **given: Any) -> None:
         walked = verbs.walk(repo)
         with click.progressbar(length=len(walked.originals), label="Reading", file=sys.stderr) as bar:
             wrong = list(verbs.check(repo, walked, lambda: bar.update(1)))
+        wrong += verbs.check_beside(options.load(), repo)
         broken, behind = verbs_catalogue.differences(repo)
     wrong += broken
     for line in [*wrong, *behind]:

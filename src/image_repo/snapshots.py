@@ -264,6 +264,17 @@ class Snapshots:
                 facts = {"version": entry["sha256"], "image_id": f"sha256:{entry['sha256']}", "exif": {}}
                 yield {**_UNTOLD, **facts, **entry}
 
+    def damaged(self) -> Iterator[str]:
+        """Reads every manifest; a line for each that is not what was stored."""
+        for entry in self._origin.keys(PREFIX):
+            if not entry.key.endswith(_ABOUT):
+                continue
+            try:
+                with self.opened(self.get(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT))):
+                    pass
+            except (OriginalDamaged, SnapshotNotFound) as problem:
+                yield f"{entry.key}: {problem.detail}"
+
     def recent(self, skip: int, limit: int) -> tuple[list[Snapshot], int]:
         """The snapshots that were made last, the newest first.
 

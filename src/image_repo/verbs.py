@@ -14,6 +14,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from image_repo import node, server, verbs_catalogue, wiring
+from image_repo.artifacts import Artifacts
 from image_repo.config import Config, foreign
 from image_repo.errors import ImageNotFound, LinksNotConfigured, NotAPicture, Problem, StoreUnavailable
 from image_repo.formats import split_ending
@@ -22,6 +23,7 @@ from image_repo.recipe import ORIGINAL, Recipe, ask
 from image_repo.record import MEDIA_TYPE as RECORD
 from image_repo.record import record_key
 from image_repo.repo import Repo
+from image_repo.snapshots import Snapshots
 from image_repo.stores import CHUNK, Entry, Store
 from image_repo.stores.swift import new_link_key
 from image_repo.versions import Current, image_of, read_record
@@ -389,6 +391,12 @@ def check(repo: Repo, walked: Walked, step: Step) -> Iterator[str]:
             step()
             if wrong:
                 yield wrong
+
+
+def check_beside(config: Config, repo: Repo) -> Iterator[str]:
+    """Reads what lies beside the images, artifacts and snapshots; one line for each that is damaged."""
+    yield from Artifacts(repo, wiring.artifacts_follower(config, repo.origin)).damaged()
+    yield from Snapshots(repo).damaged()
 
 
 def _check_one(repo: Repo, name: ImageName, entries: list[Entry]) -> str | None:
