@@ -209,6 +209,25 @@ def test_records_in_several_batches_are_all_changed(repo):
     assert [each["data"]["n"] for each in collection.each(Filter())] == [0] * 10
 
 
+def test_the_log_tells_how_far_it_is(repo, caplog):
+    say(repo, a={}, b={}, c={})
+    with caplog.at_level(logging.INFO, "image_repo.collection"):
+        Collection(repo, batch=2, progress=0).delete(Filter())
+    told = [record.getMessage().partition(" in ")[0] for record in caplog.records if record.name.endswith("collection")]
+    assert told == [
+        "DELETE of many goes on: 2 matched, 2 modified, 0 failed",
+        "DELETE of many goes on: 3 matched, 3 modified, 0 failed",
+        "DELETE of many ended: 3 matched, 3 modified, 0 failed",
+    ]
+
+
+def test_what_nobody_foresaw_is_told_and_the_rest_is_done(repo, collection, caplog):
+    say(repo, a={"n": 1}, c={"n": 1})
+    stale(repo, "b\0", {"n": 1})  # no file can be called so
+    assert counts(collection.update(where(n="1"), {"x": 1})) == (3, 2, [("b\0", 500)])
+    assert "b\\x00 could not be changed" in caplog.text
+
+
 def test_where_nothing_can_be_written_it_does_not_go_on(repo):
     collection = Collection(repo, batch=1)
     say(repo, a={"n": 1}, b={"n": 1})

@@ -19,7 +19,8 @@ from webserver import Answer, Client, Served, embedded, serving
 from image_repo.catalogue import Row
 from image_repo.catalogue.holds import holds
 from image_repo.catalogue.reading import FILTER_WORDS, IMAGES, OPERATORS
-from image_repo.config import CatalogueConfiguration
+from image_repo.config import CatalogueConfiguration, RenderConfiguration
+from image_repo.names import ImageName
 from image_repo.record import Record
 
 #: name → what is said of it; none of them has a picture
@@ -579,6 +580,30 @@ def test_no_more_failures_are_told_than_fit(other):
         (other.folder / "data" / f"{name}.jpg").write_bytes(b"no picture")
     told = say(other.client, "PATCH", "/images?t=1", {"new": True}).json()
     assert (told["matched"], told["modified"], len(told["failed"]), told["more"]) == (103, 0, 100, 3)
+
+
+def test_a_change_that_ended_early_says_where_and_that_it_may_be_asked_again(tmp_path):
+    with serving(replace(embedded(tmp_path), render=RenderConfiguration(wait=0.2)), tmp_path) as busy:
+        for name in ("a", "b"):
+            say(busy.client, "PUT", f"/images/{name}", {"n": 1})
+        with busy.repo.held(ImageName("a")), busy.repo.held(ImageName("b")):
+            answer = busy.client.delete("/images?n=1")
+        told = answer.json()
+        assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "unfinished", "2")
+        assert (told["matched"], told["modified"], told["last"]) == (2, 0, "b")
+        assert [each["status"] for each in told["failed"]] == [503, 503]
+        assert "name__gt" in told["detail"]
+        with busy.repo.held(ImageName("a")):
+            answer = busy.client.delete("/images?n=1")
+        assert (answer.status, answer.slug) == (503, "unfinished")
+        assert "last" not in answer.json(), "all were looked at"
+        assert busy.client.delete("/images?n=1").json() == {"matched": 1, "modified": 1}
+
+
+def test_no_origin_is_told_where_none_may(tmp_path):
+    with serving(replace(embedded(tmp_path), cors_origin=None), tmp_path) as closed:
+        headers = closed.client.get("/images").headers
+        assert not {name for name in headers if name.startswith("Access-Control")}
 
 
 # -- without a catalogue ------------------------------------------------------------------

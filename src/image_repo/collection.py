@@ -33,8 +33,6 @@ _AT_ONCE = 4
 _MOST_REQUESTS = 2
 #: failures that are told one by one
 MOST_FAILURES = 100
-#: seconds between two lines of progress in the log
-_PROGRESS = 10.0
 #: seconds for which it is remembered whether the catalogue is being made
 _REMEMBERED = 1.0
 
@@ -102,12 +100,14 @@ class Collection:
     """Everything in a repository, by what is said of it.
 
     :param batch: names that are taken from the catalogue at a time, when many are changed
+    :param progress: seconds between two lines in the log meanwhile
     :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: from every call
     """
 
-    def __init__(self, repo: Repo, batch: int = 200) -> None:
+    def __init__(self, repo: Repo, batch: int = 200, progress: float = 10.0) -> None:
         self._repo = repo
         self._batch = batch
+        self._every = progress
         self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
         self._rebuilding: tuple[float, str | None] = (float("-inf"), None)
 
@@ -164,7 +164,11 @@ class Collection:
 
         until = time.monotonic() + seconds if seconds is not None else float("inf")
         told = Changed()
-        with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, _Progress(verb, told) as progress:
+        with (
+            self._admitted(),
+            ThreadPoolExecutor(_AT_ONCE, "bulk") as pool,
+            _Progress(verb, told, self._every) as progress,
+        ):
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
             names = (str(document["name"]) for document in self.each(wanted))
             while batch := _next(names, self._batch, told):
@@ -242,7 +246,7 @@ def _attempt(name: ImageName, judge: _Judge, act: Act) -> Outcome | Problem:
     except Problem as problem:
         return problem
     except Exception:  # whatever it is, the others are told of
-        log.exception("%s could not be changed", name)
+        log.exception("%r could not be changed", name.text)
         return Problem()
     return "modified"
 
@@ -250,9 +254,10 @@ def _attempt(name: ImageName, judge: _Judge, act: Act) -> Outcome | Problem:
 class _Progress:
     """Lines in the log, while many records are changed and at the end."""
 
-    def __init__(self, verb: str, told: Changed) -> None:
+    def __init__(self, verb: str, told: Changed, every: float) -> None:
         self._verb = verb
         self._told = told
+        self._every = every
         self._began = self._last = time.monotonic()
 
     def __enter__(self) -> _Progress:
@@ -263,7 +268,7 @@ class _Progress:
 
     def tell(self) -> None:
         """How far it is, if that was not said just now."""
-        if time.monotonic() - self._last >= _PROGRESS:
+        if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
             self._log("goes on")
 
