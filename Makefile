@@ -88,7 +88,8 @@ $(SERVERS)/.installed: Makefile | $(VENV)/bin/python
 # Those who open exports bring pandas and pyarrow: kept apart from ours
 $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(FORMATS)
-	$(FORMATS)/bin/pip install -q datasets==5.2.0 mlcroissant==1.1.1 frictionless==5.21.0 pillow
+	$(FORMATS)/bin/pip install -q datasets==5.2.0 mlcroissant==1.1.1 frictionless==5.21.0 \
+	  pycocotools==2.0.11 pillow
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -188,7 +188,8 @@ def test_coco_tells_images_boxes_outlines_and_categories() -> None:
         },
     )
     second = document("b", {"species": "fox", "license": "mine"})
-    made = coco(exported(first, Recipe(width=200)), exported(second), Exported(document("c"), None))
+    files = written(Coco(), [exported(first, Recipe(width=200)), exported(second), Exported(document("c"), None)])
+    made, whole = (json.loads(files[name]) for name in ("annotations.json", "labels.json"))
     assert made["images"] == [
         {
             "id": 1, "file_name": "a/1.jpg", "width": 200, "height": 150, "date_captured": "2024-05-17 12:34:56",
@@ -208,10 +209,15 @@ def test_coco_tells_images_boxes_outlines_and_categories() -> None:
             "id": 2, "image_id": 1, "category_id": 2, "bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 1,
             "segmentation": [[0, 0, 20, 0, 20, 20, 0, 20]],
         },
-        {"id": 3, "image_id": 1, "category_id": 3},
-        {"id": 4, "image_id": 2, "category_id": 1},
     ]  # fmt: skip
-    assert [(one["id"], one["name"]) for one in made["categories"]] == [(1, "fox"), (2, "hare"), (3, "night")]
+    assert [(one["id"], one["name"]) for one in made["categories"]] == [(1, "fox"), (2, "hare")]
+    assert whole["annotations"] == [
+        {"id": 1, "image_id": 1, "category_id": 1},
+        {"id": 2, "image_id": 1, "category_id": 2},
+        {"id": 3, "image_id": 2, "category_id": 2},
+    ]
+    assert [(one["id"], one["name"]) for one in whole["categories"]] == [(1, "night"), (2, "fox")]
+    assert [whole[name] == made[name] for name in ("images", "licenses", "info")] == [True] * 3
     assert made["licenses"] == [
         {"id": 1, "name": first["data"]["license"], "url": first["data"]["license"]},
         {"id": 2, "name": "mine", "url": ""},
@@ -615,7 +621,7 @@ def test_what_a_format_keeps_open_is_closed(format_: Format) -> None:
 def test_names_without_end_are_bounded_and_told() -> None:
     labels = [exported(document(f"a{n}", {"labels": [f"{n}-{m}" for m in range(6_000)]})) for n in range(2)]
     files = written(Coco(), labels)
-    assert len(json.loads(files["annotations.json"])["categories"]) == 10_000
+    assert len(json.loads(files["labels.json"])["categories"]) == 10_000
     assert "left out: there are more than 10000 categories" in told(files)
     species = [exported(document(f"s/{n}", BERN | {"species": [f"{n}-{m}" for m in range(100)]})) for n in range(101)]
     files = camtrap(*species)
@@ -737,10 +743,9 @@ def test_coco_over_http_tells_the_true_sizes_of_what_lies_in_the_zip(
     for one in made["images"]:
         assert pictures.load((folder / one["file_name"]).read_bytes()).size == (one["width"], one["height"])
     categories = {one["id"]: one["name"] for one in made["categories"]}
-    boxes = [one for one in made["annotations"] if "bbox" in one]
-    assert [categories[one["category_id"]] for one in boxes] == ["red"]
-    for one in boxes:
-        assert {"image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "id"} <= one.keys()
+    assert [categories[one["category_id"]] for one in made["annotations"]] == ["red"]
+    for one in made["annotations"]:
+        assert one.keys() == {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"}
         image = next(image for image in made["images"] if image["id"] == one["image_id"])
         x, y, width, height = one["bbox"]
         assert 0 <= x < x + width <= image["width"]
@@ -795,12 +800,14 @@ def test_an_export_over_http_is_opened_by_those_who_it_is_for(tmp_path: Path, fo
     with serving(embedded(tmp_path, serve_originals=True), tmp_path) as served:
         filled(served)
         folder = fetched(served, f"/export?format={format_.name}{asked}", tmp_path / "out")
+    found = checked(format_.name, folder)
     if format_.name == "coco":
-        assert len(json.loads((folder / "annotations.json").read_text())["images"]) == 3
+        assert found["images"] == 3
+        # an original of a camera that was held on its side is told as it stands upright
+        assert len(found["errors"]) == (3 if "original" in asked else 0)
         loaded = checked("imagefolder", folder)
         assert sorted(row["name"] for row in loaded["rows"]) == ["site-1/a", "site-1/b", "site-2/c"]
         return
-    found = checked(format_.name, folder)
     assert found["errors"] == []
     if format_.name == "croissant":
         assert [row["images/name"] for row in found["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
@@ -873,6 +880,22 @@ def test_the_checker_sees_what_is_wrong(tmp_path: Path, name: str, old: str, new
             checked("camtrap", tmp_path)
     else:
         assert [one for one in checked("camtrap", tmp_path)["errors"] if one.startswith(error)]
+
+
+@pytest.mark.servers
+def test_pycocotools_reads_boxes_and_outlines_and_finds_them_again(tmp_path: Path) -> None:
+    outlined = {"category": "hare", "segmentation": [[40, 40, 120, 40, 120, 120]], "score": 0.5}
+    more = exported(document("south/x", {"annotations": [outlined, {"category": "fox", "bbox": [0, 0, 999, 30]}]}))
+    unpacked(tmp_path, [*collection(), more], Coco())
+    found = checked("coco", tmp_path)
+    assert found["errors"] == []
+    assert found["images"] == 5
+    assert found["rows"] == [
+        {"file": "north/1.jpg", "category": "fox", "bbox": [5, 10, 50, 40], "mask": None},
+        {"file": "south/x.jpg", "category": "hare", "bbox": [40, 40, 80, 80], "mask": [300, 400]},
+        {"file": "south/x.jpg", "category": "fox", "bbox": [0, 0, 400, 30], "mask": None},
+        {"precision": pytest.approx(1.0)},
+    ]
 
 
 @pytest.mark.servers

@@ -1,7 +1,8 @@
-"""Opens an export as those do who it is for: ``datasets``, ``mlcroissant``, ``frictionless``; away from any network.
+"""Opens an export as those do who it is for: ``datasets``, ``pycocotools`` and others; away from any network.
 
-Run by the interpreter that has them: ``formats_check.py imagefolder|croissant|camtrap FOLDER``. Writes what it found
-as JSON: ``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not look.
+Run by the interpreter that has them: ``formats_check.py imagefolder|coco|croissant|camtrap FOLDER``. Writes what it
+found as JSON, ``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not
+look.
 """
 
 # Each is a heavy import, and only one is needed.
@@ -63,6 +64,35 @@ def _plain(item: tuple[str, Any]) -> tuple[str, Any]:
     return name, value.isoformat() if hasattr(value, "isoformat") else value
 
 
+def coco(folder: Path) -> dict[str, Any]:
+    """What pycocotools reads: sizes of the files and of the masks, and how well the boxes find themselves."""
+    from contextlib import redirect_stdout
+
+    from PIL import Image
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    errors, rows = [], []
+    with redirect_stdout(sys.stderr):
+        read = COCO(str(folder / "annotations.json"))
+        for image in read.loadImgs(read.getImgIds()):
+            size = Image.open(folder / image["file_name"]).size
+            if size != (image["width"], image["height"]):
+                errors.append(f"{image['file_name']} has {size}")
+            for one in read.loadAnns(read.getAnnIds(imgIds=[image["id"]])):
+                outlined = read.annToMask(one).shape if one["segmentation"] else None
+                name = read.loadCats([one["category_id"]])[0]["name"]
+                rows.append({"file": image["file_name"], "category": name, "bbox": one["bbox"], "mask": outlined})
+        if rows:
+            found = [{**one, "score": one.get("score", 1.0)} for one in read.dataset["annotations"]]
+            judged = COCOeval(read, read.loadRes(found), "bbox")
+            judged.evaluate()
+            judged.accumulate()
+            judged.summarize()
+            rows.append({"precision": float(judged.stats[0])})
+    return {"errors": errors, "rows": rows, "images": len(read.imgs)}
+
+
 def camtrap(folder: Path) -> dict[str, Any]:
     """What frictionless says of ``datapackage.json`` by the standard's own profile and schemas, and the tables."""
     import frictionless
@@ -119,6 +149,7 @@ class _Body:
 
 CHECKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "imagefolder": imagefolder,
+    "coco": coco,
     "croissant": croissant,
     "camtrap": camtrap,
 }

@@ -1,8 +1,8 @@
-"""COCO: what object detectors are trained with (cocodataset.org/#format-data), in one ``annotations.json``.
+"""COCO: what object detectors are trained with (cocodataset.org/#format-data), in ``annotations.json``.
 
-Boxes and outlines are told in pixels of the exported picture, whatever its size. What a whole picture is said to
-show becomes an annotation without a box, as in COCO Camera Traps
-(github.com/agentmorris/MegaDetector, "COCO Camera Traps format").
+Boxes and outlines are told in pixels of the exported picture, whatever its size. What is said of a whole picture has
+none, and tools for boxes fail where one is missing: it stands in ``labels.json``, in the same form, as COCO Camera
+Traps has it (lila.science/coco-camera-traps).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from image_repo.exchange.formats import reading
 from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import Placement, area, place
 
-#: where it lies in the zip
-ANNOTATIONS = "annotations.json"
+#: where they lie in the zip
+ANNOTATIONS, LABELS = "annotations.json", "labels.json"
 #: the most categories, and the most licences, of one export
 _MOST_NAMES = 10_000
 _COPIED = 1 << 18
@@ -29,7 +29,7 @@ class Coco:
     """The format, as exports know it."""
 
     name = "coco"
-    help = "COCO: annotations.json with images, categories, boxes and outlines"
+    help = "COCO: annotations.json with boxes and outlines, labels.json with what is said of whole pictures"
 
     def open(self, about: About) -> Sheets:
         """Begins an export."""
@@ -56,16 +56,31 @@ class _Numbered:
         return iter(self._numbers.items())
 
 
+class _Annotations:
+    """Annotations of one file, with its categories."""
+
+    def __init__(self, about: About, notes: Notes) -> None:
+        self.categories = _Numbered("categories", notes)
+        self.list = _List(about.temporary(), '"annotations": [')
+
+    def add(self, image: int, category: str, found: Mapping[str, Any], score: float | None) -> None:
+        number = self.categories.of(category)
+        if number is not None:
+            one = {"id": self.list.count + 1, "image_id": image, "category_id": number, **found}
+            self.list.add(one if score is None else {**one, "score": score})
+
+
 class _Sheets:
-    """The file of one export: images are written as they come, annotations beside them, and put behind in the end."""
+    """The files of one export: images and annotations are written as they come, and put together in the end."""
 
     def __init__(self, about: About) -> None:
         self._about = about
         self._notes = Notes()
-        self._categories = _Numbered("categories", self._notes)
         self._licenses = _Numbered("licences", self._notes)
         self._images = _List(about.temporary(), '{\n"images": [')
-        self._annotations = _List(about.temporary(), '"annotations": [')
+        self._boxes = _Annotations(about, self._notes)
+        self._labels = _Annotations(about, self._notes)
+        self._files: list[BinaryIO] = []
 
     def add(self, exported: Exported) -> None:
         """Takes the next picture; a description has none."""
@@ -75,29 +90,39 @@ class _Sheets:
         self._annotate(exported.document, exported.file)
 
     def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
-        """``annotations.json``, and what had to be left out of it."""
-        file = self._images.finish()
-        file.write(b",\n")
-        annotations = self._annotations.finish()
-        annotations.seek(0)
-        while chunk := annotations.read(_COPIED):
-            file.write(chunk)
-        rest = {
-            "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in self._categories],
-            "licenses": [{"id": number, "name": name, "url": _url(name)} for name, number in self._licenses],
-            "info": self._info(newest),
-        }
-        file.write(b",\n" + _dumped(rest)[1:-1] + b"}\n")
-        file.seek(0)
-        yield ANNOTATIONS, file
+        """``annotations.json``, ``labels.json`` where there are any, and what had to be left out."""
+        self._images.finish()
+        yield ANNOTATIONS, self._file(self._boxes, newest)
+        if self._labels.list.count:
+            yield LABELS, self._file(self._labels, newest)
         told = self._notes.text()
         if told:
             yield member(Coco.name), told
 
     def close(self) -> None:
         """Lets the temporary files go."""
-        self._images.close()
-        self._annotations.close()
+        for file in (self._images.file, self._boxes.list.file, self._labels.list.file, *self._files):
+            file.close()
+
+    def _file(self, annotations: _Annotations, newest: float) -> BinaryIO:
+        file = self._about.temporary()
+        self._files.append(file)
+        annotations.list.finish()
+        for part in (self._images.file, annotations.list.file):
+            part.seek(0)
+            while chunk := part.read(_COPIED):
+                file.write(chunk)
+            file.write(b",\n")
+        rest = {
+            "categories": [
+                {"id": number, "name": name, "supercategory": ""} for name, number in annotations.categories
+            ],
+            "licenses": [{"id": number, "name": name, "url": _url(name)} for name, number in self._licenses],
+            "info": self._info(newest),
+        }
+        file.write(_dumped(rest)[1:-1] + b"}\n")
+        file.seek(0)
+        return file
 
     def _image(self, document: Mapping[str, Any], file: File) -> dict[str, Any]:
         image: dict[str, Any] = {
@@ -108,7 +133,7 @@ class _Sheets:
         }
         captured = reading.moment(reading.facts(document).get("captured"))
         if captured:
-            image["date_captured"] = captured[0].strftime("%Y-%m-%d %H:%M:%S")
+            image["date_captured"] = captured[0].replace(tzinfo=None).isoformat(sep=" ")
         if self._about.images:
             image["coco_url"] = f"{self._about.images}/{quote(str(document.get('name')))}"
         data = reading.user_data(document)
@@ -120,34 +145,18 @@ class _Sheets:
         return image | ({"copyright": copyright_} if copyright_ else {})
 
     def _annotate(self, document: Mapping[str, Any], file: File) -> None:
-        name, placement = str(document.get("name")), place(document, file)
-        boxed: set[str] = set()
+        name, placement, image = str(document.get("name")), place(document, file), self._images.count
         for annotation in reading.annotated(document, self._notes):
-            boxed.add(annotation.category)
-            if annotation.box is None:
-                self._write(annotation.category, {}, annotation.score)
-                continue
             found = _found(annotation, placement)
-            if found is None:
+            if annotation.box is None:
+                self._labels.add(image, annotation.category, {}, annotation.score)
+            elif found is None:
                 why = "is not in the exported picture" if placement else "has no known place in the exported picture"
                 self._notes.add(name, f"{annotation.category!r} is left out: it {why}")
-                continue
-            self._write(annotation.category, found, annotation.score)
+            else:
+                self._boxes.add(image, annotation.category, found, annotation.score)
         for label in reading.labelled(document, self._notes):
-            if label not in boxed:
-                self._write(label, {}, None)
-
-    def _write(self, category: str, found: Mapping[str, Any], score: float | None) -> None:
-        number = self._categories.of(category)
-        if number is None:
-            return
-        annotation = {
-            "id": self._annotations.count + 1,
-            "image_id": self._images.count,
-            "category_id": number,
-            **found,
-        }
-        self._annotations.add(annotation if score is None else {**annotation, "score": score})
+            self._labels.add(image, label, {}, None)
 
     def _info(self, newest: float) -> dict[str, Any]:
         made = datetime.fromtimestamp(newest, UTC)
@@ -165,20 +174,16 @@ class _List:
     """A member of a JSON object that is a list, written element by element, a line each."""
 
     def __init__(self, file: BinaryIO, opening: str) -> None:
-        self._file = file
+        self.file = file
         self.count = 0
         file.write(opening.encode())
 
     def add(self, element: Mapping[str, Any]) -> None:
-        self._file.write((b",\n" if self.count else b"\n") + _dumped(element))
+        self.file.write((b",\n" if self.count else b"\n") + _dumped(element))
         self.count += 1
 
-    def finish(self) -> BinaryIO:
-        self._file.write(b"\n]")
-        return self._file
-
-    def close(self) -> None:
-        self._file.close()
+    def finish(self) -> None:
+        self.file.write(b"\n]")
 
 
 def _found(annotation: reading.Annotation, placement: Placement | None) -> dict[str, Any] | None:
