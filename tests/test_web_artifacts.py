@@ -497,15 +497,19 @@ def test_a_swift_that_fails_between_bytes_and_record(swift, container, tmp_path)
 # -- pages ------------------------------------------------------------------------------------
 
 
+def fill(client):
+    for number in range(7):
+        meta = json.dumps({"epoch": number, "by": {"who": "ann" if number % 2 else "bob"}})
+        kind = "model" if number < 5 else "mask"
+        parts = ("kind", None, kind.encode()), ("meta", None, meta.encode())
+        client.form("/artifacts", *parts, ("file", f"m{number}.bin", bytes(number)))
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     with serving(embedded(folder), folder) as served:
-        for number in range(7):
-            meta = json.dumps({"epoch": number, "by": {"who": "ann" if number % 2 else "bob"}})
-            kind = "model" if number < 5 else "mask"
-            parts = ("kind", None, kind.encode()), ("meta", None, meta.encode())
-            served.client.form("/artifacts", *parts, ("file", f"m{number}.bin", bytes(number)))
+        fill(served.client)
         yield served
 
 
@@ -519,24 +523,33 @@ def listed(served, query):
     return [each["artifact_id"] for each in answer.json()["artifacts"]]
 
 
-@pytest.mark.parametrize(
-    ("query", "numbers"),
-    [
-        ("kind=mask&sort=epoch", [5, 6]),
-        ("epoch__gte=4&sort=-epoch", [6, 5, 4]),
-        ("by.who=ann&kind=model&sort=epoch", [1, 3]),
-        ("meta.by.who=bob&bytes__lt=3&sort=bytes", [0, 2]),
-        ("filename=m3.bin", [3]),
-        ("filename__regex=m[12]&sort=filename", [1, 2]),
-        ("media_type__ne=text/plain&sort=bytes&limit=2", [0, 1]),
-        (f"artifact_id={ids(4)[0]}", [4]),
-        (f"regex={ids(4)[0][7:20]}", [4]),
-        ("uploaded__gte=2020&sort=-bytes&skip=5", [1, 0]),
-        ("kind=none", []),
-    ],
-)
+FOUND = [
+    ("kind=mask&sort=epoch", [5, 6]),
+    ("epoch__gte=4&sort=-epoch", [6, 5, 4]),
+    ("by.who=ann&kind=model&sort=epoch", [1, 3]),
+    ("meta.by.who=bob&bytes__lt=3&sort=bytes", [0, 2]),
+    ("filename=m3.bin", [3]),
+    ("filename__regex=m[12]&sort=filename", [1, 2]),
+    ("media_type__ne=text/plain&sort=bytes&limit=2", [0, 1]),
+    (f"artifact_id={ids(4)[0]}", [4]),
+    (f"regex={ids(4)[0][7:20]}", [4]),
+    ("uploaded__gte=2020&sort=-bytes&skip=5", [1, 0]),
+    ("kind=none", []),
+]
+
+
+@pytest.mark.parametrize(("query", "numbers"), FOUND, ids=[query for query, _ in FOUND])
 def test_artifacts_are_found_by_what_is_said_of_them(many, query, numbers):
     assert listed(many, query) == ids(*numbers)
+
+
+@pytest.mark.servers
+def test_over_postgresql_artifacts_are_found_as_well(postgres, tmp_path):
+    with serving(embedded(tmp_path, catalogue=CatalogueConfiguration(url=postgres)), tmp_path) as served:
+        fill(served.client)
+        assert [listed(served, query) for query, _ in FOUND] == [ids(*numbers) for _, numbers in FOUND]
+        served.client.delete(f"/artifacts/{ids(3)[0]}")
+        assert listed(served, "kind=model&sort=epoch") == ids(0, 1, 2, 4)
 
 
 def test_a_page_is_like_a_page_of_images(many):
