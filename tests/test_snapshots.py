@@ -409,6 +409,17 @@ def test_what_is_missing_or_changed_is_named(alone):
     assert check(client, told["id"])["ok"] is True, "the very bytes are there again"
 
 
+def test_a_content_address_is_missing_though_its_bytes_are_there_under_another_name(alone):
+    body = put(alone.client, "other")
+    name = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    alone.client("POST", "/images", body, Content_Type="image/jpeg")
+    told = freeze(alone.client, f"?name={name}").json()
+    alone.client.delete(f"/images/{name}")
+    assert alone.client.get(f"/images/{name}").status == 200, "any image with these bytes is found by it"
+    assert check(alone.client, told["id"])["changes"] == [{"name": name, "is": "missing"}]
+    assert "_missing.txt" in members(exported(alone.client, told["id"]))
+
+
 def test_much_is_looked_at_in_turn_and_few_at_a_time():
     begun, most = [], 0
 

@@ -186,7 +186,7 @@ class Snapshots:
         """The record of a picture, made now where the catalogue has only seen it in a listing."""
         if document.get("sha256"):
             return document
-        return self._repo.record(self._repo.current([ImageName(document["name"])])).public()
+        return self._repo.record(self._repo.named([ImageName(document["name"])])).public()
 
     def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
         """Stores the manifest, then what is told of it. Of two nodes that do so at once, the first manifest stays."""
@@ -319,7 +319,7 @@ class Snapshots:
         :raises ImageNotFound: when nothing has this name any more
         :raises NameConflict: when it has other bytes by now
         """
-        current = self._repo.current([ImageName(document["name"])])
+        current = self._repo.named([ImageName(document["name"])])
         record = read_record(self._repo.origin, current.name)
         if record is None or (record.version, record.key) != (current.version, current.key):
             record = self._repo.record(current)
