@@ -65,10 +65,8 @@ class Column:
         return next((kind for kind, seen in _TOGETHER if self.kinds <= seen), None)
 
     def tell(self, value: Any) -> Any:
-        """A value as one of :attr:`kind`: what does not fit is told as JSON text."""
+        """A value, not null, as one of :attr:`kind`: what does not fit is told as JSON text."""
         common = self._common
-        if value is None:
-            return None
         if self.repeated:
             return [_as(self.kind, each) for each in value]
         if common is not None and not self.many:
@@ -102,8 +100,9 @@ class Columns:
                 column.see(value)
 
     def tell(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record as the table tells it, absent values as null."""
-        return {self._label(one.name): one.tell(record.get(one.name)) for one in self}
+        """The record as the table tells it, without what is null: a few records must not make all of them long."""
+        known = ((self._columns.get(name), value) for name, value in record.items() if value is not None)
+        return {self._label(column.name): column.tell(value) for column, value in known if column}
 
     def __iter__(self) -> Iterator[Column]:
         """Those that have any value."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from image_repo.exchange.formats.notes import Notes, member
 RECORDS, DESCRIPTION = "records.jsonl", "croissant.json"
 _FILES, _IMAGES = "files", "images"
 _MOST_ENDINGS = 100
+_TIMES = re.compile("_(at|time)_*$", re.IGNORECASE)
 #: the record's own members, in this order, before those of `exif` and `data`
 _MEMBERS = ("name", "media_type", "bytes", "width", "height", "filename", "uploaded", "owner", "image_id")
 _TYPES = {"boolean": "sc:Boolean", "integer": "sc:Integer", "float": "sc:Float", "text": "sc:Text"}
@@ -215,7 +217,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _label(name: str) -> str:
     """The column of a key. Pandas takes some names for times and makes them of numbers: those end otherwise."""
-    return name + "_" if name.lower().endswith(("_at", "_time")) else name
+    return name + "_" if _TIMES.search(name) else name
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
