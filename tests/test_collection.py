@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pictures
 import pytest
+from servers.faults import FaultProxy
 from swiftserved import house, until
 from webserver import embedded
 
@@ -19,8 +21,8 @@ from image_repo.catalogue import Row
 from image_repo.catalogue.query import Filter, Query, SortKey
 from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES
 from image_repo.collection import Changed, Collection
-from image_repo.config import RenderConfiguration
-from image_repo.errors import Busy
+from image_repo.config import CatalogueConfiguration, RenderConfiguration
+from image_repo.errors import Busy, CatalogueUnavailable
 from image_repo.names import ImageName
 from image_repo.record import Record
 from image_repo.records import UNCONDITIONAL
@@ -225,7 +227,7 @@ def test_what_nobody_foresaw_is_told_and_the_rest_is_done(repo, collection, capl
     say(repo, a={"n": 1}, c={"n": 1})
     stale(repo, "b\0", {"n": 1})  # no file can be called so
     assert counts(collection.update(where(n="1"), {"x": 1})) == (3, 2, [("b\0", 500)])
-    assert "b\\x00 could not be changed" in caplog.text
+    assert "'b\\x00' could not be changed" in caplog.text
 
 
 def test_where_nothing_can_be_written_it_does_not_go_on(repo):
@@ -255,3 +257,31 @@ def test_while_the_store_fails_nothing_is_claimed_and_the_same_again_does_it(swi
         building.proxy.heal()
         until(lambda: client("PATCH", "/images?n=1", b'{"x": 1}', Content_Type="application/json").status == 200)
         assert client.get("/images?x=1").json()["count"] == 5
+
+
+@pytest.mark.servers
+def test_when_the_catalogue_fails_midway_what_is_done_is_told(postgres, tmp_path):
+    address = urlsplit(postgres)
+    with FaultProxy(address.port) as proxy:
+        url = postgres.replace(f":{address.port}/", f":{proxy.port}/")
+        config = embedded(tmp_path, catalogue=CatalogueConfiguration(url=url, timeout=1.0))
+        assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+        repo = wiring.build(config)
+        say(repo, a={"n": 1})
+        # more than it tells at a time; what is not there is not changed
+        repo.catalogue.put(Row(f"b/{n}", Record.description(f"b/{n}", {}).public(), "old") for n in range(600))
+
+        class Breaks(dict[str, Any]):
+            """A patch with which the catalogue is gone."""
+
+            def items(self) -> Any:
+                proxy.fail("refuse")
+                return super().items()
+
+        changed = Collection(repo).update(Filter(), Breaks(x=1))
+        assert counts(changed) == (1, 1, [])
+        assert isinstance(changed.ended, CatalogueUnavailable)
+        with pytest.raises(CatalogueUnavailable):
+            Collection(repo).update(Filter(), {"x": 1})
+        assert stored(repo, "a") == {"n": 1, "x": 1}
+        repo.close()

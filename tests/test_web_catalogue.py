@@ -36,10 +36,12 @@ PICTURES = ("shots/a", "shots/b")
 ALL = sorted((*SAID, *PICTURES))
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+@pytest.fixture(scope="module", params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.servers)])
+def served(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalogue")
-    with serving(embedded(folder, freshness=0.0), folder) as served:
+    url = request.getfixturevalue("postgres") if request.param == "PostgreSQL" else None
+    config = embedded(folder, freshness=0.0, catalogue=CatalogueConfiguration(url=url))
+    with serving(config, folder) as served:
         for name, said in SAID.items():
             assert say(served.client, "PUT", f"/images/{name}", said).status == 201
         for number, name in enumerate(PICTURES):
