@@ -765,6 +765,27 @@ def test_the_same_query_gives_the_same_bytes(tmp_path: Path) -> None:
             assert first.body == served.client.get(query).body, one.name
 
 
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda one: one.name)
+def test_snapshots_are_told_in_every_format(tmp_path: Path, format_: Format) -> None:
+    with serving(embedded(tmp_path), tmp_path) as served:
+        filled(served)
+        frozen = served.client("POST", "/snapshots?exif=True")
+        assert frozen.status == 201, frozen.body
+        query = f"/export?snapshot={frozen.json()['id']}&xsize=50&format={format_.name}"
+        folder = fetched(served, query, tmp_path / "out")
+        assert (
+            served.client("PATCH", "/images/site-1/a", b'{"species": null}', Content_Type="application/json").status
+            == 200
+        )
+        again = fetched(served, query, tmp_path / "again")
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        if (folder / name).is_file():
+            assert (folder / name).read_bytes() == (again / name).read_bytes(), name
+    told_ = {"coco": "labels.json", "camtrap": "observations.csv", "croissant": "records.jsonl"}[format_.name]
+    assert "Vulpes vulpes" in (folder / told_).read_text()
+
+
 def filled(served: Served) -> None:
     """Three pictures with data, taken at two sites, and a description."""
     patch = Image.new("RGB", (320, 240), (0, 0, 255))
