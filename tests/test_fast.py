@@ -22,7 +22,7 @@ from image_repo.names import ImageName
 from image_repo.repo import Repo
 from image_repo.web import create_app
 from image_repo.web import fast as fast_module
-from image_repo.web.fast import Fast
+from image_repo.web.fast import PLAIN, Fast
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class House:
     passed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.slow = create_app(self.repo, self.config).wsgi_app
-        self.fast = Fast(self._inner, self.repo, self.config.freshness)
+        self.app = create_app(self.repo, self.config)
+        self.slow = self.app.wsgi_app
+        self.fast = Fast(self._inner, self.repo, self.config.freshness, plain=self.app.extensions[PLAIN])
 
     def _inner(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.passed.append(environ["REQUEST_URI"])
@@ -171,6 +172,65 @@ def test_the_answer_is_the_application_s(
         assert abs(dates[1] - dates[0]) < timedelta(seconds=3)
 
 
+@pytest.mark.parametrize(
+    ("uri", "method", "told", "passed"),
+    [
+        pytest.param(URI, "GET", {}, False, id="a picture"),
+        pytest.param("/images/a/b", "GET", {}, False, id="without parameters"),
+        pytest.param("/images/a/b.png?xsize=40&quality=50", "GET", {}, False, id="with an ending"),
+        pytest.param("/images/a/b?thumbnail=True&", "GET", {}, False, id="a thumbnail"),
+        pytest.param("/images/a/b?xsize=30&ysize=20&download=x.jpg", "GET", {}, False, id="to be saved"),
+        pytest.param("/images/a/b?xsize=40&kind=auto", "GET", {"Accept": "image/webp"}, False, id="negotiated"),
+        pytest.param(URI + "&v=1", "GET", {}, False, id="of a version that it is not"),
+        pytest.param(URI + "&fit=cover&ysize=40&focus=0.1,0.2", "GET", {}, False, id="about a point of its own"),
+        pytest.param(URI + "&fit=cover&ysize=40", "GET", {}, True, id="with the focus of the record"),
+        pytest.param("/images/a%2Fb?xsize=40", "GET", {}, True, id="with an encoded slash"),
+        pytest.param("/images/a/b?download=x%20y.jpg", "GET", {}, True, id="with an encoded space"),
+        pytest.param(URI, "HEAD", {}, True, id="its head"),
+        pytest.param(URI, "GET", {"If_None_Match": '"x"'}, True, id="on a condition"),
+        pytest.param(URI, "GET", {"If_Modified_Since": "rubbish"}, True, id="on another"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, True, id="a part"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, True, id="with credentials"),
+        pytest.param(URI, "GET", {"Content_Length": "3"}, True, id="with a body"),
+        pytest.param("/images/a/b?xsize=0", "GET", {}, True, id="a mistake"),
+        pytest.param("/images/a/b?xsize=40&xsize=40", "GET", {}, True, id="twice"),
+        pytest.param("/images/a/.?xsize=40", "GET", {}, True, id="no name"),
+        pytest.param("/images//a?xsize=40", "GET", {}, True, id="with an empty part"),
+        pytest.param("/images/none", "GET", {}, True, id="nothing"),
+        pytest.param("/images/a/b?meta=True", "GET", {}, True, id="the record"),
+        pytest.param("/images/a/", "GET", {}, True, id="a folder"),
+        pytest.param("/images/a/b?kind=original", "GET", {}, True, id="the original"),
+        pytest.param("/images", "GET", {}, True, id="all images"),
+        pytest.param("/nothing", "GET", {}, True, id="no path of ours"),
+    ],
+)
+def test_what_is_on_disk_is_answered_as_the_application_would(
+    config: Config, house: House, other: House, uri: str, method: str, told: dict[str, str], passed: bool
+) -> None:
+    ask(house.slow, uri, method, **told)
+    repo = wiring.build(config)
+    try:
+        third = House(repo, config)
+        for worker in (other, third):
+            ask(worker.slow, "/images/a/b?xsize=7")  # it knows which version there is
+        slow, quick = ask(third.slow, uri, method, **told), ask(other.fast, uri, method, **told)
+    finally:
+        repo.close()
+    assert bool(other.passed) is passed
+    assert quick == slow
+    assert bool(quick.date) is bool(slow.date)
+    if not passed:
+        assert quick["Cache-Status"] == "image_repo; hit; detail=disk"
+        assert ask(other.fast, uri, method, **told)["Cache-Status"] == "image_repo; hit; detail=memory"
+
+
+def test_what_is_to_be_asked_before_each_request_is_asked(house: House, other: House) -> None:
+    ask(house.fast, URI)
+    other.app.before_request(lambda: ("No.", 403))
+    assert other.repo.current((ImageName("a/b"),))
+    assert ask(other.fast, URI).status == "403 FORBIDDEN"
+
+
 def test_what_is_sent_again_is_told_as_a_hit_in_memory(house: House) -> None:
     first = ask(house.fast, URI)
     again = ask(house.fast, URI)
@@ -262,8 +322,8 @@ def test_it_remembers_a_bounded_number_of_requests(house: House, monkeypatch: py
     for uri in uris:
         ask(house.fast, uri)
     house.passed.clear()
-    for uri in reversed(uris):
-        assert ask(house.fast, uri).status == "200 OK"
+    for uri in reversed(uris):  # a head is nothing that is remembered
+        assert ask(house.fast, uri, "HEAD").status == "200 OK"
     assert house.passed == uris[-4::-1]
 
 
@@ -275,20 +335,22 @@ def test_a_long_request_is_not_remembered(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "passed"),
     [
-        pytest.param({"freshness": 0.0}, id="nothing may be kept"),
-        pytest.param({"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}, id="there is no memory"),
+        pytest.param({"freshness": 0.0}, 3, id="nothing may be kept"),
+        pytest.param(
+            {"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}, 1, id="a disk, but no memory"
+        ),
     ],
 )
-def test_without_what_it_needs_everything_goes_on(house: House, config: Config, changes: dict[str, Any]) -> None:
+def test_without_what_it_needs_it_goes_on(house: House, config: Config, changes: dict[str, Any], passed: int) -> None:
     config = replace(config, **changes)
     repo = wiring.build(config)
     try:
         bare = House(repo, config)
         for _ in range(3):
             assert ask(bare.fast, URI).status == "200 OK"
-        assert len(bare.passed) == 3
+        assert len(bare.passed) == passed
     finally:
         repo.close()
 

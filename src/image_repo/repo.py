@@ -222,7 +222,12 @@ class Repo:
 
     def etag(self, current: Current, recipe: Recipe) -> str:
         """The entity tag of the rendition, known before it is made."""
-        return hashlib.sha256(str(self.key(current, recipe)).encode()).hexdigest()[:32]
+        return self.etag_of(str(self.key(current, recipe)))
+
+    @staticmethod
+    def etag_of(key: str) -> str:
+        """The entity tag of what is kept under a key."""
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     @property
     def marks(self) -> SharedMarks:
@@ -274,9 +279,17 @@ class Repo:
         with self._making.place():
             return self._make(key, current, recipe)
 
-    def _cached(self, key: str, current: Current) -> Served | None:
+    def remembered(self, name: ImageName) -> Current | None:
+        """What this name stands for, where that is known without asking anybody."""
+        return self._versions.remembered(name)
+
+    def at_hand(self, key: str, current: Current) -> Served | None:
+        """What this node keeps under a key."""
+        return self._cached(key, current, near=True)
+
+    def _cached(self, key: str, current: Current, *, near: bool = False) -> Served | None:
         began = time.perf_counter()
-        found = self._caches.get(key)
+        found = self._caches.get(key, near=near)
         if found is None:
             return None
         rendition, layer = found

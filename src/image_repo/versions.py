@@ -33,6 +33,7 @@ from image_repo.record import MEDIA_TYPE as RECORD
 from image_repo.record import Record, record_key
 from image_repo.rendition import Rendition
 from image_repo.stores import Entry, Store
+from image_repo.turnstile import aside
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -221,22 +222,33 @@ class Versions:
         :raises StoreUnavailable: when it cannot be asked, and nothing is remembered
         """
         known = self._remembered(name)
-        if known and (known.current or absence):
-            age = self._clock() - known.asked
-            if age < self._freshness and known.mark == self.marks.read(name.text):
-                if age > self._freshness / 2:
-                    self._refresher.soon(name, known.mark)
-                return known.current
+        if known and (known.current or absence) and self._holds(name, known):
+            return known.current
         mark = self.marks.read(name.text)
         last = known.current if known and known.mark == mark else self._from_disk(name)
         asked = self._refresher.soon(name, mark) if last else None
         if asked is None:
             return self._once(name)
         try:
-            return asked.result(_PATIENCE)
+            with aside():
+                return asked.result(_PATIENCE)
         except TimeoutError:
             log.warning("the store takes long to answer; %s is served as it was known last", name)
             return last
+
+    def remembered(self, name: ImageName) -> Current | None:
+        """What the name stands for, where that is known without asking anybody."""
+        known = self._remembered(name)
+        return known.current if known and self._holds(name, known) else None
+
+    def _holds(self, name: ImageName, known: _Known) -> bool:
+        """Whether what is remembered is fresh. Where it will not be for much longer, it is asked for ahead."""
+        age = self._clock() - known.asked
+        if age >= self._freshness or known.mark != self.marks.read(name.text):
+            return False
+        if age > self._freshness / 2:
+            self._refresher.soon(name, known.mark)
+        return True
 
     def _once(self, name: ImageName) -> Current | None:
         # Who asks after a write does not get the answer to a question from before it.

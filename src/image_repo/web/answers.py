@@ -14,7 +14,7 @@ from werkzeug.http import http_date, is_resource_modified
 
 from image_repo.errors import BadParameter
 from image_repo.record import Record
-from image_repo.rendition import Layer
+from image_repo.rendition import Layer, Served
 from image_repo.stores import CHUNK
 
 _YEAR = 31_536_000
@@ -163,6 +163,12 @@ def _send_tagged(text: bytes, etag: str, status: int, origin: str | None) -> Res
         response.headers["Access-Control-Allow-Origin"] = origin
     response.make_conditional(request)
     return response
+
+
+def whole(dress: Dress, served: Served) -> list[tuple[str, str]]:
+    """The head of a plain 200 with a rendition."""
+    length = ("Content-Length", str(len(served.rendition.body)))
+    return [*dress.head(), length, ("Cache-Status", cache_status(served.layer))]
 
 
 def send_bytes(body: bytes, dress: Dress) -> Response:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from image_repo import metrics
 from image_repo.clients import Closing, Kept
 from image_repo.errors import Problem
-from image_repo.rendition import Rendition
+from image_repo.rendition import Rendition, Served
 from image_repo.repo import Repo
 from image_repo.turnstile import Turnstile
 from image_repo.versions import Current, Lease
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
+#: under which of its extensions the application has what answers plain requests by itself (:class:`Ready`)
+PLAIN = "image_repo.plain"
 #: where the application leaves what it knows of the picture that it answers with
 NOTE = "image_repo.shown"
 #: who shows one of these may be answered otherwise than the next: the one place to say so
@@ -55,6 +58,9 @@ _UNUSUAL = frozenset(
         "HTTP_UPGRADE",
     )
 )
+_ON_CONDITION = frozenset(("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"))
+#: a path and a query in which nothing is encoded
+_PLAIN_TARGET = re.compile(r"(/[A-Za-z0-9_./-]*)(?:\?([A-Za-z0-9_.,:=&-]*))?")
 #: what no doubt is about; a request line with a space too many has another
 _PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
 #: what an answer says of itself, and not of the picture
@@ -86,6 +92,19 @@ class Shown:
     current: Current
     key: str
     focused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The application's answer to a plain request, without the application: what is served was at hand."""
+
+    headers: Headers
+    served: Served
+    shown: Shown
+
+
+#: from path, query and Accept; None where the application itself is to answer
+Plain = Callable[[str, str, str | None], Ready | None]
 
 
 @dataclass(slots=True)
@@ -122,6 +141,7 @@ class Fast:
     :param freshness: seconds
     :param kept: where connections are kept after an answer
     :param log: is told of each request
+    :param plain: answers what is plain and at hand on this node
     """
 
     def __init__(
@@ -131,8 +151,10 @@ class Fast:
         freshness: float,
         kept: Kept | None = None,
         log: AccessLog | None = None,
+        plain: Plain | None = None,
     ) -> None:
         self._log = log
+        self._plain = plain
         self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
@@ -251,7 +273,7 @@ class Fast:
         # Who asks whether we live shall not wait for all the others.
         beside = environ.get("PATH_INFO") in ops.ALIVE
         with contextlib.nullcontext() if beside else self._turnstile.place():
-            answer = self._inner(environ, begin)
+            answer = self._at_hand(environ, begin) or self._inner(environ, begin)
         if not said:  # a server may be told later (PEP 3333), but the application does not do so
             return answer
         status, headers = said[-1]
@@ -268,6 +290,24 @@ class Fast:
                 self._log.tell((time.time(), number, given, what, environ.get("REMOTE_ADDR", "")))
 
         return _Counted(answer, done)
+
+    def _at_hand(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes] | None:
+        """The answer to a plain request for what is kept on this node."""
+        if self._plain is None or not self._learns or environ.get("REQUEST_METHOD") != "GET":
+            return None
+        told = _PLAIN_TARGET.fullmatch(environ.get("REQUEST_URI", ""))
+        if not told or told[1] != environ.get("PATH_INFO") or not _is_plain(environ):
+            return None
+        ready = self._plain(told[1], told[2] or "", environ.get("HTTP_ACCEPT"))
+        if ready is None:
+            return None
+        environ[NOTE] = ready.shown
+        body, kept = (ready.served.rendition.body,), self._kept
+        if kept and kept.is_last(environ):
+            start_response("200 OK", [*ready.headers, _ENDS])
+            return Closing(body, kept.hang_up)
+        start_response("200 OK", ready.headers)
+        return body
 
     def _may_learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
         shown: Shown | None = environ.get(NOTE)
@@ -333,6 +373,16 @@ def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: 
         mark=lease.mark,
         until=lease.until,
         ask=lease.until if shown.focused else lease.until - freshness / 2,
+    )
+
+
+def _is_plain(environ: WSGIEnvironment) -> bool:
+    """Whether nothing but the target, and Accept, says what is wanted."""
+    return (
+        _UNUSUAL.isdisjoint(environ)
+        and _ON_CONDITION.isdisjoint(environ)
+        and not environ.get("CONTENT_LENGTH")
+        and environ.get("SERVER_PROTOCOL") in _PROTOCOLS
     )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Flask, Response, current_app, request, url_for
+from werkzeug.exceptions import HTTPException
 
 from image_repo import archive, patterns, wiring
 from image_repo.config import Config
@@ -74,6 +76,8 @@ class Images:
         app.add_url_rule(one, "put", self.put, methods=["POST", "PUT"])
         app.add_url_rule(one, "patch", self.patch, methods=["PATCH"])
         app.add_url_rule(one, "delete", self.delete, methods=["DELETE"])
+        self._app, self._router = app, app.url_map.bind("localhost")
+        app.extensions[fast.PLAIN] = self.plain
 
     # -- reading ---------------------------------------------------------------------
 
@@ -99,20 +103,52 @@ class Images:
         """
         if options.meta:
             return answers.send_record(self._repo.record(current), origin=self._origin)
-        recipe, negotiated = self._settle(current, asked)
+        recipe, negotiated = self._settle(current, asked, request.headers.get("Accept"))
         if options.url:
             # It holds a signature, and begins with the host that was asked.
             return self._json(self._link(current, recipe, options, self._here()), cache_control="no-store")
         response, replaced = self._picture(current, recipe, options, negotiated=negotiated)
         if told and not replaced and not recipe.is_original:
-            focused = recipe.fit == "cover" and asked.with_preset(self._defaults.presets).focus is None
-            request.environ[fast.NOTE] = fast.Shown(current, str(self._repo.key(current, recipe)), focused)
+            key = str(self._repo.key(current, recipe))
+            request.environ[fast.NOTE] = fast.Shown(current, key, self._by_record(asked))
         return response
 
-    def _settle(self, current: Current, asked: Asked) -> tuple[Recipe, bool]:
+    def plain(self, path: str, query: str, accept: str | None) -> fast.Ready | None:
+        """The answer of :meth:`get` to a request with nothing unusual about it, where the picture is at hand.
+
+        :param path: with nothing encoded in it
+        :returns: None where only :meth:`get` can tell
+        """
+        if self._app.before_request_funcs:  # they may refuse it
+            return None
+        try:
+            endpoint, values = self._router.match(path, "GET")
+            asked, rest = ask(parse_qsl(query, keep_blank_values=True), openapi.BESIDE)
+            options = Options.read(rest, self._repo.policy.url_lifetime_most)
+            if endpoint != "image" or options.regex or options.meta or options.url or path.endswith("/"):
+                return None
+            current = self._repo.remembered(ImageName.readings(values["path"])[0])
+            if current is None or self._by_record(asked):
+                return None
+            recipe, negotiated = self._settle(current, asked, accept)
+        except (Problem, HTTPException):
+            return None
+        key = str(self._repo.key(current, recipe))
+        served = None if recipe.is_original else self._repo.at_hand(key, current)
+        if served is None:
+            return None
+        dress = self._dress(current, recipe, options, negotiated=negotiated, etag=self._repo.etag_of(key))
+        return fast.Ready(answers.whole(dress, served), served, fast.Shown(current, key, focused=False))
+
+    def _by_record(self, asked: Asked) -> bool:
+        """Whether what the record says has a part in what is asked for."""
+        wanted = asked.with_preset(self._defaults.presets)
+        return wanted.fit == "cover" and wanted.focus is None
+
+    def _settle(self, current: Current, asked: Asked, accept: str | None) -> tuple[Recipe, bool]:
         wanted = asked.with_preset(self._defaults.presets)
         focus = self._repo.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
-        recipe, negotiated = wanted.settle(self._defaults, accept=request.headers.get("Accept"), focus=focus)
+        recipe, negotiated = wanted.settle(self._defaults, accept=accept, focus=focus)
         if recipe.is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true.",
@@ -153,11 +189,13 @@ class Images:
             response.call_on_close(stack.pop_all().close)
         return response
 
-    def _dress(self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool) -> answers.Dress:
+    def _dress(
+        self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool, etag: str | None = None
+    ) -> answers.Dress:
         filename = options.download or _filename(current, recipe)
         return answers.Dress(
             media_type=current.media_type if recipe.is_original else recipe.media_type,
-            etag=self._repo.etag(current, recipe),
+            etag=etag or self._repo.etag(current, recipe),
             modified=current.modified,
             filename=filename,
             attachment=options.download is not None,
@@ -211,7 +249,7 @@ class Images:
 
     def _settler(self, first: Current, asked: Asked) -> Callable[[Current], Recipe]:
         """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
-        recipe, _ = self._settle(first, asked)
+        recipe, _ = self._settle(first, asked, request.headers.get("Accept"))
         wanted = asked.with_preset(self._defaults.presets)
         if recipe.fit != "cover" or wanted.focus is not None:
             return lambda _: recipe
