@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pictures
 import pytest
+from following import followed
 from swiftclient import client as swiftclient
 from swiftserved import NO_MEMORY, House, house, until
 
@@ -94,6 +95,7 @@ def test_a_container_that_another_tool_filled_is_served(building, filled):
 
 def test_it_is_listed_by_its_names(building, filled):
     with building.node() as served:
+        followed(served.repo)
         names = {image["name"] for image in served.client.get("/images").json()["images"]}
         below = served.client.get("/images/plot/?meta=True").json()
     expected = {"plot/north", "plot/south", "plot/no-ending", "plot/photo@2x+b (1)", "plot/100%/a#b?c", "Möhre/grün"}
