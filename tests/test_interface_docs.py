@@ -1,12 +1,14 @@
 """What people and machines are told of the interface is so: README, /docs, /openapi.json, /problems."""
 
+import re
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from openapi_spec_validator import validate
 from webserver import embedded, serving
 
-from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, OPERATORS, PAGE_WORDS
+from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS
 from image_repo.recipe import PARAMETERS
 from image_repo.web.openapi import BESIDE
 from image_repo.web.problems import KNOWN
@@ -35,6 +37,21 @@ def test_the_document_begins_its_paths_with_the_base(get):
 @pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE}))
 def test_every_parameter_is_in_the_readme(name):
     assert f"`{name}`" in README or f"`{name}[" in README
+
+
+@pytest.mark.parametrize("name", sorted(WORDS - {"after"}))
+def test_every_word_of_a_query_is_in_the_readme(name):
+    assert f"`{name}`" in README or f"`{name}=" in README
+
+
+def test_every_operator_is_in_the_readme():
+    assert f"`{' '.join(OPERATORS)}`" in README
+
+
+@pytest.mark.parametrize("query", re.findall(r"http://127.0.0.1:5000/images\?(\S+?)'", README))
+def test_the_queries_of_the_readme_are_some(query):
+    wanted = IMAGES.read(parse_qsl(query), (*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS))
+    assert not wanted.query.filter.is_empty
 
 
 @pytest.mark.parametrize("name", sorted(alias for parameter in PARAMETERS.values() for alias in parameter.aliases))

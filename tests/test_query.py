@@ -264,7 +264,22 @@ def test_a_slip_is_asked_about(given, meant):
 
 @pytest.mark.parametrize(
     "key",
-    ["age", "date", "size", "county", "test", "weight", "tags", "species", "owners", "sport", "countries", "al", "x"],
+    [
+        "age",
+        "aster",
+        "date",
+        "size",
+        "county",
+        "test",
+        "weight",
+        "tags",
+        "species",
+        "owners",
+        "sport",
+        "countries",
+        "al",
+        "x",
+    ],
 )
 def test_a_key_that_people_have_is_no_slip(key):
     assert [path for path, _, _ in told(f"{key}=3")] == [f"data.{key}"]

@@ -77,9 +77,10 @@ _SINGLE = ("_gte", "_lte", "_gt", "_lt", "_ne")
 _WORDS = frozenset({*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS})
 #: keys that people really have, and that are one slip away from a word
 _ORDINARY = frozenset((
-    "age", "alter", "cage", "county", "court", "elect", "ext", "find", "fort", "gage", "kid", "kin", "king", "mind",
-    "mount", "next", "pace", "pale", "port", "rage", "sage", "ship", "short", "size", "skim", "skin", "slip", "snip",
-    "soft", "sore", "soot", "sport", "tent", "test", "tex", "wage", "wind",
+    "age", "alter", "aster", "bind", "cage", "county", "court", "elect", "ext", "find", "fort", "gage", "hind", "kid",
+    "kin", "king", "mind", "mort", "mount", "next", "pace", "pale", "pane", "port", "rage", "rind", "sage", "ship",
+    "short", "size", "ski", "skim", "skin", "slip", "snip", "soft", "soot", "sore", "sport", "tent", "test", "tex",
+    "tort", "wage", "wind", "wort",
 ))  # fmt: skip
 _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), integer(1, MOST_PER_PAGE)
 
