@@ -81,7 +81,7 @@ def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:
 #: what Windows takes for devices, whatever their ending (learn.microsoft.com, "Naming Files, Paths, and Namespaces")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)", re.IGNORECASE)
 #: what no file of Windows may be called by, and what would read as an escape of ours
-_ILLEGAL = re.compile(r'[<>:"\\|?*]|%(?=[0-9A-Fa-f]{2})|[^\S ]')
+_ILLEGAL = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})')
 #: endings of files that may lie beside a folder of the same name
 _OURS = frozenset((*BY_ENDING, "jsonl", "json", "csv", "txt", "md"))
 #: the longest name of a file that file systems take, in bytes, and room for the ending and for unpacking aside
@@ -107,9 +107,8 @@ def _folder(text: str) -> str:
 
 
 def _segment(text: str, *, at_end: bool = True) -> str:
-    made = "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-    made = _ILLEGAL.sub(lambda found: _escaped(found[0]), made)
-    if not made or made.startswith((".", " ")) or _DEVICE.match(made):
+    made = _ILLEGAL.sub(lambda found: _escaped(found[0]), text) or "%00"
+    if made.startswith((".", " ")) or _DEVICE.match(made):
         made = _escaped(made[:1]) + made[1:]
     if at_end and made.endswith((".", " ")):
         made = made[:-1] + _escaped(made[-1])
@@ -120,7 +119,7 @@ def _segment(text: str, *, at_end: bool = True) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass")) or "%"
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
 def ending_of(current: Current, recipe: Recipe) -> str:

@@ -119,7 +119,7 @@ class Lines:
             item,
             name=line.name or item.name,
             data=line.data,
-            filename=line.filename or path.rpartition("/")[2],
+            filename=line.filename or (None if line.name else path.rpartition("/")[2]),
             sha256=line.sha256,
             original=line.original,
         )
@@ -174,7 +174,7 @@ def _refused(path: str) -> Problem | None:
     """Why a path is none of a picture, where it shows; names are judged later, as names of images."""
     if _DRIVE.match(path) or path.startswith(("/", "\\")):
         return BadName("Expected a path inside of the archive.")
-    segments = path.removeprefix("./").split("/")
+    segments = re.split(r"[/\\]", path.removeprefix("./"))
     if ".." in segments:
         return BadName("Expected a path inside of the archive, without '..'.")
     if segments[0] == "__MACOSX" or any(segment.startswith(".") for segment in segments):
