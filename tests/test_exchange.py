@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import tempfile
+import tracemalloc
 import unicodedata
 import zipfile
 from collections import Counter
@@ -444,6 +445,22 @@ def test_the_items_of_an_import_do_not_wait_in_memory(repo):
     outcomes.close()
     assert taken <= 500 + 3 * AT_ONCE
     assert [outcome.entry for outcome in told] == [str(number) for number in range(1, 501)], "in their order"
+
+
+def test_memory_does_not_grow_with_the_entries(repo):
+    def peak(number: int) -> int:
+        told = jsonl(*({"name": f".{each}", "data": {"n": each}} for each in range(number)))
+        body = b"".join(stream_zip([("descriptions.jsonl", 0.0, told)]))
+        with tempfile.TemporaryFile() as lines:
+            tracemalloc.start()
+            items = from_zip(io.BytesIO(body), len(body), lines, 10).items
+            assert sum(1 for _ in Importer(repo).run(items)) == number
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return most
+
+    few, many = peak(500), peak(4_000)
+    assert many < few + 500_000
 
 
 # -- many at once -----------------------------------------------------------------------------
