@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -81,8 +81,15 @@ class Changed:
         """Whether all was done."""
         return not self.failed and self.ended is None
 
-    def add(self, name: str, outcome: Outcome | Problem) -> None:
-        """Counts what became of a record."""
+    def add(self, batch: Sequence[str], outcomes: Sequence[Outcome | Problem]) -> None:
+        """Counts what became of records, which come in the order of their names."""
+        for name, outcome in zip(batch, outcomes, strict=True):
+            self._add(name, outcome)
+        self.last = batch[-1]
+        if all(isinstance(each, Problem) and each.retry_after is not None for each in outcomes):
+            self.ended = self.failed[-1].problem  # the store cannot be reached: nor would the rest be
+
+    def _add(self, name: str, outcome: Outcome | Problem) -> None:
         if outcome == "other":
             return
         self.matched += 1
@@ -145,7 +152,6 @@ class Collection:
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises Busy: when as many changes of many are under way as may
         """
-
         return self._change("PATCH", wanted, patch, lambda name, fits: self._repo.patch(name, patch, fits), seconds)
 
     def delete(self, wanted: Filter, *, seconds: float | None = None) -> Changed:
@@ -159,31 +165,41 @@ class Collection:
     def _change(
         self, verb: str, wanted: Filter, patch: Mapping[str, Any] | None, act: Act, seconds: float | None
     ) -> Changed:
-        def change(name: str) -> Outcome | Problem:
-            return _attempt(ImageName(name), _Judge(wanted, patch), act)
-
         until = time.monotonic() + seconds if seconds is not None else float("inf")
         told = Changed()
-        with (
-            self._admitted(),
-            ThreadPoolExecutor(_AT_ONCE, "bulk") as pool,
-            _Progress(verb, told, self._every) as progress,
-        ):
+        progress = _Progress(verb, told, self._every)
+        with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
             names = (str(document["name"]) for document in self.each(wanted))
-            while batch := _next(names, self._batch, told):
-                outcomes = list(pool.map(change, batch))
-                for name, outcome in zip(batch, outcomes, strict=True):
-                    told.add(name, outcome)
-                told.last = batch[-1]
+            while told.ended is None and (batch := _next(names, self._batch, told)):
+                outcomes = pool.map(lambda name: self._attempt(name, _Judge(wanted, patch), act), batch)
+                told.add(batch, list(outcomes))
                 progress.tell()
-                if all(isinstance(each, Problem) and each.retry_after is not None for each in outcomes):
-                    told.ended = told.failed[-1].problem  # the store cannot be reached: nor would the rest be
-                elif time.monotonic() > until:
-                    told.ended = Busy("It took as long as a request may.")
-                if told.ended:
-                    break
+                if time.monotonic() > until:
+                    told.ended = told.ended or Busy("It took as long as a request may.")
         return told
+
+    def _attempt(self, name: str, judge: _Judge, act: Act) -> Outcome | Problem:
+        try:
+            return self._act(ImageName(name), judge, act)
+        except Problem as problem:
+            return problem
+        except Exception:  # whatever it is, the others are told of
+            log.exception("%r could not be changed", name)
+            return Problem()
+
+    def _act(self, name: ImageName, judge: _Judge, act: Act) -> Outcome:
+        try:
+            act(name, Conditions(holds=judge))
+        except ImageNotFound:
+            judge.said = "other"
+        except PreconditionFailed:
+            if judge.said == "modified":
+                raise
+        if judge.said == "other":  # perhaps the catalogue has missed something
+            with suppress(Problem):
+                self._repo.follow(name)
+        return judge.said
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -234,21 +250,6 @@ class _Judge:
 def _is_same(one: Any, other: Any) -> bool:
     """As JSON: in Python, true equals 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _attempt(name: ImageName, judge: _Judge, act: Act) -> Outcome | Problem:
-    try:
-        act(name, Conditions(holds=judge))
-    except ImageNotFound:
-        return "other"
-    except PreconditionFailed as problem:
-        return problem if judge.said == "modified" else judge.said
-    except Problem as problem:
-        return problem
-    except Exception:  # whatever it is, the others are told of
-        log.exception("%r could not be changed", name.text)
-        return Problem()
-    return "modified"
 
 
 class _Progress:
