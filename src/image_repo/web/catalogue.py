@@ -16,7 +16,7 @@ from image_repo.collection import Changed, Collection
 from image_repo.config import Config
 from image_repo.errors import BadParameter, BadRequest, PartlyDone, Problem, Unfinished
 from image_repo.recipe import integer, unknown_parameter
-from image_repo.web import answers, openapi, uploads
+from image_repo.web import answers, openapi, problems, uploads
 from image_repo.web.paths import check_encoding
 
 #: the most values of a key that are told
@@ -224,20 +224,14 @@ def paths(base: str) -> openapi.Paths:
     """
     asking = [*filters(), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
     searching = [*filters(one="_"), *openapi.query({**FILTER_WORDS, **PAGE_WORDS})]
-    meaning = [*filters(), *openapi.query({**FILTER_WORDS, **BULK_WORDS})]
     counting = [*filters(one="_"), *openapi.query({**FILTER_WORDS, **STATISTICS_WORDS})]
-    page, changed, values = (_answer(name) for name in ("Page", "Changed", "Statistics"))
+    page, values = _answer("Page"), _answer("Statistics")
     key = openapi.in_path("key", "a field of the record, or a key of data: width, site.plot, data.site.plot")
     return {
         base: {
             "get": openapi.operation("A page of the records that match", asking, page),
-            "patch": openapi.operation(
-                "Merge into what is said of all images that match (RFC 7396)",
-                meaning,
-                changed,
-                requestBody=openapi.DATA,
-            ),
-            "delete": openapi.operation("Delete all images that match", meaning, changed),
+            "patch": _changing("Merge into what is said of all images that match (RFC 7396)", requestBody=openapi.DATA),
+            "delete": _changing("Delete all images that match"),
         },
         "/search": {"get": openapi.operation("The same page; one underscore is enough", searching, page)},
         "/stats/{key}": {
@@ -247,8 +241,20 @@ def paths(base: str) -> openapi.Paths:
     }
 
 
-def _answer(schema: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+def _changing(summary: str, **more: Any) -> dict[str, Any]:
+    meaning = [*filters(), *openapi.query({**FILTER_WORDS, **BULK_WORDS})]
+    partly = _answer("PartlyChanged", problems.MEDIA_TYPE)
+    made = openapi.operation(summary, meaning, _answer("Changed"), **more)
+    made["responses"]["409"] = {"description": "some of them could not be changed", "content": partly}
+    made["responses"]["503"] = {
+        "description": "not all are changed yet: the same again does the rest",
+        "content": partly,
+    }
+    return made
+
+
+def _answer(schema: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
 def filters(one: str = "__", data: str = "data") -> list[dict[str, Any]]:

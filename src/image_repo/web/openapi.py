@@ -180,9 +180,18 @@ def _schemas() -> dict[str, Any]:
             "type": "object",
             "properties": {**{name: {"type": "integer"} for name in ("matched", "modified")}, **_REBUILDING},
         },
+        "PartlyChanged": _partly_changed(),
         "Statistics": _statistics(),
         "Problem": {"type": "object", "properties": {**texts, "status": {"type": "integer"}}},
     }
+
+
+def _partly_changed() -> dict[str, Any]:
+    texts = {name: {"type": "string"} for name in ("name", "title", "detail")}
+    failed = {"type": "object", "properties": {**texts, "status": {"type": "integer"}}}
+    counts = {name: {"type": "integer"} for name in ("matched", "modified", "more")}
+    told = {**counts, "failed": {"type": "array", "items": failed}, "last": {"type": "string"}}
+    return {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "object", "properties": told}]}
 
 
 def _statistics() -> dict[str, Any]:
