@@ -392,6 +392,21 @@ def test_a_signed_in_caller_and_large_pictures_are_not_kept(front: Front) -> Non
 
 
 @pytest.mark.servers
+def test_no_worker_holds_on_to_a_picture_that_was_replaced(front: Front) -> None:
+    shown = {"now": 0}
+
+    def answer(told: Origin) -> None:
+        told.say(b"%09d" % shown["now"], Cache_Control="public, max-age=1")
+
+    front.origin.answers["images"] = answer
+    for number in range(3):
+        shown["now"] = number
+        until(lambda: int(front.client.get("/images/a").body) == shown["now"])
+        # each over a connection of its own, so that every worker has its open file asked for
+        assert {int(front.client.get("/images/a").body) for _ in range(40)} == {number}
+
+
+@pytest.mark.servers
 def test_what_is_past_freshness_is_asked_for_by_its_tag_and_old_only_without_an_origin(front: Front) -> None:
     tag = {"now": '"1"'}
 
