@@ -22,12 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webserver import embedded
 
-from image_repo import bulk, wiring
+from image_repo import bulk, cli, wiring
 from image_repo.archive import stream_zip
 from image_repo.errors import BadBody, BrokenArchive
 from image_repo.exchange import About, Exported, File, Item
 from image_repo.exchange.export import Export, member_name, settled, write_folder
 from image_repo.exchange.export import pictures as picture_members
+from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importing import AT_ONCE, Importer, from_folder, from_zip
 from image_repo.exchange.lines import Lines
@@ -803,6 +804,11 @@ def test_the_command_line_tells_what_it_does_not_understand(tmp_path, arguments,
     assert ended.returncode == 1
     assert reason in ended.stderr
     assert not (tmp_path / "x.zip").exists()
+
+
+def test_the_command_line_knows_every_format():
+    (option,) = [each for each in cli.export.params if each.name == "format_"]
+    assert list(option.type.choices) == [made.name for made in FORMATS]
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path):

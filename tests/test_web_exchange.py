@@ -367,7 +367,9 @@ print(json.dumps([{**row, "image": [*row["image"].size, row["image"].format]} fo
 
 def loaded(path: Path | str, folder: Path) -> list[dict]:
     """What ``datasets`` makes of it: the rows, pictures as width, height and format."""
-    python = os.environ.get("IMAGE_REPO_TEST_FORMATS", ".tests/formats/bin/python")
+    default = Path(__file__).resolve().parent.parent / ".tests" / "formats" / "bin" / "python"
+    python = os.environ.get("IMAGE_REPO_TEST_FORMATS", str(default))
+    assert Path(python).exists(), f"{python} is missing: run `make test`, or set IMAGE_REPO_TEST_FORMATS"
     offline = {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
     ended = subprocess.run(
         [python, "-c", LOAD, str(path), str(folder / "cache")],

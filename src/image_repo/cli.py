@@ -34,6 +34,8 @@ Examples:
   image_repo put pictures/ --prefix sites   upload a folder; what is there already is skipped
   image_repo get sites/north xsize=300 -o north.jpg
   image_repo link sites/north thumbnail=True
+  image_repo export species=fox -o foxes.zip
+  image_repo import foxes.zip               or a folder, or what a neighbour has left behind
 \b
 Exit status: 0 all went well; 1 something did not, and was said; 2 the command line was not understood.
 """

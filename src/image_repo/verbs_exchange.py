@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ from image_repo.repo import Repo
 from image_repo.snapshots import Snapshots
 from image_repo.verbs import files_below
 from image_repo.verbs_catalogue import Bar
+
+log = logging.getLogger(__name__)
 
 #: members that a zip may have
 _MOST_MEMBERS = 10_000_000
@@ -115,7 +118,8 @@ def _documents(config: Config, repo: Repo, asked: Asked, bar: Bar) -> tuple[Iter
         snapshot = snapshots.get(asked.snapshot)
         return snapshots.documents(snapshot), snapshot.count
     if Swept.read(repo.catalogue) is None:
-        verbs_catalogue.rebuild(config, repo, bar)
+        for name, reason in verbs_catalogue.rebuild(config, repo, bar).failed:
+            log.warning("the catalogue does not tell of %s, nor will the export: %s", name, reason)
     return repo.catalogue.each(asked.filter, asked.order), repo.catalogue.count(asked.filter)
 
 

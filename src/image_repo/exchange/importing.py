@@ -140,20 +140,16 @@ class Importer:
         return name
 
     def _take(self, item: Item, name: ImageName | Problem) -> Outcome:
-        named = name.text if isinstance(name, ImageName) else None
+        if isinstance(name, Problem):
+            return _refused(item, None, name)
         try:
-            if isinstance(name, Problem):
-                raise name
             status = self._picture(name, item, item.open) if item.open else self._description(name, item)
-        except NotAPicture as problem:
-            # What somebody says of a picture that is none would be lost in silence.
-            return Outcome(item.entry, "skipped" if item.data is None else "failed", None, problem)
         except Problem as problem:
-            return Outcome(item.entry, "failed", named, problem)
+            return _refused(item, name, problem)
         except OSError as error:
             log.warning("%s cannot be read: %s", item.entry, error)
-            return Outcome(item.entry, "failed", named, StoreUnavailable("It cannot be read."))
-        return Outcome(item.entry, status, named)
+            return _refused(item, name, StoreUnavailable("It cannot be read."))
+        return Outcome(item.entry, status, name.text)
 
     def _picture(self, name: ImageName, item: Item, opener: Opener) -> Status:
         with self._repo.spool() as spool:
@@ -202,6 +198,14 @@ class Importer:
         except ImageNotFound:
             return None
         return stored if (current.name, current.version) == (name, stored.version) else None
+
+
+def _refused(item: Item, name: ImageName | None, problem: Problem) -> Outcome:
+    """What is told of an item that is not taken: skipped where it is no picture, and nobody says that it is one."""
+    skipped = isinstance(problem, NotAPicture) and item.data is None
+    # A traceback holds whatever was at hand, and would wait with the outcome.
+    shown = problem.with_traceback(None)
+    return Outcome(item.entry, "skipped" if skipped else "failed", None if skipped or not name else name.text, shown)
 
 
 def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:

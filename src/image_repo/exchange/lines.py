@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, BinaryIO
 
-from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Problem
+from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Problem, StoreUnavailable
 from image_repo.exchange import Item, Opener
 from image_repo.exchange.leftovers.documents import EXPORTED, as_lines
 from image_repo.formats import split_ending
@@ -84,12 +85,16 @@ class Lines:
         """Reads a file.
 
         :param path: in the archive, or below the folder, that is taken in
+        :raises StoreUnavailable: when there is no room for it
         """
         begin = self._file.seek(0, 2)
         self._sheets.append((path, begin))
-        for chunk in as_lines(chunks) if path.rpartition("/")[2] == EXPORTED else chunks:
-            self._file.write(chunk)
-        self._file.write(b"\n")
+        told = as_lines(chunks) if path.rpartition("/")[2] == EXPORTED else chunks
+        for chunk in chain(told, [b"\n"]):
+            try:
+                self._file.write(chunk)
+            except OSError as error:
+                raise StoreUnavailable("There is no room for the bytes on their way in.") from error
         for place, text in self._scan(len(self._sheets) - 1):
             named = _file_name(text)
             if named is None:
