@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: note of an index: how far it is from being complete for the first time, such as ``0.43``; none when it is
 REBUILDING = "rebuilding"
+#: note of an index that nodes share: which of them follows the container
+FOLLOWER = "follower"
 #: note of an index: when it was held against the container last, and how long that took
 SWEPT = "swept"
 #: seconds between two looks for something to do
@@ -46,6 +49,8 @@ _LOOK = 2.0
 _SHARE = 20.0
 #: of the time that a step took, how long the pause behind it is, and the longest in seconds
 _REST, _LONGEST_REST = 1.0, 1.0
+#: seconds after which a node that says nothing follows no more
+_CLAIM = 60.0
 #: seconds of pause after trouble, at first and at most
 _PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 #: seconds that are waited for the end of a step
@@ -105,6 +110,7 @@ class Background:
         self._every = every
         self._nodes = nodes
         self._told = float("-inf")
+        self._claim = _Claim(self._index, secrets.token_hex(8))
         self._duty = Lock(own / "reconciling")
         self._sweeping = Lock(own / "sweeping")
         self._images, self._sweep = reconcile.images(repo, at_once=_AT_ONCE)
@@ -139,6 +145,8 @@ class Background:
                 if self._duty.taken():
                     self._try()
         self._leave()
+        if self._duty.is_held:
+            self._claim.release()
         self._duty.release()
 
     def _try(self) -> None:
@@ -163,6 +171,9 @@ class Background:
         if self._pause:
             self._index.check()
         self._catch_up()
+        if not self._claim.is_ours():
+            self._resumed = False
+            return
         if not self._resumed:
             self._unread, self._resumed = self._progress.resume(), True
         while not self._is_due():
@@ -185,6 +196,7 @@ class Background:
         self._wait(min(_REST * took, _LONGEST_REST))
         self._tell()
         self._catch_up()
+        self._claim.is_ours()
         return took
 
     # -- what was missed -------------------------------------------------------------
@@ -326,6 +338,37 @@ def begin(config: Config, repo: Repo) -> Callable[[], None]:
         stores.close()
 
     return end
+
+
+class _Claim:
+    """Lets one of the nodes that share an index follow the container; another one when it is gone.
+
+    Best effort: where two do it at the same time, nothing is wrong, but done twice.
+    """
+
+    def __init__(self, index: Index, node: str) -> None:
+        self._index = index
+        self._node = node
+        self._renewed = float("-inf")
+
+    def is_ours(self) -> bool:
+        """Whether this node is the one, from now on."""
+        if not self._index.shared or time.monotonic() - self._renewed < _CLAIM / 3:
+            return True
+        now = time.time()
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            told = json.loads(self._index.note(FOLLOWER) or "")
+            if told["node"] != self._node and now < told["until"] < now + 2 * _CLAIM:
+                return False
+        self._index.keep_note(FOLLOWER, json.dumps({"node": self._node, "until": now + _CLAIM}))
+        self._renewed = time.monotonic()
+        return True
+
+    def release(self) -> None:
+        """Lets another one at once."""
+        if self._index.shared and time.monotonic() - self._renewed < _CLAIM:
+            with contextlib.suppress(Problem):
+                self._index.keep_note(FOLLOWER, None)
 
 
 class Progress:

@@ -400,7 +400,7 @@ class Images:
                 yield text, found, stem == text
             name = _named(entry)
             if name is not None:
-                stem = entry.key.removesuffix(".json") if entry.media_type == RECORD else split_ending(entry.key)[0]
+                stem = name if entry.key.startswith(name) else split_ending(entry.key)[0]
                 waiting.setdefault(stem, (name, _Found()))[1].add(entry)
         for stem, (text, found) in waiting.items():
             yield text, found, stem == text

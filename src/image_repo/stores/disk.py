@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import logging
+import mmap
 import os
 import re
 import secrets as random
@@ -71,6 +72,8 @@ _NOT_A_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ATTEMPTS = 64
 #: names of listed folders that are remembered in all, and the smallest folder that is worth it
 _MOST_REMEMBERED, _WORTH_REMEMBERING = 200_000, 500
+#: JSON files of which it is remembered whether they are records
+_MOST_SNIFFED = 1 << 21
 #: characters that are never cut into two pieces of a long segment
 _SHORT = 48
 #: nanoseconds after which a change of a folder is sure to have another time than the next
@@ -84,13 +87,13 @@ def _etag(found: os.stat_result) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}"
 
 
-def _implied_type(key: str, beginning: Callable[[], bytes]) -> str:
+def _implied_type(key: str, is_record: Callable[[], bool]) -> str:
     """The media type that the ending says, and for JSON the first bytes."""
     known = split_ending(key)[1]
     if known:
         return known.media_type
     if key.lower().endswith(".json"):
-        return record.MEDIA_TYPE if _RECORD.match(beginning()) else "application/json"
+        return record.MEDIA_TYPE if is_record() else "application/json"
     return _OCTETS
 
 
@@ -174,12 +177,14 @@ class DiskStore:
         self.identity = f"folder:{os.path.realpath(root)}"
         self._root = Path(os.path.abspath(root))
         self._own = self._root / OWN
+        self._all_sayings = str(self._own / "meta")
         self._secrets = secrets
         self._endpoint = public_endpoint or ""
         self._seen = False
         self._stamp = 0
         self._lock = threading.Lock()
         self._folders = _Folders(self._is_inside)
+        self._sniffed = _Sniffed()
         self._syncs = _Syncs()
 
     def check(self, *, create: bool = False) -> None:
@@ -246,7 +251,7 @@ class DiskStore:
             if handle is None:
                 continue
             try:
-                entry = self._entry(key, os.fstat(handle), partial(os.pread, handle, _SNIFF, 0))
+                entry = self._entry(key, os.fstat(handle), partial(_begins_as_record, handle))
             except BaseException:
                 os.close(handle)
                 raise
@@ -278,9 +283,9 @@ class DiskStore:
         root = os.path.realpath(self._root).rstrip("/") + "/"
         return real.startswith(root) and not f"{real}/".startswith(f"{root}{OWN}/")
 
-    def _entry(self, key: str, found: os.stat_result, beginning: Callable[[], bytes]) -> Entry | None:
+    def _entry(self, key: str, found: os.stat_result, is_record: Callable[[], bool]) -> Entry | None:
         """What a file tells, and what was said of it; None when its time is over."""
-        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, beginning))
+        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, is_record))
         said = self._said(key, entry)
         if said is None:
             return entry
@@ -302,7 +307,7 @@ class DiskStore:
     # -- what was said ---------------------------------------------------------------
 
     def _sayings(self, key: str) -> Path:
-        return self._own / "meta" / hashlib.sha256(key.encode()).hexdigest()
+        return Path(self._all_sayings) / hashlib.sha256(key.encode()).hexdigest()
 
     def _said(self, key: str, entry: Entry) -> _Said | None:
         """What was said of this very object.
@@ -310,6 +315,8 @@ class DiskStore:
         A copy that lost the times (``cp -r``) is told by its size: its media type and metadata
         still hold, but nothing is dropped for an expiry that may have been another object's.
         """
+        if not os.path.isdir(self._all_sayings):  # in most repositories nothing was ever said
+            return None
         folder = self._sayings(key)
         try:
             names = sorted(os.listdir(folder), reverse=True)
@@ -410,7 +417,7 @@ class DiskStore:
         """What the written file will tell; says the rest of it before it can be seen."""
         found = path.stat()
         # Where something was said of an older object, that there is nothing to say is said too: or that would hold on.
-        if said != _Said(_implied_type(key, partial(_beginning, path)), {}, None) or self._sayings(key).exists():
+        if said != _Said(_implied_type(key, partial(_is_record, path)), {}, None) or self._sayings(key).exists():
             self._say(key, _etag(found), said)
         times = found.st_mtime_ns / 1e9
         return Entry(key, found.st_size, _etag(found), times, said.media_type, said.metadata, said.expires)
@@ -537,10 +544,11 @@ class DiskStore:
     def _listed(self, key: str, path: str) -> Entry | None:
         with _translated("read"):
             try:
-                entry = self._entry(key, os.stat(path), partial(_beginning, path))
+                found = os.stat(path)
+                entry = self._entry(key, found, partial(self._sniffed.is_record, path, found))
             except (*_NOT_A_FILE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
                 return None
-        return replace(entry, metadata={}, expires=None) if entry else None
+        return replace(entry, metadata={}, expires=None) if entry and (entry.metadata or entry.expires) else entry
 
     # -- temporary URLs --------------------------------------------------------------
 
@@ -653,6 +661,31 @@ def _own_path(sort: str) -> str:
 
 def _ours_first(sort: str, paths: list[str]) -> list[str]:
     return sorted(paths, key=lambda path: path != _own_path(sort))
+
+
+class _Sniffed:
+    """Remembers which JSON files are records, so that a listing need not read each of them again.
+
+    Of two files that have one place in its table the last is remembered, so it never grows beyond 16 MiB.
+    """
+
+    def __init__(self) -> None:
+        # No memory is taken before something is written there: by the one process that lists everything.
+        self._table = memoryview(mmap.mmap(-1, 8 * _MOST_SNIFFED)).cast("Q")
+
+    def is_record(self, path: str, found: os.stat_result) -> bool:
+        """Whether a file is a record.
+
+        :param found: what the file system tells of it, now
+        """
+        file = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        at, mark = file % _MOST_SNIFFED, (file & 0xFFFF_FFFF_FFFF_FFFC) | 2
+        known = self._table[at]
+        if known | 1 == mark | 1:
+            return bool(known & 1)
+        told = _is_record(path)
+        self._table[at] = mark | told
+        return told
 
 
 class _Folders:
@@ -777,9 +810,13 @@ def _sync(folder: Path) -> bool:
     return True
 
 
-def _beginning(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(_SNIFF)
+def _is_record(path: str | Path) -> bool:
+    with open(path, "rb", buffering=0) as file:
+        return _begins_as_record(file.fileno())
+
+
+def _begins_as_record(handle: int) -> bool:
+    return _RECORD.match(os.pread(handle, _SNIFF, 0)) is not None
 
 
 def _exists(key: str) -> PreconditionFailed:
