@@ -21,10 +21,12 @@ from following import followed, told
 from webserver import embedded
 
 from image_repo import background, config, verbs, verbs_catalogue, wiring
-from image_repo.background import REBUILDING, SWEPT
+from image_repo.background import FOLLOWER, REBUILDING, SWEPT
 from image_repo.cli import main
 from image_repo.config import CatalogueConfiguration, Config
+from image_repo.names import ImageName
 from image_repo.nodes import LIFETIME, FolderBoard, Node, Nodes
+from image_repo.records import UNCONDITIONAL
 
 ONE = pictures.jpeg(pictures.photo(40, 30))
 TWO = pictures.jpeg(pictures.photo(20, 10, seed=1))
@@ -307,6 +309,37 @@ def test_what_other_tools_do_appears_after_one_look(tmp_path):
         until(lambda: complete(path, 2), "replaced")
         (tmp_path / "originals" / "a.jpg").unlink()
         until(lambda: complete(path, 1), "removed")
+
+
+@pytest.mark.servers
+def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows(tmp_path, postgres):
+    (tmp_path / "data").mkdir()
+    shared = {"url": postgres, "reconcile": 1}
+    one, two = (node(tmp_path, name, **shared) for name in ("one", "two"))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with closing(wiring.build(one)) as first, closing(wiring.build(two)) as second:
+        ends = background.begin(one, first), background.begin(two, second)
+        try:
+            until(lambda: second.catalogue.note(SWEPT) is not None, "one of them has looked")
+            until(lambda: second.catalogue.note(FOLLOWER) is not None, "and says so")
+            claimed = json.loads(second.catalogue.note(FOLLOWER) or "")["node"]
+            fill(tmp_path / "data", "a")
+            until(lambda: told(first).get("a", {}).get("width") == 40, "what another tool did is seen")
+            assert told(second) == told(first)
+            second.say(ImageName("b"), {"site": 1}, UNCONDITIONAL)
+            assert told(first)["b"]["data"] == {"site": 1}, "at once"
+            assert json.loads(first.catalogue.note(FOLLOWER) or "")["node"] == claimed
+            assert all(finding.ok for finding in verbs.trial(one))
+            ends[0]()
+            ends[1]()
+            assert first.catalogue.note(FOLLOWER) is None
+            ends = (background.begin(two, second),)
+            fill(tmp_path / "data", "c")
+            until(lambda: told(first).get("c", {}).get("width") == 40, "the other one follows alone")
+        finally:
+            for end in ends:
+                end()
 
 
 def test_a_server_that_looks_for_nothing_by_itself_is_complete_all_the_same(tmp_path):
