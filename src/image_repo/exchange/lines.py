@@ -43,7 +43,7 @@ def is_sheet(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What a line says; ``name`` is None where it is the path's."""
+    """What a line says; ``name`` and ``filename`` are None where they are the path's, the latter empty for none."""
 
     name: str | None
     data: Mapping[str, Any] | None
@@ -124,7 +124,7 @@ class Lines:
             item,
             name=line.name or item.name,
             data=line.data,
-            filename=line.filename or (None if line.name else path.rpartition("/")[2]),
+            filename=path.rpartition("/")[2] if line.filename is None else line.filename or None,
             sha256=line.sha256,
             original=line.original,
         )
@@ -221,7 +221,7 @@ def _read(text: bytes | None) -> _Line:
         return _Line(None, {name: value for name, value in told.items() if name != "file_name"})
     sha256 = _hex("sha256", told.get("sha256"))
     original = _hex("image_id", _text("image_id", told.get("image_id")).removeprefix("sha256:") or None)
-    filename = _text("filename", told.get("filename"))[:_MOST_FILENAME] or None
+    filename = _text("filename", told["filename"])[:_MOST_FILENAME] if "filename" in told else None
     name = _text("name", told.get("name")) or None
     return _Line(name, _data(told.get("data")), filename, sha256, original)
 
