@@ -8,7 +8,7 @@ order. Of many a page is found sooner along the order, where there are facts for
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
@@ -120,7 +120,7 @@ class Asked:
             return []
         asked = self._dialect.texts(condition.path).where(where)
         found: dict[int, None] = {}
-        for number, text in self._connection.execution_options(yield_per=_STREAM).execute(asked):
+        for number, text in self._connection.execute(asked.execution_options(yield_per=_STREAM)):
             if number not in found and test(text):
                 found[number] = None
         return list(found)
@@ -130,6 +130,15 @@ class Asked:
 
     def _is_covered(self, covers: frozenset[int]) -> bool:
         return len(covers) == len(self._conditions) + bool(self._filter.prefix) + bool(self._filter.words)
+
+    def matching(self) -> Sequence[ColumnElement[bool]]:
+        """What holds of the documents that match, and of no others."""
+        return self._way(), self._where()
+
+    def leads_of(self, path: Path) -> Key | None:
+        """The key under which each document has just what is at a path."""
+        found = [key for key in self._keys if key.path == path and key.sort is None and not key.several]
+        return found[0] if found else None
 
     # -- how many --------------------------------------------------------------------------
 
@@ -151,7 +160,8 @@ class Asked:
     def estimate(self) -> int:
         """About how many match, where they are too many to count: what part of some documents does."""
         numbers = self._tables.documents.c.id
-        first, last = self._connection.execute(select(func.min(numbers), func.max(numbers))).one()
+        # one by one, so that SQLite takes each from an end
+        first, last = (self._connection.execute(select(end(numbers))).scalar() for end in (func.min, func.max))
         if first is None:
             return 0
         span = last - first + 1
@@ -160,14 +170,12 @@ class Asked:
         hits = self._count(fitting, None)
         return max(MOST_COUNTED + 1, int(hits * span // len(asked)))
 
-    def gathered(self, most: int) -> list[int]:
-        """The ids of those that match, in no order, up to so many."""
-        documents = self._tables.documents
+    def gathered(self, most: int) -> list[str]:
+        """The names of those that match, in no order, up to so many."""
+        asked = select(self._tables.documents.c.name).where(self._way(), self._where())
         for reach in self._reaches:
             if reach.exact and self._is_covered(reach.covers):
-                some = documents.c.name.in_(self._names_of(reach).limit(most))
-                return list(self._connection.execute(select(documents.c.id).where(some)).scalars())
-        asked = select(documents.c.id).where(self._way(), self._where())
+                asked = self._names_of(reach)
         return list(self._connection.execute(asked.limit(most)).scalars())
 
     def _way(self) -> ColumnElement[bool]:
@@ -310,27 +318,37 @@ class Asked:
         along = self._dialect.along(walk.table, documents, walk.name == documents.c.name)
         return asked.select_from(along).where(self._where(walk.covers))
 
-    def in_order(
-        self, order: Order, after: Place | None, skip: int, limit: int | None, ids: Sequence[int] | None = None
-    ) -> list[int]:
-        """Ids of documents that match, sorted.
-
-        :param ids: those that match, where they are known
-        """
+    def some_in_order(
+        self, names: Sequence[str], order: Order, after: Place | None = None, skip: int = 0, limit: int | None = None
+    ) -> list[str]:
+        """Some names, sorted."""
         documents = self._tables.documents
-        asked = select(documents.c.id)
-        if ids is None:
-            asked = asked.where(self._way(), self._where())
-        else:
-            asked = asked.where(self._dialect.among(documents.c.id, ids))
+        end = None if limit is None else skip + limit
+        if order.keys:
+            asked = select(documents.c.name).where(self._dialect.among(documents.c.name, names))
+            return list(self._connection.execute(self._sorted(asked, order, after, skip, limit)).scalars())
+        if after is not None:
+            names = [name for name in names if (name < after.name if order.names_descending else name > after.name)]
+        return sorted(names, reverse=order.names_descending)[skip:end]
+
+    def all_in_order(
+        self, order: Order, after: Place | None = None, skip: int = 0, limit: int | None = None
+    ) -> Iterator[int]:
+        """The ids of all that match, sorted."""
+        asked = select(self._tables.documents.c.id).where(self._way(), self._where())
+        asked = self._sorted(asked, order, after, skip, limit)
+        return iter(self._connection.execute(asked.execution_options(yield_per=_STREAM)).scalars())
+
+    def _sorted(
+        self, asked: Select[Any], order: Order, after: Place | None, skip: int, limit: int | None
+    ) -> Select[Any]:
         if after is not None:
             asked = asked.where(self._behind(order, after))
         for key in order.keys:
             for column in self._dialect.sorted_by(key.path):
                 asked = asked.order_by(column.desc() if key.descending else column.asc())
-        name = documents.c.name
-        asked = asked.order_by(name.desc() if order.names_descending else name.asc())
-        return list(self._connection.execute(asked.limit(limit).offset(skip or None)).scalars())
+        name = self._tables.documents.c.name
+        return asked.order_by(name.desc() if order.names_descending else name.asc()).limit(limit).offset(skip or None)
 
     def _behind(self, order: Order, after: Place) -> ColumnElement[bool]:
         """What comes behind a place in an order."""

@@ -12,6 +12,9 @@ from sqlalchemy.sql.expression import Select
 from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import Tables
 
+#: in place of the kind of a value, where arrays are not looked into: one is there, or on the way
+IN_ARRAY, BELOW_ARRAY = 7, 8
+
 
 class Dialect(Protocol):
     """One engine, its connections, and how it spells what is asked of documents.
@@ -24,6 +27,8 @@ class Dialect(Protocol):
     tables: Tables
     #: whether :meth:`holds` takes regular expressions; else :meth:`texts` gives what they are searched in
     finds: bool
+    #: whether :meth:`reached` can pass arrays over; else it looks into them always
+    tells_arrays: bool
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection that sees one state of everything, and whose statements are bounded in time.
@@ -46,6 +51,14 @@ class Dialect(Protocol):
 
     def texts(self, path: Path) -> Select[Any]:
         """Ids of documents, and each text that a path reaches."""
+        ...
+
+    def reached(self, path: Path, where: Sequence[ColumnElement[bool]], *, arrays: bool) -> Select[Any]:
+        """Columns kind (of :mod:`.order`), number, text (by code points) and times, of what a path reaches.
+
+        :param where: for which documents
+        :param arrays: whether arrays are looked into; else their documents have kinds of their own
+        """
         ...
 
     def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:

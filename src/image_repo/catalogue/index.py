@@ -6,23 +6,24 @@ import contextlib
 import logging
 import time
 from array import array
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
 
-from image_repo.catalogue import Indexed, Page, Row, Statistics, order, places, storing, tally
+from image_repo.catalogue import Indexed, Page, Row, Statistics, counting, places, storing
 from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found, as_kept
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.holds import holds, project
 from image_repo.catalogue.places import Order, Place
-from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
+from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import Writer, indexed
 
 _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
 _PAGE = 500
+#: conditions that an index answers
+_HELPED = ("eq", "gt", "gte", "lt", "lte")
 
 
 class SqlIndex:
@@ -79,14 +80,14 @@ class SqlIndex:
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         sorted_by = Order.of(order)
-        ids = self._listed(wanted, sorted_by)
-        found = self._along(wanted, sorted_by) if ids is None else self._numbered(wanted, ids)
-        # What has changed since its id was noted may not match any more.
+        listed = self._listed(wanted, sorted_by)
+        found = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
+        # What has changed since it was listed may not match any more.
         still = as_kept(wanted)
         return (storing.load(each.text) for each in found if holds(still, storing.kept(each.text)))
 
-    def _listed(self, wanted: Filter, sorted_by: Order) -> Sequence[int] | None:
-        """The ids of those that match, in order; None where there is a way along which they come by themselves."""
+    def _listed(self, wanted: Filter, sorted_by: Order) -> Sequence[str] | array[int] | None:
+        """Names or ids of those that match, in order; None where there is a way along which they come by themselves."""
         with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, wanted)
             walks = asked.walks(sorted_by)
@@ -94,14 +95,15 @@ class SqlIndex:
                 return None
             some = asked.gathered(MOST_COUNTED + 1)
             if len(some) <= MOST_COUNTED:
-                return asked.in_order(sorted_by, None, 0, None, some)
-            return None if walks and not asked.is_searched else array("q", asked.in_order(sorted_by, None, 0, None))
+                return asked.some_in_order(some, sorted_by)
+            return None if walks and not asked.is_searched else array("q", asked.all_in_order(sorted_by))
 
-    def _numbered(self, wanted: Filter, ids: Sequence[int]) -> Iterator[Found]:
-        for first in range(0, len(ids), _PAGE):
+    def _fetched(self, wanted: Filter, listed: Sequence[str] | array[int]) -> Iterator[Found]:
+        for first in range(0, len(listed), _PAGE):
+            part = listed[first : first + _PAGE]
             with self._dialect.reading() as connection:
                 asked = Asked(connection, self._dialect, wanted)
-                found = asked.numbered(ids[first : first + _PAGE])
+                found = asked.numbered(part) if isinstance(part, array) else asked.named(part)
             yield from found
 
     def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[Found]:
@@ -115,13 +117,8 @@ class SqlIndex:
             after = _place(found[-1], sorted_by)
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
-        groups: Counter[tally.Group] = Counter()
-        count = 0
-        there = Condition(path, "exists", (True,))
-        for document in self.each(Filter((*wanted.conditions, there), wanted.prefix, wanted.words)):
-            groups.update(filter(None, map(tally.group_of, order.reached(document, path))))
-            count += 1
-        return tally.statistics(groups, count, most)
+        with self._watched(wanted, (SortKey(path),)), self._dialect.reading() as connection:
+            return counting.statistics(connection, self._dialect, wanted, path, most)
 
     @contextlib.contextmanager
     def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
@@ -186,9 +183,9 @@ def _paged(asked: Asked, query: Query, sorted_by: Order, after: Place | None) ->
     if asked.is_complete(asked.walks(sorted_by)):
         found = _along(asked, sorted_by, after, skip, limit)
         return found, _counted(asked, exact=query.exact)
-    ids = asked.gathered(MOST_COUNTED + 1)
-    if len(ids) <= MOST_COUNTED:
-        return asked.numbered(asked.in_order(sorted_by, after, skip, limit, ids)), len(ids)
+    some = asked.gathered(MOST_COUNTED + 1)
+    if len(some) <= MOST_COUNTED:
+        return asked.named(asked.some_in_order(some, sorted_by, after, skip, limit)), len(some)
     return _along(asked, sorted_by, after, skip, limit), asked.count() if query.exact else asked.estimate()
 
 
@@ -202,7 +199,7 @@ def _along(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit
     walks = asked.walks(sorted_by)
     if walks:
         return asked.named(asked.walked(walks, after, skip, limit))
-    return asked.numbered(asked.in_order(sorted_by, after, skip, limit))
+    return asked.numbered(list(asked.all_in_order(sorted_by, after, skip, limit)))
 
 
 def _place(found: Found, sorted_by: Order) -> Place:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     any_,
     case,
     cast,
+    column,
     create_engine,
     delete,
     event,
@@ -40,6 +41,7 @@ from sqlalchemy import (
     select,
     text,
     true,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH, TSQUERY, TSVECTOR
@@ -79,6 +81,7 @@ class PostgresDialect:
     """
 
     shared = True
+    tells_arrays = False
     finds = False
 
     def __init__(self, url: URL, *, collection: str, scope: str, timeout: float, connections: int) -> None:
@@ -273,7 +276,7 @@ class PostgresDialect:
             above.append(func.jsonb_typeof(value) == "array")
             value = _member(value, member)
         kind = func.jsonb_typeof(value)
-        plain = value.op("#>>")(cast([], ARRAY(Text)))
+        plain = value.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
         in_bytes = func.substring(func.convert_to(plain, "UTF8"), 1, order.MOST_TEXT)
         nothing = case((or_(*above), _kind(order.OTHER)), else_=_kind(order.MISSING))
         return (
@@ -306,12 +309,34 @@ class PostgresDialect:
             return or_(self._has(f"{path} ? (!({fits}))", told), not_(self._has(f"{path}[*]", {})))
         return self._has(f"{path} ? ({fits})", told)
 
+    def reached(self, path: Path, where: Sequence[ColumnElement[bool]], *, arrays: bool) -> Select[Any]:
+        documents = self.tables.documents
+        found = func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
+        each = found.table_valued(column("value", JSONB)).render_derived()
+        grouped = (
+            select(each.c.value, func.count().label("times"))
+            .select_from(documents.join(each, true()))
+            .where(*where)
+            .group_by(each.c.value)
+            .subquery()
+        )
+        value = type_coerce(grouped.c.value, JSONB)
+        kind, plain = func.jsonb_typeof(value), value.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
+        kinds = {"number": order.NUMBER, "string": order.TEXT, "null": order.NULL}
+        truth = case((plain == "true", order.TRUE), else_=order.FALSE)
+        return select(
+            case({**kinds, "boolean": truth}, value=kind, else_=order.OTHER).label("kind"),
+            case((kind == "number", _double(cast(plain, Numeric)))).label("number"),
+            case((kind == "string", plain.collate("C"))).label("text"),
+            grouped.c.times,
+        )
+
     def texts(self, path: Path) -> Select[Any]:
         """Ids of documents, and each text that a path reaches."""
         documents = self.tables.documents
         found = func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
         each = found.table_valued("value").render_derived()
-        plain = cast(each.c.value, JSONB).op("#>>")(cast([], ARRAY(Text)))
+        plain = cast(each.c.value, JSONB).op("#>>", return_type=Text())(cast([], ARRAY(Text)))
         return select(documents.c.id, plain).select_from(documents.join(each, true()))
 
     def _has(self, path: str, told: dict[str, Any]) -> ColumnElement[bool]:
@@ -351,14 +376,17 @@ def _kind(kind: int) -> ColumnElement[bytes]:
 
 def _double_bytes(number: ColumnElement[Any]) -> ColumnElement[bytes]:
     """A number as :func:`.order.sortable` writes it."""
-    double = case(
+    sent = func.float8send(_double(number), type_=LargeBinary())
+    bits = cast(cast(func.concat("x", func.encode(sent, "hex")), BIT(64)), BigInteger)
+    return case((number >= 0, func.set_bit(sent, 7, 1)), else_=func.int8send(bits.op("#")(-1)))
+
+
+def _double(number: ColumnElement[Any]) -> ColumnElement[float]:
+    return case(
         (number >= cast(literal(str(_INFINITE), Text), Numeric), cast(literal("Infinity", Text), Double)),
         (number <= cast(literal(str(-_INFINITE), Text), Numeric), cast(literal("-Infinity", Text), Double)),
         else_=cast(number, Double),
     )
-    sent = func.float8send(double, type_=LargeBinary())
-    bits = cast(cast(func.concat("x", func.encode(sent, "hex")), BIT(64)), BigInteger)
-    return case((number >= 0, func.set_bit(sent, 7, 1)), else_=func.int8send(bits.op("#")(-1)))
 
 
 def _equal(values: Sequence[Scalar], told: dict[str, Any]) -> str:

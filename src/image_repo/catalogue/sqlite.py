@@ -45,6 +45,7 @@ from sqlalchemy import (
     table,
     true,
     type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
@@ -56,7 +57,8 @@ from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
 from image_repo.catalogue import order
-from image_repo.catalogue.query import Condition, Path, Scalar
+from image_repo.catalogue.dialect import BELOW_ARRAY, IN_ARRAY
+from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import VERSION, Json, Tables
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
@@ -110,6 +112,7 @@ class SqliteDialect:
     """
 
     shared = False
+    tells_arrays = True
     finds = True
 
     def __init__(self, path: File, *, collection: str, scope: str, timeout: float, connections: int) -> None:
@@ -357,47 +360,60 @@ class SqliteDialect:
             there = spot.exists()
             return there if condition.values[0] else not_(there)
         each = spot.elements()
-        inside: ColumnElement[bool] = exists(
-            select(literal(1)).select_from(each).where(self._fits(condition, each.c.type, each.c.value))
-        )
-        below = self._below(condition, spot)
+        fits = _chosen(each.c.type, self._fitting(condition, each.c.value), _default(condition))
+        inside: ColumnElement[bool] = exists(select(literal(1)).select_from(each).where(fits))
         if condition.op == "ne":
             inside = or_(inside, func.json_array_length(spot.document, spot.path) == 0)
-        return case(
-            (spot.kind == "array", inside),
-            (spot.kind.is_(None), below),
-            else_=self._fits(condition, spot.kind, spot.value),
-        )
-
-    def texts(self, path: Path) -> Select[Any]:
-        raise NotImplementedError("expressions are searched for inside SQLite")
+        choices = self._fitting(condition, spot.value) | {"array": inside, "": self._below(condition, spot)}
+        return _chosen(func.coalesce(spot.kind, ""), choices, _default(condition))
 
     def _below(self, condition: Condition, spot: _Spot) -> ColumnElement[bool]:
         """The condition where plain members lead nowhere: perhaps an array is on the way."""
-        differs = condition.op == "ne"
         if not condition.path[1:]:
-            return true() if differs else false()
+            return _default(condition)
         *tables, last = spot.chain()
         found = select(literal(1)).select_from(*tables, last)
-        fits = exists(found.where(self._fits(condition, last.c.type, last.c.value)))
-        if not differs:
-            return and_(spot.is_below_array(), fits)
-        return or_(not_(spot.is_below_array()), fits, not_(exists(found)))
+        fits = _chosen(last.c.type, self._fitting(condition, last.c.value), _default(condition))
+        below = exists(found.where(fits))
+        if condition.op == "ne":
+            return or_(not_(spot.is_below_array()), below, not_(exists(found)))
+        return and_(spot.is_below_array(), below)
 
-    def _fits(self, condition: Condition, kind: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Whether one value fits: its kind as JSON1 calls it, and what it is to SQLite."""
+    def _fitting(self, condition: Condition, value: ColumnElement[Any]) -> dict[str, ColumnElement[bool]]:
+        """For kinds of values, as JSON1 calls them, whether one fits. Those that are left out fit by default."""
+        number = cast(value, REAL)
         if condition.op == "regex":
             self._tests[id(condition.test)] = condition.test
-            return and_(kind == "text", func.image_repo_finds(id(condition.test), value) == 1)
+            return {"text": func.image_repo_finds(id(condition.test), value) == 1}
         if condition.op in ("eq", "ne"):
-            equal = _equal(condition.values, kind, value)
-            return equal if condition.op == "eq" else not_(equal)
+            return _equal(condition, number, value)
         (than,) = condition.values
         if isinstance(than, str):
-            return and_(kind == "text", _COMPARES[condition.op](value, than))
+            return {"text": _COMPARES[condition.op](value, than)}
         if isinstance(than, bool) or than is None:
-            return false()
-        return and_(kind.in_(_NUMBERS), _COMPARES[condition.op](cast(value, REAL), float(than)))
+            return {}
+        return {kind: _COMPARES[condition.op](number, order.double(than)) for kind in _NUMBERS}
+
+    def reached(self, path: Path, where: Sequence[ColumnElement[bool]], *, arrays: bool) -> Select[Any]:
+        spot = _Spot(self.tables.documents.c.document, path)
+        documents = self.tables.documents
+        below = case((spot.is_below_array(), BELOW_ARRAY), else_=order.MISSING) if path[1:] else order.MISSING
+        plain = _values(func.coalesce(spot.kind, ""), spot.value, {"array": IN_ARRAY, "": below})
+        found = select(*plain).select_from(documents).where(*where)
+        if not arrays:
+            return found
+        each = spot.elements()
+        inside = select(*_values(each.c.type, each.c.value, {})).select_from(documents, each)
+        parts = [found, inside.where(spot.kind == "array", *where)]
+        if path[1:]:
+            tables = spot.chain()
+            last = tables[-1]
+            led = select(*_values(last.c.type, last.c.value, {})).select_from(documents, *tables)
+            parts.append(led.where(spot.kind.is_(None), spot.is_below_array(), *where))
+        return select(union_all(*parts).subquery())
+
+    def texts(self, path: Path) -> Select[Any]:
+        raise NotImplementedError("expressions are searched for inside SQLite")
 
     # -- health ----------------------------------------------------------------------------
 
@@ -482,19 +498,52 @@ def _listed(value: Any, is_object: ColumnElement[bool], path: str) -> ColumnElem
     return case((kind == "array", member), (kind.is_(None), "[]"), else_=func.json_array(member))
 
 
-def _equal(values: Sequence[Scalar], kind: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a value is one of these."""
-    words = sorted({_WORD_OF[str(each)] for each in values if each is None or isinstance(each, bool)})
-    texts = sorted({each for each in values if isinstance(each, str)})
-    numbers = sorted({float(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)})
-    parts: list[ColumnElement[bool]] = []
+def _values(kind: ColumnElement[str], value: ColumnElement[Any], more: Mapping[str, Any]) -> list[ColumnElement[Any]]:
+    """Columns of a value by its kind.
+
+    :param more: what else is told in place of a kind
+    """
+    kinds = {**dict.fromkeys(_NUMBERS, order.NUMBER), "text": order.TEXT, **_WORDS, **more}
+    number = cast(value, REAL)
+    return [
+        case(kinds, value=kind, else_=order.OTHER).label("kind"),
+        case(dict.fromkeys(_NUMBERS, number), value=kind).label("number"),
+        case({"text": value}, value=kind).label("text"),
+        literal(1).label("times"),
+    ]
+
+
+def _default(condition: Condition) -> ColumnElement[bool]:
+    return true() if condition.op == "ne" else false()
+
+
+def _chosen(
+    kind: ColumnElement[str], choices: Mapping[str, ColumnElement[bool]], default: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """By the kind of a value, which is looked at once."""
+    return case(choices, value=kind, else_=default) if choices else default
+
+
+def _equal(
+    condition: Condition, number: ColumnElement[float], text: ColumnElement[str]
+) -> dict[str, ColumnElement[bool]]:
+    """For kinds of values, whether one is among those of a condition, or not."""
+    right: ColumnElement[bool] = not_(_default(condition))
+    texts = sorted({each for each in condition.values if isinstance(each, str)})
+    words = {_WORD_OF[str(each)] for each in condition.values if each is None or isinstance(each, bool)}
+    numbers = {each for each in condition.values if isinstance(each, int | float) and not isinstance(each, bool)}
+    found = dict.fromkeys(sorted(words), right)
     if numbers:
-        parts.append(and_(kind.in_(_NUMBERS), cast(value, REAL).in_(numbers)))
+        wanted = sorted(map(order.double, numbers))
+        found |= {kind: _among(number, wanted, condition) for kind in _NUMBERS}
     if texts:
-        parts.append(and_(kind == "text", value.in_(texts)))
-    if words:
-        parts.append(kind.in_(words))
-    return or_(false(), *parts)
+        found["text"] = _among(text, texts, condition)
+    return found
+
+
+def _among(value: ColumnElement[Any], wanted: Sequence[Any], condition: Condition) -> ColumnElement[bool]:
+    one = value == wanted[0] if len(wanted) == 1 else value.in_(wanted)
+    return not_(one) if condition.op == "ne" else one
 
 
 def _spell(path: Path) -> str:
