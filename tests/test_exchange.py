@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webserver import embedded
 
-from image_repo import bulk, cli, wiring
+from image_repo import bulk, cli, verbs_exchange, wiring
 from image_repo.archive import stream_zip
-from image_repo.errors import BadBody, BrokenArchive
+from image_repo.errors import BadBody, BadRequest, BrokenArchive
 from image_repo.exchange import About, Exported, File, Item
 from image_repo.exchange.export import Export, member_name, settled, write_folder
 from image_repo.exchange.export import pictures as picture_members
@@ -167,6 +167,14 @@ def item(*lines, path: str = "a.jpg", sheet: str = "metadata.jsonl"):
 def test_a_line_of_ours_tells_name_data_and_filename():
     found = item({"file_name": "a.jpg", "name": "x/y.png", "data": {"n": 1}, "filename": "IMG.JPG", "owner": "eve"})
     assert (found.name, found.data, found.filename) == ("x/y.png", {"n": 1}, "IMG.JPG")
+
+
+@pytest.mark.parametrize(
+    ("told", "filename"),
+    [({}, "a.jpg"), ({"filename": None}, None), ({"filename": ""}, None), ({"filename": "I.JPG"}, "I.JPG")],
+)
+def test_a_file_was_called_as_it_is_told_else_as_it_is_called_now(told, filename):
+    assert item({"file_name": "x/a.jpg", "data": {}, **told}, path="x/a.jpg").filename == filename
 
 
 def test_a_line_of_another_tool_is_all_data():
@@ -789,21 +797,34 @@ def test_the_command_line_takes_out_and_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "originals", "reason"),
     [
-        (["export", "xsize=20", "--originals", "-o", "x.zip"], "Originals come as they are"),
-        (["export", "a/", "b/", "-o", "x.zip"], "one PATH/"),
-        (["export", "sorrt=a", "-o", "x.zip"], "Did you mean sort"),
-        (["export", "kind=exe", "-o", "x.zip"], "one of jpg"),
-        (["import", "config.yml"], "no zip archive"),
+        pytest.param(["xsize=20"], True, "Originals come as they are", id="a size for originals"),
+        pytest.param(["a/", "b/"], None, "one PATH/", id="two folders"),
+        pytest.param(["sorrt=a"], None, "Did you mean sort", id="a slip"),
+        pytest.param(["kind=exe"], None, "one of jpg", id="no kind of picture"),
+        pytest.param(["../a"], None, "may begin with a dot", id="a way up"),
+        pytest.param(["snapshot=x", "n=1"], None, "exported whole", id="a part of a snapshot"),
     ],
 )
-def test_the_command_line_tells_what_it_does_not_understand(tmp_path, arguments, reason):
-    configure(tmp_path)
-    ended = run("-y", "config.yml", *arguments, cwd=tmp_path)
-    assert ended.returncode == 1
-    assert reason in ended.stderr
-    assert not (tmp_path / "x.zip").exists()
+def test_the_command_line_tells_what_it_does_not_understand(arguments, originals, reason):
+    with pytest.raises(BadRequest, match=reason):
+        verbs_exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "originals", "kind"),
+    [
+        pytest.param([], None, "original", id="originals, if nothing is said"),
+        pytest.param(["n=1", "a/"], None, "original", id="originals of what a filter means"),
+        pytest.param(["xsize=20"], None, "jpg", id="rendered, if a size is"),
+        pytest.param(["kind=original"], None, "original", id="originals by name"),
+        pytest.param([], False, "jpg", id="rendered, if that is said"),
+    ],
+)
+def test_the_command_line_takes_originals_unless_it_is_said_how(arguments, originals, kind):
+    asked = verbs_exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
+    assert asked.settled(None).kind == kind
 
 
 def test_the_command_line_knows_every_format():

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pictures
 import pytest
 from commands import until
+from swiftserved import house
 from webserver import embedded, serving
 
 from image_repo.archive import stream_zip
@@ -353,6 +354,26 @@ def test_imports_at_once_are_bounded(empty):
             response.close()
             connection.close()
     until(lambda: empty.client("POST", "/import", zipped(), **ZIP).status == 200, "places are free again")
+
+
+# -- on Swift ---------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_it_is_the_same_on_swift(served, swift, container, tmp_path):
+    made = served.client.get("/export?kind=original")
+    many = zipped(("descriptions.jsonl", jsonl(*({"name": f"d/{n:03}", "data": {"n": n}} for n in range(100)))))
+    with house(swift, container, tmp_path) as building, building.node() as node:
+        assert counts(taken(node, made.body)) == {"stored": 8}
+        assert counts(taken(node, made.body)) == {"unchanged": 8}
+        assert counts(taken(node, many)) == {"stored": 100}
+        assert counts(taken(node, many)) == {"unchanged": 100}
+        changed = zipped(("descriptions.jsonl", jsonl({"name": "a", "data": {"n": 99}}, {"name": "d/007", "data": {}})))
+        assert counts(taken(node, changed)) == {"replaced": 2}
+        members = unzipped(node.client.get("/export?kind=original&n__exists=True"))
+        assert members["plots/n.jpg"] == body_of(2)
+        assert {line["name"]: line["data"]["n"] for line in lines(members)}["a"] == 99
+        assert len(lines(members, "descriptions.jsonl")) == 99
 
 
 # -- as others load it ------------------------------------------------------------------------
