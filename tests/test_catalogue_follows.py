@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pictures
@@ -18,9 +19,15 @@ from commands import until
 from following import followed, in_background, told
 from webserver import Client, Served, embedded, serving
 
+from image_repo import wiring
 from image_repo.background import SWEPT
 from image_repo.config import CatalogueConfiguration
+from image_repo.errors import ImageNotFound, StoreUnavailable
 from image_repo.follow import Behind
+from image_repo.names import ImageName
+from image_repo.records import UNCONDITIONAL
+from image_repo.repo import Repo
+from image_repo.stores.disk import DiskStore
 
 ONE = pictures.jpeg(pictures.photo(40, 30))
 TWO = pictures.jpeg(pictures.photo(20, 10, seed=1))
@@ -395,3 +402,107 @@ def test_an_index_that_missed_everything_is_complete_after_one_look(served, clie
     served.repo.catalogue.clear()
     followed(served.repo)
     assert told(served.repo) == before
+
+
+class Ailing(DiskStore):
+    """Fails at one call, counted from the last :meth:`fail`; a write may have taken effect all the same."""
+
+    left = -1
+    late = False
+
+    @classmethod
+    def fail(cls, call: int, *, late: bool = False) -> None:
+        cls.left, cls.late = call, late
+
+    def _count(self) -> bool:
+        Ailing.left -= 1
+        return Ailing.left == 0
+
+    def head(self, key):
+        if self._count():
+            raise StoreUnavailable("The store has failed.")
+        return super().head(key)
+
+    def get(self, key):
+        if self._count():
+            raise StoreUnavailable("The store has failed.")
+        return super().get(key)
+
+    def put(self, key, data, **told):
+        fails = self._count()
+        entry = super().put(key, data, **told) if self.late or not fails else None
+        if fails:
+            raise StoreUnavailable("The store has failed.")
+        return entry
+
+    def delete(self, key):
+        fails = self._count()
+        gone = super().delete(key) if self.late or not fails else False
+        if fails:
+            raise StoreUnavailable("The store has failed.")
+        return gone
+
+    def keys(self, prefix="", **told):
+        if self._count():
+            raise StoreUnavailable("The store has failed.")
+        return super().keys(prefix, **told)
+
+
+def put(repo: Repo, name: str, body: bytes) -> None:
+    with repo.spool() as spool:
+        spool.fill([body])
+        repo.put(ImageName(name), spool, data={"site": 2})
+
+
+WRITES: dict[str, Callable[[Repo], object]] = {
+    "a new picture": lambda repo: put(repo, "new", TWO),
+    "a replaced picture": lambda repo: put(repo, "old", TWO),
+    "changed data": lambda repo: repo.patch(ImageName("old"), {"site": 2}, UNCONDITIONAL),
+    "a new description": lambda repo: repo.say(ImageName("new"), {"site": 2}, UNCONDITIONAL),
+    "a deletion": lambda repo: repo.delete(ImageName("old")),
+}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["without effect", "after it has taken effect"])
+@pytest.mark.parametrize("write", WRITES)
+def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, monkeypatch, write, late):
+    monkeypatch.setattr(wiring, "DiskStore", Ailing)
+    Ailing.fail(-1)
+    config = embedded(tmp_path, catalogue=IMPATIENT)
+    covered = 0
+    with closing(wiring.build(config)) as repo:
+        for call in range(1, 60):
+            put(repo, "old", ONE)
+            Ailing.fail(call, late=late)
+            try:
+                WRITES[write](repo)
+                acknowledged = True
+            except StoreUnavailable:
+                acknowledged = False
+            reached = Ailing.left <= 0
+            Ailing.fail(-1)
+            catch_up(repo)
+            assert told(repo) == whole(repo), f"{write}: call {call}"
+            if acknowledged and not reached:
+                break
+            covered += 1
+            for name in ("new", "old"):
+                with contextlib.suppress(ImageNotFound):
+                    repo.delete(ImageName(name))
+        else:
+            pytest.fail("it never went well")
+    assert covered >= 4
+
+
+def catch_up(repo: Repo) -> None:
+    """What a server does with names that are noted."""
+    for name, _ in repo.behind.take():
+        repo.follow(ImageName(name))
+        repo.complete(ImageName(name))
+    repo.behind.done()
+
+
+def whole(repo: Repo) -> dict[str, dict]:
+    """What the container tells."""
+    found = {name: repo.row(ImageName(name)) for name in ("new", "old")}
+    return {name: dict(row.document) for name, row in found.items() if row}

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,12 +166,19 @@ class Records:
         self._limits = limits
         self._location = location
 
-    def held(self, name: ImageName) -> AbstractContextManager[None]:
+    @contextmanager
+    def held(self, name: ImageName) -> Iterator[None]:
         """Holds a name, so that nobody else on this node writes to it.
 
         :raises Busy: when others do for too long
         """
-        return self._writing.held(name.text, self._limits.wait)
+        with self._writing.held(name.text, self._limits.wait):
+            try:
+                yield
+            except BaseException as error:
+                if not isinstance(error, Problem) or error.status >= 500:
+                    self._follower.noted(name)  # nobody knows how far it got
+                raise
 
     def told(self, record: Record) -> Record:
         """The record with or without positions, as the configuration says."""

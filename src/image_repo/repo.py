@@ -580,20 +580,13 @@ class Repo:
             current = Current.of(name, entry)
             self._versions.written(name, current)  # whatever fails from here on, the picture is there, and seen
             record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
-            self._describe(name, record)
+            self._records.write(record)
             self._versions.written(name, current)  # and so is what is said of it: the focus, for one
             self._keep_newest(name)
         self._pixels.purge(name)
         self._caches.purge(prefix_of(name), keep=("cache",))  # links that were given out go on
         self._copies.keep(current, copied)
         return self._records.told(record), before is None
-
-    def _describe(self, name: ImageName, record: Record) -> None:
-        try:
-            self._records.write(record)
-        except BaseException:
-            self._follower.noted(name)  # its picture is there
-            raise
 
     def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Copied]:
         """Judges an upload: what it is, and its working copies, of which checking it gives the pixels anyway."""
@@ -662,15 +655,11 @@ class Repo:
             if found is None and record is None:
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
             self._check_match(found, record, conditions)
-            try:
-                originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
-                self._versions.written(name, None)
-                renditions = self._forget(name)
-                # It goes last: while it is there, a deletion that has failed can be repeated to its end.
-                records = int(record is not None and self.origin.delete(record_key(name.text)))
-            except BaseException:
-                self._follower.noted(name)
-                raise
+            originals = sum(self.origin.delete(key) for key in sorted(keys | ({found.key} if found else set())))
+            self._versions.written(name, None)
+            renditions = self._forget(name)
+            # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+            records = int(record is not None and self.origin.delete(record_key(name.text)))
             self._follower.removed(name.text)
         self._pixels.purge(name)
         return {"original": originals, "record": records, **renditions}
