@@ -82,7 +82,7 @@ def test_memory_does_not_grow_with_the_members():
         tracemalloc.stop()
         return most
 
-    few, many = peak(10_000), peak(40_000)
+    few, many = peak(9_000), peak(20_000)
     assert many < few + (1 << 18), "the directory waits on disk"
 
 
