@@ -223,7 +223,7 @@ def test_a_picture_is_not_taken_without_what_is_said_of_it(line, reason):
     [
         pytest.param(b"{" * 5, "JSON", id="no JSON"),
         pytest.param(b'["a.jpg"]', "JSON object", id="no object"),
-        pytest.param(b'{"a":' * 100_000, "too deep", id="nested 100,000 deep"),
+        pytest.param(b'{"a":' * 100_000, "at most 32 deep", id="nested 100,000 deep"),
         pytest.param(b'{"a":"' + b"x" * (1 << 20) + b'"}', "at most", id="a line of more than a megabyte"),
         pytest.param(b"\xff\xfe", "UTF-8", id="no UTF-8"),
         pytest.param(b'{"file_name":"gone.jpg"}', "no file 'gone.jpg'", id="a file that is not there"),

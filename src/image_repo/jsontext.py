@@ -8,6 +8,9 @@ from typing import Any
 
 from image_repo.errors import BadBody
 
+#: how deep objects and lists of what users say may be nested
+MOST_LEVELS = 32
+
 
 def read_object(text: str, what: str = "data") -> dict[str, Any]:
     """A JSON object (RFC 8259): no ``NaN``, no numbers beyond a double, no halves of surrogate pairs.
@@ -21,7 +24,7 @@ def read_object(text: str, what: str = "data") -> dict[str, Any]:
     except UnicodeEncodeError as error:
         raise BadBody(f"Expected {what} to be JSON, but half a surrogate pair is no text (RFC 8259, 8.2).") from error
     except RecursionError as error:
-        raise BadBody(f"Objects and lists of {what} are nested too deep.") from error
+        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.") from error
     except ValueError as error:
         raise BadBody(f"Expected {what} to be JSON: {error}.") from error
     if not isinstance(data, dict):

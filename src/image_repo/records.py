@@ -21,6 +21,7 @@ from image_repo.config import RenderConfiguration
 from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.flight import Exclusive
 from image_repo.follow import BROKEN, UNREAD, Follower
+from image_repo.jsontext import MOST_LEVELS
 from image_repo.names import ImageName
 from image_repo.recipe import Recipe
 from image_repo.record import MEDIA_TYPE, Record, record_key, timestamp
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 #: the most bytes of what a user says of an image, as it is stored
 MOST_DATA = 64 << 10
-#: how deep objects and lists of it may be nested
-MOST_LEVELS = 32
 #: how often a change begins anew when what it changes has changed meanwhile
 _ATTEMPTS = 3
 
