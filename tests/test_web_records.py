@@ -156,6 +156,26 @@ def test_the_point_of_interest_is_followed_at_once(tmp_path):
         assert before.body != left.body == two.client.get(path).body == one.client.get(path).body
 
 
+def test_who_looks_between_a_picture_and_its_record_sees_what_is_said_with_it_at_once(tmp_path, monkeypatch):
+    config = embedded(tmp_path, freshness=3600.0)
+    with serving(config, tmp_path) as one, serving(config, tmp_path) as two:
+        path = "/images/f?w=20&h=40&fit=cover&kind=png"
+        one.client.form("/images/f", ("file", "a.jpg", picture()), ("data", None, b'{"focus":"1,1"}'))
+        store, looked = one.repo.origin._store, []
+        put = store.put
+
+        def put_seen(key, *rest, **told):
+            if key == "f.json":
+                looked.append(two.client.get(path).body)
+            return put(key, *rest, **told)
+
+        monkeypatch.setattr(store, "put", put_seen)
+        one.client.form("/images/f", ("file", "a.jpg", picture(2)), ("data", None, b'{"focus":"0,0"}'))
+        old, new = (one.client.get(f"{path}&focus={focus}").body for focus in ("1,1", "0,0"))
+        assert looked == [old] != [new]
+        assert two.client.get(path).body == one.client.get(path).body == new
+
+
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH"])
 @pytest.mark.parametrize(
     ("body", "status", "slug", "said"),
