@@ -11,9 +11,7 @@ from sqlalchemy.sql.expression import Select
 
 from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import Tables
-
-#: in place of the kind of a value, where arrays are not looked into: one is there, or on the way
-IN_ARRAY, BELOW_ARRAY = 7, 8
+from image_repo.catalogue.tally import Tally
 
 
 class Dialect(Protocol):
@@ -27,8 +25,6 @@ class Dialect(Protocol):
     tables: Tables
     #: whether :meth:`holds` takes regular expressions; else :meth:`texts` gives what they are searched in
     finds: bool
-    #: whether :meth:`reached` can pass arrays over; else it looks into them always
-    tells_arrays: bool
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection that sees one state of everything, and whose statements are bounded in time.
@@ -53,11 +49,13 @@ class Dialect(Protocol):
         """Ids of documents, and each text that a path reaches."""
         ...
 
-    def reached(self, path: Path, where: Sequence[ColumnElement[bool]], *, arrays: bool) -> Select[Any]:
-        """Columns kind (of :mod:`.order`), number, text (by code points) and times, of what a path reaches.
+    def tally(
+        self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
+    ) -> int | None:
+        """Counts what a path reaches.
 
-        :param where: for which documents
-        :param arrays: whether arrays are looked into; else their documents have kinds of their own
+        :param where: in which documents
+        :returns: how many of them have something there; None where that has not been counted
         """
         ...
 

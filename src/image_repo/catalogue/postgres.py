@@ -41,7 +41,6 @@ from sqlalchemy import (
     select,
     text,
     true,
-    type_coerce,
     update,
 )
 from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH, TSQUERY, TSVECTOR
@@ -51,9 +50,10 @@ from sqlalchemy.schema import CreateSchema
 from sqlalchemy.sql.expression import Select
 from sqlalchemy.types import Double
 
-from image_repo.catalogue import order
+from image_repo.catalogue import order, storing
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.catalogue.tally import Tally
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
 
@@ -61,6 +61,8 @@ _log = logging.getLogger(__name__)
 
 #: seconds that a writer waits for another, and everybody for a connection
 _PATIENCE = 5.0
+#: groups at a time
+_STREAM = 5_000
 #: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
 _TOO_SLOW, _GONE = "57014", ("42P01", "3F000")
 #: the note that says what the tables are
@@ -81,7 +83,6 @@ class PostgresDialect:
     """
 
     shared = True
-    tells_arrays = False
     finds = False
 
     def __init__(self, url: URL, *, collection: str, scope: str, timeout: float, connections: int) -> None:
@@ -309,27 +310,18 @@ class PostgresDialect:
             return or_(self._has(f"{path} ? (!({fits}))", told), not_(self._has(f"{path}[*]", {})))
         return self._has(f"{path} ? ({fits})", told)
 
-    def reached(self, path: Path, where: Sequence[ColumnElement[bool]], *, arrays: bool) -> Select[Any]:
+    def tally(
+        self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
+    ) -> int | None:
         documents = self.tables.documents
         found = func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
         each = found.table_valued(column("value", JSONB)).render_derived()
-        grouped = (
-            select(each.c.value, func.count().label("times"))
-            .select_from(documents.join(each, true()))
-            .where(*where)
-            .group_by(each.c.value)
-            .subquery()
-        )
-        value = type_coerce(grouped.c.value, JSONB)
-        kind, plain = func.jsonb_typeof(value), value.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
-        kinds = {"number": order.NUMBER, "string": order.TEXT, "null": order.NULL}
-        truth = case((plain == "true", order.TRUE), else_=order.FALSE)
-        return select(
-            case({**kinds, "boolean": truth}, value=kind, else_=order.OTHER).label("kind"),
-            case((kind == "number", _double(cast(plain, Numeric)))).label("number"),
-            case((kind == "string", plain.collate("C"))).label("text"),
-            grouped.c.times,
-        )
+        inside = documents.join(each, true())
+        grouped = select(cast(each.c.value, Text), func.count()).select_from(inside).where(*where)
+        for told, times in connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM)):
+            value = json.loads(told) if told[0] not in "[{" else {}
+            tally.add(storing.original(value) if isinstance(value, str) else value, times)
+        return None
 
     def texts(self, path: Path) -> Select[Any]:
         """Ids of documents, and each text that a path reaches."""

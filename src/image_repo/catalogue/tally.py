@@ -1,93 +1,82 @@
-"""Statistics of groups: values that are one, and how often they are there. Pure."""
+"""Values, and how often they are there: statistics of them. Pure."""
 
 from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from image_repo.catalogue import Statistics, order
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A value, with its kind: in Python, true equals 1.
-
-    :param value: a number as a double
-    """
-
-    kind: int
-    value: Any
-    times: int
-
-    @property
-    def place(self) -> tuple[int, Any]:
-        """In the one order; text in full."""
-        return self.kind, self.value if self.kind in (order.NUMBER, order.TEXT) else 0
-
-    @property
-    def told(self) -> Any:
-        """The value; whole numbers without a point."""
-        if self.kind != order.NUMBER:
-            return self.value
-        return int(self.value) if abs(self.value) < 2**53 and self.value.is_integer() else finite(self.value)
-
-
-def finite(number: float) -> float:
-    """A number as JSON can tell it: in place of infinity, the greatest double."""
-    return min(max(number, -sys.float_info.max), sys.float_info.max)
-
-
-def group(value: Any, times: int = 1) -> Group | None:
-    """The group of a value; None for what is left out."""
-    kind = order.kind_of(value)
-    if kind in (order.MISSING, order.OTHER):
-        return None
-    return Group(kind, order.double(value) if kind == order.NUMBER else value, times)
+_WORDS = {order.NULL: None, order.FALSE: False, order.TRUE: True}
 
 
 class Tally:
-    """Goes through groups once, and keeps no more of them than are told.
+    """Counts values; those that are one in statistics once. It grows with the number of different ones.
 
-    :param most: the most values that are told
+    Kinds are counted apart: in Python, true equals 1.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._least: Group | None = None
-        self._greatest: Group | None = None
-        self._sum, self._numbers = 0.0, 0
-        self._groups = 0
+    def __init__(self) -> None:
+        self._words: Counter[int] = Counter()
+        self._numbers: Counter[float] = Counter()
+        self._texts: Counter[str] = Counter()
 
-    def of(self, groups: Iterable[Group], count: int | None = None) -> Statistics:
-        """The statistics of groups.
+    def add(self, value: Any, times: int = 1) -> None:
+        """Counts a value; objects and arrays are left out."""
+        kind = order.kind_of(value)
+        if kind == order.TEXT:
+            self._texts[value] += times
+        elif kind == order.NUMBER:
+            self._numbers[order.double(value)] += times
+        elif kind in _WORDS:
+            self._words[kind] += times
 
-        :param count: documents that have the key; None where each is in one group
+    def add_all(self, values: Iterable[Any], times: int = 1) -> None:
+        for value in values:
+            self.add(value, times)
+
+    def statistics(self, count: int, most: int) -> Statistics:
+        """What is told of them.
+
+        :param count: documents that have the key
+        :param most: the most values that are told
         """
-        seen = self._seen(groups)
-        frequent = heapq.nsmallest(self._most, seen, key=lambda each: (-each.times, each.place))
-        for _ in seen:  # what is left where none is told
-            pass
+        values = self._frequent(most)
+        numbers = self._numbers.total()
+        ends = [kind for kind in (self._numbers, self._texts) if kind]
         return Statistics(
-            most=self._greatest.told if self._greatest else None,
-            least=self._least.told if self._least else None,
-            mean=finite(self._sum / self._numbers) if self._numbers else None,
-            count=count or 0,
-            values=[(each.told, each.times) for each in frequent],
-            more=max(0, self._groups - len(frequent)),
+            most=_told(max(ends[-1])) if ends else None,
+            least=_told(min(ends[0])) if ends else None,
+            mean=_finite(sum(value * times for value, times in self._numbers.items()) / numbers) if numbers else None,
+            count=count,
+            values=values,
+            more=len(self._words) + len(self._numbers) + len(self._texts) - len(values),
         )
 
-    def _seen(self, groups: Iterable[Group]) -> Iterator[Group]:
-        for each in groups:
-            self._groups += 1
-            if each.kind == order.NUMBER:
-                self._sum += each.value * each.times
-                self._numbers += each.times
-            if each.kind in (order.NUMBER, order.TEXT):
-                if self._least is None or each.place < self._least.place:
-                    self._least = each
-                if self._greatest is None or each.place > self._greatest.place:
-                    self._greatest = each
-            yield each
+    def _frequent(self, most: int) -> list[tuple[Any, int]]:
+        """The most frequent, of equal number in the one order."""
+        kinds: list[tuple[int, Any]] = [(order.NUMBER, self._numbers), (order.TEXT, self._texts)]
+        ranked = [(-times, kind, 0, _WORDS[kind]) for kind, times in self._words.items()]
+        for kind, values in kinds:
+            first = heapq.nsmallest(most, ((-times, value) for value, times in values.items()))
+            ranked += [(times, kind, value, value) for times, value in first]
+        return [(_told(value), -times) for times, _, _, value in heapq.nsmallest(most, ranked, key=_without_value)]
+
+
+def _without_value(ranked: tuple[Any, ...]) -> tuple[Any, ...]:
+    return ranked[:3]
+
+
+def _told(value: Any) -> Any:
+    """Whole numbers without a point."""
+    if not isinstance(value, float):
+        return value
+    return int(value) if abs(value) < 2**53 and value.is_integer() else _finite(value)
+
+
+def _finite(number: float) -> float:
+    """A number as JSON can tell it: in place of infinity, the greatest double."""
+    return min(max(number, -sys.float_info.max), sys.float_info.max)
