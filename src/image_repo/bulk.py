@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from os.path import commonprefix
 from typing import Any, Literal
 
 from image_repo.catalogue import Row
@@ -118,8 +119,10 @@ def _listed(origin: Store, names: Sequence[str]) -> dict[str, list[Entry]] | Non
         return None
     first, last = names[0], names[-1]
     found: dict[str, list[Entry]] = {name: [] for name in names}
-    # "/" follows "." in the order of code points: so these are the keys that begin with the last name and a dot, too.
-    entries = origin.keys(first.rpartition("/")[0] + "/" if "/" in first else "", after=first[:-1], before=last + "/")
+    # What is common to the first and the last is common to all; the less is listed, the better. "/" follows "." in the
+    # order of code points: so keys that begin with the last name and a dot are ahead of the end.
+    common = commonprefix([first, last])  # noqa: RUF071, characters are meant
+    entries = origin.keys(common, after=first[:-1], before=last + "/")
     most = _MOST_LISTED * (len(names) + 8)
     for count, entry in enumerate(islice(entries, most + 1)):
         if count == most:
