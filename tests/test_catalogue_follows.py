@@ -20,7 +20,7 @@ from following import followed, in_background, told
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
-from image_repo.background import SWEPT
+from image_repo.background import REBUILDING, SWEPT
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import ImageNotFound, StoreUnavailable
 from image_repo.follow import Behind
@@ -356,7 +356,7 @@ def test_a_catalogue_that_is_deleted_under_a_running_server_is_made_again(served
         until(lambda: served.repo.catalogue.note(SWEPT) is not None, "the first look")
         delete(file_of(served))
         until(lambda: counted(client) == {"a": 40}, "it is there again", 20)
-    assert served.repo.catalogue.note("rebuilding") is None
+        until(lambda: served.repo.catalogue.note(REBUILDING) is None, "it is complete")
 
 
 def test_a_full_disk_stops_nothing(tmp_path):

@@ -128,17 +128,17 @@ def test_keys_that_are_none(path, arguments, status, run):
 def test_check_tells_how_far_the_catalogue_is_behind_and_that_is_no_fault(path, tmp_path, run):
     (tmp_path / "originals" / "broken.jpg").unlink()
     told = run("-y", path, "check")
-    assert "catalogue: 2 images are not in it yet" in told.stdout
+    assert "catalogue: 2 images are not in it yet" in told.stderr
     assert told.exit_code == 0
     run("-y", path, "rebuild")
     fill(tmp_path / "originals", "a", body=TWO)
     (tmp_path / "originals" / "b" / "c.jpg").unlink()
     (tmp_path / "originals" / "b" / "c.json").unlink()
     told = run("-y", path, "check")
-    assert "catalogue: 1 images have changed since" in told.stdout
-    assert "catalogue: 1 images are in it and are no more" in told.stdout
+    assert "catalogue: 1 images have changed since" in told.stderr
+    assert "catalogue: 1 images are in it and are no more" in told.stderr
     run("-y", path, "rebuild")
-    assert "catalogue" not in run("-y", path, "check").stdout
+    assert "catalogue" not in run("-y", path, "check").stderr
 
 
 def test_check_tells_of_a_catalogue_that_cannot_be_asked(path, tmp_path, run):

@@ -457,8 +457,10 @@ def check(options: Options, /, **given: Any) -> None:
         wrong += verbs.check_beside(options.load(), repo)
         broken, behind = verbs_catalogue.differences(repo)
     wrong += broken
-    for line in [*wrong, *behind]:
+    for line in wrong:
         click.echo(line)
+    for line in behind:
+        click.echo(line, err=True)
     options.say(f"{len(walked.originals)} images, {len(walked.records)} records, {len(walked.others)} other objects.")
     if wrong:
         raise SystemExit(1)
