@@ -279,17 +279,9 @@ class Repo:
         with self._making.place():
             return self._make(key, current, recipe)
 
-    def remembered(self, name: ImageName) -> Current | None:
-        """What this name stands for, where that is known without asking anybody."""
-        return self._versions.remembered(name)
-
-    def at_hand(self, key: str, current: Current) -> Served | None:
-        """What this node keeps under a key."""
-        return self._cached(key, current, near=True)
-
-    def _cached(self, key: str, current: Current, *, near: bool = False) -> Served | None:
+    def _cached(self, key: str, current: Current) -> Served | None:
         began = time.perf_counter()
-        found = self._caches.get(key, near=near)
+        found = self._caches.get(key)
         if found is None:
             return None
         rendition, layer = found

@@ -236,11 +236,6 @@ class Versions:
             log.warning("the store takes long to answer; %s is served as it was known last", name)
             return last
 
-    def remembered(self, name: ImageName) -> Current | None:
-        """What the name stands for, where that is known without asking anybody."""
-        known = self._remembered(name)
-        return known.current if known and self._holds(name, known) else None
-
     def _holds(self, name: ImageName, known: _Known) -> bool:
         """Whether what is remembered is fresh. Where it will not be for much longer, it is asked for ahead."""
         age = self._clock() - known.asked

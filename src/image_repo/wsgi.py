@@ -85,7 +85,7 @@ class Application:
 def _build() -> Fast:
     from image_repo import background, web, wiring  # noqa: PLC0415, not before the fork
     from image_repo.web.access import AccessLog  # noqa: PLC0415
-    from image_repo.web.fast import PLAIN, Fast  # noqa: PLC0415
+    from image_repo.web.fast import Fast  # noqa: PLC0415
 
     server.limit_arenas()
     # A thread that wants to answer a hit waits so long for one that is busy with something else; 5 ms by default.
@@ -101,8 +101,7 @@ def _build() -> Fast:
     kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
-    guard = Guard(app.wsgi_app, config, keeper, kept)
-    return Fast(guard, repo, config.freshness, kept, told, app.extensions[PLAIN])
+    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept, told)
 
 
 def _configuration() -> Config:

@@ -91,14 +91,9 @@ class Caches:
         self._pause = pause
         self._resting: dict[str, float] = {}
 
-    def get(self, key: str, *, near: bool = False) -> tuple[Rendition, Layer] | None:
-        """The first answer, which is then kept in the tiers above as well.
-
-        :param near: whether only those are asked that are of this node
-        """
+    def get(self, key: str) -> tuple[Rendition, Layer] | None:
+        """The first answer, which is then kept in the tiers above as well."""
         for place, tier in enumerate(self.tiers):
-            if near and tier.name == "cache":
-                return None
             found = self._try(tier, "get", partial(tier.get, key), None)
             if found is not None:
                 self.fill(key, found, self.tiers[:place])

@@ -13,6 +13,7 @@ from image_repo.repo import Repo
 from image_repo.web import artifacts, catalogue, exchange, openapi, ops, problems, snapshots
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
+from image_repo.web.plain import Plain
 from image_repo.web.telemetry import traced
 from image_repo.web.uploads import UploadRequest
 
@@ -42,11 +43,13 @@ def create_app(repo: Repo, config: Config) -> Flask:
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, catalogue, exchange, snapshots))
     openapi.install(app, config, *more)
-    Images(repo, config).install(app)
+    images = Images(repo, config)
+    images.install(app)
     catalogue.install(app, collection, config)
     artifacts.install(app, repo, config)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
+    app.wsgi_app = Plain(app.wsgi_app, images.plain)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

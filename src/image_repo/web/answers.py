@@ -168,7 +168,13 @@ def _send_tagged(text: bytes, etag: str, status: int, origin: str | None) -> Res
 def whole(dress: Dress, served: Served) -> list[tuple[str, str]]:
     """The head of a plain 200 with a rendition."""
     length = ("Content-Length", str(len(served.rendition.body)))
-    return [*dress.head(), length, ("Cache-Status", cache_status(served.layer))]
+    return [*dress.head(), length, *told_of(served)]
+
+
+def told_of(served: Served) -> list[tuple[str, str]]:
+    """What a head tells of how a rendition came about."""
+    status = ("Cache-Status", cache_status(served.layer))
+    return [status, ("Server-Timing", server_timing(served.timings))] if served.layer == "rendered" else [status]
 
 
 def send_bytes(body: bytes, dress: Dress) -> Response:

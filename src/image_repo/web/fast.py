@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from image_repo import metrics
 from image_repo.clients import Closing, Kept
 from image_repo.errors import Problem
-from image_repo.rendition import Rendition, Served
+from image_repo.rendition import Rendition
 from image_repo.repo import Repo
 from image_repo.turnstile import Turnstile
 from image_repo.versions import Current, Lease
@@ -40,13 +39,11 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
-#: under which of its extensions the application has what answers plain requests by itself (:class:`Ready`)
-PLAIN = "image_repo.plain"
 #: where the application leaves what it knows of the picture that it answers with
 NOTE = "image_repo.shown"
 #: who shows one of these may be answered otherwise than the next: the one place to say so
 _CREDENTIALS = ("HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_AUTH_TOKEN", "REMOTE_USER")
-_UNUSUAL = frozenset(
+UNUSUAL = frozenset(
     (
         *_CREDENTIALS,
         "HTTP_RANGE",
@@ -58,11 +55,8 @@ _UNUSUAL = frozenset(
         "HTTP_UPGRADE",
     )
 )
-_ON_CONDITION = frozenset(("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"))
-#: a path and a query in which nothing is encoded
-_PLAIN_TARGET = re.compile(r"(/[A-Za-z0-9_./-]*)(?:\?([A-Za-z0-9_.,:=&-]*))?")
 #: what no doubt is about; a request line with a space too many has another
-_PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
+PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
 #: what an answer says of itself, and not of the picture
 _OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
 #: what a 304 has no use for, beside its entity tag (RFC 9110, section 15.4.5)
@@ -96,15 +90,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The application's answer to a plain request, without the application: what is served was at hand."""
+    """The answer to a plain request, and what there is to know of it, where it may be repeated."""
 
     headers: Headers
-    served: Served
-    shown: Shown
-
-
-#: from path, query and Accept; None where the application itself is to answer
-Plain = Callable[[str, str, str | None], Ready | None]
+    body: bytes
+    shown: Shown | None
 
 
 @dataclass(slots=True)
@@ -141,7 +131,6 @@ class Fast:
     :param freshness: seconds
     :param kept: where connections are kept after an answer
     :param log: is told of each request
-    :param plain: answers what is plain and at hand on this node
     """
 
     def __init__(
@@ -151,10 +140,8 @@ class Fast:
         freshness: float,
         kept: Kept | None = None,
         log: AccessLog | None = None,
-        plain: Plain | None = None,
     ) -> None:
         self._log = log
-        self._plain = plain
         self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
@@ -215,9 +202,9 @@ class Fast:
         entry: Any = self._entries.get(environ.get("REQUEST_URI"))
         if entry is _NEGOTIATED:
             entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
-        if entry is None or not _UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
+        if entry is None or not UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
             return None
-        if environ.get("SERVER_PROTOCOL") not in _PROTOCOLS:
+        if environ.get("SERVER_PROTOCOL") not in PROTOCOLS:
             return None
         if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
             self._forget(entry)
@@ -273,7 +260,7 @@ class Fast:
         # Who asks whether we live shall not wait for all the others.
         beside = environ.get("PATH_INFO") in ops.ALIVE
         with contextlib.nullcontext() if beside else self._turnstile.place():
-            answer = self._at_hand(environ, begin) or self._inner(environ, begin)
+            answer = self._inner(environ, begin)
         if not said:  # a server may be told later (PEP 3333), but the application does not do so
             return answer
         status, headers = said[-1]
@@ -291,30 +278,12 @@ class Fast:
 
         return _Counted(answer, done)
 
-    def _at_hand(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes] | None:
-        """The answer to a plain request for what is kept on this node."""
-        if self._plain is None or not self._learns or environ.get("REQUEST_METHOD") != "GET":
-            return None
-        told = _PLAIN_TARGET.fullmatch(environ.get("REQUEST_URI", ""))
-        if not told or told[1] != environ.get("PATH_INFO") or not _is_plain(environ):
-            return None
-        ready = self._plain(told[1], told[2] or "", environ.get("HTTP_ACCEPT"))
-        if ready is None:
-            return None
-        environ[NOTE] = ready.shown
-        body, kept = (ready.served.rendition.body,), self._kept
-        if kept and kept.is_last(environ):
-            start_response("200 OK", [*ready.headers, _ENDS])
-            return Closing(body, kept.hang_up)
-        start_response("200 OK", ready.headers)
-        return body
-
     def _may_learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
         shown: Shown | None = environ.get(NOTE)
         uri = environ.get("REQUEST_URI")
         if not self._learns or not shown or not uri or len(uri) > _MOST_TEXT or not status.startswith("200 "):
             return
-        if environ.get("REQUEST_METHOD") == "GET" and _UNUSUAL.isdisjoint(environ):
+        if environ.get("REQUEST_METHOD") == "GET" and UNUSUAL.isdisjoint(environ):
             self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
 
     def _learn(self, uri: str, accept: str, shown: Shown, headers: Headers) -> None:
@@ -373,16 +342,6 @@ def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: 
         mark=lease.mark,
         until=lease.until,
         ask=lease.until if shown.focused else lease.until - freshness / 2,
-    )
-
-
-def _is_plain(environ: WSGIEnvironment) -> bool:
-    """Whether nothing but the target, and Accept, says what is wanted."""
-    return (
-        _UNUSUAL.isdisjoint(environ)
-        and _ON_CONDITION.isdisjoint(environ)
-        and not environ.get("CONTENT_LENGTH")
-        and environ.get("SERVER_PROTOCOL") in _PROTOCOLS
     )
 
 

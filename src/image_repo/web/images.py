@@ -24,7 +24,7 @@ from image_repo.record import Record, timestamp
 from image_repo.records import Conditions
 from image_repo.repo import Repo
 from image_repo.versions import Current
-from image_repo.web import answers, fast, openapi, problems, uploads
+from image_repo.web import answers, fast, openapi, plain, problems, uploads
 from image_repo.web.paths import check_encoding
 
 
@@ -77,12 +77,13 @@ class Images:
         app.add_url_rule(one, "patch", self.patch, methods=["PATCH"])
         app.add_url_rule(one, "delete", self.delete, methods=["DELETE"])
         self._app, self._router = app, app.url_map.bind("localhost")
-        app.extensions[fast.PLAIN] = self.plain
 
     # -- reading ---------------------------------------------------------------------
 
     def get(self, path: str) -> Response:
         """``GET /images/NAME``, or everything below a folder."""
+        if trouble := request.environ.get(plain.TROUBLE):
+            raise trouble
         check_encoding(request.environ)
         asked, rest = ask(request.args.items(multi=True), openapi.BESIDE)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
@@ -114,31 +115,31 @@ class Images:
         return response
 
     def plain(self, path: str, query: str, accept: str | None) -> fast.Ready | None:
-        """The answer of :meth:`get` to a request with nothing unusual about it, where the picture is at hand.
+        """The answer of :meth:`get` to a request on which nothing else has a say; None where only that can tell.
 
         :param path: with nothing encoded in it
-        :returns: None where only :meth:`get` can tell
+        :raises Problem: as :meth:`get`
         """
-        if self._app.before_request_funcs:  # they may refuse it
-            return None
         try:
             endpoint, values = self._router.match(path, "GET")
-            asked, rest = ask(parse_qsl(query, keep_blank_values=True), openapi.BESIDE)
-            options = Options.read(rest, self._repo.policy.url_lifetime_most)
-            if endpoint != "image" or options.regex or options.meta or options.url or path.endswith("/"):
-                return None
-            current = self._repo.remembered(ImageName.readings(values["path"])[0])
-            if current is None or self._by_record(asked):
-                return None
-            recipe, negotiated = self._settle(current, asked, accept)
-        except (Problem, HTTPException):
+        except HTTPException:
+            return None
+        if endpoint != "image" or not values["path"] or path.endswith("/") or self._app.before_request_funcs:
+            return None
+        asked, rest = ask(parse_qsl(query, keep_blank_values=True), openapi.BESIDE)
+        options = Options.read(rest, self._repo.policy.url_lifetime_most)
+        if options.regex or options.meta or options.url:
+            return None
+        readings = ImageName.readings(values["path"])
+        current = self._repo.current(readings)
+        recipe, negotiated = self._settle(current, asked, accept)
+        served = None if recipe.is_original else self._repo.fetch(current, recipe)
+        if served is None or served.version != current.version:
             return None
         key = str(self._repo.key(current, recipe))
-        served = None if recipe.is_original else self._repo.at_hand(key, current)
-        if served is None:
-            return None
         dress = self._dress(current, recipe, options, negotiated=negotiated, etag=self._repo.etag_of(key))
-        return fast.Ready(answers.whole(dress, served), served, fast.Shown(current, key, focused=False))
+        shown = fast.Shown(current, key, self._by_record(asked)) if current.name == readings[0] else None
+        return fast.Ready(answers.whole(dress, served), served.rendition.body, shown)
 
     def _by_record(self, asked: Asked) -> bool:
         """Whether what the record says has a part in what is asked for."""
@@ -173,9 +174,7 @@ class Images:
             kept = answers.caching(self._freshness, immutable=options.version == served.version)
             dress = replace(dress, etag=made.etag, modified=made.modified, cache_control=kept)
         response = answers.send_bytes(served.rendition.body, dress)
-        response.headers["Cache-Status"] = answers.cache_status(served.layer)
-        if served.layer == "rendered":
-            response.headers["Server-Timing"] = answers.server_timing(served.timings)
+        response.headers.extend(answers.told_of(served))
         return response, replaced
 
     def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
