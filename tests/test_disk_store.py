@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from commands import until
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from image_repo import record
 from image_repo.errors import PreconditionFailed, StoreUnavailable
 from image_repo.record import Record
-from image_repo.stores.disk import DiskStore
+from image_repo.stores.disk import DiskStore, _Syncs
 from image_repo.stores.diskpaths import (
     decode_file,
     decode_folder,
@@ -385,7 +386,7 @@ class TestWriting:
 import resource, signal, sys
 from pathlib import Path
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.disk import DiskStore
+from image_repo.stores.disk import DiskStore, _Syncs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -499,3 +500,56 @@ class TestCheck:
         store = DiskStore(Path("./data"))
         assert store.description == "folder data"
         assert store.identity == DiskStore(tmp_path / "data").identity != DiskStore(tmp_path / "other").identity
+
+
+# -- names on their way to the disk -------------------------------------------------------
+
+
+def test_a_folder_is_brought_to_the_disk_once_for_all_who_wait():
+    begun, go_on, done = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def sync(folder):
+        begun.release()
+        assert go_on.acquire(timeout=10)
+        done.append(folder)
+
+    syncs, folder = _Syncs(sync), Path("folder")
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(syncs, folder)
+        assert begun.acquire(timeout=10)
+        late = [pool.submit(syncs, folder) for _ in range(6)]  # what they have put there, the first may have missed
+        until(lambda: syncs._folders[folder].waiting == 7, "all wait")
+        go_on.release()
+        first.result(10)
+        assert not any(each.done() for each in late)
+        go_on.release()
+        for each in late:
+            each.result(10)
+    assert done == [folder, folder]
+    assert syncs._folders == {}
+
+
+def test_a_folder_that_cannot_be_brought_to_the_disk_is_everybodys_trouble():
+    begun, go_on, calls = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def sync(folder):
+        calls.append(folder)
+        begun.release()
+        assert go_on.acquire(timeout=10)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "lost")
+
+    syncs, folder = _Syncs(sync), Path("folder")
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(syncs, folder)
+        assert begun.acquire(timeout=10)
+        late = [pool.submit(syncs, folder) for _ in range(4)]
+        until(lambda: syncs._folders[folder].waiting == 5, "all wait")
+        go_on.release(2)
+        assert first.exception(10) is None
+        assert [each.exception(10).errno for each in late] == [errno.EIO] * 4, (
+            "nobody is told that it was brought there"
+        )
+        go_on.release()
+        syncs(folder)
+    assert len(calls) == 3

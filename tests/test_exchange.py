@@ -5,10 +5,12 @@ import json
 import re
 import struct
 import tempfile
+import threading
 import tracemalloc
 import unicodedata
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -533,8 +535,22 @@ def test_many_descriptions(repo, names):
     assert all(repo.catalogue.stamps([name]) == {name: repo.row(ImageName(name)).stamp} for name in names)
 
 
-def test_no_more_are_said_together_than_may(repo):
-    assert bulk.MOST <= 100, "each holds a file"
+def test_two_imports_of_the_same_names_end(repo):
+    """Each takes several names at a time; in whatever order they come, none waits for who waits for it."""
+    names = [f"d/{number:03}" for number in range(3 * bulk.MOST)]
+    start = threading.Barrier(2)
+
+    def run_one(order, data):
+        told = jsonl(*({"name": name, "data": data} for name in order))
+        start.wait(10)
+        return Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values())
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run_one, names, {"n": 1}), pool.submit(run_one, names[::-1], {"n": 2})]
+        counts = [each.result(60) for each in both]
+    assert sum(each["stored"] for each in counts) == len(names)
+    assert sum(each["failed"] for each in counts) == 0
+    assert all(repo.catalogue.stamps([name]) == {name: repo.row(ImageName(name)).stamp} for name in names)
 
 
 # -- out, and in again -------------------------------------------------------------------------

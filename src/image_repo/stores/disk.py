@@ -185,7 +185,7 @@ class DiskStore:
         self._lock = threading.Lock()
         self._folders = _Folders(self._is_inside)
         self._sniffed = _Sniffed()
-        self._syncs = _Syncs()
+        self._syncs = _Syncs(_sync)
 
     def check(self, *, create: bool = False) -> None:
         """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
@@ -762,9 +762,13 @@ class _Folders:
 
 
 class _Syncs:
-    """Brings names in folders to the disk, once for all threads that wait for it (group commit)."""
+    """Brings names in folders to the disk, once for all threads that wait for it (group commit).
 
-    def __init__(self) -> None:
+    :param sync: does it
+    """
+
+    def __init__(self, sync: Callable[[Path], object]) -> None:
+        self._sync = sync
         self._lock = threading.Lock()
         self._folders: dict[Path, _Turns] = {}
 
@@ -776,25 +780,34 @@ class _Syncs:
             needed = turns.begun + 1
         try:
             with turns.lock:
-                if turns.done >= needed:
-                    return
-                with self._lock:
-                    turns.begun += 1
-                _sync(folder)
-                turns.done = turns.begun
+                if turns.done < needed:
+                    self._do(folder, turns)
+                if turns.trouble:
+                    raise OSError(*turns.trouble.args) from turns.trouble
         finally:
             with self._lock:
                 turns.waiting -= 1
                 if not turns.waiting:
                     self._folders.pop(folder, None)
 
+    def _do(self, folder: Path, turns: _Turns) -> None:
+        with self._lock:
+            turns.begun += 1
+        turns.trouble = None
+        try:
+            self._sync(folder)
+        except OSError as error:  # the same again may well say that all is well: what was lost is told once
+            turns.trouble = error
+        turns.done = turns.begun
+
 
 class _Turns:
-    """The syncs of one folder: one at a time. ``done`` is the last that has ended well."""
+    """The syncs of one folder: one at a time. ``done`` is the last that has ended, and ``trouble`` how, if not well."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.waiting = self.begun = self.done = 0
+        self.trouble: OSError | None = None
 
 
 def _sync(folder: Path) -> bool:
