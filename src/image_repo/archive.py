@@ -201,7 +201,7 @@ class Budget:
 class Archive:
     """A zip archive in a file. Members can be read from any thread.
 
-    Takes eight bytes of memory for each member, and 32 more while it is opened.
+    Takes eight bytes of memory for each member, and some hundred more while it is opened.
 
     :param file: seekable; it stays open, and nobody else reads it meanwhile
     :param most: members that it may have
