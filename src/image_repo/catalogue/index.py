@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.holds import holds, project
 from image_repo.catalogue.places import Order, Place
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
-from image_repo.catalogue.writing import Writer, indexed
+from image_repo.catalogue.writing import UPLOADED, Writer, indexed
+from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 
 _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
@@ -131,7 +133,15 @@ class SqlIndex:
             if taken > self._slow:
                 self._tell(taken, wanted, order)
 
-    def _tell(self, taken: float, wanted: Filter, order: Sequence[SortKey]) -> None: ...
+    def _tell(self, taken: float, wanted: Filter, order: Sequence[SortKey]) -> None:
+        """A line in the log, with the keys that would help."""
+        kept: set[Path] = {("name",), ("sha256",), UPLOADED}
+        with contextlib.suppress(CatalogueUnavailable, QueryTooSlow):
+            kept |= {key.path for key in self.indexed()}
+        paths = [one.path for one in wanted.conditions if one.op in _HELPED] + [key.path for key in order]
+        lacking = dict.fromkeys(".".join(path) for path in paths if path not in kept)
+        hint = "".join(f"; `image_repo index {shlex.quote(path)}` would help" for path in lacking)
+        _log.warning("A query of the catalogue took %.1f s%s", taken, hint)
 
     # -- single things ---------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ from sqlalchemy.sql.expression import Select
 from sqlalchemy.types import Double
 
 from image_repo.catalogue import order, storing
+from image_repo.catalogue.patience import Patience
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
 from image_repo.catalogue.tally import Tally
@@ -61,6 +63,8 @@ _log = logging.getLogger(__name__)
 
 #: seconds that a writer waits for another, and everybody for a connection
 _PATIENCE = 5.0
+#: seconds after which a connection that nobody has used is tried first
+_IDLE = 30.0
 #: groups at a time
 _STREAM = 5_000
 #: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
@@ -105,12 +109,13 @@ class PostgresDialect:
         )
         Index(f"{collection}_words_words", self._words.c.words, postgresql_using="gin")
         self._timeout = timeout
-        self._patience = min(timeout, _PATIENCE)
+        self._patience = min(timeout * 0.8, _PATIENCE)
         self._connections = connections
         self._lock = threading.Lock()
         self._made: tuple[int, Engine] | None = None
         self._kept: list[Engine] = []
         self._there = False
+        self._waits = Patience(2 * timeout + self._patience)
         facts = f'"{self._schema}".{self.tables.facts.name}'
         given = "unnest(%s::int[], %s::bytea[], %s::bytea[], %s::text[])"
         self._insert_facts = (
@@ -127,7 +132,7 @@ class PostgresDialect:
     def reading(self) -> Iterator[Connection]:
         with self._asking():
             self._ensure()
-            with self._engine().connect() as connection:
+            with self._connected() as connection:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 yield connection
 
@@ -135,9 +140,25 @@ class PostgresDialect:
     def writing(self) -> Iterator[Connection]:
         with self._asking():
             self._ensure()
-            with self._engine().connect() as connection, connection.begin():
+            with self._connected() as connection:
                 self._be_alone(connection)
                 yield connection
+                with self._patience_with(connection):
+                    connection.commit()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection; what it has not committed is undone."""
+        with self._engine().connect() as connection:
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    with self._patience_with(connection):
+                        connection.rollback()
+
+    def _patience_with(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+        return self._waits.for_one(_file(connection.connection.dbapi_connection))
 
     def _be_alone(self, connection: Connection) -> None:
         """One writer at a time, over all nodes, until the transaction ends."""
@@ -185,12 +206,40 @@ class PostgresDialect:
             pool_size=self._connections,
             max_overflow=0,
             pool_timeout=self._patience,
-            pool_pre_ping=True,
             enable_from_linting=False,
             connect_args=arguments,
         )
+        self._waits = Patience(2 * self._timeout + self._patience)
         event.listen(engine, "connect", self._prepare)
+        event.listen(engine, "checkout", self._try)
+        event.listen(engine, "before_cursor_execute", self._ask)
+        event.listen(engine, "after_cursor_execute", self._answered)
+        event.listen(engine, "checkin", self._given_back)
         return engine
+
+    def _ask(self, connection: Connection, *_: Any) -> None:
+        self._waits.begin(_file(connection.connection.dbapi_connection))
+
+    def _answered(self, connection: Connection, *told: Any) -> None:
+        """Not yet, where rows come in parts."""
+        if "yield_per" not in told[3].execution_options:
+            self._waits.end(_file(connection.connection.dbapi_connection))
+
+    def _given_back(self, connection: Any, _: Any) -> None:
+        if connection is not None:
+            self._waits.end(_file(connection))
+
+    def _try(self, connection: Any, record: Any, _: Any) -> None:
+        """Not with a connection that has gone while nobody needed it."""
+        now = time.monotonic()
+        if now - record.info.get("used", now) > _IDLE:
+            try:
+                with self._waits.for_one(_file(connection)):
+                    connection.execute("SELECT 1")
+                    connection.rollback()
+            except self._url.get_dialect().import_dbapi().Error as error:
+                raise exc.DisconnectionError from error
+        record.info["used"] = now
 
     def _prepare(self, connection: Any, _: Any) -> None:
         settings = {
@@ -346,6 +395,11 @@ class PostgresDialect:
     def close(self) -> None:
         if self._made and self._made[0] == os.getpid():
             self._made[1].dispose()
+
+
+def _file(connection: Any) -> int:
+    """The descriptor of a driver's connection; -1 when it is closed."""
+    return -1 if connection is None or connection.closed else int(connection.fileno())
 
 
 def _spell(path: Path) -> str:

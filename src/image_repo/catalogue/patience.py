@@ -1,0 +1,71 @@
+"""An end to waiting for a server that says nothing: its connection is cut.
+
+A server bounds its statements by itself, and TCP finds one that is gone. One that stands still does neither, and the
+driver would wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+#: seconds between two looks at the clock
+_STEP = 0.25
+
+
+class Patience:
+    """Watches the connections of one process; a thread of its own looks at the clock as long as there are any."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: dict[int, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, file: int) -> None:
+        """From now on there is so much time.
+
+        :param file: the descriptor of a connection
+        """
+        with self._lock:
+            self._until[file] = time.monotonic() + self._seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="catalogue patience", daemon=True)
+                self._thread.start()
+
+    def end(self, file: int) -> None:
+        """It has answered."""
+        with self._lock:
+            self._until.pop(file, None)
+
+    @contextlib.contextmanager
+    def for_one(self, file: int) -> Iterator[None]:
+        """Both."""
+        self.begin(file)
+        try:
+            yield
+        finally:
+            self.end(file)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_STEP)
+            with self._lock:
+                if not self._until:
+                    self._thread = None
+                    return
+                now = time.monotonic()
+                late = [file for file, until in self._until.items() if until < now]
+                for file in late:
+                    _cut(file)
+                    del self._until[file]
+
+
+def _cut(file: int) -> None:
+    """Whoever waits for this connection is told at once that it is gone."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(file)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
