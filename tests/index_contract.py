@@ -190,7 +190,7 @@ CONDITION = st.one_of(
 SORT = st.lists(st.builds(SortKey, PATH, st.booleans()), max_size=2, unique_by=lambda key: key.path).map(tuple)
 KEYS = st.lists(st.builds(Indexed, PATH, st.none() | PATH), max_size=3, unique=True)
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -301,8 +301,12 @@ class IndexContract:
         assert found(index, condition(("name",), "regex", "c"), prefix="a/") == ["a/b/c"]
         assert found(index, prefix="c/") == []
 
-    @pytest.mark.parametrize("member", ODD_MEMBERS, ids=ascii)
-    def test_a_member_of_any_name(self, index: Index, member: str) -> None:
+    def test_a_member_of_any_name(self, index: Index) -> None:
+        for member in ODD_MEMBERS:
+            index.clear()
+            self._use_member(index, member)
+
+    def _use_member(self, index: Index, member: str) -> None:
         path = ("data", member)
         index.put([row("x", {member: {member: ["fox"]}}), row("y", {member: 5}), row("z", {member + "z": 5})])
         assert found(index, condition((*path, member), "eq", "fox")) == ["x"]
@@ -310,7 +314,7 @@ class IndexContract:
         assert found(index, order=(SortKey(path),)) == ["z", "y", "x"]
         index.add_index(Indexed((*path, member), path))
         assert found(index, condition((*path, member), "eq", "fox")) == ["x"]
-        assert index.indexed() == [Indexed((*path, member), path)]
+        assert index.indexed()[-1] == Indexed((*path, member), path)
         assert index.statistics(Filter(), (*path, member)).values == [("fox", 1)]
 
     def test_a_deep_document(self, index: Index) -> None:
@@ -322,13 +326,16 @@ class IndexContract:
 
     # -- filters ---------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("wanted", (CONDITIONS | BELOW).values(), ids=(CONDITIONS | BELOW).keys())
-    def test_a_condition_means_what_it_means_in_python(self, filled: Index, wanted: Condition) -> None:
+    def test_each_condition_means_what_it_means_in_python(self, filled: Index) -> None:
         documents = [{"name": name, "data": data} for name, data in VALUES.items()]
-        if wanted.op in ("gt", "gte", "lt", "lte"):
-            documents = [kept(document) for document in documents]
-        expected = [document["name"] for document in documents if holds(Filter((wanted,)), document)]
-        assert found(filled, wanted) == sorted(expected)
+        as_kept = [kept(document) for document in documents]
+        wrong = {}
+        for what, wanted in (CONDITIONS | BELOW).items():
+            there = as_kept if wanted.op in ("gt", "gte", "lt", "lte") else documents
+            right = {document["name"] for document in there if holds(Filter((wanted,)), document)}
+            if found(filled, wanted) != sorted(right):
+                wrong[what] = right ^ set(found(filled, wanted))
+        assert wrong == {}
 
     def test_conditions_are_joined(self, filled: Index) -> None:
         assert found(filled, condition(DATA, "gte", 0), condition(DATA, "lt", 1)) == ["zero"]
@@ -377,13 +384,13 @@ class IndexContract:
     # -- order and pages -------------------------------------------------------------------
 
     @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
-    @pytest.mark.parametrize("path", [DATA, DEEP, ("name",), ("stars",), ("nothing",)], ids=".".join)
-    def test_the_one_order(self, filled: Index, path: tuple[str, ...], descending: bool) -> None:
+    def test_the_one_order(self, filled: Index, descending: bool) -> None:
         documents = [{"name": name, "data": data, "stars": len(name) % 3} for name, data in VALUES.items()]
-        keys = (SortKey(path, descending),)
-        assert found(filled, order=keys) == in_order(documents, keys)
-        for limit in (1, 5, 1_000):
-            assert walked(filled, Query(order=keys, limit=limit)) == in_order(documents, keys)
+        for path in (DATA, DEEP, ("name",), ("stars",), ("nothing",)):
+            keys = (SortKey(path, descending),)
+            assert found(filled, order=keys) == in_order(documents, keys)
+            for limit in (1, 7, 1_000):
+                assert walked(filled, Query(order=keys, limit=limit)) == in_order(documents, keys)
 
     @given(
         data=st.lists(VALUE, max_size=9),
@@ -500,9 +507,10 @@ class IndexContract:
 
     # -- statistics ------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("path", [DATA, DEEP, ("data",), ("name",), ("stars",), ("nothing",)], ids=".".join)
-    def test_statistics_of_every_kind_of_value(self, filled: Index, path: tuple[str, ...]) -> None:
-        self._compare(filled, [row(name, data, stars=len(name) % 3) for name, data in VALUES.items()], Filter(), path)
+    def test_statistics_of_every_kind_of_value(self, filled: Index) -> None:
+        for path in (DATA, DEEP, ("data",), ("name",), ("stars",), ("nothing",)):
+            rows = [row(name, data, stars=len(name) % 3) for name, data in VALUES.items()]
+            self._compare(filled, rows, Filter(), path)
 
     def test_statistics_of_numbers(self, index: Index) -> None:
         index.put(
