@@ -19,8 +19,9 @@ socket, threads of each process       honest client  hit: rate, CPU      304: ra
 ``--http-socket``, 64, thunder-lock   none           0.30, 2.9           0.22, 4.1
 ====================================  =============  ==================  ================
 
-So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. More threads cost where each
-request is a new connection, because the kernel calls all of them for it; where connections are kept that is rare.
+So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. The kernel would wake all of them
+for each new connection (that cost a millisecond); :mod:`image_repo.waking` has it wake one. And as so many threads have
+one interpreter, few of them are let into Flask at a time (:mod:`image_repo.turnstile`).
 Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of
 uWSGI, ``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
 :mod:`image_repo.clients` decides which answer is the last on one, ends those that idle, and lets go of them when a
