@@ -118,11 +118,13 @@ class Asked:
         test = condition.test
         if test is None:
             return []
-        asked = self._dialect.texts(condition.path).where(where)
+        documents = self._tables.documents
+        is_name = condition.path == _NAME
+        asked = select(documents.c.id, documents.c.name) if is_name else self._dialect.texts(condition.path)
+        rows = self._connection.execute(asked.where(where).execution_options(yield_per=_STREAM))
         found: dict[int, None] = {}
-        for number, text in self._connection.execute(asked.execution_options(yield_per=_STREAM)):
-            if number not in found and test(text):
-                found[number] = None
+        while part := rows.cursor.fetchmany(_STREAM):  # the driver's own rows, because they may be many
+            found |= {number: None for number, text in part if number not in found and test(text)}
         return list(found)
 
     def _where(self, covered: frozenset[int] = frozenset()) -> ColumnElement[bool]:
