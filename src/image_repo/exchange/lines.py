@@ -67,7 +67,7 @@ class _Place:
 
 
 class Lines:
-    """The lines of all files of an import that tell of others. Takes about 200 bytes of memory for each line with a file.
+    """The lines of all files of an import that tell of others. Takes some 200 bytes of memory for each that names a file.
 
     :param file: where they are kept meanwhile
     """
