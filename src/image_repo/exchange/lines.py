@@ -67,7 +67,7 @@ class _Place:
 
 
 class Lines:
-    """The lines of all files of an import that tell of others. Takes some 200 bytes of memory for each that names a file.
+    """The lines of all files of an import that tell of others. Each that names a file takes some 200 bytes of memory.
 
     :param file: where they are kept meanwhile
     """
