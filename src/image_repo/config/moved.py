@@ -96,7 +96,8 @@ FOREIGN: tuple[Foreign, ...] = (
     Foreign(
         re.compile("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB"),
         ("catalogue", "url"),
-        "records lie beside the originals, and catalogue.url may name a PostgreSQL; image_repo import takes a mongoexport",
+        "records lie beside the originals, and catalogue.url may name a PostgreSQL; "
+        "image_repo import takes a mongoexport",
     ),
     Foreign(
         re.compile("UPLOADS_DIRECTORY"),
