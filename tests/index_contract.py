@@ -163,9 +163,7 @@ BELOW = {
 
 ODD_MEMBERS = ["", " ", ".", "a.b", '"', "\\", "'", "$", "[0]", "*", "ä", "\0", "\n", "\ud83e", "\U0010fffe", "a\"b'c"]
 
-SCALARS = st.sampled_from(
-    [None, True, False, 0, 1, 1.0, -1.5, 30, 2**53 + 1, "", "a", "b", "30", "ab", "ä", "\0", LONG]
-)
+SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, -1.5, 30, 2**53 + 1, "", "a", "b", "30", "ab", "ä", LONG])
 VALUE = st.recursive(
     SCALARS,
     lambda inside: (
@@ -189,8 +187,15 @@ CONDITION = st.one_of(
 )
 SORT = st.lists(st.builds(SortKey, PATH, st.booleans()), max_size=2, unique_by=lambda key: key.path).map(tuple)
 KEYS = st.lists(st.builds(Indexed, PATH, st.none() | PATH), max_size=3, unique=True)
+#: the same tests are run for each engine, and one index serves all examples of one
 QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.differing_executors,
+    ],
 )
 
 
