@@ -113,7 +113,7 @@ class PostgresDialect:
         self._connections = connections
         self._lock = threading.Lock()
         self._made: tuple[int, Engine] | None = None
-        self._kept: list[Engine] = []
+        self._parents: list[Engine] = []
         self._there = False
         self._waits = Patience(2 * timeout + self._patience)
         facts = f'"{self._schema}".{self.tables.facts.name}'
@@ -187,7 +187,7 @@ class PostgresDialect:
             with self._lock:
                 made = self._made
                 if made is None or made[0] != os.getpid():
-                    self._kept += [made[1]] if made else []  # closing it would end the parent's connections
+                    self._parents += [made[1]] if made else []  # closing it would end the parent's connections
                     made = self._made = (os.getpid(), self._make_engine())
         return made[1]
 

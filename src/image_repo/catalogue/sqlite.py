@@ -131,6 +131,7 @@ class SqliteDialect:
         self._connections = connections
         self._tests: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._made: tuple[int, Engine] | None = None
+        self._parents: list[Engine] = []
         self._lock = threading.Lock()
         self._damaged = False
         self._words = f"{collection}_words"
@@ -181,6 +182,7 @@ class SqliteDialect:
             with self._lock:
                 made = self._made
                 if made is None or made[0] != os.getpid():
+                    self._parents += [made[1]] if made else []  # closing it here would end the parent's locks
                     made = self._made = (os.getpid(), self._make_engine())
         return made[1]
 
@@ -199,9 +201,9 @@ class SqliteDialect:
         event.listen(engine, "checkout", self._look)
         return engine
 
-    def _look(self, connection: Any, record: Any, _: Any) -> None:
+    def _look(self, connection: Any, *_: Any) -> None:
         """Before a connection is used: not when its file has been taken away; and its time begins."""
-        if _identity(self._path) != record.info.get("file", record.info.setdefault("file", connection.of)):
+        if _identity(self._path) != connection.of:
             raise exc.DisconnectionError
         connection.until = time.monotonic() + self._timeout
 
