@@ -356,6 +356,28 @@ def test_a_server_that_looks_for_nothing_by_itself_is_complete_all_the_same(tmp_
         assert told(repo)["a"]["width"] == 40
 
 
+def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(tmp_path):
+    settings = embedded(tmp_path, catalogue=CatalogueConfiguration(reconcile=3600))
+    fill(tmp_path / "data", "a", "b/c")
+    with closing(wiring.build(settings)) as repo:
+        own = wiring.own_folder(settings, repo.origin)
+        works = background.Background(repo, own, every=3600)
+        listing = works._images.listing
+
+        def interrupted():
+            yield from listing()
+            repo.catalogue.clear()
+            works._images.listing = listing
+
+        works._images.listing = interrupted
+        works._look_through()
+        assert repo.catalogue.note(SWEPT) is None
+        works._look_through()
+        assert sorted(told(repo)) == ["a", "b/c"]
+        assert repo.catalogue.note(SWEPT)
+        works.close()
+
+
 def test_a_key_is_read_and_shown_as_in_filters():
     for text in ("width", "data.site", "data.site,uploaded", "exif.camera_model,data.a.b"):
         assert verbs_catalogue.show_key(verbs_catalogue.read_key(text)) == text

@@ -41,6 +41,8 @@ REBUILDING = "rebuilding"
 FOLLOWER = "follower"
 #: note of an index: when it was held against the container last, and how long that took
 SWEPT = "swept"
+#: note of an index: which look at the container is under way; an index that was made anew meanwhile has it not
+SWEEPING = "sweeping"
 #: seconds between two looks for something to do
 _POLL = 0.25
 #: seconds between two looks whether the index is still the one that was made
@@ -245,6 +247,8 @@ class Background:
 
     def _look_through(self) -> None:
         """Holds the index against everything that the container lists."""
+        ours = secrets.token_hex(8)
+        self._index.keep_note(SWEEPING, ours)
         if Swept.read(self._index) is None:
             self._index.check()
             self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
@@ -252,6 +256,9 @@ class Background:
         if self._artifacts:
             index, artifacts = self._artifacts.follower.index, self._artifacts
             took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
+        if self._index.note(SWEEPING) != ours:
+            log.info("the catalogue was made anew while it followed, and follows from the beginning")
+            return
         Swept(time.time(), took).keep(self._index)
         self._unread, self._reading = outcome.unread > 0, None
         if not self._unread:
