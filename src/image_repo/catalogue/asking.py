@@ -123,7 +123,7 @@ class Asked:
         asked = select(documents.c.id, documents.c.name) if is_name else self._dialect.texts(condition.path)
         rows = self._connection.execute(asked.where(where).execution_options(yield_per=_STREAM))
         found: dict[int, None] = {}
-        while part := rows.cursor.fetchmany(_STREAM):  # the driver's own rows, because they may be many
+        for part in rows.partitions():
             found |= {number: None for number, text in part if number not in found and test(text)}
         return list(found)
 
