@@ -62,6 +62,17 @@ def test_what_waits_for_something_else_is_left_alone() -> None:
         assert exclusive("self") == [False]
 
 
+def test_looking_leaves_nothing_open() -> None:
+    ear, mouth = os.pipe()
+    with select.epoll() as epoll:
+        epoll.register(ear, select.EPOLLIN)
+        before = sorted(Path("/proc/self/fd").iterdir())
+        assert Waking().begin() == 0
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+    os.close(ear)
+    os.close(mouth)
+
+
 def test_a_thread_may_end(listening: socket.socket) -> None:
     handles = [waiting(listening) for _ in range(2)]
     waking = Waking()

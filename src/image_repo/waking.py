@@ -17,6 +17,7 @@ import contextlib
 import os
 import select
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _put_last(epoll: select.epoll, sock: int) -> None:
 def _listening() -> Iterator[tuple[int, int]]:
     """The handle of each epoll that waits for connections, with that of the socket on which it does."""
     for entry in list(_FDS.iterdir()):
-        with contextlib.suppress(OSError):  # it was closed meanwhile
+        with contextlib.suppress(OSError):  # it was closed meanwhile, or the kernel tells something else
             if entry.readlink() != _EPOLL:
                 continue
             for line in (_INFOS / entry.name).read_text().splitlines():
@@ -71,8 +72,7 @@ def _listening() -> Iterator[tuple[int, int]]:
 
 
 def _is_listening(handle: int) -> bool:
-    try:
-        with socket.socket(fileno=os.dup(handle)) as sock:
-            return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:
+    if not stat.S_ISSOCK(os.fstat(handle).st_mode):
         return False
+    with socket.socket(fileno=os.dup(handle)) as sock:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
