@@ -220,6 +220,67 @@ def test_a_picture_is_not_taken_without_what_is_said_of_it(line, reason):
     assert re.search(reason, problem.detail)
 
 
+DEEP = b'"data":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param(b'{"file_name":"a.jpg",' + DEEP, "at most 32 deep", id="nested 100,000 deep"),
+        pytest.param(b'{"data":{},"n":1,, "file_name" : "\\u0061.jpg"}', "JSON", id="no JSON, the file escaped"),
+        pytest.param(b'{"file_name":"a.jpg","data":{"n":"\xff"}}', "UTF-8", id="no UTF-8"),
+        pytest.param(b'{"data":{"file_name":"b.jpg"},, "file_name":"a.jpg"}', "JSON", id="two files, one in data"),
+        pytest.param(b'[{"file_name":"b.jpg"},{"file_name":"a.jpg"}]', "JSON object", id="a list"),
+        pytest.param(b'{"file_name":"a.jpg","n":"' + b"x" * (1 << 20) + b'"}', "at most", id="too long"),
+        pytest.param(b'{"n":"' + b"x" * (3 << 20) + b'","file_name":"a.jpg"}', "at most", id="too long, named last"),
+        pytest.param(b'{"":"' + b"x" * ((1 << 20) - 20) + b'","file_name":"a.jpg"}', "at most", id="named in between"),
+    ],
+)
+def test_nor_without_what_nobody_can_read(line, reason):
+    made = lines_of(line)
+    problem = made.item("a.jpg", lambda: [PICTURE]).problem
+    assert isinstance(problem, BadBody)
+    assert re.search(reason, problem.detail)
+    assert all(item.entry == "metadata.jsonl:1" and item.problem for item in made.rest())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param('{"_id":"x","file":"a.jpg",' + DEEP.decode(), id="nested 100,000 deep"),
+        pytest.param('{"_id":"x","file":"a.jpg","data":"' + "x" * (1 << 19) + '"}', id="too long"),
+        pytest.param('{"_id":[1],"file":"a.jpg","data":{}}', id="an _id that is no name"),
+        pytest.param('{"_id":{"$date":[]},"file":"a.jpg","data":{}}', id="no extended JSON"),
+    ],
+)
+def test_nor_without_a_document_of_a_neighbour_that_cannot_be_taken(document):
+    made = Lines(io.BytesIO())
+    made.add("mongodb_data.json", [f'[{{"_id":"y","file":"b.jpg","data":{{}}}},{document}]'.encode()])
+    assert made.item("a.jpg", lambda: [PICTURE]).problem
+    assert made.item("b.jpg", lambda: [PICTURE]).name == "y"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param([b"\n" * 4], id="empty ones"),
+        pytest.param([b"{}\n{}", b"\n{}\n{}"], id="the last one not ended"),
+        pytest.param([b'[{"file_name":"1"},{"file_name":"2"},{"file_name":"3"},{"file_name":"4"}]'], id="files of one"),
+    ],
+)
+def test_lines_are_bounded(told):
+    Lines(io.BytesIO(), 4).add("metadata.jsonl", told)
+    both = Lines(io.BytesIO(), 7)
+    both.add("a/metadata.jsonl", told)
+    with pytest.raises(BrokenArchive, match="At most 7 lines of metadata"):
+        both.add("b/descriptions.jsonl", told)
+
+
+def test_documents_of_a_neighbour_are_bounded_like_lines():
+    with pytest.raises(BrokenArchive, match="At most 2 lines"):
+        Lines(io.BytesIO(), 2).add("mongodb_data.json", [b'[{"_id":"a"},{"_id":"b"},{"_id":"c"}]'])
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -463,7 +524,7 @@ def test_memory_does_not_grow_with_the_entries(repo):
         body = b"".join(stream_zip([("descriptions.jsonl", 0.0, told)]))
         with tempfile.TemporaryFile() as lines:
             tracemalloc.start()
-            items = from_zip(io.BytesIO(body), len(body), lines, 10).items
+            items = from_zip(io.BytesIO(body), len(body), lines, number).items
             assert sum(1 for _ in Importer(repo).run(items)) == number
             most = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()

@@ -248,12 +248,12 @@ def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Found
     :param file: the archive, seekable; read by other threads until the last item is taken
     :param size: its bytes
     :param temporary: a file for what the zip says of its pictures
-    :param most: members that it may have
-    :raises BrokenArchive: when it is no zip, or what it says of its pictures cannot be read
+    :param most: members that it may have, and lines of what it says of them: each takes some 200 bytes of memory
+    :raises BrokenArchive: when it is no zip, has more, or what it says of its pictures cannot be read
     :raises TooLarge: when that is too much
     """
     archive = Archive(file, Budget(max(_MOST_RATIO * size, _LEAST_BUDGET)), most)
-    lines, files = Lines(temporary), 0
+    lines, files = Lines(temporary, most), 0
     for member in archive:
         if is_sheet(member.name):
             try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain
@@ -29,11 +29,14 @@ METADATA, DESCRIPTIONS = "metadata.jsonl", "descriptions.jsonl"
 #: the longest line that is read, in bytes: data of 64 KiB, all of it escaped, and the rest of a record
 _MOST_LINE = 1 << 20
 _MOST_FILENAME = 1_000
+#: the longest file_name that is looked for in a line that cannot be read, in bytes
+_MOST_PATH = 4_096
 
 _OURS = frozenset(("file_name", *Record.description("", {}).public()))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _BOM = b"\xef\xbb\xbf"
+_NAMED = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.){1,%d}")' % _MOST_PATH)
 
 
 def is_sheet(path: str) -> bool:
@@ -70,10 +73,13 @@ class Lines:
     """The lines of all files of an import that tell of others. Each that names a file takes some 200 bytes of memory.
 
     :param file: where they are kept meanwhile
+    :param most: lines that they may have together, empty ones too; None for any number, which is for those who may
+        use as much memory as they like
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, most: int | None = None) -> None:
         self._file = file
+        self._most = self._left_over = most
         self._sheets: list[tuple[str, int]] = []  # path, and where its first line begins
         #: digest of a path → where the line is that tells of it
         self._of: dict[bytes, int] = {}
@@ -85,24 +91,43 @@ class Lines:
         """Reads a file.
 
         :param path: in the archive, or below the folder, that is taken in
+        :raises BrokenArchive: when there are too many lines; none of them counts then
         :raises StoreUnavailable: when there is no room for it
         """
         begin = self._file.seek(0, 2)
         self._sheets.append((path, begin))
         told = as_lines(chunks) if path.rpartition("/")[2] == EXPORTED else chunks
-        for chunk in chain(told, [b"\n"]):
+        for chunk in chain(self._counted(told), [b"\n"]):
             try:
                 self._file.write(chunk)
             except OSError as error:
                 raise StoreUnavailable("There is no room for the bytes on their way in.") from error
         for place, text in self._scan(len(self._sheets) - 1):
-            named = _file_name(text)
-            if named is None:
-                self.loose += 1
-                continue
-            key = _digest(_joined(path, named))
-            if self._of.setdefault(key, place.begin) != place.begin:
-                self._twice.add(place.begin)
+            files = self._files(place, text)
+            self.loose += not files
+            # A line that cannot be read may name any number.
+            self._count(len(files[1:]))
+            for named in files:
+                key = _digest(_joined(path, named))
+                if self._of.setdefault(key, place.begin) != place.begin:
+                    self._twice.add(place.begin)
+
+    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same, until there are too many lines."""
+        last = b"\n"
+        for chunk in chunks:
+            self._count(chunk.count(b"\n"))
+            last = chunk[-1:] or last
+            yield chunk
+        self._count(last != b"\n")
+
+    def _count(self, lines: int) -> None:
+        if self._left_over is None:
+            return
+        self._left_over -= lines
+        if self._left_over < 0:
+            sheets = f"{METADATA}, {DESCRIPTIONS} and {EXPORTED}"
+            raise BrokenArchive(f"At most {self._most} lines of {sheets} are taken, all of them together.")
 
     def item(self, path: str, open_: Opener) -> Item:
         """A file of the import with what is said of it; once for each.
@@ -134,9 +159,9 @@ class Lines:
         missed = set(self._of.values()) | self._twice
         for number, (path, _) in enumerate(self._sheets):
             for place, text in self._scan(number):
-                named = _file_name(text)
-                if named is None or place.begin in missed:
-                    yield self._left(f"{path}:{place.number}", place, text, named)
+                files = self._files(place, text)
+                if not files or place.begin in missed:
+                    yield self._left(f"{path}:{place.number}", place, text, files[0] if files else None)
 
     def _left(self, entry: str, place: _Place, text: bytes | None, named: str | None) -> Item:
         try:
@@ -169,6 +194,25 @@ class Lines:
                 yield _Place(sheet, number, at, size), text
             at += size
 
+    def _files(self, place: _Place, text: bytes | None) -> Sequence[str]:
+        """Of which file a line tells; of which it may tell, where it cannot be read: none is taken without it."""
+        try:
+            told = json.loads(text.removeprefix(_BOM)) if text else None
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            found = (match[1] for piece in self._pieces(place) for match in _NAMED.finditer(piece))
+            return tuple(dict.fromkeys(map(_unquoted, found)))
+        named = told.get("file_name")
+        return (named,) if isinstance(named, str) and named else ()
+
+    def _pieces(self, place: _Place) -> Iterator[bytes]:
+        """A line, however long it is; pieces overlap, so that each file_name is whole in one of them."""
+        end, overlap = place.begin + place.size, 2 * _MOST_PATH
+        for at in range(place.begin, end, _MOST_LINE):
+            self._file.seek(at)
+            yield self._file.read(min(_MOST_LINE + overlap, end - at))
+
     def _text(self, begin: int) -> bytes | None:
         self._file.seek(begin)
         text = self._file.readline(_MOST_LINE)
@@ -187,14 +231,13 @@ def _refused(path: str) -> Problem | None:
     return None
 
 
-def _file_name(text: bytes | None) -> str | None:
-    """Of which file a line tells, even if it cannot be taken: so that its picture is not taken without it."""
+def _unquoted(text: bytes) -> str:
+    """What JSON text holds; as it stands, where it cannot be read."""
+    shown = text.decode(errors="replace")
     try:
-        told = json.loads((text or b"").removeprefix(_BOM))
-    except (ValueError, RecursionError):
-        return None
-    named = told.get("file_name") if isinstance(told, dict) else None
-    return named if isinstance(named, str) and named else None
+        return str(json.loads(shown))
+    except ValueError:
+        return shown[1:-1]
 
 
 def _joined(sheet: str, named: str) -> str:

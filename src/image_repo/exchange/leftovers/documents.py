@@ -13,6 +13,7 @@ Sources: jtekt/image-storage-microservice, ``models/image.ts``, ``controllers/ex
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ EXPORTED = "mongodb_data.json"
 _MEMBERS = frozenset(("_id", "file", "time", "data", "userId", "__v"))
 #: of these, what beside ``data`` is kept
 _KEPT = ("file", "time", "userId")
+_FILE = re.compile(rb'"file"\s*:\s*("(?:[^"\\\n]|\\.){1,4096}")')
 #: what a record of our own has: of it, the user's data is what was said
 _RECORD = frozenset(("name", "version", "sha256", "media_type", "data"))
 
@@ -90,16 +92,23 @@ class Documents:
 def as_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The documents of a zip that the image-data-set service has exported, as lines of our own ``metadata.jsonl``.
 
-    What cannot be read becomes a line that cannot be read, and is told of as such.
+    What cannot be read becomes a line that cannot be read, of the same file: its picture is not taken without it.
 
     :param chunks: of its :data:`EXPORTED`
     """
     for value in values(chunks):
         try:
-            line: dict[str, Any] | None = _line(_document(value))
+            yield json.dumps(_line(_document(value)), ensure_ascii=False).encode() + b"\n"
         except Problem:
-            line = None
-        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+            yield b"[%s]\n" % b",".join(b'{"file_name":%s}' % file for file in _files(value))
+
+
+def _files(value: Value) -> Iterator[bytes]:
+    """The files that a document may name which cannot be taken, as JSON."""
+    if value.problem:
+        yield from (match[1] for match in _FILE.finditer(value.text))
+    elif isinstance(value.value.get("file"), str):
+        yield json.dumps(value.value["file"]).encode()
 
 
 def _line(document: Mapping[str, Any]) -> dict[str, Any]:

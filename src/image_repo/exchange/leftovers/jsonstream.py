@@ -36,11 +36,13 @@ class Value:
 
     :param where: ``line 12`` or ``element 3``
     :param problem: why it could not be read; None where it was
+    :param text: as it stands there, where it could not be read; of one that is too long, how it begins
     """
 
     where: str
     value: Mapping[str, Any] = field(default_factory=dict)
     problem: Problem | None = None
+    text: bytes = b""
 
 
 def is_json(head: bytes) -> bool:
@@ -83,7 +85,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[Value]:
 
 
 class _Piece:
-    """The bytes of an object, as they come; of one that is too long none are kept."""
+    """The bytes of an object, as they come; of one that is too long only the first are kept."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -91,11 +93,8 @@ class _Piece:
 
     def add(self, more: bytes) -> None:
         """Takes the next bytes."""
-        if self._long or len(self._bytes) + len(more) > MOST_VALUE:
-            self._long = True
-            self._bytes.clear()
-        else:
-            self._bytes += more
+        self._long = self._long or len(self._bytes) + len(more) > MOST_VALUE
+        self._bytes += more[: MOST_VALUE - len(self._bytes)]
 
     @property
     def is_blank(self) -> bool:
@@ -112,9 +111,9 @@ class _Piece:
                 raise TooLarge(f"An entry may have at most {MOST_VALUE} bytes.", limit=MOST_VALUE)
             return Value(where, read_object(text.decode(), "the entry"))
         except UnicodeDecodeError:
-            return Value(where, problem=BadBody("Expected the entry to be JSON in UTF-8."))
+            return Value(where, problem=BadBody("Expected the entry to be JSON in UTF-8."), text=text)
         except Problem as problem:
-            return Value(where, problem=problem)
+            return Value(where, problem=problem, text=text)
 
 
 class _Splitter:
