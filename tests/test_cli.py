@@ -390,6 +390,20 @@ def test_two_originals_of_one_name_and_lost_records_are_found(command: Command) 
     assert Record.load((originals / record_key("gone")).read_bytes()).name == "gone"
 
 
+def test_pictures_whose_names_nobody_could_ask_for_are_told_escaped(command: Command) -> None:
+    command.puts({"a.jpg": jpeg()})
+    originals = command.folder / "originals"
+    for key in ("back\\slash.jpg", "red\x1b[31m.png", ".hidden.jpg", "notes\n.txt"):
+        (originals / key).write_bytes(jpeg())
+    (originals / "new\nline.json").write_bytes(Record.description("new\nline", {}).dump())
+    outcome = command("check")
+    assert outcome.exit_code == 1
+    assert outcome.stdout.splitlines() == [
+        f"{shown}: no name that an image can have"
+        for shown in (r"'back\\slash.jpg'", r"'new\nline.json'", r"'red\x1b[31m.png'")
+    ] + ["1 images, 1 records, 1 other objects."]
+
+
 def test_a_description_whose_picture_is_still_to_come_is_nothing_wrong(command: Command) -> None:
     command.puts({"a.jpg": jpeg()})
     # As another tool would copy it: nothing but the file tells that it is a record.

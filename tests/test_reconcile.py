@@ -21,10 +21,11 @@ from webserver import embedded
 from image_repo import reconcile, wiring
 from image_repo.catalogue import Row
 from image_repo.catalogue.query import Filter
-from image_repo.errors import StoreUnavailable
+from image_repo.errors import BadName, StoreUnavailable
 from image_repo.follow import BROKEN, UNREAD
 from image_repo.names import ImageName
 from image_repo.reconcile import Sweep, compare, run_to_end, sweep
+from image_repo.record import Record
 from image_repo.records import UNCONDITIONAL
 from image_repo.repo import Repo
 
@@ -204,6 +205,36 @@ def test_what_begins_with_a_dot_is_no_image(repo, folder):
         lay(folder, key, ONE)
     swept(repo)
     assert told(repo).keys() == {"+", "0"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("t/back\\slash", id="a backslash"),
+        pytest.param("t/new\nline", id="a new line"),
+        pytest.param("\x1b[31mred", id="what colours a terminal"),
+        pytest.param("t\x85/é", id="a control character beyond ASCII"),
+        pytest.param("x" * 240 + "/" + "\N{PILE OF POO}" * 39, id="one that is too long"),
+    ],
+)
+def test_what_has_a_name_that_nobody_could_ask_for_is_no_image(repo, folder, name):
+    lay(folder, "good.jpg", ONE)
+    lay(folder, name + ".jpg", ONE)
+    lay(folder, "t/words.json", Record.description("t/words", {}).dump())
+    lay(folder, name + "2.json", Record.description(name + "2", {}).dump())
+    swept(repo)
+    assert told(repo).keys() == {"good", "t/words"}
+    assert [current.name.text for current in repo.images()] == ["good"]
+
+
+@given(st.text(st.characters() | st.sampled_from("./\\é\x7f"), max_size=12) | st.text("aé\N{PILE OF POO}", min_size=55))
+@settings(max_examples=300)
+def test_a_key_has_the_name_that_could_be_asked_for(text):
+    try:
+        expected = ImageName.parse(text)
+    except BadName:
+        expected = None
+    assert ImageName.of_key(text) == expected
 
 
 def test_a_broken_picture_is_read_once(repo, folder, caplog):

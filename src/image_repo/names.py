@@ -17,6 +17,8 @@ from image_repo.recipe import Recipe
 
 #: a name may not be longer than this when it is percent-encoded as UTF-8 (RFC 3986)
 MOST_BYTES = 700
+#: what no name begins with
+_NO_BEGINNING = ("", ".", "/")
 #: what a key needs for itself: in a name these are percent-encoded
 _RESERVED = {ord(c): quote(c, safe="") for c in "@+()%"}
 
@@ -36,6 +38,17 @@ class ImageName:
         """
         name = unicodedata.normalize("NFC", text)
         _check(name)
+        return cls(name)
+
+    @classmethod
+    def of_key(cls, text: str) -> ImageName | None:
+        """The name that a key of the container tells; None for one that :meth:`parse` refuses: it is no image's."""
+        name = unicodedata.normalize("NFC", text)
+        if not _is_plain(name):
+            try:
+                _check(name)
+            except BadName:
+                return None
         return cls(name)
 
     @classmethod
@@ -62,6 +75,19 @@ def parse_prefix(text: str) -> str:
     """
     stem = text.strip("/") if text in ("", "/") else text.removesuffix("/")
     return ImageName.parse(stem).text + "/" if stem else ""
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is seen at a glance to be one, as nearly all are."""
+    return (
+        len(name) <= (MOST_BYTES // 3 if name.isascii() else MOST_BYTES // 12)
+        and name.isprintable()
+        and "\\" not in name
+        and "/." not in name
+        and "//" not in name
+        and name[:1] not in _NO_BEGINNING
+        and not name.endswith("/")
+    )
 
 
 def _check(name: str) -> None:

@@ -417,11 +417,8 @@ def _named(entry: Entry) -> str | None:
         image = image_of(entry.key, entry.media_type)
         return image.text if image else None
     name = entry.key.removesuffix(".json")
-    return name if name != entry.key and unicodedata.is_normalized("NFC", name) and _may_be(name) else None
-
-
-def _may_be(name: str) -> bool:
-    return all(part and not part.startswith(".") for part in name.split("/"))
+    image = ImageName.of_key(name) if name != entry.key else None
+    return name if image and image.text == name else None
 
 
 def images(repo: Repo, *, at_once: int = 1) -> tuple[Images, Sweep]:

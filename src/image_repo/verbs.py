@@ -349,20 +349,26 @@ def warm(
 
 @dataclass(frozen=True)
 class Walked:
-    """What the container holds, by name: originals, newest first, and which names have a record."""
+    """What the container holds, by name: originals, newest first, and which names have a record.
+
+    :param unnamed: keys of pictures and records that are none here, because nothing can be called so
+    """
 
     originals: dict[ImageName, list[Entry]]
     records: dict[str, Entry]
     others: list[str]
+    unnamed: list[str]
 
 
 def walk(repo: Repo) -> Walked:
     """Lists the whole container."""
-    walked = Walked({}, {}, [])
+    walked = Walked({}, {}, [], [])
     for entry in repo.origin.keys():  # noqa: SIM118, a store is no dict
         name = image_of(entry.key, entry.media_type)
         if name is not None:
             walked.originals.setdefault(name, []).append(entry)
+        elif _is_unnamed(entry):
+            walked.unnamed.append(entry.key)
         elif entry.media_type == RECORD:
             walked.records[entry.key] = entry
         elif not entry.key.startswith("."):
@@ -372,11 +378,23 @@ def walk(repo: Repo) -> Walked:
     return walked
 
 
+def _is_unnamed(entry: Entry) -> bool:
+    """Whether something else would be an image's, but for its name; what is hidden is meant to be none."""
+    if any(part.startswith(".") for part in entry.key.split("/")):
+        return False
+    stem, made = split_ending(entry.key)
+    if entry.media_type == RECORD:
+        return ImageName.of_key(entry.key.removesuffix(".json")) is None
+    return (made is not None or entry.media_type.startswith("image/")) and ImageName.of_key(stem) is None
+
+
 def check(repo: Repo, walked: Walked, step: Step) -> Iterator[str]:
     """Reads every original and holds it against what is known of it; one line for each thing that is wrong.
 
     :param step: called after each image
     """
+    for key in walked.unnamed:
+        yield f"{key!r}: no name that an image can have"
     for name, entries in walked.originals.items():
         if len(entries) > 1:
             others = ", ".join(entry.key for entry in entries[1:])

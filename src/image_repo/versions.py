@@ -172,13 +172,13 @@ class Fresh(Generic[T]):
 def image_of(key: str, media_type: str) -> ImageName | None:
     """The name of the image whose original an object is; None when it is no original.
 
-    Objects with a known ending are, and objects without one whose media type says so.
+    Objects with a known ending are, and objects without one whose media type says so, unless nothing can be called
+    as they are.
     """
     stem, made = split_ending(key)
     if not made and not media_type.startswith("image/"):
         return None
-    name = unicodedata.normalize("NFC", stem)
-    return None if any(part.startswith(".") or not part for part in name.split("/")) else ImageName(name)
+    return ImageName.of_key(stem)
 
 
 class Versions:
