@@ -119,6 +119,24 @@ def test_an_id_of_the_client_s_is_taken_where_it_is_sane(given: str, kept: bool)
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("into", ["standard error", "a file"])
+def test_after_a_restart_the_server_still_tells_of_each_request(tmp_path: Path, into: str) -> None:
+    config, log = commands.configure(tmp_path), tmp_path / ("log" if into == "standard error" else "told")
+    listen = commands.listens_on(config)
+    more = [] if into == "standard error" else ["-l", str(log)]
+    command = [*commands.COMMAND, "-y", str(config), "--pid-file", str(tmp_path / "pid"), *more]
+    with commands.started(command, listen, tmp_path / "log", cwd=tmp_path):
+        for number in range(3):
+            for asked in range(8):  # either process
+                headers = {"X-Request-ID": f"restart-{number}-{asked}", "Connection": "close"}
+                assert requests.get(f"http://{listen}/images/none", headers=headers, timeout=30).status_code == 404
+            commands.until(lambda number=number: log.read_text().count(f"restart-{number}-") == 8, "all are told of")
+            again = commands.run("-y", config, "--pid-file", tmp_path / "pid", "-R")
+            assert (again.returncode, again.stderr) == (0, "")
+    assert "Logging error" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize("form", ["plain", "json", "none"])
 def test_the_server_tells_of_each_request(tmp_path: Path, form: str) -> None:
     config = commands.configure(tmp_path, server={"access_log": form, "processes": 1})

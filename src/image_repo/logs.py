@@ -105,6 +105,16 @@ def write(lines: str) -> None:
                 handler.flush()
 
 
+def descriptors() -> list[int]:
+    """The open files that the log is written to."""
+    streams = (handler.stream for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler))
+    found = []
+    for stream in streams:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none is open yet, or it is no file
+            found.append(stream.fileno())
+    return found
+
+
 class _Stderr(logging.StreamHandler[IO[str]]):
     """Standard error under a descriptor of our own: the server filters what goes through the usual one."""
 

@@ -46,6 +46,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from image_repo import logs
 from image_repo.config import Config
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,9 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
     flags += ["--disable-logging", "--log-master"]
     # SIGTERM lets requests come to their end, as SIGHUP does; from here on the master hears signals (serve)
     flags += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--hook-master-start", _HEAR]
+    # Executed anew, it closes every file that it does not know; the next that is opened, a database perhaps, would get
+    # the number to which the log is written.
+    flags += [f"--safe-fd={number}" for number in logs.descriptors()]
     filtered = [] if verbose else ["--log-filter", _WORTH_TELLING]
     return [*flags, *filtered, *(str(part) for pair in chosen.items() for part in pair)]
 
