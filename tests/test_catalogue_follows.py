@@ -20,10 +20,9 @@ from following import followed, in_background, told
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
-from image_repo.background import REBUILDING, SWEPT
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import ImageNotFound, StoreUnavailable
-from image_repo.follow import Behind
+from image_repo.follow import REBUILDING, SWEPT, Behind
 from image_repo.names import ImageName
 from image_repo.records import UNCONDITIONAL
 from image_repo.repo import Repo

@@ -21,9 +21,10 @@ from following import followed, told
 from webserver import embedded
 
 from image_repo import background, config, verbs, verbs_catalogue, wiring
-from image_repo.background import FOLLOWER, REBUILDING, SWEPT
+from image_repo.background import FOLLOWER
 from image_repo.cli import main
 from image_repo.config import CatalogueConfiguration, Config
+from image_repo.follow import REBUILDING, SWEPT
 from image_repo.names import ImageName
 from image_repo.nodes import LIFETIME, FolderBoard, Node, Nodes
 from image_repo.records import UNCONDITIONAL

@@ -380,6 +380,23 @@ def test_a_page_while_the_catalogue_is_made_says_so(tmp_path):
         assert answer.json() == {"matched": 0, "modified": 0, "catalogue": "rebuilding"}
 
 
+def test_an_index_that_somebody_has_just_deleted_is_not_taken_for_whole(tmp_path):
+    with serving(embedded(tmp_path), tmp_path) as other:
+        say(other.client, "PUT", "/images/there", {"site": "a"})
+        assert "catalogue" not in other.client.get("/images").json()
+        for file in (tmp_path / "shared").rglob("catalogue.sqlite*"):
+            file.unlink()
+        told = other.client.get("/images").json()
+        assert (told["count"], told["catalogue"]) == (0, "rebuilding")
+        assert other.client("PATCH", "/images?site=a", b"{}", Content_Type="application/json").json() == {
+            "matched": 0,
+            "modified": 0,
+            "catalogue": "rebuilding",
+        }
+        for method, path in (("GET", "/export"), ("POST", "/snapshots?site=a")):
+            assert other.client(method, path).slug == "catalogue-unavailable"
+
+
 def test_nothing_is_told_of_what_is_no_image(served):
     data = served.folder / "data"
     (data / "secret.json").write_text('{"their": "own"}')

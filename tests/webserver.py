@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +21,8 @@ from image_repo.config import (
     LocalCacheConfiguration,
     PersistentStoreConfiguration,
 )
+from image_repo.errors import CatalogueUnavailable
+from image_repo.follow import Swept
 from image_repo.repo import Repo
 from image_repo.web import create_app
 
@@ -121,6 +123,10 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
     stores = wiring.build_stores(config, {})
     assert (wiring.prepare(config, stores) == []) is reachable
     repo = wiring.build(config)
+    if config.catalogue.enabled:
+        with suppress(CatalogueUnavailable):
+            # It was held against the container, long ago: what tests put there behind its back, they have it follow.
+            Swept(0.0, 0.0).keep(repo.catalogue)
     server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

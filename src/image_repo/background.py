@@ -18,7 +18,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from image_repo import reconcile, wiring
@@ -27,7 +26,7 @@ from image_repo.catalogue import Index
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import Busy, Problem
-from image_repo.follow import UNREAD, Behind
+from image_repo.follow import REBUILDING, UNREAD, Behind, Swept
 from image_repo.names import ImageName
 from image_repo.nodes import RENEWED, Nodes
 from image_repo.reconcile import Outcome, Sweep
@@ -35,12 +34,8 @@ from image_repo.repo import Repo
 
 log = logging.getLogger(__name__)
 
-#: note of an index: how far it is from being complete for the first time, such as ``0.43``; none when it is
-REBUILDING = "rebuilding"
 #: note of an index that nodes share: which of them follows the container
 FOLLOWER = "follower"
-#: note of an index: when it was held against the container last, and how long that took
-SWEPT = "swept"
 #: note of an index: which look at the container is under way; an index that was made anew meanwhile has it not
 SWEEPING = "sweeping"
 #: seconds between two looks for something to do
@@ -63,31 +58,6 @@ _AT_ONCE = 2
 
 class _Stopped(Exception):
     """It is to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """When an index was held against the whole container last.
-
-    :param at: seconds since the epoch
-    :param took: seconds of work
-    """
-
-    at: float
-    took: float
-
-    @classmethod
-    def read(cls, index: Index) -> Swept | None:
-        """None where it never was, to the end."""
-        try:
-            told = json.loads(index.note(SWEPT) or "")
-            return cls(float(told["at"]), float(told["took"]))
-        except (ValueError, TypeError, KeyError):
-            return None
-
-    def keep(self, index: Index) -> None:
-        """Notes it in the index."""
-        index.keep_note(SWEPT, json.dumps({"at": round(self.at, 3), "took": round(self.took, 3)}))
 
 
 class Background:

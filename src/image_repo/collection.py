@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+from image_repo import follow
 from image_repo.catalogue import Document, Page, Statistics
 from image_repo.catalogue.holds import holds
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
@@ -135,12 +136,15 @@ class Collection:
         """
         return self._repo.catalogue.statistics(wanted, path, most)
 
-    def rebuilding(self) -> str | None:
-        """How far the catalogue is that is being made anew, 0 to 1 as text; None when it is whole."""
+    def rebuilding(self, *, surely: bool = False) -> str | None:
+        """How far the catalogue is that is being made anew, 0 to 1 as text; None when it is whole.
+
+        :param surely: whether what was known a moment ago will not do
+        """
         asked, known = self._rebuilding
         now = time.monotonic()
-        if now - asked > _REMEMBERED:
-            known = self._repo.catalogue.note("rebuilding")
+        if surely or now - asked > _REMEMBERED:
+            known = follow.lacking(self._repo.catalogue)
             self._rebuilding = (now, known)
         return known
 

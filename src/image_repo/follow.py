@@ -18,6 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from image_repo.catalogue import Document, Index, Row
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 UNREAD = "?"
 #: behind the stamp of a row whose original cannot be read: not tried again until it is another one
 BROKEN = "!"
+#: note of an index: how far it is from being complete for the first time, such as ``0.43``; none when it is
+REBUILDING = "rebuilding"
+#: note of an index: when it was held against the container last, and how long that took
+SWEPT = "swept"
 #: seconds for which an index that did not answer is not told anything, at first and at most
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 #: the most bytes of names that are noted; what is beyond is found by its stamp
@@ -69,6 +74,44 @@ def bare(known: str) -> str:
 def _short(text: str) -> str:
     made = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()
     return base64.urlsafe_b64encode(made).decode()
+
+
+# -- how complete it is --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """When an index was held against the whole container last.
+
+    :param at: seconds since the epoch
+    :param took: seconds of work
+    """
+
+    at: float
+    took: float
+
+    @classmethod
+    def read(cls, index: Index) -> Swept | None:
+        """None where it never was, to the end."""
+        try:
+            told = json.loads(index.note(SWEPT) or "")
+            return cls(float(told["at"]), float(told["took"]))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def keep(self, index: Index) -> None:
+        """Notes it in the index."""
+        index.keep_note(SWEPT, json.dumps({"at": round(self.at, 3), "took": round(self.took, 3)}))
+
+
+def lacking(index: Index) -> str | None:
+    """How far an index is that does not tell everything yet, 0 to 1 as text; None when it does.
+
+    One that was never held against the whole container lacks all that it has not been told: it may just have been
+    made anew, because somebody has deleted it.
+    """
+    noted = index.note(REBUILDING)
+    return noted if noted is not None or Swept.read(index) else "0"
 
 
 # -- documents -----------------------------------------------------------------------

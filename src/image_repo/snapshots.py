@@ -23,7 +23,7 @@ from datetime import datetime
 from heapq import nlargest
 from typing import Any, Literal, TypeVar
 
-from image_repo import manifest
+from image_repo import follow, manifest
 from image_repo.catalogue.query import Filter
 from image_repo.errors import (
     CatalogueUnavailable,
@@ -163,7 +163,7 @@ class Snapshots:
     def _collect(self, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Writes a line for each image, in the order of their names."""
         catalogue, tree, left_out = self._repo.catalogue, Tree(), 0
-        if catalogue.note("rebuilding") is not None:
+        if follow.lacking(catalogue) is not None:
             raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
         for document in catalogue.each(wanted):
             if document.get("version") is None:  # a description

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from image_repo import reconcile, wiring
 from image_repo.artifacts import Artifacts
-from image_repo.background import REBUILDING, Lock, Progress, Swept
+from image_repo.background import Lock, Progress
 from image_repo.catalogue import Index, Indexed
 from image_repo.catalogue.query import Filter
 from image_repo.catalogue.reading import IMAGES
 from image_repo.config import Config
 from image_repo.errors import CatalogueDisabled, Problem
+from image_repo.follow import Swept, lacking
 from image_repo.reconcile import Outcome, Sweep
 from image_repo.repo import Repo
 
@@ -175,11 +176,10 @@ def state(config: Config, stores: wiring.Stores) -> State | None:
             return None
         with closing(index):
             index.check()
-            images, rebuilding = index.count(Filter()), index.note(REBUILDING)
-            known = Swept.read(index) is not None and rebuilding is None
+            images, left = index.count(Filter()), lacking(index)
     except Problem as problem:
         return State(False, problem.detail or problem.title)
-    told = "complete" if known else f"{float(rebuilding or 0):.0%} complete; a server makes the rest"
+    told = "complete" if left is None else f"{float(left):.0%} complete; a server makes the rest"
     return State(True, f"{index.description}, {images} images, {told}")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from image_repo import verbs_catalogue, wiring
 from image_repo.archive import Member, stream_zip
 from image_repo.artifacts import Artifacts
-from image_repo.background import Swept
 from image_repo.catalogue import Document
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.catalogue.reading import FILTER_WORDS, IMAGES, Wanted
@@ -24,6 +23,7 @@ from image_repo.exchange import About, Format, Outcome, leftovers
 from image_repo.exchange.export import PICTURE_WORDS, Export, Settled, settled, temporary, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importing import Importer, from_folder, from_zip
+from image_repo.follow import Swept
 from image_repo.names import parse_prefix
 from image_repo.recipe import ORIGINAL
 from image_repo.repo import Repo

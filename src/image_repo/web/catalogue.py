@@ -97,7 +97,8 @@ class _Views:
 
     def _page(self, *, single_underscore: bool) -> Response:
         asked = wanted((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        return send_page(self._collection.page(asked.query), asked, "images", self._state(), self._origin)
+        page = self._collection.page(asked.query)
+        return send_page(page, asked, "images", self._state(surely=page.count == 0), self._origin)
 
     def statistics(self, key: str) -> Response:
         """``GET /stats/KEY``: what values a key has."""
@@ -118,9 +119,9 @@ class _Views:
         more = {"more": found.more} if found.more else {}
         return answers.send_tagged({**members, **more, **self._state()}, origin=self._origin)
 
-    def _state(self) -> dict[str, str]:
+    def _state(self, *, surely: bool = True) -> dict[str, str]:
         """That more may be found later, while the catalogue is being made."""
-        return {"catalogue": "rebuilding"} if self._collection.rebuilding() is not None else {}
+        return {"catalogue": "rebuilding"} if self._collection.rebuilding(surely=surely) is not None else {}
 
     # -- changing many ---------------------------------------------------------------
 

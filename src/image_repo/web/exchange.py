@@ -89,7 +89,7 @@ class _Views:
     def _documents(self, asked: Wanted) -> Iterator[Document]:
         """What is to be exported: what a filter means now, or what a snapshot holds."""
         if "snapshot" not in asked.rest:
-            if self._collection.rebuilding() is not None:
+            if self._collection.rebuilding(surely=True) is not None:
                 raise CatalogueUnavailable("The catalogue is still being made, and an export would lack what it lacks.")
             return self._collection.each(asked.query.filter, asked.query.order)
         if not asked.query.filter.is_empty or asked.query.order:
