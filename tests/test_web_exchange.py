@@ -409,16 +409,19 @@ def test_datasets_loads_an_export(served, tmp_path):
 
 
 @pytest.mark.servers
-def test_datasets_loads_an_unpacked_export_whatever_its_data(empty, tmp_path):
+def test_datasets_loads_an_export_packed_and_unpacked_whatever_its_data_and_folders(empty, tmp_path):
     data = [{"n": 1, "site": "a"}, {"n": "one"}, {"n": [1, {"deep": None}]}, {}, {"file_name": "nowhere.jpg"}]
     for number, each in enumerate(data):
         told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
         assert empty.client.form(f"/images/test/train/{number}", *told).status == 201
     empty.client("PUT", "/images/words", "{}", Content_Type="application/json")
-    with zipfile.ZipFile(io.BytesIO(empty.client.get("/export").body)) as archive:
+    packed = tmp_path / "all.zip"
+    packed.write_bytes(empty.client.get("/export").body)
+    with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path / "unpacked")
-    rows = loaded(tmp_path / "unpacked" / "**", tmp_path)
-    assert {row["name"]: json.loads(row["data"]) for row in rows} == {f"test/train/{n}": d for n, d in enumerate(data)}
+    for path in (packed, tmp_path / "unpacked" / "**"):
+        found = {row["name"]: json.loads(row["data"]) for row in loaded(path, tmp_path)}
+        assert found == {f"test/train/{n}": d for n, d in enumerate(data)}
 
 
 def test_lines_are_bounded_as_members_are_and_nothing_is_stored(empty):
