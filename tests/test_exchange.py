@@ -747,12 +747,14 @@ def test_who_goes_away_ends_an_export(repo):
 
 
 def test_foreign_names_never_reach_a_zip_as_they_are(repo, tmp_path):
+    """What no image can be called is none; what another system takes for something else is escaped."""
     folder = tmp_path / "data"
     folder.mkdir(exist_ok=True)
-    (folder / "a\\..\\b\x07.jpg").write_bytes(PICTURE)
+    for name in ("a\\..\\b\x07.jpg", "new\nline.jpg", "C:x.jpg"):
+        (folder / name).write_bytes(PICTURE)
     settle = settled({"kind": "original"}, wiring.defaults(embedded(Path("/x"))))
     members = unzipped(b"".join(stream_zip(picture_members(repo, repo.images(), lambda _: settle(None)))))
-    assert members == {"a%5C..%5Cb%07.jpg": PICTURE}
+    assert members == {"C%3Ax.jpg": PICTURE}
 
 
 # -- tables -----------------------------------------------------------------------------------
