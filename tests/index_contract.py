@@ -208,7 +208,10 @@ def in_order(documents: Iterable[Any], keys: Sequence[SortKey]) -> list[str]:
     """The names in the order that is meant."""
     ordered = sorted(documents, key=lambda document: document["name"])
     for key in reversed(keys):
-        ordered.sort(key=lambda document: order.sortable(order.at(kept(document), key.path)), reverse=key.descending)
+        ordered.sort(
+            key=lambda document: order.sortable(order.at(kept(document), storing.members(key.path))),
+            reverse=key.descending,
+        )
     return [document["name"] for document in ordered]
 
 
