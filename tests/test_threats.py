@@ -439,7 +439,7 @@ def test_what_a_killed_worker_has_acknowledged_is_there_and_nothing_else(tmp_pat
         count = requests.get(f"http://{it.listen}/images", timeout=30).json()["count"]
         assert len(acknowledged) <= count <= len(begun)
         # A worker that uWSGI brings back while it stops is not told so, and ends by its mercy of 30 seconds.
-        commands.until(lambda: len(it.workers()) == 2, "all workers are back")
+        commands.until(lambda it=it: len(it.workers()) == 2, "all workers are back")
 
 
 NONSENSE = (
