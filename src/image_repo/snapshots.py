@@ -50,6 +50,8 @@ PREFIX = ".snapshots/"
 #: as it is stored; it is served as ``application/jsonl``
 MANIFEST_TYPE = "application/vnd.image-repo.snapshot+jsonl"
 ABOUT_TYPE = "application/vnd.image-repo.snapshot+json"
+#: how often it is looked whether another node has stored another manifest meanwhile
+_ATTEMPTS = 3
 _MANIFEST, _ABOUT = ".jsonl", ".json"
 #: the largest manifest, in bytes: Swift takes no larger object in one piece than 5 GiB
 MOST_BYTES = 4 << 30
@@ -189,19 +191,37 @@ class Snapshots:
         return self._repo.record(self._repo.named([ImageName(document["name"])])).public()
 
     def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
-        """Stores the manifest, then what is told of it. Of two nodes that do so at once, the first manifest stays."""
-        key = PREFIX + made.id
+        """Stores the manifest, then what is told of it. Of two nodes that do so at once, one manifest stays."""
+        key = PREFIX + made.id + _MANIFEST
         try:
-            self._origin.put(key + _MANIFEST, whole.file, media_type=MANIFEST_TYPE, overwrite=not fresh)
+            etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE, overwrite=not fresh).etag
         except PreconditionFailed:
-            there = self._reread(made.id)
-            if there is None:  # it was damaged before it was ever told of
+            entry, there = self._origin.head(key), self._reread(made.id)
+            if entry and there:
+                made, etag = there, entry.etag
+            else:  # it was damaged before it was ever told of
                 whole.file.seek(0)
-                self._origin.put(key + _MANIFEST, whole.file, media_type=MANIFEST_TYPE)
-            made = there or made
-        told = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
-        self._origin.put(key + _ABOUT, told, media_type=ABOUT_TYPE)
+                etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE).etag
+        self._tell(made)
+        return self._agreed(made, etag)
+
+    def _agreed(self, made: Snapshot, etag: str) -> Snapshot:
+        """What is told, once it is told of the manifest that is there.
+
+        Swift may take two that must not be there yet, and the later one stays: whoever tells last looks last.
+        """
+        for _ in range(_ATTEMPTS):
+            entry = self._origin.head(PREFIX + made.id + _MANIFEST)
+            there = self._reread(made.id) if entry and entry.etag != etag else None
+            if entry is None or there is None:
+                break
+            made, etag = there, entry.etag
+            self._tell(made)
         return made
+
+    def _tell(self, made: Snapshot) -> None:
+        told = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
+        self._origin.put(PREFIX + made.id + _ABOUT, told, media_type=ABOUT_TYPE)
 
     def _reread(self, snapshot_id: str) -> Snapshot | None:
         """What there is to tell of a manifest; None when it is not whole."""
