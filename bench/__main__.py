@@ -14,7 +14,7 @@ from bench import install, originals, proc, report
 from bench.systems import HERE
 
 #: in the order of RESULTS.md
-SECTIONS = ("hits", "starvation", "disk", "misses", "herd", "zipf", "admission", "tiles", "catalogue")
+SECTIONS = ("hits", "starvation", "disk", "misses", "herd", "zipf", "admission", "tiles", "catalogue", "imports")
 
 
 @dataclass(frozen=True)
