@@ -66,6 +66,16 @@ class StoreContract:
         assert store.delete("a.jpg") is False
         assert names(store) == []
 
+    def test_what_is_put_together_is_there_as_ever(self, store: Store) -> None:
+        with store.together():
+            store.put("a/b.jpg", b"1", media_type=JPEG)
+            with store.together():
+                store.put("a/c/d.jpg", b"2", media_type=JPEG)
+            assert names(store) == ["a/b.jpg", "a/c/d.jpg"]
+            with pytest.raises(PreconditionFailed):
+                store.put("a/b.jpg", b"3", media_type=JPEG, overwrite=False)
+        assert names(store) == ["a/b.jpg", "a/c/d.jpg"]
+
     def test_a_deleted_object_is_gone(self, store: Store) -> None:
         store.put("a/b.jpg", b"1", media_type=JPEG)
         assert store.delete("a/b.jpg") is True

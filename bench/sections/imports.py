@@ -20,7 +20,7 @@ from bench.systems import ImageRepo
 if TYPE_CHECKING:
     from bench.__main__ import Bench
 
-_DATA, _PICTURES = 5_000, 1_000
+_DATA, _PICTURES = 5_000, 2_000
 _GOAL = 500
 
 

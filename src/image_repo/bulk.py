@@ -64,13 +64,14 @@ def say_many(
             held.enter_context(records.held(name))
         rows: list[Row] = []
         try:
-            for name, known in _looked_up(origin, names):
-                outcome, row = _say(records, name, known, said[name])
-                if row is not None:
-                    rows.append(row)
-                    versions.written(name, known.current)
-                if outcome is not None:
-                    done[name] = outcome
+            with origin.together():
+                for name, known in _looked_up(origin, names):
+                    outcome, row = _say(records, name, known, said[name])
+                    if row is not None:
+                        rows.append(row)
+                        versions.written(name, known.current)
+                    if outcome is not None:
+                        done[name] = outcome
         finally:
             follower.wrote_all(rows)
     return done

@@ -275,7 +275,8 @@ class Versions:
 
     def written(self, name: ImageName, current: Current | None) -> None:
         """Says what a name stands for after a write of ours, None after its removal."""
-        self._to_disk(name, current)
+        if self._from_disk(name) != current:  # of a record that was written it is the same as before
+            self._to_disk(name, current)
         self.marks.mark(name.text)
         self._keep(name, current, self.marks.read(name.text), listed=True)
 

@@ -41,8 +41,8 @@ from image_repo.versions import read_record
 
 log = logging.getLogger(__name__)
 
-#: how many are taken in at a time: more wait for the disk together
-AT_ONCE = 8
+#: how many are taken in at a time: more wait for the disk together, but also for one interpreter
+AT_ONCE = 4
 #: how often a picture waits for its turn to be checked
 _TURNS = 20
 #: bytes by which a picture is known
@@ -111,6 +111,8 @@ class Importer:
             said = {name: item.data or {} for item, name in batch if isinstance(name, ImageName)}
             try:
                 done = self._repo.say_many(said)
+            except StoreUnavailable as problem:  # what is read there now may not be on the disk
+                return [_refused(item, name if isinstance(name, ImageName) else None, problem) for item, name in batch]
             except Problem as problem:  # each of them is told what it is
                 log.debug("not together: %s", problem)
         return [

@@ -13,6 +13,7 @@ The rules that every store keeps, and that ``tests/store_contract.py`` holds eac
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, Self
 
@@ -106,6 +107,13 @@ class Store(Protocol):
         :param expires: seconds since the epoch after which the store may drop it
         :param overwrite: False to refuse where there is one already
         :raises PreconditionFailed: for that refusal
+        """
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """What this thread writes inside need survive a loss of power only when the block has ended.
+
+        :raises StoreUnavailable: at its end, when it might not
         """
         ...
 

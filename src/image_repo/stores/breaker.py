@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Self, TypeVar
 
 from image_repo import metrics
@@ -77,6 +78,10 @@ class Guarded:
             ),
             quick=False,
         )
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written inside is on the disk when the block has ended."""
+        return self._store.together()
 
     def delete(self, key: str) -> bool:
         """Removes an object. False when there was none."""

@@ -186,6 +186,7 @@ class DiskStore:
         self._folders = _Folders(self._is_inside)
         self._sniffed = _Sniffed()
         self._syncs = _Syncs(_sync)
+        self._later = _Later()
 
     def check(self, *, create: bool = False) -> None:
         """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
@@ -476,10 +477,28 @@ class DiskStore:
         """Brings the names between a file and the root to the disk: the folders may be new ones."""
         folder = Path(path).parent
         while True:
-            self._syncs(folder)
+            if self._later.folders is None:
+                self._syncs(folder)
+            else:
+                self._later.folders[folder] = None
             if folder == self._root:
                 return
             folder = folder.parent
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The names of what this thread puts inside are brought to the disk at the end, once for each folder."""
+        if self._later.folders is not None:
+            yield
+            return
+        folders = self._later.folders = {}
+        try:
+            yield
+        finally:
+            self._later.folders = None
+            with _translated("written"):
+                for folder in folders:
+                    self._syncs(folder)
 
     def delete(self, key: str) -> bool:
         """Removes an object, and folders that are empty then. False when there was none."""
@@ -799,6 +818,12 @@ class _Syncs:
         except OSError as error:  # the same again may well say that all is well: what was lost is told once
             turns.trouble = error
         turns.done = turns.begun
+
+
+class _Later(threading.local):
+    """Folders whose names this thread is to bring to the disk, in the order in which they were told; None at once."""
+
+    folders: dict[Path, None] | None = None
 
 
 class _Turns:
