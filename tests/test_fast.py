@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -13,6 +15,7 @@ from typing import Any
 
 import pictures
 import pytest
+from commands import until
 from webserver import embedded
 from werkzeug.test import EnvironBuilder
 
@@ -20,7 +23,7 @@ from image_repo import wiring
 from image_repo.config import Config, MemoryCacheConfiguration
 from image_repo.names import ImageName
 from image_repo.repo import Repo
-from image_repo.web import create_app
+from image_repo.web import alike, create_app
 from image_repo.web import fast as fast_module
 from image_repo.web.fast import Fast
 
@@ -258,6 +261,15 @@ def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> N
     assert counts[3] - counts[2] == counts[2] - counts[1] > 0
 
 
+def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> None:
+    with ExitStack() as held:
+        for _ in range(-(-house.config.server.threads * 3 // 4)):
+            held.enter_context(house.repo.waiting.place())
+        slow, quick = ask(house.slow, URI), ask(house.fast, URI)
+    assert quick == slow
+    assert (quick.status, quick["Retry-After"], house.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
+
+
 def test_what_is_to_be_asked_before_each_request_is_asked(house: House, other: House) -> None:
     ask(house.fast, URI)
     other.app.before_request(lambda: ("No.", 403))
@@ -437,3 +449,87 @@ def test_many_threads_see_one_truth(house: House) -> None:
     for mine in seen:
         order = [versions.index(tag) for tag in mine if tag in versions]
         assert order == sorted(order)
+
+
+class Held:
+    """Stands behind the door, and lets nobody through before it is opened."""
+
+    def __init__(self, house: House) -> None:
+        self._inner = house.fast._inner
+        self.opened = threading.Event()
+        self.asked: list[str] = []
+        house.fast._inner = self
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.asked.append(environ["REQUEST_URI"])
+        assert self.opened.wait(20)
+        return self._inner(environ, start_response)
+
+
+def _waiting(house: House) -> int:
+    """How many wait for an answer to somebody else."""
+    return sum(len(line._waiting) for line in house.fast._alike._asked.values())
+
+
+def _alike(house: House, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
+    """What requests get that come while the first of them is answered; how many had to be."""
+    held = Held(house)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        (uri, method, told), *others = asked
+        first = pool.submit(ask, house.fast, uri, method, **told)
+        until(lambda: len(held.asked) == 1, "the first is asked for")
+        rest = [pool.submit(ask, house.fast, uri, method, **told) for uri, method, told in others]
+        until(lambda: _waiting(house) == waiting, "the others wait")
+        until(lambda: len(held.asked) == len(asked) - waiting, "those who do not wait are through")
+        held.opened.set()
+        return [answer.result(20) for answer in (first, *rest)], len(held.asked)
+
+
+def test_requests_that_are_alike_are_answered_with_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PATIENCE", 20.0)
+    answers, asked = _alike(house, [(URI, "GET", {})] * 20, waiting=19)
+    assert asked == 1
+    assert {answer.body for answer in answers} == {ask(house.slow, URI).body}
+    assert [answer["Cache-Status"] for answer in answers[1:]] == ["image_repo; hit; detail=memory"] * 19
+    assert house.fast._alike._asked == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "method", "told"),
+    [
+        pytest.param(URI, "HEAD", {}, id="for the head alone"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, id="for a part"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, id="with credentials"),
+        pytest.param(URI, "GET", {"Accept": "image/webp"}, id="with another wish"),
+        pytest.param(URI + "1", "GET", {}, id="for another picture"),
+        pytest.param("/health", "GET", {}, id="for no picture"),
+    ],
+)
+def test_what_is_not_alike_does_not_wait(house: House, uri: str, method: str, told: dict[str, str]) -> None:
+    _, asked = _alike(house, [(URI, "GET", {}), (uri, method, told)], waiting=0)
+    assert asked == 2
+
+
+def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PATIENCE", 20.0)
+    answers, asked = _alike(house, [("/images/none", "GET", {})] * 5, waiting=4)
+    assert (asked, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
+
+
+def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PATIENCE", 0.05)
+    held = Held(house)
+    with ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(ask, house.fast, URI) for _ in range(5)]
+        until(lambda: len(held.asked) == 5, "all ask by themselves")
+        held.opened.set()
+        assert {answer.result(20).status for answer in answers} == {"200 OK"}
+    assert house.fast._alike._asked == {}
+
+
+def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
+    with ExitStack() as taken:
+        for _ in range(-(-house.config.server.threads * 3 // 4)):
+            taken.enter_context(house.repo.waiting.place())
+        answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
+    assert (asked, {answer.status for answer in answers}) == (3, {"503 SERVICE UNAVAILABLE"})

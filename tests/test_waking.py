@@ -48,7 +48,7 @@ def test_those_who_wait_are_woken_one_at_a_time(listening: socket.socket) -> Non
     assert waking.begin() == 3
     assert exclusive("self") == [True] * 3
     for _ in range(7):
-        waking.turn()
+        waking.rest(0.01)
     assert exclusive("self") == [True] * 3
     with socket.create_connection(listening.getsockname()), select.epoll.fromfd(os.dup(handles[1])) as woken:
         assert woken.poll(10)[0][0] == listening.fileno()
@@ -80,15 +80,15 @@ def test_a_thread_may_end(listening: socket.socket) -> None:
     file = os.open(os.devnull, os.O_RDONLY)
     os.dup2(file, handles[0])  # its number is another's by now
     os.close(file)
-    waking.turn()
-    waking.turn()
+    waking.rest(0.01)
+    waking.rest(0.01)
     assert exclusive("self") == [True]
 
 
 def test_nobody_has_to_wait() -> None:
     waking = Waking()
     assert waking.begin() == 0
-    waking.turn()
+    waking.rest(0.01)
 
 
 @pytest.mark.servers

@@ -72,7 +72,7 @@ class Doorkeeper:
         when this worker is to end
     :param least_rate: bytes a second
     :param ready: called once, when the threads have been there for a moment
-    :param turn: called every now and then from there on
+    :param rest: sleeps for some seconds
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Doorkeeper:
         least_rate: int = LEAST_RATE,
         *,
         ready: Callable[[], object] = lambda: None,
-        turn: Callable[[], object] = lambda: None,
+        rest: Callable[[float], object] = time.sleep,
     ) -> None:
         self._port = port
         self._patience = patience
         self._is_complete = complete
         self._most_work = most_work
         self._least = int(least_rate * patience)
-        self._ready, self._turn = ready, turn
+        self._ready, self._rest = ready, rest
         #: whether this worker is to end, as uWSGI ends its threads for no other reason: what is answered now is the
         #: last on its connection
         self.ending = False
@@ -125,7 +125,7 @@ class Doorkeeper:
 
     def _run(self) -> None:
         for tick in itertools.count(1):
-            time.sleep(_TICK)
+            self._rest(_TICK)
             try:
                 self.ending = not self._is_complete() and tick > _TICKS
                 if self.ending:
@@ -135,7 +135,6 @@ class Doorkeeper:
                     self.look()
                 if tick == _TICKS:
                     self._ready()
-                self._turn()
             except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
                 log.exception("slow clients could not be looked for")
 

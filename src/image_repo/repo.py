@@ -150,7 +150,7 @@ class Repo:
         self.origin = origin
         self.policy = policy
         self.counters = counters
-        self._waiting = waiting
+        self.waiting = waiting
         self._making = making
         self.limits = limits
         self._versions = versions
@@ -266,7 +266,7 @@ class Repo:
         found = self._cached(key, current)
         if found:
             return found
-        with self._waiting.place():
+        with self.waiting.place():
             return self._flight.do(
                 key,
                 lambda: self._admit(key, current, recipe),

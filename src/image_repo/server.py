@@ -1,8 +1,9 @@
 """Configuration → a running uWSGI, inside this process.
 
-Nothing here imports ``uwsgi``, Flask or :mod:`image_repo.wsgi`: ``import uwsgi`` works only
-in modules that are imported once uWSGI runs, and the workers import the application
-themselves (``--lazy-apps``), each its own.
+Nothing here imports ``uwsgi`` or :mod:`image_repo.wsgi`: ``import uwsgi`` works only in
+modules that are imported once uWSGI runs, and the workers build the application themselves
+(``--lazy-apps``), each its own. The modules of which it is made are loaded before they are
+forked: so their memory is one, of which two workers would else have 20 MB more each.
 
 The socket. Measured with 500 connections that begin a head and add a byte a second, and one honest client beside them;
 and with 32 connections that ask for a 15 kB picture in memory, or find it unchanged (2 processes, logging as by
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -223,11 +225,22 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if pid_file:
         pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")  # uWSGI writes it too, but not when it reloads
     limit_arenas()
+    if not reload:  # there, workers alone start anew, and are to load what has changed
+        _load_modules()
     _handed_over = config
     # While uWSGI starts it drops signals. What the kernel keeps back is not lost: the master takes it when its hooks
     # say so (options), a worker in hear_master.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
+
+
+def _load_modules() -> None:
+    """Loads what the workers will need."""
+    from image_repo import background, web, wiring  # noqa: F401, PLC0415
+
+    # What is there now is not gone through for garbage: it would be written to, and so copied, in each worker.
+    gc.collect()
+    gc.freeze()
 
 
 def is_reload() -> bool:

@@ -101,7 +101,8 @@ def _build() -> Fast:
     kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
-    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept, told)
+    pictures = f"/{config.repository_base_pathname}/"
+    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept, told, pictures)
 
 
 def _configuration() -> Config:
@@ -138,7 +139,7 @@ def _doorkeeper(config: Config) -> Doorkeeper:
         settings.request_timeout,
         server.threads_are_complete,
         ready=waking.begin,
-        turn=waking.turn,
+        rest=waking.rest,
     )
     keeper.start()
     return keeper

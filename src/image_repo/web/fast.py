@@ -10,7 +10,8 @@ of the node writes to the name. So what is answered here is what the application
 Whatever is unusual goes on to the application: other methods, bodies, ranges, conditions of
 any other form than clients of caches send, whoever shows credentials, and all that was evicted.
 It does so through a turnstile (:mod:`image_repo.turnstile`): however many ask for what takes time,
-few threads are at work on it at once, and a hit waits for no more of them.
+few threads are at work on it at once, and a hit waits for no more of them. And of requests that are
+alike, one goes ahead (:mod:`image_repo.web.alike`): as a rule its answer is that of the others.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from image_repo.turnstile import Turnstile
 from image_repo.versions import Current, Lease
 from image_repo.web import access, ops
 from image_repo.web.access import AccessLog, sane
+from image_repo.web.alike import Alike
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -71,6 +73,8 @@ _PLACES = 2
 _MOST_ENTRIES = 4096
 #: the longest request line and Accept that are
 _MOST_TEXT = 1024
+#: marks a request that has waited for one that is alike
+_WAITED = "image_repo.waited"
 #: seconds between two looks whether a version that is asked for ahead has come
 _PAUSE = 0.05
 
@@ -131,6 +135,7 @@ class Fast:
     :param freshness: seconds
     :param kept: where connections are kept after an answer
     :param log: is told of each request
+    :param pictures: the path below which they are
     """
 
     def __init__(
@@ -140,8 +145,11 @@ class Fast:
         freshness: float,
         kept: Kept | None = None,
         log: AccessLog | None = None,
+        pictures: str = "/images/",
     ) -> None:
         self._log = log
+        self._pictures = pictures
+        self._alike = Alike(repo.waiting)
         self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
@@ -246,6 +254,27 @@ class Fast:
     # -- learning --------------------------------------------------------------------
 
     def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Lets the application answer, unless it is at a request like this one: then what comes of that will do."""
+        if not self._may_wait(environ):
+            return self._pass_on(environ, start_response)
+        with self._alike.turn((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT"))) as first:
+            if first:
+                return self._pass_on(environ, start_response)
+        environ[_WAITED] = True
+        return self(environ, start_response)
+
+    def _may_wait(self, environ: WSGIEnvironment) -> bool:
+        """Whether this is a request for a picture, whose answer may be another's too; each waits once."""
+        return (
+            self._learns
+            and environ.get("REQUEST_METHOD") == "GET"
+            and environ.get("REQUEST_URI", "").startswith(self._pictures)
+            and _WAITED not in environ
+            and UNUSUAL.isdisjoint(environ)
+            and not environ.get("CONTENT_LENGTH")
+        )
+
+    def _pass_on(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, and listens."""
         began, number = time.monotonic(), self._log.number() if self._log else 0
         given = sane(environ.get("HTTP_X_REQUEST_ID"))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from image_repo.errors import Problem
+from image_repo.errors import Busy, Problem
+from image_repo.web import problems
 from image_repo.web.fast import NOTE, PROTOCOLS, UNUSUAL, Ready
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ class Plain:
             return self.inner(environ, start_response)
         try:
             ready = self._answer(told[1], told[2] or "", environ.get("HTTP_ACCEPT"))
+        except Busy as problem:  # when there is most to do, refusing is to be the least of it
+            headers, body = problems.told(problems.document(problem), told[1], problem.retry_after)
+            start_response(f"{problem.status} {HTTPStatus(problem.status).phrase.upper()}", headers)
+            return (body,)
         except Problem as problem:
             environ[TROUBLE] = problem
             return self.inner(environ, start_response)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from html import escape
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from image_repo import errors
@@ -46,7 +47,7 @@ def document(problem: Problem) -> dict[str, object]:
 
 
 def _answer(problem: Problem) -> Response:
-    if problem.status >= 500:
+    if problem.status >= 500 and not isinstance(problem, errors.Busy):  # where many are refused, the log tells of each
         log.warning("%s %s: %s: %s (%r)", request.method, request.path, problem.slug, problem.detail, problem.__cause__)
     return _respond(document(problem), problem.status, problem.retry_after)
 
@@ -74,15 +75,27 @@ def _answer_unforeseen(error: Exception) -> Response:
     return _respond(document(Problem()), 500, None)
 
 
-def _respond(members: dict[str, object], status: int, retry_after: int | None) -> Response:
-    # The query stays out of `instance`: it may hold a signature.
-    body = current_app.json.dumps({**members, "instance": request.path})
-    response = Response(body, status, mimetype=MEDIA_TYPE)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Access-Control-Allow-Origin"] = "*"
+def told(members: dict[str, object], path: str, retry_after: int | None) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body of the answer, also for those who answer without Flask.
+
+    :param path: that was asked for; the query stays out of it, as it may hold a signature
+    """
+    body = json.dumps({**members, "instance": path}, ensure_ascii=False).encode()
+    headers = [
+        ("Content-Type", MEDIA_TYPE),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Access-Control-Allow-Origin", "*"),
+    ]
     if retry_after is not None:
-        response.headers["Retry-After"] = str(retry_after)
+        headers.append(("Retry-After", str(retry_after)))
+    return headers, body
+
+
+def _respond(members: dict[str, object], status: int, retry_after: int | None) -> Response:
+    headers, body = told(members, request.path, retry_after)
+    response = Response(body, status, headers)
     if request.method == "HEAD":
         response.set_data(b"")
     return response
