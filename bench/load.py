@@ -263,11 +263,22 @@ def _note(told: Answers, path: str, data: bytearray, sent: float) -> None:
     told.all.append(Answer(path, int(first.split()[1]), headers, b"", sent, ended))
 
 
+def _wait_for_answers(asked: Iterable[socket.socket]) -> None:
+    """Returns when all have something to read, or have waited for long enough."""
+    with selectors.DefaultSelector() as waiting:
+        for sock in asked:
+            waiting.register(sock, selectors.EVENT_READ)
+        until = time.monotonic() + PATIENCE
+        while waiting.get_map() and time.monotonic() < until:
+            for key, _ in waiting.select(1.0):
+                waiting.unregister(key.fileobj)
+
+
 @contextmanager
 def loitering(port: int, count: int, first: bytes = b"", drip: bytes = b"") -> Iterator[list[socket.socket]]:
     """Holds connections open that do next to nothing.
 
-    :param first: what each says at once
+    :param first: what each says at once; a whole request is answered before this begins
     :param drip: what each says after, a byte every half second
     """
     ended = threading.Event()
@@ -296,6 +307,8 @@ def loitering(port: int, count: int, first: bytes = b"", drip: bytes = b"") -> I
                     sock.send(first)
                 except OSError:
                     continue
+        if first.endswith(b"\r\n\r\n"):
+            _wait_for_answers(held)
         thread = threading.Thread(target=dripping, daemon=True)
         thread.start()
         try:

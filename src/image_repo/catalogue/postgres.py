@@ -51,7 +51,7 @@ from sqlalchemy.schema import CreateSchema
 from sqlalchemy.sql.expression import Select
 from sqlalchemy.types import Double
 
-from image_repo.catalogue import order, storing
+from image_repo.catalogue import order
 from image_repo.catalogue.patience import Patience
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
@@ -367,9 +367,11 @@ class PostgresDialect:
         each = found.table_valued(column("value", JSONB)).render_derived()
         inside = documents.join(each, true())
         grouped = select(cast(each.c.value, Text), func.count()).select_from(inside).where(*where)
-        for told, times in connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM)):
-            value = json.loads(told) if told[0] not in "[{" else {}
-            tally.add(storing.original(value) if isinstance(value, str) else value, times)
+        rows = connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM))
+        for part in rows.partitions():
+            # what is inside of an array that is inside of an array is none of its values
+            told = [(text, times) for text, times in part if text[0] not in "[{"]
+            tally.add_json([text for text, _ in told], [times for _, times in told])
         return None
 
     def texts(self, path: Path) -> Select[Any]:

@@ -507,17 +507,11 @@ def _count(rows: Any, tally: Tally) -> tuple[int, int]:
     """Counts values that come as JSON; how many documents have one, and how many have it below an array."""
     count = below = 0
     while part := rows.fetchmany(_STREAM):
-        for (told,), times in Counter(part).items():
-            if told is None:
-                continue
-            if told == _BELOW:
-                below += times
-                continue
-            count += times
-            if told[0] == "[":
-                tally.add_all(map(_original, json.loads(told)), times)
-            elif told[0] != "{":
-                tally.add(_original(json.loads(told)), times)
+        found = Counter(part)
+        found.pop((None,), None)
+        below += found.pop((_BELOW,), 0)
+        count += found.total()
+        tally.add_json([told for (told,) in found], found.values())
     return count, below
 
 

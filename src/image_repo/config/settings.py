@@ -138,7 +138,7 @@ class LocalCacheConfiguration:
 class MemoryCacheConfiguration:
     """The cache in the memory of each process."""
 
-    max_size: Bytes = _setting(32 * MIB, "the most bytes that it takes in each process, 0 for none")
+    max_size: Bytes = _setting(16 * MIB, "the most bytes that it takes in each process, 0 for none")
 
 
 @_section

@@ -70,7 +70,7 @@ _FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
 #: threads of a process that the application is answering in at once, but for those that wait there
 _PLACES = 2
 #: requests that are remembered; each takes about 2 kB
-_MOST_ENTRIES = 4096
+_MOST_ENTRIES = 2048
 #: the longest request line and Accept that are
 _MOST_TEXT = 1024
 #: marks a request that has waited for one that is alike
