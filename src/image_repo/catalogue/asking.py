@@ -162,8 +162,9 @@ class Asked:
     def estimate(self) -> int:
         """About how many match, where they are too many to count: what part of some documents does."""
         numbers = self._tables.documents.c.id
-        # one by one, so that SQLite takes each from an end
-        first, last = (self._connection.execute(select(end(numbers))).scalar() for end in (func.min, func.max))
+        # each by itself, so that SQLite takes it from an end
+        ends = (select(end(numbers)).scalar_subquery() for end in (func.min, func.max))
+        first, last = self._connection.execute(select(*ends)).one()
         if first is None:
             return 0
         span = last - first + 1
@@ -258,6 +259,9 @@ class Asked:
                     )
                     for which in ((LEAD, ELEMENT) if reach.key.several else (LEAD,))
                 ]
+        for reach in self._reaches:  # those that stand in another order, where they are soon sorted
+            if reach.exact and reach.is_point and self._is_covered(reach.covers) and self._width(reach) <= _MOST_AWAY:
+                return [Walk(facts, self._within(reach), None, False, order.names_descending, reach.covers)]
         within = (_begins(documents.c.name, self._filter.prefix),) if self._filter.prefix else ()
         covers = frozenset((len(self._conditions),)) if self._filter.prefix else frozenset()
         return [Walk(documents, within, None, False, order.names_descending, covers)]

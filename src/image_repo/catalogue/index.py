@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
+import threading
 import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from cachetools import TTLCache
 from sqlalchemy import delete, select
 
 from image_repo.catalogue import Indexed, Page, Row, Statistics, counting, places, storing
@@ -24,6 +26,8 @@ from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
 _PAGE = 500
+#: how many estimates are remembered, and for how many seconds
+_MOST_ESTIMATES, _ESTIMATED = 256, 5.0
 #: conditions that an index answers
 _HELPED = ("eq", "gt", "gte", "lt", "lte")
 
@@ -39,6 +43,7 @@ class SqlIndex:
         self._tables = dialect.tables
         self._writer = Writer(dialect)
         self._slow = slow
+        self._estimates = _Estimates()
         self.description = dialect.description
         self.shared = dialect.shared
 
@@ -46,9 +51,12 @@ class SqlIndex:
 
     def put(self, rows: Iterable[Row]) -> None:
         self._writer.put(rows)
+        self._estimates.forget()
 
     def remove(self, names: Iterable[str]) -> int:
-        return self._writer.remove(names)
+        removed = self._writer.remove(names)
+        self._estimates.forget()
+        return removed
 
     def add_index(self, key: Indexed) -> None:
         self._writer.add_index(key)
@@ -59,6 +67,7 @@ class SqlIndex:
     def clear(self) -> None:
         with self._dialect.writing() as connection:
             self._dialect.empty(connection)
+        self._estimates.forget()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -67,7 +76,7 @@ class SqlIndex:
         after = None if query.after is None else places.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, query.filter)
-            found, count = _paged(asked, query, sorted_by, after)
+            found, count = self._paged(asked, query, sorted_by, after)
         told = found[: query.limit]
         return Page(
             [project(storing.load(each.text), query.select) for each in told],
@@ -75,6 +84,25 @@ class SqlIndex:
             query.exact or count <= MOST_COUNTED,
             places.dump(_place(told[-1], sorted_by), sorted_by) if told and len(found) > len(told) else None,
         )
+
+    def _paged(self, asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[Sequence[Found], int]:
+        """What a page holds and one more, and how many match."""
+        skip, limit = query.skip, query.limit + 1
+        known = None if query.exact else self._estimates.of(query.filter)
+        if known is not None:
+            return _along(asked, sorted_by, after, skip, limit), known
+        if asked.is_complete(asked.walks(sorted_by)):
+            found = _along(asked, sorted_by, after, skip, limit)
+            count = _counted(asked, exact=query.exact)
+        else:
+            some = asked.gathered(MOST_COUNTED + 1)
+            if len(some) <= MOST_COUNTED:
+                return asked.named(asked.some_in_order(some, sorted_by, after, skip, limit)), len(some)
+            found = _along(asked, sorted_by, after, skip, limit)
+            count = asked.count() if query.exact else asked.estimate()
+        if count > MOST_COUNTED and not query.exact:
+            self._estimates.keep(query.filter, count)
+        return found, count
 
     def count(self, wanted: Filter) -> int:
         with self._watched(wanted), self._dialect.reading() as connection:
@@ -187,16 +215,30 @@ class SqlIndex:
         self._dialect.close()
 
 
-def _paged(asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[list[Found], int]:
-    """What a page holds and one more, and how many match."""
-    skip, limit = query.skip, query.limit + 1
-    if asked.is_complete(asked.walks(sorted_by)):
-        found = _along(asked, sorted_by, after, skip, limit)
-        return found, _counted(asked, exact=query.exact)
-    some = asked.gathered(MOST_COUNTED + 1)
-    if len(some) <= MOST_COUNTED:
-        return asked.named(asked.some_in_order(some, sorted_by, after, skip, limit)), len(some)
-    return _along(asked, sorted_by, after, skip, limit), asked.count() if query.exact else asked.estimate()
+class _Estimates:
+    """How many match of what is asked for again: the next page, and the same one, need not count anew."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: TTLCache[str, int] = TTLCache(_MOST_ESTIMATES, _ESTIMATED)
+
+    def of(self, wanted: Filter) -> int | None:
+        with self._lock:
+            return self._known.get(_spelled(wanted))
+
+    def keep(self, wanted: Filter, count: int) -> None:
+        with self._lock:
+            self._known[_spelled(wanted)] = count
+
+    def forget(self) -> None:
+        """They are of what was there before something was written here; what others write shows a little later."""
+        with self._lock:
+            self._known.clear()
+
+
+def _spelled(wanted: Filter) -> str:
+    """A filter as text: in Python, true equals 1."""
+    return repr([wanted.prefix, wanted.words, [(each.path, each.op, each.values) for each in wanted.conditions]])
 
 
 def _counted(asked: Asked, *, exact: bool) -> int:
