@@ -619,6 +619,8 @@ def test_an_original_under_its_content_address_never_changes(client, ending):
     made = client("POST", "/images", body, Content_Type="image/jpeg").json()
     got = client.get(f"/images/{made['image_id']}{ending}?kind=original")
     assert (got.body, got.headers["Cache-Control"]) == (body, "public, max-age=31536000, immutable")
+    again = client.get(f"/images/{made['image_id']}{ending}?kind=original", If_None_Match=got.headers["ETag"])
+    assert (again.status, again.headers["Cache-Control"]) == (304, got.headers["Cache-Control"])
     assert "immutable" not in client.get(f"/images/{made['image_id']}").headers["Cache-Control"], "renditions may"
 
 

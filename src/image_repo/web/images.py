@@ -164,6 +164,8 @@ class Images:
         dress = self._dress(current, recipe, options, negotiated=negotiated)
         unchanged = answers.not_modified(dress)
         if unchanged:
+            if recipe.is_original and _is_content_address() and _asked_for(self._repo.record(current).sha256):
+                unchanged.headers["Cache-Control"] = answers.caching(self._freshness, immutable=True)
             return unchanged, False
         if recipe.is_original:
             return self._original(current, recipe, options), False
@@ -316,7 +318,12 @@ class Images:
         return answers.send_json({"name": name.text, "deleted": gone})
 
 
-def _asked_for(sha256: str) -> bool:
+def _is_content_address() -> bool:
+    """Whether the path begins as one that names bytes."""
+    return str((request.view_args or {}).get("path", "")).startswith("sha256:")
+
+
+def _asked_for(sha256: str | None) -> bool:
     """Whether the path names these very bytes: then it never stands for others."""
     return split_ending((request.view_args or {}).get("path", ""))[0] == f"sha256:{sha256}"
 
