@@ -172,3 +172,17 @@ def test_the_server_tells_of_each_request(tmp_path: Path, form: str) -> None:
             *[["200", "GET", "/images/a?w=40"]] * 4, ["404", "GET", "/images/none"]
         ]  # fmt: skip
         assert any(text.endswith(made) for text in told)
+
+
+@pytest.mark.servers
+def test_each_request_of_a_connection_tells_of_its_client(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"access_log": "json"})
+    base = f"http://{commands.listens_on(config)}"
+    with commands.serving(config):
+        assert requests.put(f"{base}/images/a", data=pictures.jpeg(pictures.photo(300, 200)), timeout=30).ok
+        with requests.Session() as kept:
+            for path in ("a?w=40", "a?w=40", "a?w=41", "none"):
+                kept.get(f"{base}/images/{path}", timeout=30)
+    told = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines() if text.startswith("{")]
+    asked = [one["client"] for one in told if one.get("method") == "GET" and "/images/" in one["uri"]]
+    assert asked == ["127.0.0.1"] * 4

@@ -31,6 +31,8 @@ _AT_ONCE = 64
 _MOST_WAITING = 50_000
 #: of a request line, more is not told
 _MOST_TEXT = 2048
+#: what stands in place of an address
+_UNTOLD = "0.0.0.0"  # noqa: S104
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,99}")
 _quoted = json.JSONEncoder(ensure_ascii=True).encode
 
@@ -46,6 +48,24 @@ def shown(uri: str) -> str:
 def sane(request_id: str | None) -> str | None:
     """An id that a client has sent (X-Request-ID), where it may stand in a log and in an answer."""
     return request_id if request_id and _SANE_ID.fullmatch(request_id) else None
+
+
+class _Connection(threading.local):
+    """That of this thread: each has one at a time."""
+
+    client = ""
+
+
+_connection = _Connection()
+
+
+def client_of(environ: Mapping[str, Any]) -> str:
+    """The address of the client; to be asked for each request, as uWSGI tells it with the first of a connection alone."""
+    told: str = environ.get("REMOTE_ADDR", "")
+    if told == _UNTOLD:
+        return _connection.client
+    _connection.client = told
+    return told
 
 
 def layer_of(headers: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from image_repo.repo import Repo
 from image_repo.turnstile import Turnstile
 from image_repo.versions import Current, Lease
 from image_repo.web import access, ops
-from image_repo.web.access import AccessLog, sane
+from image_repo.web.access import AccessLog, client_of, sane
 from image_repo.web.alike import Alike
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Fast:
         log = self._log
         if log:
             what = entry.told.get(status + method) or self._tell(log, entry, method, status, size)
-            log.tell((time.time(), log.number(), given, what, environ.get("REMOTE_ADDR", "")))
+            log.tell((time.time(), log.number(), given, what, client_of(environ)))
         kept = self._kept
         if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
             start_response(status, [*headers, _ENDS])
@@ -277,6 +277,7 @@ class Fast:
     def _pass_on(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, and listens."""
         began, number = time.monotonic(), self._log.number() if self._log else 0
+        client = client_of(environ)
         given = sane(environ.get("HTTP_X_REQUEST_ID"))
         said: list[tuple[str, Headers]] = []
 
@@ -303,7 +304,7 @@ class Fast:
                 uri = access.shown(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
                 method, took = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
                 what = self._log.what(method, uri, status[:3], sent, took, access.layer_of(dict(headers)))
-                self._log.tell((time.time(), number, given, what, environ.get("REMOTE_ADDR", "")))
+                self._log.tell((time.time(), number, given, what, client))
 
         return _Counted(answer, done)
 
