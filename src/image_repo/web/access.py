@@ -60,7 +60,7 @@ _connection = _Connection()
 
 
 def client_of(environ: Mapping[str, Any]) -> str:
-    """The address of the client; to be asked for each request, as uWSGI tells it with the first of a connection alone."""
+    """The address of the client. To be asked for each request: uWSGI tells it with the first of a connection alone."""
     told: str = environ.get("REMOTE_ADDR", "")
     if told == _UNTOLD:
         return _connection.client
