@@ -43,6 +43,8 @@ class Tally:
         for value, count in zip(json.loads(f"[{','.join(told)}]"), times, strict=True):
             if isinstance(value, str):
                 self._texts[storing.original(value)] += count
+            elif type(value) in (int, float):
+                self._numbers[order.double(value)] += count
             elif isinstance(value, list):
                 self.add_all((storing.original(each) if isinstance(each, str) else each for each in value), count)
             else:
