@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from werkzeug.test import EnvironBuilder
 
 from image_repo import wiring
 from image_repo.config import Config, MemoryCacheConfiguration
+from image_repo.flight import Room
 from image_repo.names import ImageName
 from image_repo.repo import Repo
 from image_repo.web import alike, create_app
@@ -528,8 +529,42 @@ def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.M
 
 
 def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
-    with ExitStack() as taken:
-        for _ in range(-(-house.config.server.threads * 3 // 4)):
-            taken.enter_context(house.repo.waiting.place())
+    house.fast._alike = alike.Alike(Room(1))
+    with house.fast._alike._room.place():
         answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
-    assert (asked, {answer.status for answer in answers}) == (3, {"503 SERVICE UNAVAILABLE"})
+    assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
+
+
+def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: House, monkeypatch: Any) -> None:
+    monkeypatch.setattr(alike, "PATIENCE", 20.0)
+    with ExitStack() as taken:
+        for _ in range(-(-house.config.server.threads * 3 // 4) - 1):  # there is one place left, for the first
+            taken.enter_context(house.repo.waiting.place())
+        answers, asked = _alike(house, [(URI, "GET", {})] * 4, waiting=3)
+    assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})
+
+
+def test_nobody_waits_for_what_is_known_to_be_of_no_use(house: House) -> None:
+    uri = "/images/a/b?meta=True"
+    ask(house.fast, uri)
+    _, asked = _alike(house, [(uri, "GET", {})] * 3, waiting=0)
+    assert asked == 3
+
+
+def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PATIENCE", 20.0)
+    marked: list[int] = []
+
+    def at_work() -> Callable[[], None]:
+        marked.append(1)
+        return lambda: marked.append(-1)
+
+    house.fast._at_work = at_work
+    held = Held(house)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(ask, house.fast, URI) for _ in range(3)]
+        until(lambda: len(held.asked) == 1 and _waiting(house) == 2, "two wait")
+        assert sum(marked) == 3
+        held.opened.set()
+        assert {answer.result(20).status for answer in answers} == {"200 OK"}
+    assert (sum(marked), len(marked)) == (0, 6)

@@ -56,12 +56,13 @@ def say_many(
     """
     for data in said.values():
         check_data(data)
-    done: dict[ImageName, Said] = dict.fromkeys(_unchanged(origin, said), "unchanged")
-    names = sorted(said.keys() - done.keys())
     with ExitStack() as held:
-        # Who holds several takes them in one order: so nobody waits for who waits for him.
-        for name in names:
+        # Who holds several takes them in one order: so nobody waits for who waits for him. And what is read while
+        # nobody else holds it, is on the disk.
+        for name in sorted(said):
             held.enter_context(records.held(name))
+        done: dict[ImageName, Said] = dict.fromkeys(_unchanged(origin, said), "unchanged")
+        names = sorted(said.keys() - done.keys())
         rows: list[Row] = []
         try:
             with origin.together():

@@ -114,6 +114,11 @@ class Doorkeeper:
         """The answer has gone."""
         self._served.pop(connection, None)
 
+    def at_work(self, fd: int) -> Callable[[], None]:
+        """Marks a connection as one whose request is being answered; what is given ends that."""
+        connection = self.begin(fd)
+        return lambda: self.end(connection)
+
     @contextmanager
     def reading(self, connection: int) -> Iterator[None]:
         """Marks that we wait for the client's body."""

@@ -32,6 +32,7 @@ from image_repo import server
 from image_repo.clients import Closing, Doorkeeper, Kept
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
+from image_repo.flight import Room
 from image_repo.logs import LogSettings, configure
 from image_repo.turnstile import aside
 from image_repo.waking import Waking
@@ -102,7 +103,14 @@ def _build() -> Fast:
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
     pictures = f"/{config.repository_base_pathname}/"
-    return Fast(Guard(app.wsgi_app, config, keeper, kept), repo, config.freshness, kept, told, pictures)
+    # Beside three quarters of the threads that may wait for pictures some are left for those that need not wait.
+    waiting = Room(max(1, config.server.threads // 6))
+    door = Guard(app.wsgi_app, config, keeper, kept)
+    if keeper is None:
+        return Fast(door, repo, config.freshness, kept, told, pictures, waiting)
+    return Fast(
+        door, repo, config.freshness, kept, told, pictures, waiting, lambda: keeper.at_work(uwsgi.connection_fd())
+    )
 
 
 def _configuration() -> Config:

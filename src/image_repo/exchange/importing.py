@@ -36,7 +36,7 @@ from image_repo.records import UNCONDITIONAL
 from image_repo.render.headers import sniff
 from image_repo.repo import Repo
 from image_repo.sources import Spool
-from image_repo.stores import CHUNK
+from image_repo.stores import CHUNK, NotOnDisk
 from image_repo.versions import read_record
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Importer:
             said = {name: item.data or {} for item, name in batch if isinstance(name, ImageName)}
             try:
                 done = self._repo.say_many(said)
-            except StoreUnavailable as problem:  # what is read there now may not be on the disk
+            except NotOnDisk as problem:  # what is read there now is no proof
                 return [_refused(item, name if isinstance(name, ImageName) else None, problem) for item, name in batch]
             except Problem as problem:  # each of them is told what it is
                 log.debug("not together: %s", problem)

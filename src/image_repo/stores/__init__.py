@@ -48,6 +48,10 @@ class NoContainer(StoreUnavailable):
     """The container itself is not there, and so nothing in it."""
 
 
+class NotOnDisk(StoreUnavailable):
+    """What was written can be read, but might not survive a loss of power."""
+
+
 class Body(Protocol):
     """An open object: what it is, and its bytes, once. A context manager, because it holds a connection."""
 
@@ -113,7 +117,7 @@ class Store(Protocol):
     def together(self) -> AbstractContextManager[None]:
         """What this thread writes inside need survive a loss of power only when the block has ended.
 
-        :raises StoreUnavailable: at its end, when it might not
+        :raises NotOnDisk: at its end, when it might not
         """
         ...
 

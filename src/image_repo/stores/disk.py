@@ -38,7 +38,7 @@ from image_repo import record
 from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
 from image_repo.formats import split_ending
 from image_repo.signing import LinkBase
-from image_repo.stores import CHUNK, Entry
+from image_repo.stores import CHUNK, Entry, NotOnDisk
 from image_repo.stores.diskpaths import (
     OWN,
     decode_file,
@@ -496,9 +496,11 @@ class DiskStore:
             yield
         finally:
             self._later.folders = None
-            with _translated("written"):
+            try:
                 for folder in folders:
                     self._syncs(folder)
+            except OSError as error:
+                raise NotOnDisk(f"What was written might be lost: {error.strerror or error}.") from error
 
     def delete(self, key: str) -> bool:
         """Removes an object, and folders that are empty then. False when there was none."""

@@ -21,7 +21,7 @@ PATIENCE = 0.5
 class Alike:
     """Lets the first of those who ask for the same go ahead.
 
-    :param room: for all who wait; who finds no place there goes ahead as well
+    :param room: for all who wait here; who finds no place there goes ahead as well
     """
 
     def __init__(self, room: Room) -> None:

@@ -25,9 +25,12 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from cachetools import TTLCache
+
 from image_repo import metrics
 from image_repo.clients import Closing, Kept
 from image_repo.errors import Problem
+from image_repo.flight import Room
 from image_repo.rendition import Rendition
 from image_repo.repo import Repo
 from image_repo.turnstile import Turnstile
@@ -73,8 +76,12 @@ _PLACES = 2
 _MOST_ENTRIES = 2048
 #: the longest request line and Accept that are
 _MOST_TEXT = 1024
-#: marks a request that has waited for one that is alike
+#: marks a request that has waited for one that is alike, and says since when
 _WAITED = "image_repo.waited"
+#: how many wait so, where nothing else is said
+_ROOM = 64
+#: how many requests whose answers could not be kept are remembered, and for how many seconds
+_MOST_UNLEARNT, _UNLEARNT = 4096, 10.0
 #: seconds between two looks whether a version that is asked for ahead has come
 _PAUSE = 0.05
 
@@ -136,6 +143,8 @@ class Fast:
     :param kept: where connections are kept after an answer
     :param log: is told of each request
     :param pictures: the path below which they are
+    :param waiting: for requests that wait for one that is alike
+    :param at_work: marks the connection of this thread as one whose request is being answered; gives what ends that
     """
 
     def __init__(
@@ -146,10 +155,15 @@ class Fast:
         kept: Kept | None = None,
         log: AccessLog | None = None,
         pictures: str = "/images/",
+        waiting: Room | None = None,
+        at_work: Callable[[], Callable[[], None]] = lambda: _nothing,
     ) -> None:
+        self._at_work = at_work
         self._log = log
         self._pictures = pictures
-        self._alike = Alike(repo.waiting)
+        self._alike = Alike(waiting or Room(_ROOM))
+        #: what was asked for, and its answer could not be kept: nobody waits for that
+        self._unlearnt: TTLCache[tuple[str, str | None], bool] = TTLCache(_MOST_UNLEARNT, _UNLEARNT)
         self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
@@ -196,7 +210,10 @@ class Fast:
             headers.append(("X-Request-ID", given))
         log = self._log
         if log:
-            what = entry.told.get(status + method) or self._tell(log, entry, method, status, size)
+            waited = now - environ[_WAITED] if _WAITED in environ else 0.0
+            what = (not waited and entry.told.get(status + method)) or self._tell(
+                log, entry, method, status, size, waited
+            )
             log.tell((time.time(), log.number(), given, what, client_of(environ)))
         kept = self._kept
         if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
@@ -219,10 +236,12 @@ class Fast:
             return None
         return entry  # type: ignore[no-any-return]
 
-    def _tell(self, log: AccessLog, entry: _Entry, method: str, status: str, size: int) -> str:
+    def _tell(self, log: AccessLog, entry: _Entry, method: str, status: str, size: int, waited: float) -> str:
         """What the log tells of a hit."""
         uri = access.shown(entry.place if isinstance(entry.place, str) else entry.place[0])
-        what = entry.told[status + method] = log.what(method, uri, status[:3], size, 0.0, "memory")
+        what = log.what(method, uri, status[:3], size, waited, "memory")
+        if not waited:
+            entry.told[status + method] = what
         return what
 
     def _today(self, now: float) -> tuple[str, str]:
@@ -257,11 +276,22 @@ class Fast:
         """Lets the application answer, unless it is at a request like this one: then what comes of that will do."""
         if not self._may_wait(environ):
             return self._pass_on(environ, start_response)
-        with self._alike.turn((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT"))) as first:
-            if first:
-                return self._pass_on(environ, start_response)
-        environ[_WAITED] = True
-        return self(environ, start_response)
+        began, what = time.monotonic(), _what(environ)
+        # To who looks for connections that idle, one that waits here would be such.
+        seen = self._at_work()
+        try:
+            with self._alike.turn(what) as first:
+                answer = self._pass_on(environ, start_response) if first else None
+            if answer is None:
+                environ[_WAITED] = began
+                answer = self(environ, start_response)
+            elif what[0] not in self._entries:
+                with self._lock:
+                    self._unlearnt[what] = True
+        except BaseException:
+            seen()
+            raise
+        return Closing(answer, seen)
 
     def _may_wait(self, environ: WSGIEnvironment) -> bool:
         """Whether this is a request for a picture, whose answer may be another's too; each waits once."""
@@ -272,11 +302,13 @@ class Fast:
             and _WAITED not in environ
             and UNUSUAL.isdisjoint(environ)
             and not environ.get("CONTENT_LENGTH")
+            and _what(environ) not in self._unlearnt
         )
 
     def _pass_on(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, and listens."""
-        began, number = time.monotonic(), self._log.number() if self._log else 0
+        began: float = environ.get(_WAITED) or time.monotonic()
+        number = self._log.number() if self._log else 0
         client = client_of(environ)
         given = sane(environ.get("HTTP_X_REQUEST_ID"))
         said: list[tuple[str, Headers]] = []
@@ -373,6 +405,15 @@ def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: 
         until=lease.until,
         ask=lease.until if shown.focused else lease.until - freshness / 2,
     )
+
+
+def _what(environ: WSGIEnvironment) -> tuple[str, str | None]:
+    """What is asked for."""
+    return environ["REQUEST_URI"], environ.get("HTTP_ACCEPT")
+
+
+def _nothing() -> None:
+    """Where nobody watches."""
 
 
 def _is_unchanged(entry: _Entry, environ: WSGIEnvironment) -> bool | None:
