@@ -629,3 +629,28 @@ def test_only_a_whole_content_address_is_one(client):
     client.put(f"/images/by/sha256:{sha256(body)}", body)
     got = client.get(f"/images/by/sha256:{sha256(body)}?kind=original")
     assert (got.body, "immutable" in got.headers["Cache-Control"]) == (body, False)
+
+
+# -- conditions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["image", "original", "artifact"])
+def test_what_is_wanted_only_as_it_was_is_refused_when_it_is_something_else(client, kind):
+    body = pictures.jpeg(pictures.photo(60, 40, 11))
+    client.put("/images/wanted", body)
+    made = client("POST", "/artifacts", body, Content_Type="image/jpeg").json()
+    of_image = {"image": "/images/wanted?w=20", "original": "/images/wanted?kind=original"}
+    path = of_image.get(kind) or f"/artifacts/{made['artifact_id']}"
+    tag = client.get(path).headers["ETag"]
+    for told, status in (
+        ({"If_Match": '"x"'}, 412),
+        ({"If_Match": f"W/{tag}"}, 412),
+        ({"If_Match": f'"x", {tag}'}, 200),
+        ({"If_Match": "*"}, 200),
+        ({"If_Unmodified_Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 412),
+        ({"If_Unmodified_Since": "Sat, 01 Jan 2050 00:00:00 GMT"}, 200),
+        ({"If_Match": tag, "If_Unmodified_Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 200),
+        ({"If_Match": tag, "If_None_Match": tag}, 304),
+    ):
+        assert client.get(path, **told).status == status, told
+        assert client("HEAD", path, **told).status == status, told

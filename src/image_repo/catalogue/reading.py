@@ -204,7 +204,10 @@ class Grammar:
     def _order(self, text: str) -> tuple[SortKey, ...]:
         keys: dict[Path, SortKey] = {}
         for each in _separated("sort", text, MOST_SORTS):
-            path = self.path("sort", each.removeprefix("-"))
+            key = each.removeprefix("-")
+            if key != key.strip() or key.startswith(("-", "+")):
+                raise BadParameter.expected("KEY or -KEY", "sort", each)
+            path = self.path("sort", key)
             if path in keys:
                 raise BadParameter.expected("each key once", "sort", text)
             keys[path] = SortKey(path, descending=each.startswith("-"))
@@ -250,7 +253,8 @@ def _refuse_slips(name: str, known: Collection[str], hint: str) -> None:
     if "[" in name:  # how others write operators: key[gte]
         raise BadParameter(name, f"Expected an operator as in KEY__gte, not in brackets. {hint}")
     if name not in _ORDINARY:
-        near = next((word for word in known if _one_slip(name, word)), None)
+        # Also a word that means nothing here was meant as one.
+        near = next((word for word in (*known, *sorted(_WORDS)) if _one_slip(name, word)), None)
         if near:
             raise BadParameter(name, f"There is no parameter {name!r}. Did you mean {near}? {hint}", nearest=near)
 

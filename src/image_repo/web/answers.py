@@ -12,7 +12,7 @@ from urllib.parse import quote
 from flask import Response, current_app, request
 from werkzeug.http import http_date, is_resource_modified
 
-from image_repo.errors import BadParameter
+from image_repo.errors import BadParameter, PreconditionFailed
 from image_repo.record import Record
 from image_repo.rendition import Layer, Served
 from image_repo.stores import CHUNK
@@ -120,7 +120,11 @@ def server_timing(timings: Iterable[tuple[str, float]]) -> str:
 
 
 def not_modified(dress: Dress) -> Response | None:
-    """304 when the request holds this representation already (RFC 9110, section 13.2.2)."""
+    """304 when the request holds this representation already (RFC 9110, section 13.2.2).
+
+    :raises PreconditionFailed: when the request wants another one, or none that is as new
+    """
+    _check_preconditions(dress)
     if request.method not in ("GET", "HEAD") or _CONDITIONS.isdisjoint(request.environ):
         return None
     if is_resource_modified(request.environ, etag=f'"{dress.etag}"', last_modified=http_date(int(dress.modified))):
@@ -129,6 +133,17 @@ def not_modified(dress: Dress) -> Response | None:
     for name in ("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges"):
         response.headers.pop(name, None)
     return response
+
+
+def _check_preconditions(dress: Dress) -> None:
+    if "If-Match" in request.headers:
+        if not request.if_match.contains(dress.etag):
+            raise PreconditionFailed("If-Match names another representation than this one.")
+    elif request.if_unmodified_since and request.if_unmodified_since.timestamp() < int(dress.modified):
+        raise PreconditionFailed("It was modified since the time that If-Unmodified-Since names.")
+    # They hold, and have no more to say: Werkzeug takes some that do for a reason to send nothing.
+    for name in ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"):
+        request.environ.pop(name, None)
 
 
 def send_json(

@@ -122,11 +122,17 @@ def _check(spool: Spool) -> None:
 
 
 def _data() -> dict[str, Any] | None:
-    """``data`` as JSON, and every other field of the form as text."""
-    fields = dict(request.form.items())
-    text = fields.pop("data", None)
-    data = read_object(text) if text is not None else {}
-    told = {**data, **fields} if text is not None or fields else None
+    """``data`` as JSON, and every other field of the form as text; one that comes several times, as a list.
+
+    :raises BadBody: for several ``data``, or one that is no JSON object
+    """
+    said = dict(request.form.lists())
+    texts = said.pop("data", [])
+    if len(texts) > 1:
+        raise BadBody(f"Expected one part called 'data', but received {len(texts)}.")
+    data = read_object(texts[0]) if texts else {}
+    fields = {name: each if each[1:] else each[0] for name, each in said.items()}
+    told = {**data, **fields} if texts or fields else None
     if told is not None:
         check_data(told)
     return told
