@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,11 @@ def found(index: Index, *conditions: Condition, **query: Any) -> list[str]:
         assert page.exact and page.after is None
         assert [document["name"] for document in index.each(wanted)] == names
     return names
+
+
+def found_data(index: Index, name: str) -> Any:
+    (document,) = index.page(Query(Filter((condition(("name",), "eq", name),)))).documents
+    return document["data"]
 
 
 def walked(index: Index, query: Query) -> list[str]:
@@ -244,6 +250,18 @@ class IndexContract:
         documents = [row(name, data, exif={'é\\"': ["x" * 300, 1e22, -0.0, 5e-324]}) for name, data in VALUES.items()]
         index.put(documents)
         assert {one["name"]: one for one in index.each(Filter())} == {one.name: one.document for one in documents}
+
+    def test_numbers_come_back_as_they_were_written(self, index: Index) -> None:
+        data = {"odd": [1e308, -1e300, 1e-7, 5e-324, -0.0, 1.5e16], "plain": [0, -1, 0.5, -0.25, 10**30, 100.0, 1.10]}
+        index.put([row("a", data), row("b", {"x": 1})])
+        for name in ("a", "b"):  # the other way round as well: what is odd no more
+            assert json.dumps(found_data(index, name)) == json.dumps({"a": data, "b": {"x": 1}}[name])
+        index.add_index(Indexed(("data", "odd")))
+        assert found(index, condition(("data", "odd"), "gt", 1e307)) == ["a"]
+        index.put([row("a", {"x": 1}), row("b", data)])
+        assert json.dumps(found_data(index, "a")) == json.dumps({"x": 1})
+        assert json.dumps(found_data(index, "b")) == json.dumps(data)
+        assert found(index, condition(("data", "odd"), "gt", 1e307)) == ["b"]
 
     def test_a_row_put_again_is_over_the_old_one(self, index: Index) -> None:
         index.add_index(Indexed(DATA))

@@ -382,7 +382,7 @@ class Asked:
 
     def _documents(self, where: ColumnElement[bool]) -> list[Found]:
         documents = self._tables.documents
-        asked = select(documents.c.id, documents.c.name, documents.c.document).where(where)
+        asked = select(documents.c.id, documents.c.name, self._tables.told).where(where)
         return [Found(*row) for row in self._connection.execute(asked)]
 
 

@@ -99,7 +99,7 @@ class PostgresDialect:
         self._url = url.set(drivername="postgresql+psycopg")
         self._schema = f"image_repo_{hashlib.sha256(scope.encode()).hexdigest()[:16]}"
         self.description = f"PostgreSQL at {url.host or 'a local socket'}"
-        kind = Json("JSONB", None, lambda column: cast(column, Text))
+        kind = Json("JSONB", None, lambda column: cast(column, Text), respells=True)
         self.tables = Tables(collection, self._schema, kind, Text(collation="C"))
         self._words = Table(
             f"{collection}_words",

@@ -21,6 +21,8 @@ _SHIFT = 0x10_0000
 _TEXT = re.compile("[\0\ud800-\udfff\U0010fffe]")
 _MEMBER = re.compile('[\0-\x1f"\\\\\ud800-\udfff\U0010fffe]')
 _MARKED = re.compile(_MARK + "(.)", re.DOTALL)
+#: numbers that JSONB gives back otherwise: with all their digits, and without the sign of zero
+_RESPELLED = re.compile(r"\d[eE][+-]?\d|-0(?![0-9.]*[1-9])")
 #: a string of JSON, and the colon behind it when it is the name of a member
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
 
@@ -34,6 +36,11 @@ def dump(document: Document) -> str:
     if "\\" not in text and _plain(text):
         return text
     return _STRING.sub(_storable, text)
+
+
+def is_respelled(text: str) -> bool:
+    """Whether numbers in a document as text may come back otherwise from an engine that keeps their values."""
+    return _RESPELLED.search(text) is not None
 
 
 def load(text: str) -> dict[str, Any]:

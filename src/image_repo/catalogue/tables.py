@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, Larg
 from sqlalchemy.types import UserDefinedType
 
 #: raised when what stands in the tables is written differently: then they start empty
-VERSION = 1
+VERSION = 2
 
 
 class Json(UserDefinedType[str]):
@@ -18,12 +18,15 @@ class Json(UserDefinedType[str]):
     :param kind: of the column, in the engine's words
     :param inward: the function that makes one of text, None where text does as it is
     :param outward: makes text of a column
+    :param respells: whether numbers may come back otherwise than they were written
     """
 
     cache_ok = True
 
-    def __init__(self, kind: str, inward: str | None, outward: Callable[[Any], ColumnElement[str]]) -> None:
-        self.kind, self.inward, self.outward = kind, inward, outward
+    def __init__(
+        self, kind: str, inward: str | None, outward: Callable[[Any], ColumnElement[str]], *, respells: bool = False
+    ) -> None:
+        self.kind, self.inward, self.outward, self.respells = kind, inward, outward, respells
 
     def get_col_spec(self, **_: Any) -> str:
         return self.kind
@@ -56,7 +59,15 @@ class Tables:
             Column("stamp", Text, nullable=False),
             Column("digest", Text, index=True),
             Column("document", json, nullable=False),
+            # the document as it was written, where it would come back otherwise
+            *([Column("told", Text)] if json.respells else []),
         )
+        documents = self.documents.c
+        #: a document as it was written, to be selected
+        self.told: ColumnElement[str] = (
+            func.coalesce(documents.told, json.outward(documents.document)) if json.respells else documents.document
+        )
+        self.respells = json.respells
         self.keys = Table(
             f"{collection}_keys",
             self.metadata,

@@ -77,6 +77,8 @@ class Writer:
             text = storing.dump(row.document)
             there[name] = storing.kept(text)
             values = {"stamp": row.stamp, "digest": _digest(row), "document": text}
+            if self._tables.respells:
+                values["told"] = text if storing.is_respelled(text) else None
             if name in old:
                 changed.append({"number": old[name].id, **values})
             else:
@@ -86,7 +88,7 @@ class Writer:
         if changed:
             changing = update(documents).where(documents.c.id == bindparam("number"))
             connection.execute(
-                changing.values(**{name: bindparam(name) for name in ("stamp", "digest", "document")}), changed
+                changing.values(**{name: bindparam(name) for name in changed[0] if name != "number"}), changed
             )
         self._put_words(connection, rows, old, {row["name"]: row["id"] for row in new})
         self._put_facts(connection, there, old, keys)
@@ -94,7 +96,7 @@ class Writer:
 
     def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
         documents = self._tables.documents
-        asked = select(documents.c.name, documents.c.id, documents.c.document)
+        asked = select(documents.c.name, documents.c.id, self._tables.told)
         found = connection.execute(asked.where(self._dialect.among(documents.c.name, names)))
         return {name: _Old(number, storing.kept(text)) for name, number, text in found}
 
@@ -163,7 +165,7 @@ class Writer:
             row = connection.execute(select(keys).where(self._is(key))).first()
             if row is None or row.filled is None:
                 return False
-            asked = select(documents.c.id, documents.c.name, documents.c.document).where(documents.c.id > row.filled)
+            asked = select(documents.c.id, documents.c.name, self._tables.told).where(documents.c.id > row.filled)
             found = connection.execute(asked.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
             there = [(name, storing.kept(text)) for _, name, text in found]
