@@ -573,3 +573,25 @@ def test_words_of_words_are_themselves(text):
     found = words(text)
     assert words(" ".join(found)) == found
     assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        pytest.param("2026-11-21T11:59:47Z", "2026-11-21T11:59:47.000Z", id="to the second"),
+        pytest.param("2026-11-21T11:59:47.477123Z", "2026-11-21T11:59:47.477Z", id="to the microsecond"),
+        pytest.param("2026-11-21T12:59:47.477+01:00", "2026-11-21T11:59:47.477Z", id="with an offset"),
+        pytest.param("2026-11-21", "2026-11-21", id="a day"),
+        pytest.param("2026-11-21T11:59", "2026-11-21T11:59", id="nowhere"),
+        pytest.param("2026", "2026", id="a year"),
+        pytest.param("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00", id="before all years"),
+        pytest.param("lately", "lately", id="no time"),
+    ],
+)
+@pytest.mark.parametrize("operator", ["", "__gte", "__lt", "__ne"])
+def test_a_time_is_compared_as_records_tell_theirs(given: str, meant: str, operator: str) -> None:
+    query = IMAGES.read([(f"uploaded{operator}", given)], FILTER_WORDS).query
+    assert query == IMAGES.read([(f"uploaded{operator}", meant)], FILTER_WORDS).query
+    assert meant in query.filter.conditions[0].values
+    (other,) = IMAGES.read([("data.t__gte", given)], FILTER_WORDS).query.filter.conditions
+    assert given in map(str, other.values), "what users keep is theirs to spell"

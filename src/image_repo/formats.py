@@ -65,3 +65,37 @@ def split_ending(text: str) -> tuple[str, Format | None]:
     stem, dot, ending = text.rpartition(".")
     known = BY_ENDING.get(ending.lower()) if dot and stem and not stem.endswith("/") else None
     return (stem, known) if known else (text, None)
+
+
+#: how many bytes tell which format it is
+BEGIN = 256
+_STARTS = (
+    ("jpg", b"\xff\xd8\xff"),
+    ("png", b"\x89PNG\r\n\x1a\n"),
+    ("gif", b"GIF87a"),
+    ("gif", b"GIF89a"),
+    ("tif", b"II*\0"),
+    ("tif", b"MM\0*"),
+    ("tif", b"II+\0"),
+    ("tif", b"MM\0+"),
+    ("bmp", b"BM"),
+    ("jp2", b"\xff\x4f\xff\x51"),
+    ("jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
+)
+_BRANDS = (
+    ("avif", frozenset((b"avif", b"avis"))),
+    ("heic", frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))),
+)
+
+
+def kind_of(begin: bytes) -> str | None:
+    """The kind of a picture by its first :data:`BEGIN` bytes; None for what is none that is read here."""
+    found = next((kind for kind, start in _STARTS if begin.startswith(start)), None)
+    if found is None and begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
+        return "webp"
+    if found is None and begin[4:8] == b"ftyp":
+        size = min(int.from_bytes(begin[:4], "big"), BEGIN)
+        # the main brand, its version, and the brands that it is compatible with (ISO/IEC 14496-12)
+        brands = {begin[at : at + 4] for at in range(8, size, 4) if at != 12}
+        return next((kind for kind, known in _BRANDS if brands & known), None)
+    return found

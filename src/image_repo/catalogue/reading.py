@@ -82,6 +82,8 @@ _ORDINARY = frozenset((
     "short", "size", "ski", "skim", "skin", "slip", "snip", "soft", "soot", "sore", "sport", "tent", "test", "tex",
     "tort", "wage", "wind", "wort",
 ))  # fmt: skip
+#: the field that is a time, and always told in one form
+_UPLOADED = ("uploaded",)
 _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), integer(1, MOST_PER_PAGE)
 
 
@@ -170,6 +172,8 @@ class Grammar:
         op = _OPS[operator]
         if path == (self.name,):
             text = unicodedata.normalize("NFC", text)  # as names are
+        if path == _UPLOADED and op not in ("regex", "exists") and not operator.endswith("in"):
+            text = values.instant(text)
         if op == "regex":
             return _regex(name, path, text)
         if op == "exists":

@@ -11,9 +11,11 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from image_repo.catalogue.query import Scalar
 from image_repo.errors import BadParameter
+from image_repo.record import timestamp
 
 #: values of a list, and characters of a number
 MOST_VALUES, MOST_CHARACTERS = 100, 40
@@ -52,6 +54,18 @@ def than(name: str, text: str, *, numbers: bool) -> Scalar:
     if number is None:
         raise BadParameter.expected(f"a number of at most {MOST_CHARACTERS} characters that a double holds", name, text)
     return number
+
+
+def instant(text: str) -> str:
+    """A point in time as records tell theirs, in UTC and to the millisecond; anything else as it is.
+
+    So that text compares as time does, whatever the offset, and with or without parts of a second.
+    """
+    try:
+        told = datetime.fromisoformat(text)
+        return timestamp(told.timestamp()) if told.tzinfo else text
+    except (ValueError, OverflowError, OSError):
+        return text
 
 
 def listed(name: str, text: str) -> tuple[Scalar, ...]:

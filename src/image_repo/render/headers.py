@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from image_repo import formats
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, NotAPicture, OverBudget
 from image_repo.render.ifd import Block
@@ -72,41 +73,10 @@ def sniff(data: memoryview) -> str:
 
     :raises NotAPicture: when it is none that is read here
     """
-    head = bytes(data[:32])
-    for kind, start in _STARTS:
-        if head.startswith(start):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if head[4:8] == b"ftyp":
-        return _sniff_brand(data)
-    raise NotAPicture("Its first bytes are those of no format that is read here.")
-
-
-_STARTS = (
-    ("jpg", b"\xff\xd8\xff"),
-    ("png", _PNG),
-    ("gif", b"GIF87a"),
-    ("gif", b"GIF89a"),
-    ("tif", b"II*\0"),
-    ("tif", b"MM\0*"),
-    ("tif", b"II+\0"),
-    ("tif", b"MM\0+"),
-    ("bmp", b"BM"),
-    ("jp2", b"\xff\x4f\xff\x51"),
-    ("jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
-)
-
-
-def _sniff_brand(data: memoryview) -> str:
-    size = struct.unpack_from(">I", data)[0]
-    brands = bytes(data[8 : min(size, 256)])
-    found = {brands[n : n + 4] for n in range(0, len(brands), 4) if n != 4}
-    if found & {b"avif", b"avis"}:
-        return "avif"
-    if found & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
-        return "heic"
-    raise NotAPicture("Its brand is that of no format that is read here.")
+    kind = formats.kind_of(bytes(data[: formats.BEGIN]))
+    if kind is None:
+        raise NotAPicture("Its first bytes are those of no format that is read here.")
+    return kind
 
 
 def read(data: memoryview, limits: RenderConfiguration) -> Header:

@@ -36,7 +36,7 @@ from cachetools import LRUCache
 
 from image_repo import record
 from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
-from image_repo.formats import split_ending
+from image_repo.formats import BEGIN, BY_KIND, kind_of, split_ending
 from image_repo.signing import LinkBase
 from image_repo.stores import CHUNK, Entry, NotOnDisk
 from image_repo.stores.diskpaths import (
@@ -87,14 +87,18 @@ def _etag(found: os.stat_result) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}"
 
 
-def _implied_type(key: str, is_record: Callable[[], bool]) -> str:
-    """The media type that the ending says, and for JSON the first bytes."""
+def _implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], bytes]) -> str:
+    """The media type that the ending says; for JSON, and for what has no ending at all, the first bytes."""
     known = split_ending(key)[1]
     if known:
         return known.media_type
     if key.lower().endswith(".json"):
         return record.MEDIA_TYPE if is_record() else "application/json"
-    return _OCTETS
+    if "." in key.rpartition("/")[2] or key.startswith("."):
+        return _OCTETS
+    kind = kind_of(begin())
+    # Two letters are too few to tell a bitmap from a text.
+    return BY_KIND[kind].media_type if kind and kind != "bmp" else _OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +256,9 @@ class DiskStore:
             if handle is None:
                 continue
             try:
-                entry = self._entry(key, os.fstat(handle), partial(_begins_as_record, handle))
+                entry = self._entry(
+                    key, os.fstat(handle), partial(_begins_as_record, handle), partial(os.pread, handle, BEGIN, 0)
+                )
             except BaseException:
                 os.close(handle)
                 raise
@@ -284,9 +290,11 @@ class DiskStore:
         root = os.path.realpath(self._root).rstrip("/") + "/"
         return real.startswith(root) and not f"{real}/".startswith(f"{root}{OWN}/")
 
-    def _entry(self, key: str, found: os.stat_result, is_record: Callable[[], bool]) -> Entry | None:
+    def _entry(
+        self, key: str, found: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
+    ) -> Entry | None:
         """What a file tells, and what was said of it; None when its time is over."""
-        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, is_record))
+        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, is_record, begin))
         said = self._said(key, entry)
         if said is None:
             return entry
@@ -418,7 +426,10 @@ class DiskStore:
         """What the written file will tell; says the rest of it before it can be seen."""
         found = path.stat()
         # Where something was said of an older object, that there is nothing to say is said too: or that would hold on.
-        if said != _Said(_implied_type(key, partial(_is_record, path)), {}, None) or self._sayings(key).exists():
+        if (
+            said != _Said(_implied_type(key, partial(_is_record, path), partial(_begin, path)), {}, None)
+            or self._sayings(key).exists()
+        ):
             self._say(key, _etag(found), said)
         times = found.st_mtime_ns / 1e9
         return Entry(key, found.st_size, _etag(found), times, said.media_type, said.metadata, said.expires)
@@ -566,7 +577,7 @@ class DiskStore:
         with _translated("read"):
             try:
                 found = os.stat(path)
-                entry = self._entry(key, found, partial(self._sniffed.is_record, path, found))
+                entry = self._entry(key, found, partial(self._sniffed.is_record, path, found), partial(_begin, path))
             except (*_NOT_A_FILE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
                 return None
         return replace(entry, metadata={}, expires=None) if entry and (entry.metadata or entry.expires) else entry
@@ -853,6 +864,11 @@ def _sync(folder: Path) -> bool:
 def _is_record(path: str | Path) -> bool:
     with open(path, "rb", buffering=0) as file:
         return _begins_as_record(file.fileno())
+
+
+def _begin(path: str | Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(BEGIN)
 
 
 def _begins_as_record(handle: int) -> bool:
