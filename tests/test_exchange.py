@@ -178,6 +178,11 @@ def test_a_file_was_called_as_it_is_told_else_as_it_is_called_now(told, filename
     assert item({"file_name": "x/a.jpg", "data": {}, **told}, path="x/a.jpg").filename == filename
 
 
+def test_what_stands_beside_data_is_data_too():
+    found = item({"file_name": "a.jpg", "data": {"n": 1}, "extra": [None, {}], "n": 2, "owner": "eve"})
+    assert (found.name, found.data) == ("a", {"extra": [None, {}], "n": 1})
+
+
 def test_a_line_of_another_tool_is_all_data():
     found = item({"file_name": "a.jpg", "label": 3, "name": "tabby", "owner": "eve"})
     assert (found.name, found.data) == ("a", {"label": 3, "name": "tabby", "owner": "eve"})

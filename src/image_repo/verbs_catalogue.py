@@ -14,7 +14,7 @@ from image_repo.catalogue import Index, Indexed
 from image_repo.catalogue.query import Filter
 from image_repo.catalogue.reading import IMAGES
 from image_repo.config import Config
-from image_repo.errors import CatalogueDisabled, Problem
+from image_repo.errors import BadParameter, CatalogueDisabled, Problem
 from image_repo.follow import Swept, lacking
 from image_repo.reconcile import Outcome, Sweep
 from image_repo.repo import Repo
@@ -115,6 +115,8 @@ def read_key(text: str) -> Indexed:
     :raises BadParameter: for anything else
     """
     key, comma, sort = text.partition(",")
+    if "," in sort:
+        raise BadParameter.expected("KEY or KEY,SORTKEY", "KEY", text)
     return Indexed(IMAGES.path("KEY", key), IMAGES.path("SORTKEY", sort) if comma else None)
 
 

@@ -1,9 +1,9 @@
 """``metadata.jsonl`` and ``descriptions.jsonl``: one JSON object a line, as ImageFolder of Hugging Face has it.
 
 A line of ours has ``data``, or nothing but members of a record: ``name``, ``data`` and ``filename`` are taken
-from it, its digest is held against the bytes, and all else, ``owner`` for one, is passed over. In the lines of
-other tools (``label``, ``text``, …) everything beside ``file_name`` is data. A neighbour's ``mongodb_data.json`` is
-turned into such lines.
+from it, its digest is held against the bytes, and what else a record has, ``owner`` for one, is passed over. In the
+lines of other tools (``label``, ``text``, …) everything beside ``file_name`` is data; and so is what stands beside
+``data``. A neighbour's ``mongodb_data.json`` is turned into such lines.
 """
 
 from __future__ import annotations
@@ -266,7 +266,8 @@ def _read(text: bytes | None) -> _Line:
     original = _hex("image_id", _text("image_id", told.get("image_id")).removeprefix("sha256:") or None)
     filename = _text("filename", told["filename"])[:_MOST_FILENAME] if "filename" in told else None
     name = _text("name", told.get("name")) or None
-    return _Line(name, _data(told.get("data")), filename, sha256, original)
+    data, others = _data(told.get("data")), {key: value for key, value in told.items() if key not in _OURS}
+    return _Line(name, {**others, **(data or {})} if others else data, filename, sha256, original)
 
 
 def _data(told: Any) -> Mapping[str, Any] | None:
