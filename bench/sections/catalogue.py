@@ -73,7 +73,7 @@ def _configured(server: ImageRepo) -> config.Config:
 
 
 def _record(number: int, dice: random.Random) -> Row:
-    name = f"sites/{_SITES[number % 200]}/IMG_{number:07}"
+    name = f"sites/{_SITES[number % len(_SITES)]}/IMG_{number:07}"
     uploaded = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(1.7e9 + 31 * number))
     document = {
         "name": name,
@@ -95,7 +95,7 @@ def _record(number: int, dice: random.Random) -> Row:
 def data(number: int, dice: random.Random) -> dict[str, Any]:
     """What a user might say of a picture."""
     return {
-        "site": _SITES[number % 200],
+        "site": _SITES[number % len(_SITES)],
         "species": dice.sample(_SPECIES, dice.choice((0, 1, 1, 1, 2))),
         "stars": dice.randrange(1, 6),
         "temperature": round(dice.gauss(10, 8), 1) if number % 1000 else "n/a",

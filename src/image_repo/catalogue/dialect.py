@@ -95,6 +95,10 @@ class Dialect(Protocol):
         """Forgets facts."""
         ...
 
+    def settle(self) -> None:
+        """Has the engine look at what was written, after much of it; best effort."""
+        ...
+
     def empty(self, connection: Connection) -> None:
         """Throws all documents, facts, words and notes away."""
         ...

@@ -60,6 +60,7 @@ class SqlIndex:
 
     def add_index(self, key: Indexed) -> None:
         self._writer.add_index(key)
+        self._dialect.settle()
 
     def drop_index(self, key: Indexed) -> bool:
         return self._writer.drop_index(key)

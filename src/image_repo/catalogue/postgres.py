@@ -278,6 +278,14 @@ class PostgresDialect:
             return None
         return connection.execute(select(notes.c.text).where(notes.c.what == _MADE)).scalar()
 
+    def settle(self) -> None:
+        """Without this, it looks each fact up in its table until its own cleaning comes by: is it there for all?"""
+        tables = (f'"{self._schema}".{table.name}' for table in (self.tables.facts, self.tables.documents))
+        with contextlib.suppress(CatalogueUnavailable, QueryTooSlow), self._asking(), self._engine().connect() as kept:
+            alone = kept.execution_options(isolation_level="AUTOCOMMIT")
+            for table in tables:
+                alone.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
+
     def empty(self, connection: Connection) -> None:
         notes = self.tables.notes
         for emptied in (self.tables.documents, self.tables.facts, self._words):

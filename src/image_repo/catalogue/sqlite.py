@@ -294,6 +294,9 @@ class SqliteDialect:
         row = found.fetchone()
         return row[0] if row else None
 
+    def settle(self) -> None:
+        """SQLite has nothing to make up for."""
+
     def empty(self, connection: Connection) -> None:
         notes = self.tables.notes
         for emptied in (self.tables.documents, self.tables.facts, self._words_table):
