@@ -111,6 +111,8 @@ pipeline = catch_errors gatekeeper healthcheck cache listing_formats bulk tempur
 use = egg:swift#proxy
 account_autocreate = true
 error_suppression_interval = 0
+# The one node there is on a busy machine: half a second, the default, may be too short, and the answer is 503 then.
+conn_timeout = 10
 
 [filter:cache]
 paste.filter_factory = image_repo_test_cache:filter_factory
