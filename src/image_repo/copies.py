@@ -1,15 +1,16 @@
 """Working copies: which variants come from one, where they are kept, and who makes them.
 
-They are kept like renditions, under keys of their own, but not in memory: they are used,
-never served. A copy that is missing is made once for all who want it, whatever variant they
-are after, and always before the variant: never is a variant made from something else
-because a cache happened to be empty.
+They are kept under keys of their own: on this node as they are, and the largest of them, packed, in the cache
+container, out of which another node makes the same ones. Not in memory: they are used, never served. Copies that are
+missing are made once for all who want one, whatever variant they are after, and always before the variant: never is a
+variant made from something else because a cache happened to be empty.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from cachetools import LRUCache
 from image_repo import render
 from image_repo.caches import Caches
 from image_repo.config import RenderConfiguration
+from image_repo.errors import BrokenPicture
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import Key, prefix_of
 from image_repo.recipe import Recipe
@@ -26,22 +28,28 @@ from image_repo.render import Copied, Copyable
 from image_repo.rendition import Rendition
 from image_repo.versions import Current
 
+log = logging.getLogger(__name__)
+
 #: of how many versions it is remembered which working copies they have
 _MOST_REMEMBERED = 20_000
 #: the working copies that there are, by the recipe under which each is kept; the smallest first
 _COPIES: dict[int, Recipe] = {which: Recipe(copy=which) for which in render.COPIES}
-_SMALLEST = next(iter(_COPIES))
+_SMALLEST = render.COPIES[0]
 
 
 class WorkingCopies:
     """The working copies of large originals.
 
-    :param caches: where they are kept
+    :param near: where this node keeps them
+    :param far: where all nodes find the largest of them; may be nowhere
     :param gate: what holds the number of renders; making copies is one
     """
 
-    def __init__(self, caches: Caches, flight: SingleFlight, gate: Gate, limits: RenderConfiguration) -> None:
-        self._caches = caches
+    def __init__(
+        self, near: Caches, far: Caches, flight: SingleFlight, gate: Gate, limits: RenderConfiguration
+    ) -> None:
+        self._near = near
+        self._far = far
         self._flight = flight
         self._gate = gate
         self._limits = limits
@@ -60,27 +68,38 @@ class WorkingCopies:
         which = render.choose_copy(recipe, self._judged(current, original))
         if not which:
             return None
-        return self._cached(current, which) or self._made(current, original)[which]
+        return self._here(current, which) or self._made(current, original)[which]
 
-    def keep(self, current: Current, copied: Copied) -> dict[int, bytes]:
-        """Keeps what was made of an original, best effort; which copy → its bytes."""
+    def keep(self, current: Current, copied: Copied) -> None:
+        """Keeps what was made of an original, best effort."""
+        self._keep_here(current, copied)
+        largest = copied.pictures.get(render.LARGEST)
+        if largest and self._far.tiers:
+            self._far.fill(*self._entry(current, render.LARGEST, render.packed(largest.body)))
+
+    def _keep_here(self, current: Current, copied: Copied) -> None:
         self._remember(current, copied.original)
         for which, made in copied.pictures.items():
-            key = self._key(current, which)
-            etag = hashlib.sha256(key.encode()).hexdigest()[:32]
-            self._caches.fill(key, Rendition(made.body, made.media_type, etag, current.modified))
-        return {which: made.body for which, made in copied.pictures.items()}
+            self._near.fill(*self._entry(current, which, made.body))
+
+    def _entry(self, current: Current, which: int, body: bytes) -> tuple[str, Rendition]:
+        key = self._key(current, which)
+        etag = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return key, Rendition(body, render.COPY_TYPE, etag, current.modified)
 
     # -- what is known of the original -------------------------------------------------
 
     def _judged(self, current: Current, original: Callable[[], BinaryIO]) -> Copyable | None:
         """What decides which variants come from a copy; None when the original has none.
 
-        Asked of what is remembered, then of the smallest copy, last of the original itself:
-        by one for all, so that the others need not fetch it when copies come of it.
+        Asked of what is remembered, then of the smallest copy, then of the one that all nodes find, last of the
+        original itself: by one for all, so that the others need not fetch it when copies come of it.
         """
 
         def read() -> tuple[Copyable | None]:
+            restored = self._restored(current)
+            if restored:
+                return (restored.original,)
             return self._remember(current, render.judge_copies(original(), self._limits))
 
         found = self._known(current) or self._flight.do(
@@ -93,7 +112,7 @@ class WorkingCopies:
             remembered = self._remembered.get(_id(current))
         if remembered:
             return remembered
-        smallest = self._cached(current, _SMALLEST)
+        smallest = self._here(current, _SMALLEST)
         if smallest is None:
             return None
         return self._remember(current, render.judge_copies(io.BytesIO(smallest), self._limits, from_copy=True))
@@ -109,22 +128,40 @@ class WorkingCopies:
         """All copies of an original, made once for all who wait."""
 
         def make() -> Mapping[int, bytes]:
-            file = original()
-            with self._gate.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):
-                copied = render.copies(file, self._limits)
-            return self.keep(current, copied)
+            copied = self._restored(current)
+            if copied is None:
+                file = original()
+                with self._gate.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):
+                    copied = render.copies(file, self._limits)
+                self.keep(current, copied)
+            return {which: made.body for which, made in copied.pictures.items()}
 
         return self._flight.do(_id(current) + "+copies", make, lambda: self._all(current), self._limits.wait)
 
+    def _restored(self, current: Current) -> Copied | None:
+        """All copies, from what another node has kept for all; None where there is nothing of it."""
+        found = self._far.get(self._key(current, render.LARGEST))
+        if found is None:
+            return None
+        try:
+            with self._gate.slot(self._limits.wait):
+                copied = render.unpacked(found[0].body)
+        except BrokenPicture:
+            log.warning("the working copy of %s in the cache container cannot be read: it is made anew", current.key)
+            return None
+        self._keep_here(current, copied)
+        return copied
+
     def _all(self, current: Current) -> Mapping[int, bytes] | None:
         """All copies, where another has just made them."""
-        original = (self._known(current) or (None,))[0]
-        found = {which: self._cached(current, which) for which in original.scales} if original else {}
+        if not (self._known(current) or (None,))[0]:
+            return None
+        found = {which: self._here(current, which) for which in _COPIES}
         there = {which: body for which, body in found.items() if body is not None}
-        return there if there and len(there) == len(found) else None
+        return there if len(there) == len(found) else None
 
-    def _cached(self, current: Current, which: int) -> bytes | None:
-        found = self._caches.get(self._key(current, which))
+    def _here(self, current: Current, which: int) -> bytes | None:
+        found = self._near.get(self._key(current, which))
         return found[0].body if found else None
 
     def _key(self, current: Current, which: int) -> str:

@@ -66,7 +66,7 @@ class Recipe:
     :param animate: all frames instead of one
     :param copyright: whether Artist and Copyright are written back
     :param quality: 1 to 100, None where the format has none
-    :param copy: not a variant but a working copy, 1 or 2 (see :mod:`image_repo.render.copies`); nobody can ask for it
+    :param copy: not a variant but a working copy, 1 to 4 (see :mod:`image_repo.render.copies`); nobody can ask for it
     """
 
     kind: str = "jpg"
@@ -87,7 +87,7 @@ class Recipe:
     animate: bool = False
     copyright: bool = False
     quality: int | None = None
-    copy: Literal[0, 1, 2] = 0
+    copy: Literal[0, 1, 2, 3, 4] = 0
 
     @property
     def is_original(self) -> bool:

@@ -133,7 +133,9 @@ def build(config: Config) -> Repo:
         Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
-        WorkingCopies(Caches(t for t in (local or memory, keeper) if t is not None), flight, gate, config.render),
+        WorkingCopies(
+            Caches([local or memory]), Caches([keeper] if stores.cache and keeper else []), flight, gate, config.render
+        ),
         Pixels(PixelFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, gate, config.render),
         keeper,
         _linker(stores),

@@ -23,17 +23,20 @@ from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render import encode as writing
 from image_repo.render.copies import (
-    SERVES,
+    LARGEST,
+    SIDES,
     Copied,
     Copyable,
     Rendered,
     choose_copy,
-    copied_from,
     copyable,
     make_copies,
     may_use_copy,
     open_copy,
+    pack_copy,
+    unpack_copies,
 )
+from image_repo.render.copyfile import MEDIA_TYPE as COPY_TYPE
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, plan
@@ -48,14 +51,14 @@ from image_repo.render.tiles import find as find_tiles
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 5
+VERSION = 6
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
 _MOST_FILTERED = 50_000_000
 _CHUNK = 1 << 20
 #: the working copies that there may be of an original, the smallest first
-COPIES = tuple(SERVES)
+COPIES = tuple(SIDES)
 
 
 def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, from_copy: bool = False) -> Rendered:
@@ -69,7 +72,7 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, fro
     :raises BadParameter: for a page or a region that the picture does not have
     """
     with the_door():
-        picture = (open_copy if from_copy else open_picture)(source, limits).turn_to(recipe.page)
+        picture = open_copy(source) if from_copy else open_picture(source, limits).turn_to(recipe.page)
         check_pixels(*picture.stored, limits)
         wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
         job = Job(recipe, picture, wanted)
@@ -261,7 +264,7 @@ def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bo
     :raises Problem: as :func:`inspect`
     """
     with the_door():
-        return copied_from(open_copy(source, limits)) if from_copy else copyable(open_picture(source, limits))
+        return Copyable(open_copy(source).upright) if from_copy else copyable(open_picture(source, limits))
 
 
 def copies(source: BinaryIO, limits: RenderConfiguration) -> Copied:
@@ -271,6 +274,24 @@ def copies(source: BinaryIO, limits: RenderConfiguration) -> Copied:
     """
     with the_door():
         return make_copies(open_picture(source, limits), limits)
+
+
+def packed(copy: bytes) -> bytes:
+    """A working copy as it is sent over a network: the same pixels in fewer bytes.
+
+    :raises BrokenPicture: when it is no working copy
+    """
+    with the_door():
+        return pack_copy(copy)
+
+
+def unpacked(copy: bytes) -> Copied:
+    """All working copies of an original, from the largest of them as :func:`packed` made it.
+
+    :raises BrokenPicture: when it is no working copy
+    """
+    with the_door():
+        return unpack_copies(copy)
 
 
 @cache
@@ -286,6 +307,8 @@ def generation(policy: str = "") -> str:
 
 __all__ = [
     "COPIES",
+    "COPY_TYPE",
+    "LARGEST",
     "Copied",
     "Copyable",
     "Pixels",
@@ -299,7 +322,9 @@ __all__ = [
     "is_region",
     "judge_copies",
     "may_use_copy",
+    "packed",
     "pixels",
     "render",
+    "unpacked",
     "verify",
 ]

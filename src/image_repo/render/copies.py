@@ -1,45 +1,49 @@
 """Working copies: what a large original is made into once, so that its small variants cost little.
 
-There are two, by a half of each other in size: from the first come variants of up to 640
-pixels at least, from the second of up to 320. Which one a variant comes from, if any, is a
+There are four, of :data:`SIDES` pixels on the long side. Which one a variant comes from, if any, is a
 function of its recipe and the original's size; how a copy is made, of the original alone.
 So a variant's bytes are the same whatever is kept.
 
-A copy is made by averaging whole blocks of pixels, of a JPEG by its decoder itself, and keeps
-what is done better when a picture is small: turning it upright, and its colour profile. So
-it carries an EXIF block of its own, with its orientation and the size of the original, by
-which the edges of the picture are found to a fraction of a pixel.
+Resampling is what a variant costs, and it costs the more the larger what it is made from, so there are several, not
+far apart. Nothing of a copy is lost: so 1.6 times the size of a variant is enough, where a JPEG of the best quality had
+to have 2.3 times; and no decoder has to be paid for it (:mod:`.copyfile`).
+
+The largest is made with Lanczos from a decode that a JPEG's decoder has made smaller, each of the others
+from the one before. A copy keeps what is done better when a picture is small: turning it upright, and its colour
+profile. So it carries an EXIF block of its own, with its orientation and the size of the original.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Literal
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal
 
 import piexif  # type: ignore[import-untyped]
 from PIL import Image
 
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture
-from image_repo.formats import BY_KIND
 from image_repo.recipe import Recipe
 from image_repo.render.colour import to_plain, to_srgb, unmultiplied
-from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Size, plan
-from image_repo.render.source import Picture, open_picture
-from image_repo.render.steps import draft, drafted, in_blocks, without_needless_alpha
+from image_repo.render.copyfile import MEDIA_TYPE, MODES, CopyFile
+from image_repo.render.exif import Exif, most_rights
+from image_repo.render.geometry import Plan, Size, plan
+from image_repo.render.source import COPY, Picture
+from image_repo.render.steps import Job, draft, shrink, without_needless_alpha
 
-#: which copy → the long side of variants that it is good for, whatever the original
-SERVES: Mapping[Literal[1, 2], int] = {2: 320, 1: 640}
-#: pixels of the original in one of a copy, on each side: powers of two, as JPEG decoders can scale by them
-_SCALES = (64, 32, 16, 8, 4, 2)
-_QUALITY = 96
+#: which copy → its long side; the smallest first
+SIDES: dict[Literal[1, 2, 3, 4], int] = {4: 250, 3: 400, 2: 640, 1: 1024}
+#: the largest: what the others are made from
+LARGEST: Literal[1] = 1
+#: By how much a copy has to be larger than a variant, on both sides. With this, SSIM to what a full decode and Lanczos
+#: give is 0.996 at least (a dozen photographs; 0.9947 for one that is half made of grain).
+RATIO = 1.6
+#: What a decoder that makes a JPEG smaller leaves for Lanczos to do, at least: with less, its own filter shows.
+_DECODER_GAP = 1.15
 #: a profile beyond this, in bytes, is that of a printing press; it is applied, not kept
 _MOST_PROFILE = 64 << 10
-#: a copy has less than twice the pixels that it needs on a side, so it is good for no larger box
-_LARGEST_BOX = 2 * max(SERVES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,12 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Copyable:
-    """What decides of an original which of its variants come from a working copy.
+    """An original that has working copies.
 
     :param size: in pixels, upright
-    :param scales: which copy it has → how many of its pixels are one of the copy's, on each side; smallest copy first
     """
 
     size: Size
-    scales: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def may_use_copy(recipe: Recipe) -> bool:
     return recipe.page == 1 and not recipe.animate and not recipe.is_original and min(sides, default=0) in _BOXES
 
 
-_BOXES = range(1, _LARGEST_BOX + 1)
+_BOXES = range(1, int(max(SIDES.values()) / RATIO) + 1)
 
 
 def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
@@ -101,37 +103,14 @@ def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
     left, top, right, bottom = wanted.region
     # a size is rounded by up to half a pixel, which shall not decide
     factor = min((right - left) / (wanted.size[0] - 0.5), (bottom - top) / (wanted.size[1] - 0.5))
-    # Of regions only the farthest come from a copy: the others are cut out of decoded pixels, which costs less than
-    # decoding a copy for each of them.
-    there = list(original.scales.items())[: 1 if recipe.region else None]
-    return next((which for which, scale in there if factor >= _ratio(scale) * scale), 0)
-
-
-def scales(size: Size) -> dict[int, int]:
-    """Which copies an original of this size has, each with its scale; the smallest copy first."""
-    long = max(size)
-    fitting = {which: [s for s in _SCALES if long >= serves * _ratio(s) * s] for which, serves in SERVES.items()}
-    return {which: found[0] for which, found in fitting.items() if found}
-
-
-def _ratio(scale: int) -> float:
-    """By how much a copy has to be larger than a variant, on both sides.
-
-    With this, and its quality, SSIM to what a full decode and Lanczos give is 0.995 at least (a
-    dozen photographs); with 2 and quality 95 it is 0.990. Half the size still holds the
-    finest detail of the original, which the copy's JPEG keeps worst.
-    """
-    return 2.9 if scale == 2 else 2.34
+    long = max(original.size)
+    return next((which for which, side in SIDES.items() if factor * side >= RATIO * long), 0)
 
 
 def copyable(picture: Picture) -> Copyable | None:
     """What its header tells of an original that has working copies, None for one that has none."""
-    return _copyable(picture) if picture.frames == 1 else None
-
-
-def _copyable(picture: Picture) -> Copyable | None:
-    found = scales(picture.stored)
-    return Copyable(picture.upright, found) if found else None
+    large = max(picture.stored) >= RATIO * max(SIDES.values())
+    return Copyable(picture.upright) if large and picture.frames == 1 else None
 
 
 def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
@@ -142,30 +121,38 @@ def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
     original = copyable(picture)
     if original is None:
         return Copied()
-    first = min(original.scales.values())
-    note = _note(picture, limits)
-    small = _averaged(picture, first)
-    options = {"exif": note, "icc_profile": small.info.pop("icc_profile", None)}
-    made = {which: small if s == first else small.reduce(s // first) for which, s in original.scales.items()}
-    return Copied(original, {which: _write(image, options) for which, image in made.items()})
+    return _all(original, picture.stored, _largest(picture, limits))
 
 
-def _averaged(picture: Picture, scale: int) -> Image.Image:
-    """The whole picture made smaller; its ``info`` holds its profile where that still has to be applied."""
-    image = picture.image
-    draft(picture, scale)
-    image.load()
-    convert, left = to_plain(image), scale // drafted(image, picture)
-    small = image._new(image.im)
-    if convert or left > 1:
-        small = in_blocks(image, (0, 0, *image.size), (left, left), convert)
-    small = unmultiplied(small)
+def _all(original: Copyable, stored: Size, largest: CopyFile) -> Copied:
+    """The largest, and those that are made from it one after the other."""
+    made: dict[int, CopyFile] = {LARGEST: largest}
+    convert = to_plain(largest.image)
+    image = convert(largest.image) if convert else largest.image
+    for which, side in reversed(SIDES.items()):
+        if which != LARGEST:
+            image = image.resize(_fitting(stored, side), Image.Resampling.LANCZOS)
+            made[which] = CopyFile(unmultiplied(image), largest.note, largest.profile)
+    pictures = {which: Rendered(copy.write(), MEDIA_TYPE, *copy.image.size) for which, copy in made.items()}
+    return Copied(original, pictures)
+
+
+def _largest(picture: Picture, limits: RenderConfiguration) -> CopyFile:
+    size = _fitting(picture.stored, SIDES[LARGEST])
+    draft(picture, max(picture.stored) / max(size) / _DECODER_GAP)
+    picture.image.load()
+    as_stored = Plan((0, 0, *picture.upright), _fitting(picture.upright, SIDES[LARGEST]))
+    small = shrink(picture.image, Job(Recipe(), picture, as_stored))
     profile = picture.profile
-    if small.mode not in _WRITABLE or len(profile or b"") > _MOST_PROFILE:
+    if small.mode not in MODES or len(profile or b"") > _MOST_PROFILE:
         small, profile = to_srgb(small, profile), None
-    small = without_needless_alpha(small)
-    small.info = {"icc_profile": profile} if profile else {}
-    return small
+    return CopyFile(without_needless_alpha(small), _note(picture, limits), profile or b"")
+
+
+def _fitting(size: Size, side: int) -> Size:
+    """The size with so many pixels on its long side."""
+    across, down = (max(1, round(each * side / max(size))) for each in size)
+    return across, down
 
 
 def _note(picture: Picture, limits: RenderConfiguration) -> bytes:
@@ -182,34 +169,33 @@ def _note(picture: Picture, limits: RenderConfiguration) -> bytes:
     return note
 
 
-_WRITABLE = frozenset(("L", "LA", "RGB", "RGBA"))
-
-
-def _write(image: Image.Image, note: dict[str, Any]) -> Rendered:
-    # Transparency is rare, and has to stay exact: PNG, quickly packed.
-    has_alpha = image.mode in ("LA", "RGBA")
-    made = BY_KIND["png" if has_alpha else "jpg"]
-    options: dict[str, Any] = {"compress_level": 1} if has_alpha else {"quality": _QUALITY, "subsampling": "4:4:4"}
-    file = io.BytesIO()
-    image.save(file, made.pillow, **note, **options)
-    return Rendered(file.getvalue(), made.media_type, *image.size)
-
-
-def open_copy(source: BinaryIO, limits: RenderConfiguration) -> Picture:
+def open_copy(source: BinaryIO) -> Picture:
     """A working copy, opened as what it stands for: a picture of the original's size, decoded smaller.
 
     :raises BrokenPicture: when it is no working copy
     """
-    picture = open_picture(source, limits)
-    stored = picture.exif.size
-    if stored is None:
+    return _stands_for(CopyFile.read(source))
+
+
+def _stands_for(copy: CopyFile) -> Picture:
+    exif = Exif.read(memoryview(copy.note))
+    if exif.size is None:
         raise BrokenPicture("This is no working copy.")
-    return replace(picture, stored=stored)
+    copy.image.info = {"icc_profile": copy.profile} if copy.profile else {}
+    width, height = copy.image.size
+    return Picture(copy.image, COPY, exif.size, 1, exif.orientation, exif, width * height)
 
 
-def copied_from(picture: Picture) -> Copyable | None:
-    """What a working copy tells of its original.
+def pack_copy(copy: bytes) -> bytes:
+    """A working copy as it is sent over a network."""
+    return CopyFile.read(io.BytesIO(copy)).write(packed=True)
 
-    :param picture: as :func:`open_copy` gives it
+
+def unpack_copies(packed: bytes) -> Copied:
+    """All working copies of an original, from its largest: the same as from the original.
+
+    :raises BrokenPicture: when it is no working copy
     """
-    return _copyable(picture)
+    copy = CopyFile.read(io.BytesIO(packed))
+    picture = _stands_for(copy)
+    return _all(Copyable(picture.upright), picture.stored, copy)

@@ -65,6 +65,8 @@ _OPENERS: dict[str, Opener] = {
     "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
     "avif": AvifImagePlugin.AvifImageFile,
 }
+#: the kind of a working copy, which no file has
+COPY = "copy"
 #: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
 MOST_JP2_PIXELS = 40_000_000
 #: formats of which ``page=`` may choose another picture than the first

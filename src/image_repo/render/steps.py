@@ -18,13 +18,13 @@ from image_repo.recipe import Recipe
 from image_repo.render.colour import Converter, to_plain, to_srgb, unmultiplied
 from image_repo.render.focus import attention
 from image_repo.render.geometry import SIDEWAYS, Box, Plan, Size, cover_box, to_stored
-from image_repo.render.source import Picture
+from image_repo.render.source import COPY, Picture
 
 #: What cheap scaling leaves for Lanczos to do: at least this factor on each side. With less,
 #: the box filters of the decoder and of reduce() show; with 2, SSIM stays above 0.99.
 GAP = 2.0
-#: The same for the decoder of an original: it is what costs most, and its filter shows less than
-#: reduce()'s; with 1.75 SSIM stays above 0.99 too. A working copy has lost a little before.
+#: The same for a decoder: it is what costs most, and its filter shows less than reduce()'s;
+#: with 1.75 SSIM stays above 0.99 too.
 DECODER_GAP = 1.75
 #: pixels of the original that are converted at a time
 _STRIP = 1 << 20
@@ -65,12 +65,13 @@ class Job:
 
 
 Step = Callable[[Image.Image, Job], Image.Image]
+#: pixels in one, across and down
+Scale = tuple[float, float]
 
 
 def decode(picture: Picture, plan: Plan) -> None:
     """Decodes, as small as the decoder can while enough is left to do for Lanczos."""
-    made_smaller = drafted(picture.image, picture)
-    draft(picture, _factor(plan) / made_smaller / (GAP if made_smaller > 1 else DECODER_GAP))
+    draft(picture, _factor(plan) / DECODER_GAP)
     picture.image.load()
 
 
@@ -103,18 +104,26 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
     return unmultiplied(image.resize(size, Image.Resampling.LANCZOS, box=box))
 
 
-def drafted(image: Image.Image, picture: Picture) -> int:
-    """By how much the decoder, or the working copy, has made it smaller already; they round sizes up."""
-    return max(1, round(picture.stored[0] / image.width), round(picture.stored[1] / image.height))
+def drafted(image: Image.Image, picture: Picture) -> Scale:
+    """How much smaller it is already than what is stored, on each side.
+
+    A decoder knows whole numbers, and rounds sizes up; a working copy is the whole picture, however its sides were
+    rounded.
+    """
+    across, down = picture.stored[0] / image.width, picture.stored[1] / image.height
+    if picture.kind == COPY:
+        return across, down
+    scale = max(1, round(across), round(down))
+    return scale, scale
 
 
-def _scaled(box: Box, scale: int, image: Image.Image) -> Box:
+def _scaled(box: Box, scale: Scale, image: Image.Image) -> Box:
     # turning a box over may leave it a rounding error outside of the picture, which Pillow refuses
-    left, top, right, bottom = (max(0.0, side / scale) for side in box)
+    left, top, right, bottom = (max(0.0, side / scale[n % 2]) for n, side in enumerate(box))
     return left, top, min(right, image.width), min(bottom, image.height)
 
 
-def _wanted(image: Image.Image, job: Job, scale: int, convert: Converter | None) -> Box:
+def _wanted(image: Image.Image, job: Job, scale: Scale, convert: Converter | None) -> Box:
     """The part of the upright picture that is kept, in its full pixels."""
     region = job.plan.region
     if not job.is_cover:
