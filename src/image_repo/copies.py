@@ -57,8 +57,8 @@ class WorkingCopies:
         self._lock = threading.Lock()
         self._remembered: LRUCache[str, tuple[Copyable | None]] = LRUCache(_MOST_REMEMBERED)
 
-    def find(self, current: Current, recipe: Recipe, original: Callable[[], BinaryIO]) -> bytes | None:
-        """The working copy that a variant is made from; None where it is made from the original.
+    def find(self, current: Current, recipe: Recipe, original: Callable[[], BinaryIO]) -> BinaryIO | None:
+        """The working copy that a variant is made from, which the caller closes; None for the original itself.
 
         :param original: opens the original; called when nothing else tells
         :raises Problem: as :func:`image_repo.render.copies`
@@ -68,7 +68,7 @@ class WorkingCopies:
         which = render.choose_copy(recipe, self._judged(current, original))
         if not which:
             return None
-        return self._here(current, which) or self._made(current, original)[which]
+        return self._here(current, which) or io.BytesIO(self._made(current, original)[which])
 
     def keep(self, current: Current, copied: Copied) -> None:
         """Keeps what was made of an original, best effort."""
@@ -115,7 +115,8 @@ class WorkingCopies:
         smallest = self._here(current, _SMALLEST)
         if smallest is None:
             return None
-        return self._remember(current, render.judge_copies(io.BytesIO(smallest), self._limits, from_copy=True))
+        with smallest:
+            return self._remember(current, render.judge_copies(smallest, self._limits, from_copy=True))
 
     def _remember(self, current: Current, original: Copyable | None) -> tuple[Copyable | None]:
         with self._lock:
@@ -156,13 +157,18 @@ class WorkingCopies:
         """All copies, where another has just made them."""
         if not (self._known(current) or (None,))[0]:
             return None
-        found = {which: self._here(current, which) for which in _COPIES}
-        there = {which: body for which, body in found.items() if body is not None}
-        return there if len(there) == len(found) else None
+        found = {}
+        for which in _COPIES:
+            copy = self._here(current, which)
+            if copy is None:
+                return None
+            with copy:
+                found[which] = copy.read()
+        return found
 
-    def _here(self, current: Current, which: int) -> bytes | None:
-        found = self._near.get(self._key(current, which))
-        return found[0].body if found else None
+    def _here(self, current: Current, which: int) -> BinaryIO | None:
+        found = self._near.open(self._key(current, which))
+        return found.file if found else None
 
     def _key(self, current: Current, which: int) -> str:
         return str(Key(current.name, current.version, _COPIES[which], self._generation))

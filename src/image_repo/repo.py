@@ -8,7 +8,6 @@ then the caches.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
 import time
@@ -314,10 +313,11 @@ class Repo:
         """
         with ExitStack() as opened:
             original = cache(lambda: opened.enter_context(self.source(current)).file)
-            copy = self._copies.find(current, recipe, original)
+            found = self._copies.find(current, recipe, original)
+            copy = found and opened.enter_context(found)
             pixels = self._pixels.find(current, recipe, original) if copy is None else None
             if copy is not None:
-                yield lambda: render.render(io.BytesIO(copy), recipe, self.limits, from_copy=True), False
+                yield lambda: render.render(copy, recipe, self.limits, from_copy=True), False
             elif pixels is not None:
                 yield lambda: render.cut(pixels, recipe, self.limits), False
             else:

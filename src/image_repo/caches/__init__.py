@@ -30,6 +30,10 @@ class Tier(Protocol):
         """The rendition, checked against its checksum where it comes from a disk or a wire."""
         ...
 
+    def open(self, key: str) -> Kept | None:
+        """The same as a file, for what is too large to be held in memory; None when it is not there."""
+        ...
+
     def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
         """Keeps it; a bounded tier may decline, or drop others for it.
 
@@ -52,7 +56,7 @@ class Tier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An object that a temporary URL promises, open for reading from its first byte."""
+    """What is kept, open for reading from its first byte; whoever has it closes it."""
 
     file: BinaryIO
     size: int
@@ -75,10 +79,6 @@ class Keeper(Tier, Protocol):
         """Until when it is kept; None when it is not there."""
         ...
 
-    def open(self, key: str) -> Kept | None:
-        """What a temporary URL that this program answers itself serves; None when it is not there."""
-        ...
-
 
 class Caches:
     """The tiers in the order in which they are asked.
@@ -99,6 +99,11 @@ class Caches:
                 self.fill(key, found, self.tiers[:place])
                 return found, tier.name
         return None
+
+    def open(self, key: str) -> Kept | None:
+        """The first answer as a file. The tiers above do not get it."""
+        found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
+        return next((kept for kept in found if kept is not None), None)
 
     def nearest(self, layer: Layer) -> Callable[[str], Rendition | None] | None:
         """How the first tier is asked for a key, where that is the tier of this name."""

@@ -24,6 +24,8 @@ MEDIA_TYPE = "application/vnd.image-repo.copy"
 #: the modes that there are, and their bytes a pixel
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _MAGIC = b"image_repo copy 1\n"
+#: bytes that are read at a time
+_STRIP = 1 << 18
 _HEAD = struct.Struct(f">{len(_MAGIC)}s4sHHII")
 
 
@@ -48,7 +50,7 @@ class CopyFile:
 
     @classmethod
     def read(cls, source: BinaryIO) -> CopyFile:
-        """Reads what :meth:`write` wrote.
+        """Reads what :meth:`write` wrote, from its present position to its end.
 
         :raises BrokenPicture: when it is something else
         """
@@ -57,14 +59,29 @@ class CopyFile:
         if magic != _MAGIC or mode not in MODES:
             raise BrokenPicture("This is no working copy.")
         note, profile = (source.read(size) for size in sizes)
-        pixels = source.read()
-        if len(pixels) == width * height * MODES[mode]:
-            image = Image.frombytes(mode, (width, height), pixels)
+        begin = source.tell()
+        plain = source.seek(0, io.SEEK_END) - begin == width * height * MODES[mode]
+        source.seek(begin)
+        if plain:
+            image = _strips(source, mode, (width, height))
         else:
+            pixels = source.read()
             image = WebPImagePlugin.WebPImageFile(io.BytesIO(pixels)).convert(mode)
         if image.size != (width, height):
             raise BrokenPicture("This is no working copy.")
         return cls(image, note, profile)
+
+
+def _strips(source: BinaryIO, mode: str, size: tuple[int, int]) -> Image.Image:
+    """Pixels as they are, a few rows at a time: so they are never held twice, and memory does not fall to pieces."""
+    width, height = size
+    image = Image.new(mode, size, None)
+    row = width * MODES[mode]
+    rows = max(1, _STRIP // row)
+    for top in range(0, height, rows):
+        strip = width, min(rows, height - top)
+        image.paste(Image.frombytes(mode, strip, source.read(row * strip[1])), (0, top))
+    return image
 
 
 def _packed(image: Image.Image) -> bytes:
