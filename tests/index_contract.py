@@ -651,3 +651,20 @@ class IndexContract:
             for each in [pool.submit(work, number) for number in range(8)]:
                 each.result(60)
         assert index.count(Filter()) == 40
+
+    def test_what_it_is_and_how_large(self, index: Index) -> None:
+        index.put([row(str(number), {"a": "x" * 1_000}) for number in range(200)])
+        name, size = index.engine()
+        assert name.split()[0] in index.description and name.split()[1][0].isdigit()
+        assert 200_000 < size < 10_000_000
+
+    def test_a_page_is_bounded_in_what_it_tells(self, index: Index) -> None:
+        index.put([row(f"{number:03}", {"a": "x" * 60_000, "n": number}) for number in range(300)])
+        with pytest.raises(BadParameter) as refused:
+            index.page(Query(limit=300))
+        assert refused.value.members["parameter"] == "limit"
+        most = refused.value.members["most"]
+        assert 250 < most < 300
+        assert len(index.page(Query(limit=most)).documents) == most
+        assert len(index.page(Query(limit=300, select=(("data", "n"),))).documents) == 300
+        assert len(list(index.each(Filter()))) == 300

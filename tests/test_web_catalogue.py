@@ -321,6 +321,14 @@ def test_first_and_prev(served):
     assert set(links(served.client.get("/images"))) == {"first"}
 
 
+def test_far_beyond_the_end_leads_back(served):
+    """Said as it was asked for: a number of a page may stand for more than may be skipped."""
+    for path, before in (("page=999999&limit=1000", "page=999998"), ("page=2&limit=1000", ""), ("skip=7", "skip=4")):
+        back = links(served.client.get(f"/images?{path}" + ("&limit=3" if "skip" in path else "")))["prev"]
+        assert before in back and ("page=" in back or "skip=" in back) is bool(before)
+        assert served.client.get(back).status == 200
+
+
 def test_skip_and_page(get):
     assert [image["name"] for image in get("/images?skip=2&limit=2").json()["images"]] == ALL[2:4]
     page = get("/images?page=2&limit=2").json()

@@ -424,6 +424,40 @@ def test_datasets_loads_an_export_packed_and_unpacked_whatever_its_data_and_fold
         assert found == {f"test/train/{n}": d for n, d in enumerate(data)}
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(["text", '"quoted"', "[1]"], id="text alone"),
+        pytest.param([[1, 2], [3]], id="lists alone"),
+        pytest.param([{"a": 1}, "text", [1], 0, "", False, [], 1.5, {}], id="everything"),
+    ],
+)
+def test_data_that_is_no_object_makes_the_round_trip(tmp_path, data):
+    for each in ("one", "two"):
+        (tmp_path / each).mkdir()
+    with serving(embedded(tmp_path / "one", serve_originals=True), tmp_path / "one") as one:
+        for number, each in enumerate(data):
+            told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
+            assert one.client.form(f"/images/p{number}", *told).status == 201
+            one.client("PUT", f"/images/d{number}", json.dumps(each).encode(), Content_Type="application/json")
+        packed = one.client.get("/export?kind=original").body
+        before = one.client.get("/images?select=name,data,sha256").json()["images"]
+    with serving(embedded(tmp_path / "two"), tmp_path / "two") as two:
+        assert counts(taken(two, packed)) == {"stored": 2 * len(data)}
+        assert two.client.get("/images?select=name,data,sha256").json()["images"] == before
+        assert counts(taken(two, packed)) == {"unchanged": 2 * len(data)}
+
+
+@pytest.mark.servers
+def test_datasets_loads_data_that_is_text(empty, tmp_path):
+    for number in range(3):
+        told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(f"said {number}").encode())
+        assert empty.client.form(f"/images/{number}", *told).status == 201
+    (tmp_path / "all.zip").write_bytes(empty.client.get("/export").body)
+    rows = loaded(tmp_path / "all.zip", tmp_path)
+    assert [json.loads(row["data"]) for row in rows] == ["said 0", "said 1", "said 2"]
+
+
 def test_lines_are_bounded_as_members_are_and_nothing_is_stored(empty):
     told = b"{}\n" * MOST_MEMBERS + b'{"file_name":"a.jpg","data":{}}\n'
     body = b"".join(stream_zip([("a.jpg", 0.0, PICTURE), ("metadata.jsonl", 0.0, told)]))

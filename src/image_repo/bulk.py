@@ -39,13 +39,13 @@ class _Known:
     record: Record | None
 
 
-def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Whether two data are the same JSON: in Python, true equals 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def say_many(
-    origin: Store, versions: Versions, records: Records, follower: Follower, said: Mapping[ImageName, Mapping[str, Any]]
+    origin: Store, versions: Versions, records: Records, follower: Follower, said: Mapping[ImageName, Any]
 ) -> dict[ImageName, Said]:
     """Replaces the user's data of images; where there are none, they become descriptions.
 
@@ -78,7 +78,7 @@ def say_many(
     return done
 
 
-def _unchanged(origin: Store, said: Mapping[ImageName, Mapping[str, Any]]) -> Iterator[ImageName]:
+def _unchanged(origin: Store, said: Mapping[ImageName, Any]) -> Iterator[ImageName]:
     """Names of which this is said already, as long as there are any: an import that is repeated is quick so."""
     for name, data in said.items():
         stored = read_record(origin, name)
@@ -87,7 +87,7 @@ def _unchanged(origin: Store, said: Mapping[ImageName, Mapping[str, Any]]) -> It
         yield name
 
 
-def _say(records: Records, name: ImageName, known: _Known, data: Mapping[str, Any]) -> tuple[Said | None, Row | None]:
+def _say(records: Records, name: ImageName, known: _Known, data: Any) -> tuple[Said | None, Row | None]:
     before = known.record
     if before and is_same(before.data, data):
         return "unchanged", None

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -150,7 +150,7 @@ class Collection:
 
     # -- changing many ---------------------------------------------------------------
 
-    def update(self, wanted: Filter, patch: Mapping[str, Any], *, seconds: float | None = None) -> Changed:
+    def update(self, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
         """Merges a patch (RFC 7396) into the user's data of every record for which a filter holds.
 
         :param seconds: after which it ends, with what is done until then; None for no end
@@ -166,9 +166,7 @@ class Collection:
         """
         return self._change("DELETE", wanted, None, self._repo.delete, seconds)
 
-    def _change(
-        self, verb: str, wanted: Filter, patch: Mapping[str, Any] | None, act: Act, seconds: float | None
-    ) -> Changed:
+    def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
         until = time.monotonic() + seconds if seconds is not None else float("inf")
         told = Changed()
         progress = _Progress(verb, told, self._every)
@@ -235,7 +233,7 @@ class _Judge:
     :param patch: what is merged into its data; None when it is deleted
     """
 
-    def __init__(self, wanted: Filter, patch: Mapping[str, Any] | None) -> None:
+    def __init__(self, wanted: Filter, patch: Any) -> None:
         self._wanted = wanted
         self._patch = patch
         self.said: Outcome = "other"

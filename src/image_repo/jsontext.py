@@ -13,10 +13,22 @@ MOST_LEVELS = 32
 
 
 def read_object(text: str, what: str = "data") -> dict[str, Any]:
-    """A JSON object (RFC 8259): no ``NaN``, no numbers beyond a double, no halves of surrogate pairs.
+    """A JSON object, as strictly as :func:`read_json`.
 
     :param what: it is called where it is refused
     :raises BadBody: when it is no such object
+    """
+    data = read_json(text, what)
+    if not isinstance(data, dict):
+        raise BadBody(f"Expected {what} to be a JSON object.")
+    return data
+
+
+def read_json(text: str, what: str = "data") -> Any:
+    """JSON (RFC 8259): no ``NaN``, no numbers beyond a double, no halves of surrogate pairs.
+
+    :param what: it is called where it is refused
+    :raises BadBody: when it is no such text
     """
     try:
         data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
@@ -27,8 +39,6 @@ def read_object(text: str, what: str = "data") -> dict[str, Any]:
         raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.") from error
     except ValueError as error:
         raise BadBody(f"Expected {what} to be JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise BadBody(f"Expected {what} to be a JSON object.")
     return data
 
 

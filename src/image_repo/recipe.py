@@ -495,6 +495,11 @@ def _read_focus_parameter(parameter: str, text: str) -> Focus:
     raise BadParameter.expected("x,y as fractions from 0 to 1, smart, or a compass word", parameter, text)
 
 
+def focus_of(data: object) -> Focus | None:
+    """The point of interest that the user's data of an image names, if it does."""
+    return read_focus(data.get("focus")) if isinstance(data, Mapping) else None
+
+
 def read_focus(value: object) -> Focus | None:
     """The focus that a record's data names: ``[x, y]``, or what the parameter takes; None for anything else."""
     try:

@@ -34,7 +34,7 @@ class Record:
     :param filename: what the sender called the file
     :param uploaded: RFC 3339, UTC
     :param exif: camera, lens, exposure, capture time
-    :param data: the user's own, any JSON object
+    :param data: the user's own, any JSON but null; an empty object where nothing is said
     """
 
     name: str
@@ -49,10 +49,10 @@ class Record:
     uploaded: str | None = None
     owner: str | None = None
     exif: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Any = field(default_factory=dict)
 
     @classmethod
-    def description(cls, name: str, data: Mapping[str, Any]) -> Record:
+    def description(cls, name: str, data: Any) -> Record:
         """The record of an image that has no picture yet."""
         return cls(name, "", "", "", "", 0, 0, 0, data=data)
 
@@ -93,10 +93,11 @@ class Record:
         """
         try:
             members = json.loads(text)
-            record = cls(**{f.name: members[f.name] for f in fields(cls) if f.name in members})
+            told = {f.name: members[f.name] for f in fields(cls) if f.name in members}
+            record = cls(**(told if told.get("data") is not None else {**told, "data": {}}))
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not a record: {error}") from error
-        wanted = {"name": str, "key": str, "version": str, "sha256": str, "media_type": str, "exif": dict, "data": dict}
+        wanted = {"name": str, "key": str, "version": str, "sha256": str, "media_type": str, "exif": dict}
         for name, kind in wanted.items():
             if not isinstance(getattr(record, name), kind):
                 raise ValueError(f"not a record: {name} is no {kind.__name__}")

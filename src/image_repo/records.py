@@ -65,11 +65,11 @@ def check_data(data: Any, what: str = "data") -> None:
 
     :param data: made of JSON's types, with text that UTF-8 can hold
     :param what: it is called where it is refused
-    :raises BadBody: when it is no object, or nested too deep
+    :raises BadBody: when it is null, or nested too deep
     :raises TooLarge: when it has too many bytes
     """
-    if not isinstance(data, dict):
-        raise BadBody(f"Expected {what} to be a JSON object.")
+    if data is None:
+        raise BadBody(f"Expected {what} to be JSON other than null: {{}} says nothing.")
     if not _is_flat(data, MOST_LEVELS):
         raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.")
     size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
@@ -108,7 +108,7 @@ def describe(
     *,
     uploaded: float,
     filename: str | None = None,
-    data: Mapping[str, Any] | None = None,
+    data: Any = None,
 ) -> Record:
     """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
     return Record(
@@ -303,7 +303,7 @@ class Records:
     def change(
         self,
         name: ImageName,
-        edit: Callable[[Mapping[str, Any] | None], Mapping[str, Any]],
+        edit: Callable[[Any], Any],
         conditions: Conditions,
         original: Opener,
     ) -> tuple[Record, bool]:
@@ -352,16 +352,15 @@ class Records:
         return True
 
 
-def patched(name: ImageName, patch: Mapping[str, Any]) -> Callable[[Mapping[str, Any] | None], dict[str, Any]]:
+def patched(name: ImageName, patch: Any) -> Callable[[Any], Any]:
     """What :meth:`Records.change` needs to merge a patch into data.
 
     :raises ImageNotFound: from what is returned, when there is nothing to be changed
     """
 
-    def edit(data: Mapping[str, Any] | None) -> dict[str, Any]:
+    def edit(data: Any) -> Any:
         if data is None:
             raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
-        merged: dict[str, Any] = merge(data, patch)
-        return merged
+        return merge(data, patch)
 
     return edit

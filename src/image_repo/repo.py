@@ -40,7 +40,7 @@ from image_repo.metrics import Counters
 from image_repo.names import ImageName, Key, prefix_of
 from image_repo.node import SharedMarks
 from image_repo.pixels import Pixels
-from image_repo.recipe import Focus, Recipe, read_focus
+from image_repo.recipe import Focus, Recipe, focus_of
 from image_repo.record import Record, record_key
 from image_repo.records import UNCONDITIONAL, Conditions, Records, check_data, describe, fitting, patched
 from image_repo.render import Rendered
@@ -395,7 +395,7 @@ class Repo:
         except ImageNotFound:
             return next((name for name in names if self._records.description(name)), names[0])
 
-    def say(self, name: ImageName, data: Mapping[str, Any], conditions: Conditions) -> tuple[Record, bool]:
+    def say(self, name: ImageName, data: Any, conditions: Conditions) -> tuple[Record, bool]:
         """Replaces the user's data of an image; where there is none, it becomes a description.
 
         :returns: the record, and whether there was none
@@ -403,11 +403,11 @@ class Repo:
         """
         return self._records.change(name, lambda _: data, conditions, self.original)
 
-    def say_many(self, said: Mapping[ImageName, Mapping[str, Any]]) -> dict[ImageName, bulk.Said]:
+    def say_many(self, said: Mapping[ImageName, Any]) -> dict[ImageName, bulk.Said]:
         """The same for at most :data:`.bulk.MOST` images together: :func:`.bulk.say_many`."""
         return bulk.say_many(self.origin, self._versions, self._records, self._follower, said)
 
-    def patch(self, name: ImageName, patch: Mapping[str, Any], conditions: Conditions) -> Record:
+    def patch(self, name: ImageName, patch: Any, conditions: Conditions) -> Record:
         """Merges a patch into the user's data of an image (RFC 7396).
 
         :raises ImageNotFound: when there is neither a picture nor a description
@@ -420,7 +420,7 @@ class Repo:
 
         def ask() -> Focus | None:
             record = read_record(self.origin, current.name)
-            return read_focus(record.data.get("focus")) if record else None
+            return focus_of(record.data) if record else None
 
         return self._focus.get(current.name, ask)
 
@@ -545,7 +545,7 @@ class Repo:
         *,
         conditions: Conditions = UNCONDITIONAL,
         filename: str | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: Any = None,
     ) -> tuple[Record, bool]:
         """Stores an original, whole or not at all.
 
@@ -610,10 +610,11 @@ class Repo:
             if document is None or not conditions.holds(document):
                 raise PreconditionFailed("The record is not what it was any more.")
 
-    def _same_again(self, stored: Record, data: Mapping[str, Any] | None) -> Record:
-        """The same bytes as before: nothing to store but what is said of them."""
-        if data:
-            stored = replace(stored, data={**stored.data, **data})
+    def _same_again(self, stored: Record, data: Any) -> Record:
+        """The same bytes as before: nothing to store but what is said of them, beside what was said before."""
+        if data is not None and data != {}:
+            both = isinstance(stored.data, Mapping) and isinstance(data, Mapping)
+            stored = replace(stored, data={**stored.data, **data} if both else data)
             check_data(stored.data)
             self._records.write(stored)
         return self._records.told(stored)

@@ -178,11 +178,11 @@ def state(config: Config, stores: wiring.Stores) -> State | None:
             return None
         with closing(index):
             index.check()
-            images, left = index.count(Filter()), lacking(index)
+            images, left, (engine, size) = index.count(Filter()), lacking(index), index.engine()
     except Problem as problem:
         return State(False, problem.detail or problem.title)
     told = "complete" if left is None else f"{float(left):.0%} complete; a server makes the rest"
-    return State(True, f"{index.description}, {images} images, {told}")
+    return State(True, f"{index.description}, {engine}, {size / 1e6:.1f} MB, {images} images, {told}")
 
 
 def lonely(config: Config, stores: wiring.Stores) -> str | None:

@@ -151,6 +151,10 @@ class Index(Protocol):
         """Throws everything away but the keys that are kept in order."""
         ...
 
+    def engine(self) -> tuple[str, int]:
+        """What it is, with its version, and how many bytes it takes."""
+        ...
+
     def check(self) -> None:
         """Reaches the engine, makes its tables where they are missing, and finds damage."""
         ...

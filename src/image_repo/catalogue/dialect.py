@@ -103,6 +103,10 @@ class Dialect(Protocol):
         """Throws all documents, facts, words and notes away."""
         ...
 
+    def engine(self, connection: Connection) -> tuple[str, int]:
+        """What it is, with its version, and how many bytes it takes."""
+        ...
+
     def check(self) -> None:
         """As :meth:`image_repo.catalogue.Index.check` says."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shlex
 import threading
@@ -21,11 +22,13 @@ from image_repo.catalogue.holds import holds, project
 from image_repo.catalogue.places import Order, Place
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, indexed
-from image_repo.errors import CatalogueUnavailable, QueryTooSlow
+from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 
 _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
 _PAGE = 500
+#: characters of a page: as many of a catalogue of large documents take ten times the memory
+MOST_TOLD = 16 << 20
 #: how many estimates are remembered, and for how many seconds
 _MOST_ESTIMATES, _ESTIMATED = 256, 5.0
 #: conditions that an index answers
@@ -80,7 +83,7 @@ class SqlIndex:
             found, count = self._paged(asked, query, sorted_by, after)
         told = found[: query.limit]
         return Page(
-            [project(storing.load(each.text), query.select) for each in told],
+            _documents(told, query.select),
             count,
             query.exact or count <= MOST_COUNTED,
             places.dump(_place(told[-1], sorted_by), sorted_by) if told and len(found) > len(told) else None,
@@ -209,6 +212,10 @@ class SqlIndex:
             if text is not None:
                 connection.execute(notes.insert().values(what=what, text=text))
 
+    def engine(self) -> tuple[str, int]:
+        with self._dialect.reading() as connection:
+            return self._dialect.engine(connection)
+
     def check(self) -> None:
         self._dialect.check()
 
@@ -253,6 +260,23 @@ def _along(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit
     if walks:
         return asked.named(asked.walked(walks, after, skip, limit))
     return asked.numbered(list(asked.all_in_order(sorted_by, after, skip, limit)))
+
+
+def _documents(found: Sequence[Found], select: Sequence[Path]) -> list[dict[str, Any]]:
+    """What is told of a page.
+
+    :raises BadParameter: where that is more than :data:`MOST_TOLD`
+    """
+    if sum(len(each.text) for each in found) <= MOST_TOLD:
+        return [project(storing.load(each.text), select) for each in found]
+    documents, size = [], 0
+    for number, each in enumerate(found):
+        documents.append(project(storing.load(each.text), select))
+        size += len(json.dumps(documents[-1], ensure_ascii=False))
+        if size > MOST_TOLD:
+            most = f"The first {number} of them have {MOST_TOLD >> 20} MiB, and no more is told at once."
+            raise BadParameter("limit", f"{most} Expected a lower limit, or select=.", most=max(1, number))
+    return documents
 
 
 def _place(found: Found, sorted_by: Order) -> Place:

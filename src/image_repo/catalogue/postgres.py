@@ -397,6 +397,12 @@ class PostgresDialect:
 
     # -- health ----------------------------------------------------------------------------
 
+    def engine(self, connection: Connection) -> tuple[str, int]:
+        version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+        spelled = map(connection.dialect.identifier_preparer.format_table, self.tables.metadata.sorted_tables)
+        sizes = (select(func.pg_total_relation_size(func.to_regclass(name))) for name in spelled)
+        return f"PostgreSQL {version}", sum(connection.execute(size).scalar() or 0 for size in sizes)
+
     def check(self) -> None:
         self._there = False
         with self.reading() as connection:

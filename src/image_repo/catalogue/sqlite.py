@@ -424,6 +424,12 @@ class SqliteDialect:
 
     # -- health ----------------------------------------------------------------------------
 
+    def engine(self, connection: Connection) -> tuple[str, int]:
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {what}").scalar_one() for what in ("page_count", "page_size")
+        )
+        return f"SQLite {driver.sqlite_version}", pages * size
+
     def check(self) -> None:
         if self._is_damaged():
             self._move_aside()

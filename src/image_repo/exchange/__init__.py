@@ -122,7 +122,7 @@ class Item:
     entry: str
     name: str
     open: Opener | None = None
-    data: Mapping[str, Any] | None = None
+    data: Any = None
     filename: str | None = None
     sha256: str | None = None
     original: str | None = None

@@ -32,7 +32,7 @@ from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.names import ImageName
-from image_repo.recipe import Defaults, Focus, Recipe, ask, read_focus
+from image_repo.recipe import Defaults, Focus, Recipe, ask, focus_of
 from image_repo.rendition import Served
 from image_repo.repo import Repo
 from image_repo.stores import CHUNK
@@ -396,8 +396,7 @@ def _moment(document: Document) -> float:
 
 
 def _focus(document: Document) -> Focus | None:
-    data = document.get("data")
-    return read_focus(data.get("focus")) if isinstance(data, Mapping) else None
+    return focus_of(document.get("data"))
 
 
 def write_folder(members: Iterable[Member], folder: Path) -> None:

@@ -5,7 +5,8 @@ that it names; ``image_id`` is the original's. Descriptions have no file, which 
 file: they are lines of ``descriptions.jsonl``.
 
 ``datasets`` reads lines into a table: a member has one type throughout, and the first 10 MB decide what it is.
-Where ``data`` or ``exif`` differ too much for that, they stand there as JSON text in every line. An import takes both.
+Where ``data`` or ``exif`` differ too much for that, they stand there as JSON text in every line; ``data`` that is text
+always does. An import takes both.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class ImageFolder:
 
     def add(self, exported: Exported) -> None:
         """Takes the next document."""
-        document, file = exported.document, exported.file
+        document, file = _plain(exported.document), exported.file
         if file is None:
             _write(self._descriptions, document)
             return
@@ -129,8 +130,14 @@ class ImageFolder:
             file.close()
 
 
+def _plain(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With data that is text as JSON: who reads it need not know whether the others are."""
+    data = document.get("data")
+    return {**document, "data": json.dumps(data, ensure_ascii=False)} if isinstance(data, str) else document
+
+
 def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _as_text(value: Any) -> str:

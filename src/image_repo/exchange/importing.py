@@ -108,7 +108,7 @@ class Importer:
     def _take_all(self, batch: Sequence[_Judged]) -> list[Outcome]:
         done: Mapping[ImageName, Status] = {}
         if len(batch) > 1:
-            said = {name: item.data or {} for item, name in batch if isinstance(name, ImageName)}
+            said = {name: _said(item.data) for item, name in batch if isinstance(name, ImageName)}
             try:
                 done = self._repo.say_many(said)
             except NotOnDisk as problem:  # what is read there now is no proof
@@ -181,13 +181,13 @@ class Importer:
 
     def _description(self, name: ImageName, item: Item) -> Status:
         stored = read_record(self._repo.origin, name)
-        return self._say(name, item.data or {}, stored)
+        return self._say(name, _said(item.data), stored)
 
-    def _say(self, name: ImageName, data: Mapping[str, Any] | None, stored: Record | None) -> Status:
+    def _say(self, name: ImageName, data: Any, stored: Record | None) -> Status:
         """Replaces what is said of an image, if it is something else."""
         if stored and (data is None or bulk.is_same(data, stored.data)):
             return "unchanged"
-        _, created = self._repo.say(name, data or {}, UNCONDITIONAL)
+        _, created = self._repo.say(name, _said(data), UNCONDITIONAL)
         return "stored" if created else "replaced"
 
     def _there(self, name: ImageName) -> Record | None:
@@ -200,6 +200,11 @@ class Importer:
         except ImageNotFound:
             return None
         return stored if (current.name, current.version) == (name, stored.version) else None
+
+
+def _said(data: Any) -> Any:
+    """What becomes of an image of which nothing is said."""
+    return {} if data is None else data
 
 
 def _refused(item: Item, name: ImageName | None, problem: Problem) -> Outcome:

@@ -21,7 +21,7 @@ from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Prob
 from image_repo.exchange import Item, Opener
 from image_repo.exchange.leftovers.documents import EXPORTED, as_lines
 from image_repo.formats import split_ending
-from image_repo.jsontext import read_object
+from image_repo.jsontext import read_json, read_object
 from image_repo.record import Record
 
 #: pictures and what is said of them; descriptions, which have no picture
@@ -49,7 +49,7 @@ class _Line:
     """What a line says; ``name`` and ``filename`` are None where they are the path's, the latter empty for none."""
 
     name: str | None
-    data: Mapping[str, Any] | None
+    data: Any
     filename: str | None = None
     sha256: str | None = None
     original: str | None = None
@@ -174,7 +174,7 @@ class Lines:
                 raise BadBody("Expected a line without file_name to have a name.")
         except Problem as problem:
             return Item(entry, "", problem=problem)
-        return Item(entry, line.name, data=line.data or {})
+        return Item(entry, line.name, data=line.data)
 
     def _scan(self, sheet: int) -> Iterator[tuple[_Place, bytes | None]]:
         """The lines of one file that are not empty; None for one that is too long."""
@@ -267,16 +267,16 @@ def _read(text: bytes | None) -> _Line:
     filename = _text("filename", told["filename"])[:_MOST_FILENAME] if "filename" in told else None
     name = _text("name", told.get("name")) or None
     data, others = _data(told.get("data")), {key: value for key, value in told.items() if key not in _OURS}
+    if others and not isinstance(data, Mapping | None):
+        raise BadBody(
+            "Expected data to be a JSON object, because other members than those of a record stand beside it."
+        )
     return _Line(name, {**others, **(data or {})} if others else data, filename, sha256, original)
 
 
-def _data(told: Any) -> Mapping[str, Any] | None:
-    """Data as an object, or, where the lines of a file must not differ in their types, as the text of one."""
-    if told is None or isinstance(told, dict):
-        return told
-    if isinstance(told, str):
-        return read_object(told)
-    raise BadBody("Expected data to be a JSON object.")
+def _data(told: Any) -> Any:
+    """Data as it is, or, where it is text or the lines of a file must not differ in their types, as JSON in text."""
+    return read_json(told) if isinstance(told, str) else told
 
 
 def _text(what: str, told: Any) -> str:

@@ -88,13 +88,14 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], bytes]) -> str:
-    """The media type that the ending says; for JSON, and for what has no ending at all, the first bytes."""
+    """The media type that the ending says; for JSON, and for what has no ending, or only a number, the first bytes."""
     known = split_ending(key)[1]
     if known:
         return known.media_type
     if key.lower().endswith(".json"):
         return record.MEDIA_TYPE if is_record() else "application/json"
-    if "." in key.rpartition("/")[2] or key.startswith("."):
+    ending = key.rpartition("/")[2].rpartition(".")
+    if (ending[1] and not ending[2].isdecimal()) or key.startswith("."):
         return _OCTETS
     kind = kind_of(begin())
     # Two letters are too few to tell a bitmap from a text.

@@ -14,7 +14,7 @@ from image_repo.catalogue.query import Filter
 from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
 from image_repo.collection import Changed, Collection
 from image_repo.config import Config
-from image_repo.errors import BadParameter, BadRequest, PartlyDone, Problem, Unfinished
+from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
 from image_repo.recipe import integer, unknown_parameter
 from image_repo.web import answers, openapi, problems, uploads
 from image_repo.web.paths import check_encoding
@@ -127,8 +127,10 @@ class _Views:
 
     def patch(self) -> Response:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
-        meant = _meant()
-        return self._changed(self._collection.update(meant, uploads.data(), seconds=self._seconds))
+        meant, patch = _meant(), uploads.data()
+        if not isinstance(patch, dict):
+            raise BadBody("Expected a JSON object: anything else would replace all that is said of many images.")
+        return self._changed(self._collection.update(meant, patch, seconds=self._seconds))
 
     def delete(self) -> Response:
         """``DELETE /images?FILTER``: deletes all that match."""
@@ -199,12 +201,19 @@ def _links(page: Page, asked: Wanted) -> list[tuple[str, str]]:
     """The pages beside this one (RFC 8288); the next by where this one ends, so that it costs no more than this one."""
     found = [("first", _address({}))]
     if asked.query.after is None and asked.query.skip > 0:
-        before = max(0, asked.query.skip - asked.query.limit)
-        found.append(("prev", _address({"skip": before} if before else {})))
+        found.append(("prev", _address(_before(asked))))
     if page.after is not None:
         number = {} if asked.page is None else {"page": asked.page + 1}
         found.append(("next", _address({"after": page.after, **number})))
     return found
+
+
+def _before(asked: Wanted) -> dict[str, object]:
+    """Where the page before begins, said as this one was."""
+    if "page" in request.args and asked.page is not None:
+        return {"page": asked.page - 1} if asked.page > 2 else {}
+    skip = asked.query.skip - asked.query.limit
+    return {"skip": skip} if skip > 0 else {}
 
 
 def _address(place: Mapping[str, object]) -> str:

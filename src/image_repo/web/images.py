@@ -336,9 +336,10 @@ def _written(record: Record, status: int) -> Response:
     return response
 
 
-def _self_named(folder: str, said: Mapping[str, Any]) -> ImageName:
+def _self_named(folder: str, said: Any) -> ImageName:
     """The name that a description gives itself, else one that nobody has."""
-    name = said.get("name", str(uuid.uuid4()))
+    own = said if isinstance(said, Mapping) else {}
+    name = own.get("name", str(uuid.uuid4()))
     if not isinstance(name, str):
         raise BadBody("Expected the name to be text.")
     return ImageName.readings(folder + name)[0]

@@ -33,7 +33,7 @@ _PROBLEM = {
     "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 _RECORD_ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}}
-_DATA = {"schema": {"type": "object", "description": "what you say of it: at most 64 KiB, nested at most 32 deep"}}
+_DATA = {"schema": {"description": "what you say of it, any JSON but null: at most 64 KiB, nested at most 32 deep"}}
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"$ref": "#/components/schemas/Link"}]}}
@@ -130,7 +130,10 @@ def _upload(summary: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "file": {"type": "string", "format": "binary"},
-            "data": {"type": "string", "description": "what you say of it, a JSON object"},
+            "data": {
+                "type": "string",
+                "description": "what you say of it, as JSON; an object if there are other fields",
+            },
         },
         "required": ["file"],
     }
@@ -161,7 +164,7 @@ def _schemas() -> dict[str, Any]:
     facts |= {"name": {"type": "string"}}
     facts |= {name: {"type": ["integer", "null"]} for name in ("bytes", "width", "height")}
     facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
-    facts |= {"exif": {"type": "object"}, "data": {"type": "object"}}
+    facts |= {"exif": {"type": "object"}, "data": {}}
     counts: dict[str, Any] = {name: {"type": "integer"} for name in ("count", "limit", "pages")}
     counts |= {"page": {"type": ["integer", "null"]}, "count_is": {"enum": ["estimate"]}}
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "parameter")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo.errors import BadBody, NotAPicture
-from image_repo.jsontext import read_object
+from image_repo.jsontext import read_json
 from image_repo.recipe import Recipe
 from image_repo.records import MOST_DATA, Conditions, check_data
 from image_repo.repo import Repo
@@ -34,7 +34,7 @@ class Upload:
 
     spool: Spool
     filename: str | None
-    data: Mapping[str, Any] | None
+    data: Any
 
 
 class UploadRequest(Request):
@@ -69,7 +69,7 @@ class UploadRequest(Request):
 def received(repo: Repo) -> Iterator[Upload]:
     """What the request brings.
 
-    :raises BadBody: for a form without exactly one picture, or data that is no JSON object
+    :raises BadBody: for a form without exactly one picture, or data that cannot be stored
     :raises DigestMismatch: when a digest of the sender does not fit
     """
     kind = request.mimetype
@@ -121,20 +121,23 @@ def _check(spool: Spool) -> None:
     check_digests(spool, request.headers.get("Repr-Digest"), request.headers.get("Content-MD5"))
 
 
-def _data() -> dict[str, Any] | None:
+def _data() -> Any:
     """``data`` as JSON, and every other field of the form as text; one that comes several times, as a list.
 
-    :raises BadBody: for several ``data``, or one that is no JSON object
+    :raises BadBody: for several ``data``, one that cannot be stored, or that is no object where there are other fields
     """
     said = dict(request.form.lists())
     texts = said.pop("data", [])
     if len(texts) > 1:
         raise BadBody(f"Expected one part called 'data', but received {len(texts)}.")
-    data = read_object(texts[0]) if texts else {}
+    data = read_json(texts[0]) if texts else {}
     fields = {name: each if each[1:] else each[0] for name, each in said.items()}
-    told = {**data, **fields} if texts or fields else None
-    if told is not None:
-        check_data(told)
+    if not (texts or fields):
+        return None
+    if fields and not isinstance(data, dict):
+        raise BadBody("Expected data to be a JSON object, because other fields come with it.")
+    told = {**data, **fields} if fields else data
+    check_data(told)
     return told
 
 
@@ -143,11 +146,11 @@ def brings_data() -> bool:
     return request.mimetype == _DATA_TYPES[0]
 
 
-def data() -> dict[str, Any]:
+def data() -> Any:
     """What the body says of an image.
 
     :raises UnsupportedMediaType: when it is neither JSON nor a merge patch
-    :raises BadBody: for JSON that cannot be told again, or that is no object
+    :raises BadBody: for JSON that cannot be told again, or null
     :raises DigestMismatch: when a digest of the sender does not fit
     :raises TooLarge: for too many bytes
     """
@@ -158,7 +161,7 @@ def data() -> dict[str, Any]:
         _check(spool)
         text = spool.read()
     try:
-        said = read_object(text.decode())
+        said = read_json(text.decode())
     except UnicodeDecodeError as error:
         raise BadBody("Expected data to be JSON in UTF-8.") from error
     check_data(said)

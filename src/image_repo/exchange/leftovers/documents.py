@@ -115,7 +115,7 @@ def _line(document: Mapping[str, Any]) -> dict[str, Any]:
     if _is_picture(document):
         return {"file_name": document["file"], "name": _id(document), "data": _data(document)}
     name, data = _description(document)
-    return {"name": name, "data": data}
+    return {"name": name, "data": json.dumps(data) if isinstance(data, str) else data}
 
 
 def _document(value: Value) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _id(document: Mapping[str, Any]) -> str:
     return name
 
 
-def _description(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _description(document: Mapping[str, Any]) -> tuple[str, Any]:
     """Name and data of a description.
 
     :raises BadRequest: when it is none
@@ -159,8 +159,7 @@ def _description(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     name = _name(document.get("name", document.get("_id")))
     if name is None:
         raise BadRequest("Expected a document with _id and file, or with a name of its own.")
-    is_record = _RECORD.issubset(document) and isinstance(document["data"], dict)
-    return name, document["data"] if is_record else document
+    return name, document["data"] if _RECORD.issubset(document) else document
 
 
 def _name(value: Any) -> str | None:
