@@ -609,3 +609,11 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
     assert artifacts.get(f"sha256:{mask}").meta == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
     assert (artifacts.get(f"sha256:{none}").kind, artifacts.get(f"sha256:{none}").media_type) == ("image", "text/plain")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
+
+
+def test_an_image_that_has_lost_its_file_is_a_description(tmp_path: Path) -> None:
+    """Of the image-data-set service: its data is data, not a member of it."""
+    (item,) = reading(
+        tmp_path, '{"_id":{"$oid":"5f0c1e2d3a4b5c6d7e8f9a0b"},"data":{"label":"ok"},"userId":"u","__v":0}'
+    )
+    assert (item.name, item.open, item.data) == ("5f0c1e2d3a4b5c6d7e8f9a0b", None, {"label": "ok", "userId": "u"})

@@ -125,7 +125,7 @@ class LocalCacheConfiguration:
 
     enabled: bool = _setting(True, "whether there is one")
     cache_path: str = _setting("/var/tmp/image_server", "its folder: private to this user, made when missing")
-    max_size: Bytes = _setting(GIB, "the most bytes that it takes, 0 for no limit")
+    max_size: Bytes = _setting(GIB, "the most bytes that it takes, 0 for no limit; the copies of an original take 3 MB")
     max_elements: Count = _setting(1_048_576, "the most files that it takes, 0 for no limit")
     evict_free_threshold: Fraction = _setting(0.2, "eviction begins when less than this part of it is free")
     evict_hysteresis: Fraction = _setting(0.2, "eviction goes on until this much more is free")

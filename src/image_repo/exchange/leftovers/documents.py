@@ -159,6 +159,8 @@ def _description(document: Mapping[str, Any]) -> tuple[str, Any]:
     name = _name(document.get("name", document.get("_id")))
     if name is None:
         raise BadRequest("Expected a document with _id and file, or with a name of its own.")
+    if _MEMBERS.issuperset(document) and "data" in document:  # an image of the service that has lost its file
+        return name, _data(document)
     return name, document["data"] if _RECORD.issubset(document) else document
 
 
