@@ -286,6 +286,41 @@ def test_what_a_large_picture_took_is_given_back() -> None:
     assert int(told.stdout) < 10
 
 
+LEFT_OVER = """
+import ctypes, time
+from pathlib import Path
+from image_repo import server
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+server.limit_arenas()
+server._GIVE_BACK_EVERY = 0.2
+server.give_back()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+before = held()
+blocks, between = [], []
+for _ in range(60):
+    blocks.append(libc.malloc(ctypes.c_size_t(1 << 20)))
+    ctypes.memset(ctypes.c_void_p(blocks[-1]), 1, 1 << 20)
+    between.append(libc.malloc(ctypes.c_size_t(1 << 14)))
+for block in blocks:
+    libc.free(block)
+assert held() - before > 50 << 20
+until = time.monotonic() + 30
+while held() - before > 10 << 20 and time.monotonic() < until:
+    sum(range(100_000))  # it is looked for by those who work
+print((held() - before) >> 20)
+"""
+
+
+def test_what_lies_between_is_given_back_in_time() -> None:
+    """What renders have left between renditions in memory."""
+    told = subprocess.run([sys.executable, "-c", LEFT_OVER], check=True, capture_output=True, text=True, timeout=60)
+    assert int(told.stdout) <= 10
+
+
 # -- links ----------------------------------------------------------------------------------------
 
 

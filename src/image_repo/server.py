@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 #: what uWSGI itself says, and a person should see without having asked for details
 _WORTH_TELLING = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no python application"
+#: seconds between two times that a worker gives back memory, and seconds of work after which that is worth it
+_GIVE_BACK_EVERY, _WORTH_IT = 2.0, 0.1
 #: the largest request head that uWSGI can take, in bytes; the application judges what is below
 _LARGEST_HEAD = 65_535
 #: the largest piece of a chunked body, in bytes
@@ -162,15 +164,34 @@ def limit_arenas() -> None:
     for eight, at the same speed. Elsewhere than on glibc nothing happens.
 
     Large blocks go back to the system as soon as they are free. Once one has been freed, glibc by itself
-    raises the size from which they do, and eight renders of 150 megapixels left 3.3 GB behind, now 0.1. So that this
-    size stays, all of these have to be said; with the 128 KiB at the end of the heap that go back by default, a quarter
-    of the time went by in the system.
+    raises the size from which they do, and eight renders of 150 megapixels left 3.3 GB behind, now 0.1. What is smaller
+    stays until :func:`give_back`: with the 128 KiB at the end of the heap beyond which it goes back by default, renders
+    spent a quarter of their time in the system.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-8, 1)  # M_ARENA_MAX
-        libc.mallopt(-3, 2 << 20)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 3 << 20)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD: the pixels of Pillow lie in blocks of 16 MiB
+        libc.mallopt(-1, 16 << 20)  # M_TRIM_THRESHOLD
+
+
+def give_back() -> None:
+    """Gives free memory back to the system from time to time, also from between what is in use. Called by each worker.
+
+    Renditions in memory lie among what renders have left: ten rounds of Zipf end at 240 MB instead of 300.
+    """
+
+    def go_round(trim: Callable[[int], int]) -> None:
+        worked = time.process_time()
+        while True:
+            time.sleep(_GIVE_BACK_EVERY)
+            if time.process_time() - worked > _WORTH_IT:
+                trim(0)
+                worked = time.process_time()
+
+    with contextlib.suppress(OSError, AttributeError):
+        trim = ctypes.CDLL(None).malloc_trim
+        threading.Thread(target=go_round, args=(trim,), name="give-back", daemon=True).start()
 
 
 def hear_master() -> None:

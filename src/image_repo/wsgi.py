@@ -89,6 +89,7 @@ def _build() -> Fast:
     from image_repo.web.fast import Fast  # noqa: PLC0415
 
     server.limit_arenas()
+    server.give_back()
     # A thread that wants to answer a hit waits so long for one that is busy with something else; 5 ms by default.
     sys.setswitchinterval(_TURN)
     config = server.handed_over()

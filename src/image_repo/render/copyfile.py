@@ -25,7 +25,7 @@ MEDIA_TYPE = "application/vnd.image-repo.copy"
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _MAGIC = b"image_repo copy 1\n"
 #: bytes that are read at a time
-_STRIP = 1 << 18
+_STRIP = 1 << 20
 _HEAD = struct.Struct(f">{len(_MAGIC)}s4sHHII")
 
 
