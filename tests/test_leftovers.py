@@ -7,6 +7,7 @@ table" and "Example"), and of the manual for version 1; the documents have the f
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -23,11 +24,13 @@ from webserver import embedded
 from image_repo import wiring
 from image_repo.artifacts import Artifacts
 from image_repo.errors import BadParameter, Problem
-from image_repo.exchange import Item
+from image_repo.exchange import About, Exported, Item
+from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importing import Importer, from_folder
 from image_repo.exchange.leftovers import Blob, Blobs, Documents, detect, outcomes
 from image_repo.exchange.leftovers.extended import MOST_LEVELS, NotExtended, plain
 from image_repo.exchange.leftovers.jsonstream import CHUNK, MOST_VALUE, values
+from image_repo.exchange.lines import Lines
 from image_repo.names import ImageName
 from image_repo.record import Record
 from image_repo.repo import Repo
@@ -609,6 +612,26 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
     assert artifacts.get(f"sha256:{mask}").meta == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
     assert (artifacts.get(f"sha256:{none}").kind, artifacts.get(f"sha256:{none}").media_type) == ("image", "text/plain")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
+
+
+@pytest.mark.parametrize("data", ["hello", "[1]", "", [1], 0, {"a": 1}], ids=json.dumps)
+def test_what_an_export_says_of_descriptions_is_the_same_however_it_is_taken(data: Any, tmp_path: Path) -> None:
+    """As a file by itself, beside pictures, and in the neighbour's spelling."""
+    document = {**Record.description("n", data).public()}
+    sheet = ImageFolder(About("title", None, lambda: (tmp_path / "tmp").open("w+b")))
+    sheet.add(Exported(document, None))
+    ((name, file), *_) = sheet.members(0.0)
+    line = file.read()
+    sheet.close()
+    assert name == "descriptions.jsonl"
+    (alone,) = reading(tmp_path, line)
+    lines = Lines(io.BytesIO())
+    lines.add(name, [line])
+    (beside,) = lines.rest()
+    spelled = Lines(io.BytesIO())
+    spelled.add("mongodb_data.json", [b"[" + line.strip() + b"]"])
+    (neighbours,) = spelled.rest()
+    assert [item.data for item in (alone, beside, neighbours)] == [data] * 3
 
 
 def test_an_image_that_has_lost_its_file_is_a_description(tmp_path: Path) -> None:

@@ -295,8 +295,6 @@ def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 server.limit_arenas()
-server._GIVE_BACK_EVERY = 0.2
-server.give_back()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 before = held()
@@ -304,10 +302,12 @@ blocks, between = [], []
 for _ in range(60):
     blocks.append(libc.malloc(ctypes.c_size_t(1 << 20)))
     ctypes.memset(ctypes.c_void_p(blocks[-1]), 1, 1 << 20)
-    between.append(libc.malloc(ctypes.c_size_t(1 << 14)))
+    between.append(libc.malloc(ctypes.c_size_t(1 << 18)))
 for block in blocks:
     libc.free(block)
 assert held() - before > 50 << 20
+server._GIVE_BACK_EVERY = 0.2
+server.give_back()
 until = time.monotonic() + 30
 while held() - before > 10 << 20 and time.monotonic() < until:
     sum(range(100_000))  # it is looked for by those who work

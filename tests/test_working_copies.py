@@ -4,6 +4,7 @@ import io
 import itertools
 import shutil
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from image_repo import render, wiring
 from image_repo.caches import Caches
 from image_repo.caches.memory import MemoryTier
 from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfiguration
-from image_repo.errors import BadParameter, BrokenPicture
+from image_repo.errors import BadParameter, BrokenPicture, OverBudget
 from image_repo.names import ImageName, Key
 from image_repo.recipe import Recipe, Region, ask
 from image_repo.render import Copyable, choose_copy
@@ -271,15 +272,56 @@ def test_packed_it_has_the_same_pixels(mode):
     assert _mode(source) == mode
     packed = render.packed(made.pictures[1].body)
     assert len(packed) < 0.75 * len(made.pictures[1].body)
-    assert render.unpacked(packed) == made
+    assert render.unpacked(packed, LIMITS) == made
+
+
+def test_packed_is_what_it_says_it_is_and_not_what_its_length_suggests():
+    """A picture whose packed bytes are as many as its pixels."""
+    for seed in itertools.count():
+        noise = np.random.default_rng(seed).integers(0, 154, (1, 1024), dtype=np.uint8)
+        copy = CopyFile(Image.fromarray(noise), b"note", b"")
+        if len(copy.write(packed=True)) == len(copy.write()):
+            break
+    read = CopyFile.read(io.BytesIO(copy.write(packed=True)))
+    assert (read.image.tobytes(), read.note) == (copy.image.tobytes(), copy.note)
+
+
+@pytest.mark.parametrize("size", [(6000, 6000), (1024, 684), (1, 1)])
+def test_a_packed_picture_of_another_size_is_not_unpacked(original, size):
+    """However small it is packed, it may take gigabytes."""
+    bomb = io.BytesIO()
+    Image.new("RGB", size).save(bomb, "WEBP", lossless=True, quality=0, method=0)
+    packed = render.packed(copied(original).pictures[1].body)
+    head = packed[: packed.index(b"RIFF")]
+    tracemalloc.start()
+    try:
+        with pytest.raises(BrokenPicture):
+            render.unpacked(head + bomb.getvalue(), LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("stored", "problem"),
+    [((6000, 5000), BrokenPicture), ((1500, 1000), BrokenPicture), ((120_000, 80_000), OverBudget)],
+    ids=["of another shape", "too small to have any", "larger than any may be"],
+)
+def test_a_packed_copy_of_what_cannot_be_is_refused(original, stored, problem):
+    copy = CopyFile.read(io.BytesIO(copied(original).pictures[1].body))
+    tags = {piexif.ImageIFD.ImageWidth: stored[0], piexif.ImageIFD.ImageLength: stored[1]}
+    with pytest.raises(problem):
+        render.unpacked(replace(copy, note=piexif.dump({"0th": tags})).write(packed=True), LIMITS)
 
 
 def test_what_is_no_copy_is_refused(original):
     whole = copied(original).pictures[1].body
     packed = render.packed(whole)
-    for body in (b"", original, whole[:-1], whole[:20], packed[:-100], b"x" + whole, whole.replace(b"RGB\0", b"CMYK")):
+    wrong = [body[:23] + width + body[25:] for body in (whole, packed) for width in (b"\0\1", b"\4\1", b"\xff\xff")]
+    cut = [b"", original, whole[:-1], whole[:20], packed[:-100], b"x" + whole, whole.replace(b"RGB\0", b"CMYK")]
+    for body in (*cut, *wrong):
         with pytest.raises(BrokenPicture):
-            render.unpacked(body)
+            render.unpacked(body, LIMITS)
         with pytest.raises(BrokenPicture):
             render.render(io.BytesIO(body), Recipe(width=100), LIMITS, from_copy=True)
 
@@ -488,7 +530,7 @@ def test_a_copy_of_another_node_that_cannot_be_read_is_made_anew(house, caplog):
         shared = MemoryTier(64 << 20)
         repo._copies._far = Caches([shared])
         key = str(repo.key(current, Recipe(copy=1)))
-        shared.put(key, Rendition(b"image_repo copy 1\n and no more", render.COPY_TYPE, "", 0.0))
+        shared.put(key, Rendition(b"image_repo copy 2\n and no more", render.COPY_TYPE, "", 0.0))
         before = fetch(repo, width=300).rendition.body
         assert "cannot be read" in caplog.text
         repo.purge(ImageName("a/b"))

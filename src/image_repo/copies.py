@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from image_repo import render
 from image_repo.caches import Caches
 from image_repo.config import RenderConfiguration
-from image_repo.errors import BrokenPicture
+from image_repo.errors import BrokenPicture, OverBudget, Problem
 from image_repo.flight import Gate, SingleFlight
 from image_repo.names import Key, prefix_of
 from image_repo.recipe import Recipe
@@ -75,7 +75,13 @@ class WorkingCopies:
         self._keep_here(current, copied)
         largest = copied.pictures.get(render.LARGEST)
         if largest and self._far.tiers:
-            self._far.fill(*self._entry(current, render.LARGEST, render.packed(largest.body)))
+            try:
+                with self._gate.slot(self._limits.wait):
+                    packed = render.packed(largest.body)
+            except Problem as problem:  # other nodes make it themselves
+                log.warning("the working copy of %s is not shared: %s", current.key, problem.detail or problem.title)
+            else:
+                self._far.fill(*self._entry(current, render.LARGEST, packed))
 
     def _keep_here(self, current: Current, copied: Copied) -> None:
         self._remember(current, copied.original)
@@ -146,8 +152,8 @@ class WorkingCopies:
             return None
         try:
             with self._gate.slot(self._limits.wait):
-                copied = render.unpacked(found[0].body)
-        except BrokenPicture:
+                copied = render.unpacked(found[0].body, self._limits)
+        except (BrokenPicture, OverBudget):
             log.warning("the working copy of %s in the cache container cannot be read: it is made anew", current.key)
             return None
         self._keep_here(current, copied)

@@ -136,6 +136,11 @@ def fitting(stored: Record | None, current: Current | None) -> Record | None:
     return stored if fits else None
 
 
+def _are_same(one: Record | None, other: Record | None) -> bool:
+    """As they are stored: in Python, true equals 1."""
+    return (one and one.dump()) == (other and other.dump())
+
+
 def _saying(made: Record | None, stored: Record | None) -> Record | None:
     """A record that was made anew, with what the user says by now."""
     return replace(made, data=stored.data if stored else {}) if made else None
@@ -289,7 +294,7 @@ class Records:
         try:
             with self._writing.held(name.text, 0.0):  # a reader does not wait for writers
                 stored = read_record(self._origin, name)
-                if stored != before:  # somebody has written meanwhile: theirs is the newer one
+                if not _are_same(stored, before):  # somebody has written meanwhile: theirs is the newer one
                     return replace(made, data=stored.data) if stored else made
                 self.write(made, fresh=stored is None)
         except Exception as error:  # reading never needs the right to write

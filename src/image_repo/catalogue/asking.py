@@ -8,11 +8,12 @@ order. Of many a page is found sooner along the order, where there are facts for
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, or_, select, true
 from sqlalchemy.sql.expression import Select
@@ -33,6 +34,8 @@ _SAMPLE = 256
 #: texts at a time, where they come to us to be searched
 _STREAM = 5_000
 
+#: names, or ids
+Listed: TypeAlias = "Sequence[str] | array[int]"
 _NAME, _DIGEST = ("name",), ("sha256",)
 
 
@@ -368,6 +371,10 @@ class Asked:
         return behind
 
     # -- documents -------------------------------------------------------------------------
+
+    def fetched(self, listed: Listed) -> list[Found]:
+        """The documents of these, in their order."""
+        return self.numbered(listed) if isinstance(listed, array) else self.named(listed)
 
     def named(self, names: Sequence[str]) -> list[Found]:
         """The documents of these names, in their order."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shlex
+import sys
 import threading
 import time
 from array import array
@@ -16,7 +17,7 @@ from cachetools import TTLCache
 from sqlalchemy import delete, select
 
 from image_repo.catalogue import Indexed, Page, Row, Statistics, counting, places, storing
-from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found, as_kept
+from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found, Listed, as_kept
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.holds import holds, project
 from image_repo.catalogue.places import Order, Place
@@ -27,8 +28,10 @@ from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
 _PAGE = 500
-#: characters of a page: as many of a catalogue of large documents take ten times the memory
+#: bytes of a page as text: parsed, and written again, it takes ten times as many
 MOST_TOLD = 16 << 20
+#: documents of a page that are fetched at a time
+_PART = 128
 #: how many estimates are remembered, and for how many seconds
 _MOST_ESTIMATES, _ESTIMATED = 256, 5.0
 #: conditions that an index answers
@@ -80,29 +83,29 @@ class SqlIndex:
         after = None if query.after is None else places.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, query.filter)
-            found, count = self._paged(asked, query, sorted_by, after)
-        told = found[: query.limit]
+            listed, count = self._paged(asked, query, sorted_by, after)
+            documents, last = _documents(asked, listed[: query.limit], query.select)
         return Page(
-            _documents(told, query.select),
+            documents,
             count,
             query.exact or count <= MOST_COUNTED,
-            places.dump(_place(told[-1], sorted_by), sorted_by) if told and len(found) > len(told) else None,
+            places.dump(_place(last, sorted_by), sorted_by) if last and len(listed) > query.limit else None,
         )
 
-    def _paged(self, asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[Sequence[Found], int]:
+    def _paged(self, asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
         """What a page holds and one more, and how many match."""
         skip, limit = query.skip, query.limit + 1
         known = None if query.exact else self._estimates.of(query.filter)
         if known is not None:
-            return _along(asked, sorted_by, after, skip, limit), known
+            return _in_order(asked, sorted_by, after, skip, limit), known
         if asked.is_complete(asked.walks(sorted_by)):
-            found = _along(asked, sorted_by, after, skip, limit)
+            found = _in_order(asked, sorted_by, after, skip, limit)
             count = _counted(asked, exact=query.exact)
         else:
             some = asked.gathered(MOST_COUNTED + 1)
             if len(some) <= MOST_COUNTED:
-                return asked.named(asked.some_in_order(some, sorted_by, after, skip, limit)), len(some)
-            found = _along(asked, sorted_by, after, skip, limit)
+                return asked.some_in_order(some, sorted_by, after, skip, limit), len(some)
+            found = _in_order(asked, sorted_by, after, skip, limit)
             count = asked.count() if query.exact else asked.estimate()
         if count > MOST_COUNTED and not query.exact:
             self._estimates.keep(query.filter, count)
@@ -120,7 +123,7 @@ class SqlIndex:
         still = as_kept(wanted)
         return (storing.load(each.text) for each in found if holds(still, storing.kept(each.text)))
 
-    def _listed(self, wanted: Filter, sorted_by: Order) -> Sequence[str] | array[int] | None:
+    def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:
         """Names or ids of those that match, in order; None where there is a way along which they come by themselves."""
         with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, wanted)
@@ -132,19 +135,19 @@ class SqlIndex:
                 return asked.some_in_order(some, sorted_by)
             return None if walks and not asked.is_searched else array("q", asked.all_in_order(sorted_by))
 
-    def _fetched(self, wanted: Filter, listed: Sequence[str] | array[int]) -> Iterator[Found]:
+    def _fetched(self, wanted: Filter, listed: Listed) -> Iterator[Found]:
         for first in range(0, len(listed), _PAGE):
             part = listed[first : first + _PAGE]
             with self._dialect.reading() as connection:
-                asked = Asked(connection, self._dialect, wanted)
-                found = asked.numbered(part) if isinstance(part, array) else asked.named(part)
+                found = Asked(connection, self._dialect, wanted).fetched(part)
             yield from found
 
     def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[Found]:
         after: Place | None = None
         while True:
             with self._dialect.reading() as connection:
-                found = _along(Asked(connection, self._dialect, wanted), sorted_by, after, 0, _PAGE)
+                asked = Asked(connection, self._dialect, wanted)
+                found = asked.fetched(_in_order(asked, sorted_by, after, 0, _PAGE))
             yield from found
             if len(found) < _PAGE:
                 return
@@ -254,29 +257,31 @@ def _counted(asked: Asked, *, exact: bool) -> int:
     return asked.estimate() if not exact and count > MOST_COUNTED else count
 
 
-def _along(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit: int) -> list[Found]:
-    """Documents in order, by the way that there is."""
+def _in_order(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit: int) -> Listed:
+    """Which documents come in order, by the way that there is."""
     walks = asked.walks(sorted_by)
     if walks:
-        return asked.named(asked.walked(walks, after, skip, limit))
-    return asked.numbered(list(asked.all_in_order(sorted_by, after, skip, limit)))
+        return asked.walked(walks, after, skip, limit)
+    return array("q", asked.all_in_order(sorted_by, after, skip, limit))
 
 
-def _documents(found: Sequence[Found], select: Sequence[Path]) -> list[dict[str, Any]]:
-    """What is told of a page.
+def _documents(asked: Asked, listed: Listed, select: Sequence[Path]) -> tuple[list[dict[str, Any]], Found | None]:
+    """What is told of a page, fetched part by part, and the last of it.
 
     :raises BadParameter: where that is more than :data:`MOST_TOLD`
     """
-    if sum(len(each.text) for each in found) <= MOST_TOLD:
-        return [project(storing.load(each.text), select) for each in found]
-    documents, size = [], 0
-    for number, each in enumerate(found):
-        documents.append(project(storing.load(each.text), select))
-        size += len(json.dumps(documents[-1], ensure_ascii=False))
-        if size > MOST_TOLD:
-            most = f"The first {number} of them have {MOST_TOLD >> 20} MiB, and no more is told at once."
-            raise BadParameter("limit", f"{most} Expected a lower limit, or select=.", most=max(1, number))
-    return documents
+    documents: list[dict[str, Any]] = []
+    last, size = None, 0
+    for first in range(0, len(listed), _PART):
+        for last in asked.fetched(listed[first : first + _PART]):
+            documents.append(project(storing.load(last.text), select))
+            # what text takes in memory, without counting its letters
+            size += sys.getsizeof(json.dumps(documents[-1], ensure_ascii=False) if select else last.text)
+            if size > MOST_TOLD:
+                most = len(documents) - 1
+                told = f"The first {most} of them have {MOST_TOLD >> 20} MiB, and no more is told at once."
+                raise BadParameter("limit", f"{told} Expected a lower limit, or select=.", most=most)
+    return documents, last
 
 
 def _place(found: Found, sorted_by: Order) -> Place:

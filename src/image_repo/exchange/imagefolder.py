@@ -6,7 +6,7 @@ file: they are lines of ``descriptions.jsonl``.
 
 ``datasets`` reads lines into a table: a member has one type throughout, and the first 10 MB decide what it is.
 Where ``data`` or ``exif`` differ too much for that, they stand there as JSON text in every line; ``data`` that is text
-always does. An import takes both.
+always does. An import takes both. The lines of descriptions are no table: there, ``data`` is what it is.
 """
 
 from __future__ import annotations
@@ -91,10 +91,11 @@ class ImageFolder:
 
     def add(self, exported: Exported) -> None:
         """Takes the next document."""
-        document, file = _plain(exported.document), exported.file
+        document, file = exported.document, exported.file
         if file is None:
             _write(self._descriptions, document)
             return
+        document = _plain(document)
         for name, seen in self._seen.items():
             seen.see(document.get(name))
         facts = {"sha256": file.sha256, "media_type": file.media_type, "bytes": file.size}

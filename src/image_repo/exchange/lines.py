@@ -266,7 +266,7 @@ def _read(text: bytes | None) -> _Line:
     original = _hex("image_id", _text("image_id", told.get("image_id")).removeprefix("sha256:") or None)
     filename = _text("filename", told["filename"])[:_MOST_FILENAME] if "filename" in told else None
     name = _text("name", told.get("name")) or None
-    data, others = _data(told.get("data")), {key: value for key, value in told.items() if key not in _OURS}
+    data, others = _data(told), {key: value for key, value in told.items() if key not in _OURS}
     if others and not isinstance(data, Mapping | None):
         raise BadBody(
             "Expected data to be a JSON object, because other members than those of a record stand beside it."
@@ -274,9 +274,15 @@ def _read(text: bytes | None) -> _Line:
     return _Line(name, {**others, **(data or {})} if others else data, filename, sha256, original)
 
 
-def _data(told: Any) -> Any:
-    """Data as it is, or, where it is text or the lines of a file must not differ in their types, as JSON in text."""
-    return read_json(told) if isinstance(told, str) else told
+def _data(told: Mapping[str, Any]) -> Any:
+    """Data as it is; in the line of a picture, which stands in a table of one type throughout, text is JSON."""
+    data = told.get("data")
+    if not isinstance(data, str) or not told.get("file_name"):
+        return data
+    read = read_json(data)
+    if read is None:
+        raise BadBody("Expected data to be JSON other than null: {} says nothing.")
+    return read
 
 
 def _text(what: str, told: Any) -> str:

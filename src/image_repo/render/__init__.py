@@ -51,7 +51,7 @@ from image_repo.render.tiles import find as find_tiles
 from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 6
+VERSION = 7
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
@@ -285,13 +285,14 @@ def packed(copy: bytes) -> bytes:
         return pack_copy(copy)
 
 
-def unpacked(copy: bytes) -> Copied:
+def unpacked(copy: bytes, limits: RenderConfiguration) -> Copied:
     """All working copies of an original, from the largest of them as :func:`packed` made it.
 
     :raises BrokenPicture: when it is no working copy
+    :raises OverBudget: when it is too much of anything
     """
     with the_door():
-        return unpack_copies(copy)
+        return unpack_copies(copy, limits)
 
 
 @cache

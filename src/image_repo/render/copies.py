@@ -30,6 +30,7 @@ from image_repo.render.colour import to_plain, to_srgb, unmultiplied
 from image_repo.render.copyfile import MEDIA_TYPE, MODES, CopyFile
 from image_repo.render.exif import Exif, most_rights
 from image_repo.render.geometry import Plan, Size, plan
+from image_repo.render.headers import check_pixels
 from image_repo.render.source import COPY, Picture
 from image_repo.render.steps import Job, draft, shrink, without_needless_alpha
 
@@ -111,8 +112,11 @@ def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
 
 def copyable(picture: Picture) -> Copyable | None:
     """What its header tells of an original that has working copies, None for one that has none."""
-    large = max(picture.stored) >= RATIO * max(SIDES.values())
-    return Copyable(picture.upright) if large and picture.frames == 1 else None
+    return Copyable(picture.upright) if _is_large(picture.stored) and picture.frames == 1 else None
+
+
+def _is_large(size: Size) -> bool:
+    return max(size) >= RATIO * SIDES[LARGEST]
 
 
 def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
@@ -193,11 +197,15 @@ def pack_copy(copy: bytes) -> bytes:
     return CopyFile.read(io.BytesIO(copy)).write(packed=True)
 
 
-def unpack_copies(packed: bytes) -> Copied:
+def unpack_copies(packed: bytes, limits: RenderConfiguration) -> Copied:
     """All working copies of an original, from its largest: the same as from the original.
 
-    :raises BrokenPicture: when it is no working copy
+    :raises BrokenPicture: when it is no working copy, or not the largest
+    :raises OverBudget: when it claims to be of a larger original than there may be
     """
     copy = CopyFile.read(io.BytesIO(packed))
     picture = _stands_for(copy)
+    check_pixels(*picture.stored, limits)
+    if not _is_large(picture.stored) or copy.image.size != _fitting(picture.stored, SIDES[LARGEST]):
+        raise BrokenPicture("This is no working copy.")
     return _all(Copyable(picture.upright), picture.stored, copy)

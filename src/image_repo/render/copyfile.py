@@ -1,6 +1,6 @@
 """The bytes of a working copy::
 
-    "image_repo copy 1\\n"  mode (4 bytes)  width, height (2 each)  lengths of note and profile (4 each)
+    "image_repo copy 2\\n"  mode (4 bytes)  packed (1)  width, height (2 each)  lengths of note and profile (4 each)
     note (EXIF)  profile (ICC)  pixels
 
 Its pixels stand there row by row as they are, so that reading them costs next to nothing: every codec takes many times
@@ -23,10 +23,12 @@ from image_repo.errors import BrokenPicture
 MEDIA_TYPE = "application/vnd.image-repo.copy"
 #: the modes that there are, and their bytes a pixel
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
-_MAGIC = b"image_repo copy 1\n"
+#: more than any has: what claims more is not unpacked
+MOST_PIXELS = 1 << 20
+_MAGIC = b"image_repo copy 2\n"
 #: bytes that are read at a time
 _STRIP = 1 << 20
-_HEAD = struct.Struct(f">{len(_MAGIC)}s4sHHII")
+_HEAD = struct.Struct(f">{len(_MAGIC)}s4s?HHII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class CopyFile:
     def write(self, *, packed: bool = False) -> bytes:
         """Its bytes."""
         image = self.image
-        head = _HEAD.pack(_MAGIC, image.mode.encode(), *image.size, len(self.note), len(self.profile))
+        head = _HEAD.pack(_MAGIC, image.mode.encode(), packed, *image.size, len(self.note), len(self.profile))
         return b"".join((head, self.note, self.profile, _packed(image) if packed else image.tobytes()))
 
     @classmethod
@@ -54,22 +56,12 @@ class CopyFile:
 
         :raises BrokenPicture: when it is something else
         """
-        magic, mode, width, height, *sizes = _HEAD.unpack(source.read(_HEAD.size))
+        magic, mode, packed, width, height, *sizes = _HEAD.unpack(source.read(_HEAD.size))
         mode = mode.rstrip(b"\0").decode()
-        if magic != _MAGIC or mode not in MODES:
+        if magic != _MAGIC or mode not in MODES or width * height > MOST_PIXELS:
             raise BrokenPicture("This is no working copy.")
         note, profile = (source.read(size) for size in sizes)
-        begin = source.tell()
-        plain = source.seek(0, io.SEEK_END) - begin == width * height * MODES[mode]
-        source.seek(begin)
-        if plain:
-            image = _strips(source, mode, (width, height))
-        else:
-            pixels = source.read()
-            image = WebPImagePlugin.WebPImageFile(io.BytesIO(pixels)).convert(mode)
-        if image.size != (width, height):
-            raise BrokenPicture("This is no working copy.")
-        return cls(image, note, profile)
+        return cls((_unpacked if packed else _strips)(source, mode, (width, height)), note, profile)
 
 
 def _strips(source: BinaryIO, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -81,7 +73,16 @@ def _strips(source: BinaryIO, mode: str, size: tuple[int, int]) -> Image.Image:
     for top in range(0, height, rows):
         strip = width, min(rows, height - top)
         image.paste(Image.frombytes(mode, strip, source.read(row * strip[1])), (0, top))
+    if source.read(1):
+        raise BrokenPicture("This is no working copy.")
     return image
+
+
+def _unpacked(source: BinaryIO, mode: str, size: tuple[int, int]) -> Image.Image:
+    packed = WebPImagePlugin.WebPImageFile(io.BytesIO(source.read()))
+    if packed.size != size or packed.n_frames != 1:  # what it claims was judged, what it holds may be a bomb
+        raise BrokenPicture("This is no working copy.")
+    return packed.convert(mode)
 
 
 def _packed(image: Image.Image) -> bytes:

@@ -115,7 +115,7 @@ def _line(document: Mapping[str, Any]) -> dict[str, Any]:
     if _is_picture(document):
         return {"file_name": document["file"], "name": _id(document), "data": _data(document)}
     name, data = _description(document)
-    return {"name": name, "data": json.dumps(data) if isinstance(data, str) else data}
+    return {"name": name, "data": data}
 
 
 def _document(value: Value) -> dict[str, Any]:
