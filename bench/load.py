@@ -42,8 +42,8 @@ def wrk(url: str, *, connections: int, seconds: float, headers: Mapping[str, str
     return Run(
         int(_found(r"(\d+) requests in", text)),
         float(_found(r"Requests/sec:\s+([\d.]+)", text)),
-        _seconds(_found(r"50%\s+(\S+)", text)),
-        _seconds(_found(r"99%\s+(\S+)", text)),
+        _seconds(_found(r"(?m)^\s+50%\s+(\S+)", text)),
+        _seconds(_found(r"(?m)^\s+99%\s+(\S+)", text)),
         sum(map(int, failed)),
     )
 
