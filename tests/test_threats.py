@@ -256,7 +256,7 @@ def test_a_heavy_body_is_refused_soon_and_leaves_nothing(server: Running, kind: 
     assert server.get("/images/heavy").status == 404
 
 
-GIVEN_BACK = """
+HELD = """
 import ctypes
 from pathlib import Path
 from image_repo import server
@@ -267,6 +267,9 @@ def held():
 server.limit_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+"""
+
+GIVEN_BACK = """
 libc.free(libc.malloc(ctypes.c_size_t(30 << 20)))  # from here on glibc would keep blocks of up to this size
 before = held()
 blocks, between = [], []
@@ -282,21 +285,14 @@ print((held() - before) >> 20)
 
 
 def test_what_a_large_picture_took_is_given_back() -> None:
-    told = subprocess.run([sys.executable, "-c", GIVEN_BACK], check=True, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        [sys.executable, "-c", HELD + GIVEN_BACK], check=True, capture_output=True, text=True, timeout=60
+    )
     assert int(told.stdout) < 10
 
 
 LEFT_OVER = """
-import ctypes, time
-from pathlib import Path
-from image_repo import server
-
-def held():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-server.limit_arenas()
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+import time
 before = held()
 blocks, between = [], []
 for _ in range(60):
@@ -317,7 +313,9 @@ print((held() - before) >> 20)
 
 def test_what_lies_between_is_given_back_in_time() -> None:
     """What renders have left between renditions in memory."""
-    told = subprocess.run([sys.executable, "-c", LEFT_OVER], check=True, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        [sys.executable, "-c", HELD + LEFT_OVER], check=True, capture_output=True, text=True, timeout=60
+    )
     assert int(told.stdout) <= 10
 
 

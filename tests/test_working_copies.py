@@ -538,6 +538,18 @@ def test_a_copy_of_another_node_that_cannot_be_read_is_made_anew(house, caplog):
         assert len(repo.origin.got) == 1, "what is shared by now can be read"
 
 
+def test_what_other_nodes_keep_is_asked_for_once(house):
+    with house.opened() as repo:
+        shared = Counted(MemoryTier(64 << 20))
+        repo._copies._far = Caches([shared])
+        fetch(repo, width=300)
+        assert len(shared.got) == 1, "there is nothing: the original is fetched"
+        repo._copies._near = Caches([MemoryTier(0)])
+        repo._copies._remembered.clear()
+        fetch(repo, width=200)
+        assert (len(shared.got), len(repo.origin.got)) == (2, 1), "nothing can be kept here, and it is made out of that"
+
+
 @pytest.mark.servers
 def test_a_new_node_never_fetches_a_large_original_for_a_small_variant(swift, container, tmp_path, original):
     settings = replace(swift.settings, container=container)

@@ -5,7 +5,6 @@ One by one it would cost a listing for each, and a transaction. What is not plai
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from image_repo.catalogue import Row
 from image_repo.errors import PreconditionFailed
 from image_repo.follow import Follower
+from image_repo.jsontext import is_same
 from image_repo.names import ImageName
 from image_repo.record import MEDIA_TYPE, Record, record_key
 from image_repo.records import Records, check_data, fitting
@@ -37,11 +37,6 @@ class _Known:
 
     current: Current | None
     record: Record | None
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two data are the same JSON: in Python, true equals 1."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def say_many(

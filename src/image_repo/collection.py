@@ -6,7 +6,6 @@ record itself, while its name is held: it may have changed since the catalogue w
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -22,6 +21,7 @@ from image_repo.catalogue import Document, Page, Statistics
 from image_repo.catalogue.holds import holds
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.errors import Busy, ImageNotFound, PreconditionFailed, Problem
+from image_repo.jsontext import is_same
 from image_repo.names import ImageName
 from image_repo.records import Conditions, merge
 from image_repo.repo import Repo
@@ -242,16 +242,11 @@ class _Judge:
         """Whether it is to be changed."""
         if not holds(self._wanted, document):
             self.said = "other"
-        elif self._patch is not None and _is_same(merge(document["data"], self._patch), document["data"]):
+        elif self._patch is not None and is_same(merge(document["data"], self._patch), document["data"]):
             self.said = "same"
         else:
             self.said = "modified"
         return self.said == "modified"
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """As JSON: in Python, true equals 1."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 class _Progress:

@@ -13,6 +13,7 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import BinaryIO
 
 from cachetools import LRUCache
@@ -35,6 +36,9 @@ _MOST_REMEMBERED = 20_000
 #: the working copies that there are, by the recipe under which each is kept; the smallest first
 _COPIES: dict[int, Recipe] = {which: Recipe(copy=which) for which in render.COPIES}
 _SMALLEST = render.COPIES[0]
+
+#: all copies, from what another node has kept for all; asked once
+Shared = Callable[[], Copied | None]
 
 
 class WorkingCopies:
@@ -65,10 +69,11 @@ class WorkingCopies:
         """
         if not render.may_use_copy(recipe):
             return None
-        which = render.choose_copy(recipe, self._judged(current, original))
+        shared = cache(lambda: self._restored(current))
+        which = render.choose_copy(recipe, self._judged(current, original, shared))
         if not which:
             return None
-        return self._here(current, which) or io.BytesIO(self._made(current, original)[which])
+        return self._here(current, which) or io.BytesIO(self._made(current, original, shared)[which])
 
     def keep(self, current: Current, copied: Copied) -> None:
         """Keeps what was made of an original, best effort."""
@@ -95,7 +100,7 @@ class WorkingCopies:
 
     # -- what is known of the original -------------------------------------------------
 
-    def _judged(self, current: Current, original: Callable[[], BinaryIO]) -> Copyable | None:
+    def _judged(self, current: Current, original: Callable[[], BinaryIO], shared: Shared) -> Copyable | None:
         """What decides which variants come from a copy; None when the original has none.
 
         Asked of what is remembered, then of the smallest copy, then of the one that all nodes find, last of the
@@ -103,7 +108,7 @@ class WorkingCopies:
         """
 
         def read() -> tuple[Copyable | None]:
-            restored = self._restored(current)
+            restored = shared()
             if restored:
                 return (restored.original,)
             return self._remember(current, render.judge_copies(original(), self._limits))
@@ -131,11 +136,11 @@ class WorkingCopies:
 
     # -- the copies ------------------------------------------------------------------
 
-    def _made(self, current: Current, original: Callable[[], BinaryIO]) -> Mapping[int, bytes]:
+    def _made(self, current: Current, original: Callable[[], BinaryIO], shared: Shared) -> Mapping[int, bytes]:
         """All copies of an original, made once for all who wait."""
 
         def make() -> Mapping[int, bytes]:
-            copied = self._restored(current)
+            copied = shared()
             if copied is None:
                 file = original()
                 with self._gate.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):

@@ -42,6 +42,11 @@ def read_json(text: str, what: str = "data") -> Any:
     return data
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: in Python, true equals 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON (RFC 8259)")
 

@@ -339,7 +339,7 @@ class Export:
             current = self._repo.named([name])
             if current.version != document["version"] or not document.get("sha256"):
                 document = self._now(document, current)
-            picture = _make(self._repo, current, self._settled(_focus(document)))
+            picture = _make(self._repo, current, self._settled(focus_of(document.get("data"))))
             if picture.current.version == current.version:
                 with ExitStack() as failing:
                     failing.enter_context(picture)
@@ -393,10 +393,6 @@ def _moment(document: Document) -> float:
         return datetime.fromisoformat(document["uploaded"]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
         return 0.0
-
-
-def _focus(document: Document) -> Focus | None:
-    return focus_of(document.get("data"))
 
 
 def write_folder(members: Iterable[Member], folder: Path) -> None:

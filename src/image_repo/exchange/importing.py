@@ -30,6 +30,7 @@ from image_repo.errors import (
 )
 from image_repo.exchange import Item, Opener, Outcome, Status
 from image_repo.exchange.lines import Lines, is_sheet
+from image_repo.jsontext import is_same
 from image_repo.names import ImageName, parse_prefix
 from image_repo.record import Record
 from image_repo.records import UNCONDITIONAL
@@ -185,7 +186,7 @@ class Importer:
 
     def _say(self, name: ImageName, data: Any, stored: Record | None) -> Status:
         """Replaces what is said of an image, if it is something else."""
-        if stored and (data is None or bulk.is_same(data, stored.data)):
+        if stored and (data is None or is_same(data, stored.data)):
             return "unchanged"
         _, created = self._repo.say(name, _said(data), UNCONDITIONAL)
         return "stored" if created else "replaced"

@@ -23,6 +23,7 @@ from image_repo.exchange.leftovers.documents import EXPORTED, as_lines
 from image_repo.formats import split_ending
 from image_repo.jsontext import read_json, read_object
 from image_repo.record import Record
+from image_repo.records import check_data
 
 #: pictures and what is said of them; descriptions, which have no picture
 METADATA, DESCRIPTIONS = "metadata.jsonl", "descriptions.jsonl"
@@ -280,8 +281,7 @@ def _data(told: Mapping[str, Any]) -> Any:
     if not isinstance(data, str) or not told.get("file_name"):
         return data
     read = read_json(data)
-    if read is None:
-        raise BadBody("Expected data to be JSON other than null: {} says nothing.")
+    check_data(read)
     return read
 
 

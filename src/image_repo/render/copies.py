@@ -144,8 +144,7 @@ def _all(original: Copyable, stored: Size, largest: CopyFile) -> Copied:
 
 
 def _largest(picture: Picture, limits: RenderConfiguration) -> CopyFile:
-    size = _fitting(picture.stored, SIDES[LARGEST])
-    draft(picture, max(picture.stored) / max(size) / _DECODER_GAP)
+    draft(picture, max(picture.stored) / SIDES[LARGEST] / _DECODER_GAP)
     picture.image.load()
     as_stored = Plan((0, 0, *picture.upright), _fitting(picture.upright, SIDES[LARGEST]))
     small = shrink(picture.image, Job(Recipe(), picture, as_stored, _KERNEL))
