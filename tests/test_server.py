@@ -137,7 +137,7 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
         process = subprocess.Popen([*commands.COMMAND, "-y", str(config)], stdout=out, stderr=out, cwd=tmp_path)
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        commands.until(lambda: len(children.read_text().split()) == 2, "the workers are there")
+        commands.until(lambda: bool(children.read_text()), "there is a worker, perhaps not yet the other")
         time.sleep(patience)  # of all moments of loading, some
         process.terminate()
         assert process.wait(10) == 0, (tmp_path / "log").read_text()

@@ -61,10 +61,11 @@ _GIVE_BACK_EVERY, _WORTH_IT = 2.0, 0.1
 _LARGEST_HEAD = 65_535
 #: the largest piece of a chunked body, in bytes
 _LARGEST_CHUNK = 16 << 20
-#: what uWSGI calls to take signals again: sigsetmask(3), of the C library
-_HEAR = "callint:sigsetmask 0"
 #: signals that end a server or a worker, or start it anew
 _HELD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+#: what uWSGI calls to have the kernel keep these back, and to take them again: sigsetmask(3), of the C library
+_HOLD = f"callint:sigsetmask {sum(1 << number - 1 for number in _HELD)}"
+_HEAR = "callint:sigsetmask 0"
 #: has a link for each thread of this process, and two more
 _TASKS = Path("/proc/self/task")
 #: seconds between two looks whether the master waits for this worker; it must be seen twice
@@ -140,7 +141,10 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         chosen["--py-autoreload"] = 1
     flags = ["--master", "--need-app", "--lazy-apps", "--enable-threads", "--single-interpreter", "--vacuum"]
     flags += ["--disable-logging", "--log-master"]
-    # SIGTERM lets requests come to their end, as SIGHUP does; from here on the master hears signals (serve)
+    # While uWSGI starts it drops signals, or takes SIGTERM for another word, and what was blocked before, it unblocks.
+    # From here on the kernel keeps them: the master takes them once it has its handlers, a worker in hear_master.
+    flags += ["--hook-asap", _HOLD]
+    # SIGTERM lets requests come to their end, as SIGHUP does
     flags += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--hook-master-start", _HEAR]
     # Executed anew, it closes every file that it does not know; the next that is opened, a database perhaps, would get
     # the number to which the log is written.
@@ -252,9 +256,6 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
     _handed_over = config
-    # While uWSGI starts it drops signals. What the kernel keeps back is not lost: the master takes it when its hooks
-    # say so (options), a worker in hear_master.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
 
 
