@@ -231,6 +231,29 @@ class StoreContract:
         assert names(store) == keys
         assert names(store, "b/", after="b/003.jpg") == keys[27:]
 
+    def test_finds_what_is_called_so(self, store: Store) -> None:
+        endings = frozenset({".jpg", ".png"})
+        keys = ["a/b.jpg", "a/b.PNG", "a/b.gif", "a/b", "a/b.c.jpg", "a/b-c.jpg", "a/bc.jpg", "a/b.jpg/c.jpg", "b.png"]
+        for key in keys:
+            store.put(key, key.encode(), media_type=JPEG)
+
+        def called(*names: str, endings: frozenset[str] = endings) -> list[str]:
+            return sorted(entry.key for entry in store.called(names, endings))
+
+        assert called("a/b") == ["a/b.PNG", "a/b.jpg"]
+        assert called("a/b", endings=endings | {""}) == ["a/b", "a/b.PNG", "a/b.jpg"]
+        assert called("a/b.c", "b", "a", "a/x") == ["a/b.c.jpg", "b.png"]
+        assert called("a/b", "a/bc", "a/b.jpg/c", "b") == ["a/b.PNG", "a/b.jpg", "a/b.jpg/c.jpg", "a/bc.jpg", "b.png"]
+        assert called() == []
+        (entry,) = store.called(["b"], endings)
+        assert entry == next(entry for entry in store.keys("b."))
+
+    def test_finds_what_is_called_so_among_many(self, store: Store) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: store.put(f"p{number:03}.jpg", b"1", media_type=JPEG), range(120)))
+        found = store.called(["p000", "p119", "p200"], frozenset({".jpg", ""}))
+        assert sorted(entry.key for entry in found) == ["p000.jpg", "p119.jpg"]
+
     def test_an_object_may_go_while_it_is_listed(self, store: Store) -> None:
         for number in range(30):
             store.put(f"{number:02}", b"1", media_type=JPEG)

@@ -39,6 +39,9 @@ class Ailing(DiskStore):
     def keys(self, prefix="", *, after="", before=""):
         yield from self._do(lambda: super(Ailing, self).keys(prefix, after=after, before=before))
 
+    def called(self, names, endings):
+        return self._do(lambda: super(Ailing, self).called(names, endings))
+
     def link_base(self):
         return self._do(super().link_base)
 
@@ -113,6 +116,7 @@ CALLS = {
     "put of a file": lambda guarded: guarded.put("b.jpg", io.BytesIO(b"1"), media_type="image/jpeg"),
     "delete": lambda guarded: guarded.delete("a.jpg"),
     "a listing": lambda guarded: list(guarded.keys("")),
+    "what is called so": lambda guarded: guarded.called(["a"], {".jpg"}),
     "the key of links": lambda guarded: guarded.link_base(),
     "the keys of links": lambda guarded: guarded.link_secrets(),
 }

@@ -446,6 +446,11 @@ class Ailing(DiskStore):
             raise StoreUnavailable("The store has failed.")
         return super().keys(prefix, **told)
 
+    def called(self, names, endings):
+        if self._count():
+            raise StoreUnavailable("The store has failed.")
+        return super().called(names, endings)
+
 
 def put(repo: Repo, name: str, body: bytes) -> None:
     with repo.spool() as spool:

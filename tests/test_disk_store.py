@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 from image_repo import record
 from image_repo.errors import PreconditionFailed, StoreUnavailable
+from image_repo.formats import ENDINGS, split_ending
 from image_repo.record import Record
+from image_repo.stores import folders
 from image_repo.stores.disk import DiskStore, _Syncs
 from image_repo.stores.diskpaths import (
     decode_file,
@@ -30,6 +32,7 @@ from image_repo.stores.diskpaths import (
     encode_folder,
     is_part,
 )
+from image_repo.stores.listed import is_called
 
 RECORD = Record('a/"b"', "a/b.jpg", "1-2", "0" * 64, "image/jpeg", 3, 4, 5, data={"ü": 1}).dump()
 
@@ -452,18 +455,81 @@ class TestListing:
         if edge:
             assert keys(filled, before=edge) == sorted(key for key in HARD_KEYS if key < edge)
 
-    def test_a_large_folder_is_remembered_and_its_changes_are_seen(self, store, root) -> None:
-        for number in range(600):
-            (root / f"{number:04}.jpg").touch()
+
+def called(store: DiskStore, *names: str, endings: frozenset[str] = ENDINGS) -> list[str]:
+    return sorted(entry.key for entry in store.called(names, endings))
+
+
+@pytest.fixture(params=[0, 1 << 40], ids=["files are looked for", "folders are read"])
+def either_way(request, monkeypatch) -> None:
+    """Whatever the size of a folder."""
+    monkeypatch.setattr(folders, "_BYTES_A_LOOK", request.param)
+
+
+class TestWhatIsCalledSo:
+    @pytest.mark.usefixtures("either_way")
+    @pytest.mark.parametrize("name", [*HARD_KEYS, "x" * 239, "nothing", "a/b.jpg/c"], ids=short)
+    def test_is_what_a_listing_shows(self, filled, root, name) -> None:
+        theirs = ["a.JPG", "a.json", "a.jpg%", "a/b.Json", "x.png/y", "%.tif", "~", "a b\n.avif"]
+        for key in theirs:
+            (root / key).parent.mkdir(exist_ok=True)
+            (root / key).write_bytes(b"theirs")
+        endings = frozenset({*ENDINGS, ".json", ""})
+        wanted = [key for key in keys(filled) if is_called(key, {name}, endings)]
+        assert called(filled, name, endings=endings) == wanted
+        assert called(filled, name) == [key for key in wanted if split_ending(key)[1] and key != name]
+
+    @pytest.mark.usefixtures("either_way")
+    def test_is_found_for_many_names_in_many_folders(self, filled) -> None:
+        endings = frozenset({*ENDINGS, ".json", ""})
+        assert called(filled, *HARD_KEYS, endings=endings) == sorted(HARD_KEYS)
+
+    @pytest.mark.usefixtures("either_way")
+    def test_is_a_file_inside(self, store, root, tmp_path) -> None:
+        (tmp_path / "outside.jpg").touch()
+        put(store, "inside.jpg")
+        (root / "inside.jpg").touch()
+        (root / "a.jpg").symlink_to(tmp_path / "outside.jpg")
+        (root / "a.png").symlink_to(root / "inside.jpg")
+        (root / "a.gif").symlink_to(root / "nowhere")
+        (root / "a.tif").mkdir()
+        os.mkfifo(root / "a.bmp")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "a.jpg").touch()
+        (root / "b").symlink_to(tmp_path / "folder")
+        assert called(store, "a", "b/a", ".image_repo/a") == ["a.png"]
+
+    @pytest.mark.usefixtures("either_way")
+    def test_trouble_is_told(self, store, root, tmp_path) -> None:
+        put(store, "a/b.jpg")
+        root.rename(tmp_path / "elsewhere")
+        with pytest.raises(StoreUnavailable, match="not there any more"):
+            store.called(["a/b"], ENDINGS)
+
+    def test_a_large_folder_is_read_for_its_spellings_alone(self, store, root, monkeypatch) -> None:
+        monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
+        read: list[str] = []
+        scan = os.scandir
+        monkeypatch.setattr(folders.os, "scandir", lambda folder: read.append(folder) or scan(folder))
+        for name in ("a.jpg", "b.JPG", "c.Png"):
+            put(store, "x/y.jpg")
+            (root / name).touch()
         long_ago = time.time() - 100
         os.utime(root, (long_ago, long_ago))
-        for _ in range(2):
-            assert len(keys(store)) == 600
-        (root / "new.jpg").touch()
-        (root / "0000.jpg").unlink()
-        assert len(keys(store)) == 600
-        assert keys(store, "new.") == ["new.jpg"]
-        assert keys(store, "0000.") == []
+        assert [called(store, name) for name in "abc"] == [["a.jpg"], ["b.JPG"], ["c.Png"]]
+        (root / "b.jpg").touch()
+        (root / "c.JPG").touch()
+        (root / "a.jpg").unlink()
+        assert [called(store, name) for name in "abc"] == [[], ["b.JPG", "b.jpg"], ["c.JPG", "c.Png"]]
+        assert read == [str(root)]
+
+    def test_an_ending_that_is_spelled_as_never_before_is_seen_in_time(self, store, root, monkeypatch) -> None:
+        monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
+        put(store, "a.jpg")
+        assert called(store, "b") == []
+        (root / "b.JPG").touch()
+        monkeypatch.setattr(folders, "_SPELLED_FOR", 0.0)
+        assert called(store, "b") == ["b.JPG"]
 
 
 class TestLinkKeys:

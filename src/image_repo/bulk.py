@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
-from os.path import commonprefix
 from typing import Any, Literal
 
 from image_repo.catalogue import Row
 from image_repo.errors import PreconditionFailed
 from image_repo.follow import Follower
+from image_repo.formats import ENDINGS
 from image_repo.jsontext import is_same
 from image_repo.names import ImageName
 from image_repo.record import MEDIA_TYPE, Record, record_key
@@ -24,8 +23,8 @@ from image_repo.versions import Current, Versions, image_of, read_record
 
 #: names that are held at a time: each takes a file of a lock
 MOST = 32
-#: objects of a listing that are looked at for each name
-_MOST_LISTED = 8
+#: what the objects of an image end with: originals, records, pictures of other tools without an ending
+_ENDINGS = frozenset({*ENDINGS, ".json", ""})
 
 #: there was nothing of this name; what was said of it is something else now; it was said already
 Said = Literal["stored", "replaced", "unchanged"]
@@ -98,38 +97,17 @@ def _looked_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[Imag
 
     :param names: in order
     """
-    for _, group in groupby(names, lambda name: name.text.rpartition("/")[0]):
-        wanted = list(group)
-        listed = _listed(origin, [name.text for name in wanted])
-        for name in wanted if listed is not None else ():
-            known = _known(origin, name, (listed or {}).get(name.text, []))
-            if known:
-                yield name, known
-
-
-def _listed(origin: Store, names: Sequence[str]) -> dict[str, list[Entry]] | None:
-    """The objects that may belong to names of one folder; None where that is not plain, or too much lies between.
-
-    :param names: in order
-    """
-    if not all(name.isascii() for name in names):  # other tools spell them in several ways
-        return None
-    first, last = names[0], names[-1]
-    found: dict[str, list[Entry]] = {name: [] for name in names}
-    # What is common to the first and the last is common to all; the less is listed, the better. "/" follows "." in the
-    # order of code points: so keys that begin with the last name and a dot are ahead of the end.
-    common = commonprefix([first, last])  # noqa: RUF071, characters are meant
-    entries = origin.keys(common, after=first[:-1], before=last + "/")
-    most = _MOST_LISTED * (len(names) + 8)
-    for count, entry in enumerate(islice(entries, most + 1)):
-        if count == most:
-            return None
-        name = _belongs(entry)
-        if name in found:
-            found[name].append(entry)
+    # other tools spell what is not ASCII in several ways
+    found: dict[str, list[Entry]] = {name.text: [] for name in names if name.text.isascii()}
+    for entry in origin.called(found, _ENDINGS):
         if entry.key in found:  # without an ending: a picture, perhaps
             found[entry.key] += [entry, entry]
-    return found
+        elif (name := _belongs(entry)) in found:
+            found[name].append(entry)
+    for image in names:
+        known = _known(origin, image, found[image.text]) if image.text in found else None
+        if known:
+            yield image, known
 
 
 def _belongs(entry: Entry) -> str:

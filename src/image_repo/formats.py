@@ -52,6 +52,8 @@ FORMATS: tuple[Format, ...] = (
 BY_KIND = {f.kind: f for f in FORMATS}
 #: ending, lower case, without the dot → format
 BY_ENDING = {ending: f for f in FORMATS for ending in f.endings}
+#: the same endings with their dot, as keys end with them
+ENDINGS = frozenset(f".{ending}" for ending in BY_ENDING)
 #: what ``kind=`` takes beside ``auto`` and ``original``
 WRITABLE = tuple(f.kind for f in FORMATS if f.writes)
 

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -26,7 +26,7 @@ from cachetools import LRUCache
 from image_repo.caches import Tier
 from image_repo.errors import StoreUnavailable
 from image_repo.flight import SingleFlight
-from image_repo.formats import BY_ENDING, split_ending
+from image_repo.formats import ENDINGS, split_ending
 from image_repo.names import ImageName, prefix_of
 from image_repo.node import SharedMarks
 from image_repo.record import MEDIA_TYPE as RECORD
@@ -282,7 +282,8 @@ class Versions:
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Every object that is an original of this name, the newest first; there should be one."""
-        found = [entry for form in _forms(name.text) for entry in self._beginning(form) if _is_original(name, entry)]
+        found = [entry for form in _forms(name.text) for entry in self._origin.called((form,), ENDINGS)]
+        found = [entry for entry in found if image_of(entry.key, entry.media_type) == name]
         if not found and not split_ending(name.text)[1]:
             plain = (self._origin.head(form) for form in _forms(name.text))
             found = [entry for entry in plain if entry and _may_be_picture(entry)]
@@ -330,10 +331,6 @@ class Versions:
         # A listing may lag behind: the object itself says which version it is.
         entry = self._origin.head(key) if key else None
         return Current.of(name, entry) if entry else None
-
-    def _beginning(self, form: str) -> Iterator[Entry]:
-        # "/" follows "." in the order of code points, so these are the keys that begin with the name and a dot.
-        return self._origin.keys(form + ".", before=form + "/")
 
     def _from_record(self, name: ImageName) -> str | None:
         record = read_record(self._origin, name)
@@ -401,11 +398,6 @@ def read_record_object(origin: Store, name: ImageName) -> tuple[Record | None, s
 def _forms(text: str) -> tuple[str, ...]:
     """The spellings of a name that other tools use: NFC, and NFD as macOS writes it."""
     return tuple(dict.fromkeys((text, unicodedata.normalize("NFD", text))))
-
-
-def _is_original(name: ImageName, entry: Entry) -> bool:
-    ending = entry.key.rpartition(".")[2].lower()
-    return ending in BY_ENDING and image_of(entry.key, entry.media_type) == name
 
 
 def _may_be_picture(entry: Entry) -> bool:

@@ -12,7 +12,7 @@ The rules that every store keeps, and that ``tests/store_contract.py`` holds eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, Self
@@ -130,6 +130,13 @@ class Store(Protocol):
 
         :param after: only keys behind this one
         :param before: only keys ahead of this one
+        """
+        ...
+
+    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """The objects that are called like one of these names, with one of these endings in any case.
+
+        :param endings: in lower case, with their dot; empty text for the name itself
         """
         ...
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Self, TypeVar
 
@@ -94,6 +94,10 @@ class Guarded:
         while entry is not None:
             yield entry
             entry = self._breaker.call(lambda: self._answered(lambda: next(found, None)))
+
+    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """The objects that are called like one of these names, with one of these endings in any case."""
+        return self._ask("keys", lambda: self._store.called(names, endings))
 
     def link_base(self) -> LinkBase:
         """What to sign temporary URLs with."""

@@ -24,15 +24,12 @@ import secrets as random
 import stat
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Self
-
-from cachetools import LRUCache
 
 from image_repo import record
 from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
@@ -46,11 +43,12 @@ from image_repo.stores.diskpaths import (
     encode,
     encode_file,
     encode_folder,
-    is_part,
     is_plain_file,
     is_plain_folder,
     segments,
 )
+from image_repo.stores.folders import NOWHERE, Folders, Window
+from image_repo.stores.listed import by_folder
 
 log = logging.getLogger(__name__)
 
@@ -66,18 +64,10 @@ _LEFT_BEHIND = 86_400.0
 _SUPERSEDED = 3_600.0
 #: absent, in the words of the file system
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
-#: what removing a file says where there is none
-_NOT_A_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 #: how often something is done again that another process has undone
 _ATTEMPTS = 64
-#: names of listed folders that are remembered in all, and the smallest folder that is worth it
-_MOST_REMEMBERED, _WORTH_REMEMBERING = 200_000, 500
 #: JSON files of which it is remembered whether they are records
 _MOST_SNIFFED = 1 << 21
-#: characters that are never cut into two pieces of a long segment
-_SHORT = 48
-#: nanoseconds after which a change of a folder is sure to have another time than the next
-_SETTLED = 2_000_000_000
 
 
 # -- what a file tells ---------------------------------------------------------------
@@ -188,7 +178,7 @@ class DiskStore:
         self._seen = False
         self._stamp = 0
         self._lock = threading.Lock()
-        self._folders = _Folders(self._is_inside)
+        self._folders = Folders(self._is_inside)
         self._sniffed = _Sniffed()
         self._syncs = _Syncs(_sync)
         self._later = _Later()
@@ -266,9 +256,12 @@ class DiskStore:
             if entry is not None:
                 return DiskBody(entry, handle)
             os.close(handle)
+        self._must_be_there()
+        return None
+
+    def _must_be_there(self) -> None:
         if self._seen and not self._root.is_dir():
             raise StoreUnavailable("The folder of the originals is not there any more.")
-        return None
 
     def _open_file(self, path: str) -> int | None:
         """Opens a regular file that lies inside the root; None when there is none."""
@@ -306,13 +299,18 @@ class DiskStore:
     def _places(self, key: str) -> Iterator[str]:
         """Where an object may be, best first: our own spelling, then those of other tools that are there."""
         *folders, leaf = segments(key)
+        bases = self._bases(folders)
+        yield from (f"{base}/{encode_file(leaf)}" for base in bases)
+        if is_plain_file(leaf):
+            yield from (f"{base}/{leaf}" for base in bases)
+
+    def _bases(self, folders: list[str]) -> list[str]:
+        """Where the folder of an object may be: our own spelling, then those of other tools that are there."""
         bases = [str(self._root)]
         for segment in folders:
             plain = [f"{base}/{segment}" for base in bases] if is_plain_folder(segment) else []
             bases = [f"{base}/{encode_folder(segment)}" for base in bases] + [p for p in plain if os.path.isdir(p)]
-        yield from (f"{base}/{encode_file(leaf)}" for base in bases)
-        if is_plain_file(leaf):
-            yield from (f"{base}/{leaf}" for base in bases)
+        return bases
 
     # -- what was said ---------------------------------------------------------------
 
@@ -456,7 +454,7 @@ class DiskStore:
         else:
             raise StoreUnavailable(f"The folder of {key!r} is removed again and again.")
         for other in itertools.islice(self._places(key), 1, None):  # of other tools, behind ours from now on
-            with contextlib.suppress(*_NOT_A_FILE, PermissionError):
+            with contextlib.suppress(*NOWHERE, PermissionError):
                 os.unlink(other)
         self._sync_up(target)
 
@@ -527,7 +525,7 @@ class DiskStore:
         try:
             etag = _etag(os.lstat(path))
             os.unlink(path)
-        except _NOT_A_FILE:
+        except NOWHERE:
             return False
         except PermissionError:
             if os.path.isdir(path):  # POSIX lets unlink of a folder say EPERM
@@ -550,11 +548,10 @@ class DiskStore:
         :param after: only keys behind this one
         :param before: only keys ahead of this one
         """
-        if self._seen and not self._root.is_dir():
-            raise StoreUnavailable("The folder of the originals is not there any more.")
-        yield from self._walk("", [str(self._root)], _Window(prefix, after, before), frozenset())
+        self._must_be_there()
+        yield from self._walk("", [str(self._root)], Window(prefix, after, before), frozenset())
 
-    def _walk(self, begins: str, folders: list[str], window: _Window, above: frozenset[str]) -> Iterator[Entry]:
+    def _walk(self, begins: str, folders: list[str], window: Window, above: frozenset[str]) -> Iterator[Entry]:
         """The objects below some folders that stand for the same segments."""
         with _translated("read"):
             real = {os.path.realpath(folder): folder for folder in folders}
@@ -574,12 +571,30 @@ class DiskStore:
             elif entry := self._listed(begins + sort, paths[0]):
                 yield entry
 
+    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """The objects that are called like one of these names, with one of these endings in any case.
+
+        :param endings: in lower case, with their dot; empty text for the name itself
+        """
+        self._must_be_there()
+        places: dict[str, str] = {}
+        for folder, group in by_folder(names):
+            stems = [name[len(folder) :] for name in group]
+            for base in self._bases(folder.split("/")[:-1]):
+                if not self._is_inside(os.path.realpath(base) + "/-"):
+                    continue
+                with _translated("read"):
+                    for sort, path in self._folders.called(base, stems, frozenset(endings)):
+                        places.setdefault(folder + sort, path)
+        found = (self._listed(key, path) for key, path in places.items())
+        return [entry for entry in found if entry]
+
     def _listed(self, key: str, path: str) -> Entry | None:
         with _translated("read"):
             try:
                 found = os.stat(path)
                 entry = self._entry(key, found, partial(self._sniffed.is_record, path, found), partial(_begin, path))
-            except (*_NOT_A_FILE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
+            except (*NOWHERE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
                 return None
         return replace(entry, metadata={}, expires=None) if entry and (entry.metadata or entry.expires) else entry
 
@@ -638,62 +653,7 @@ class DiskStore:
         """There are no connections to give back."""
 
 
-# -- folders -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Which keys are asked for."""
-
-    prefix: str
-    after: str
-    before: str
-
-    def begin(self, begins: str) -> str:
-        """What the names that are asked for begin with in a folder; marks stand at the end, so it is as in the key."""
-        return self.prefix[len(begins) :].partition("/")[0][:_SHORT] if self.prefix.startswith(begins) else ""
-
-    def part(self, begins: str, sorts: list[str]) -> Iterator[str]:
-        """Those of a sorted folder that lie inside, or are folders that may hold some that do.
-
-        :param begins: the key of the folder, with its ``/``
-        """
-        lowest = max(self.prefix, self.after)
-        start = bisect_left(sorts, lowest[len(begins) :].partition("/")[0]) if lowest.startswith(begins) else 0
-        for sort in itertools.islice(sorts, start, None):
-            key = begins + sort
-            if self.before and key >= self.before:
-                return
-            folder = sort.endswith("/")
-            if not key.startswith(self.prefix) and not (folder and self.prefix.startswith(key)):
-                if key > self.prefix:
-                    return
-            elif key > self.after or (folder and self.after.startswith(key)):
-                yield sort
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """What a folder holds: segments, those of folders with a ``/``, by code point.
-
-    :param odd: segment → paths inside the folder, where they are not just our own spelling
-    """
-
-    sorts: list[str]
-    odd: Mapping[str, list[str]]
-
-    def paths(self, folder: str, sort: str) -> list[str]:
-        """Where a segment is, our own spelling first."""
-        found = self.odd.get(sort)
-        return [f"{folder}/{path}" for path in (found or [_own_path(sort)])]
-
-
-def _own_path(sort: str) -> str:
-    return encode_folder(sort[:-1]) if sort.endswith("/") else encode_file(sort)
-
-
-def _ours_first(sort: str, paths: list[str]) -> list[str]:
-    return sorted(paths, key=lambda path: path != _own_path(sort))
+# -- what is remembered of files -------------------------------------------------------
 
 
 class _Sniffed:
@@ -719,76 +679,6 @@ class _Sniffed:
         told = _is_record(path)
         self._table[at] = mark | told
         return told
-
-
-class _Folders:
-    """Lists folders, and remembers large ones for as long as they do not change.
-
-    The first look for a name lists its folder, so that a folder of 100,000 pictures must not be read for each.
-    """
-
-    def __init__(self, is_inside: Callable[[str], bool]) -> None:
-        self._is_inside = is_inside
-        self._lock = threading.Lock()
-        self._known: LRUCache[str, tuple[int, _Listing]] = LRUCache(_MOST_REMEMBERED, lambda known: len(known[1].sorts))
-
-    def listing(self, folder: str, begin: str) -> _Listing:
-        """What a folder holds, at least what begins so; nothing when it is not there."""
-        try:
-            changed = os.stat(folder).st_mtime_ns
-        except _NOT_A_FILE:
-            return _Listing([], {})
-        with self._lock:
-            known = self._known.get(folder)
-        if known and known[0] == changed:
-            return known[1]
-        # Within one tick of the file system's clock, a second change would not show.
-        settled = time.time_ns() - changed > _SETTLED
-        places, whole = self._scan(folder, "" if settled else begin)
-        for illegal in (".", "..", "./", "../"):
-            places.pop(illegal, None)
-        odd = {sort: _ours_first(sort, paths) for sort, paths in places.items() if paths != [_own_path(sort)]}
-        listing = _Listing(sorted(places), odd)
-        if whole and settled and _WORTH_REMEMBERING < len(listing.sorts) < _MOST_REMEMBERED:
-            with self._lock:
-                self._known[folder] = (changed, listing)
-        return listing
-
-    def _scan(self, folder: str, begin: str) -> tuple[dict[str, list[str]], bool]:
-        """Segment → paths inside the folder, where the name begins so; and whether all is from this folder itself."""
-        places: dict[str, list[str]] = {}
-        whole = True
-        with os.scandir(folder) as found:
-            for item in found:
-                if not item.name.startswith(begin):
-                    continue
-                kind = self._kind(item)
-                if kind == "folder" and is_part(item.name):
-                    whole = False
-                    self._add_parts(places, folder, item.name)
-                elif kind == "folder":
-                    places.setdefault(decode_folder(item.name) + "/", []).append(item.name)
-                elif kind == "file":
-                    places.setdefault(decode_file(item.name), []).append(item.name)
-        return places, whole
-
-    def _kind(self, item: os.DirEntry[str]) -> str | None:
-        """``file``, ``folder``, or None for what holds no objects: a pipe, our own, a link that leads out, no UTF-8."""
-        try:
-            item.name.encode()
-        except UnicodeEncodeError:
-            return None
-        if item.name == OWN or (item.is_symlink() and not self._is_inside(os.path.realpath(item.path))):
-            return None
-        return "folder" if item.is_dir() else "file" if item.is_file() else None
-
-    def _add_parts(self, places: dict[str, list[str]], folder: str, name: str) -> None:
-        """Adds the segments that begin with the text of a part."""
-        for rest, paths in self._scan(f"{folder}/{name}", "")[0].items():
-            sort = name.removesuffix("%+") + rest
-            places.setdefault(sort, []).extend(p for path in paths if (p := f"{name}/{path}") == _own_path(sort))
-            if not places[sort]:
-                del places[sort]
 
 
 # -- the file system -----------------------------------------------------------------

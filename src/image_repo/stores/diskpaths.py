@@ -35,10 +35,15 @@ def _is_marked(name: str) -> bool:
     return _ends_known(name) or name.endswith((_FILE, _FOLDER, _PART)) or name in (OWN, ".", "..")
 
 
+def is_long(segment: str) -> bool:
+    """Whether a segment is cut into pieces, as no file name can hold it."""
+    return len(segment.encode()) > _PIECE
+
+
 def _pieces(segment: str) -> list[str]:
     """Cuts a segment so that every piece fits into a file name."""
     pieces = []
-    while len(segment.encode()) > _PIECE:
+    while is_long(segment):
         piece = segment.encode()[:_PIECE].decode(errors="ignore")
         pieces.append(piece + _PART)
         segment = segment[len(piece) :]
@@ -102,11 +107,9 @@ def segments(key: str) -> list[str]:
 
 def is_plain_folder(segment: str) -> bool:
     """Whether a folder of just this name, without our marks, stands for this segment."""
-    short = len(segment.encode()) <= _PIECE
-    return short and segment != OWN and _is_marked(segment) and decode_folder(segment) == segment
+    return not is_long(segment) and segment != OWN and _is_marked(segment) and decode_folder(segment) == segment
 
 
 def is_plain_file(segment: str) -> bool:
     """Whether a file of just this name, without our mark, stands for this segment."""
-    short = len(segment.encode()) <= _PIECE
-    return short and segment != OWN and not _ends_known(segment) and decode_file(segment) == segment
+    return not is_long(segment) and segment != OWN and not _ends_known(segment) and decode_file(segment) == segment

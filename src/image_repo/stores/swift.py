@@ -18,7 +18,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Self, TypeVar
@@ -36,7 +36,7 @@ from image_repo.config.loading import OPENSTACK
 from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.signing import DIGESTS, LinkBase
-from image_repo.stores import CHUNK, Entry, NoContainer
+from image_repo.stores import CHUNK, Entry, NoContainer, listed
 from image_repo.turnstile import aside
 
 log = logging.getLogger(__name__)
@@ -691,6 +691,13 @@ class SwiftStore:
             if len(page) < self._page:
                 return
             after = page[-1]["name"]
+
+    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """The objects that are called like one of these names, with one of these endings in any case.
+
+        :param endings: in lower case, with their dot; empty text for the name itself
+        """
+        return listed.called(self.keys, names, endings)
 
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
         def ask(connection: Any) -> list[dict[str, Any]]:
