@@ -32,6 +32,8 @@ from image_repo.stores.listed import is_called
 
 #: what looking for something says where it is not
 NOWHERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+#: what a tool may call a file, and no segment is called
+_NO_SEGMENTS = frozenset({".", "..", "./", "../"})
 #: characters that are never cut into two pieces of a long segment
 _SHORT = 48
 #: bytes of a folder that are read in the time in which one file is looked for: about 20 names
@@ -95,8 +97,43 @@ def _own_path(sort: str) -> str:
     return encode_folder(sort[:-1]) if sort.endswith("/") else encode_file(sort)
 
 
-def _ours_first(sort: str, paths: list[str]) -> list[str]:
-    return sorted(paths, key=lambda path: path != _own_path(sort))
+class _Places:
+    """Segments and where they are; of a million that are just our own spelling, no path is kept."""
+
+    def __init__(self) -> None:
+        self.own: list[str] = []
+        self.odd: dict[str, list[str]] = {}
+
+    def add(self, sort: str, path: str) -> None:
+        """
+        :param path: inside the folder
+        """
+        if path == _own_path(sort):
+            self.own.append(sort)
+        else:
+            self.odd.setdefault(sort, []).append(path)
+
+    def add_parts(self, name: str, parts: _Places) -> None:
+        """Adds the segments that begin with the text of a part; others have no business there."""
+        own = ((rest, _own_path(rest)) for rest in parts.own)
+        odd = ((rest, path) for rest, paths in parts.odd.items() for path in paths)
+        for rest, path in itertools.chain(own, odd):
+            sort = name.removesuffix("%+") + rest
+            if f"{name}/{path}" == _own_path(sort):
+                self.own.append(sort)
+
+    def listing(self) -> Listing:
+        """All of them, but for what no segment is called."""
+        self.own.sort()
+        sorts = [sort for sort in self.own if sort not in _NO_SEGMENTS]
+        for sort, paths in self.odd.items():
+            at = bisect_left(self.own, sort)
+            if self.own[at : at + 1] == [sort]:
+                paths.insert(0, _own_path(sort))
+            elif sort not in _NO_SEGMENTS:
+                sorts.append(sort)
+        sorts.sort()
+        return Listing(sorts, self.odd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +167,10 @@ class Folders:
 
     def listing(self, folder: str, begin: str) -> Listing:
         """What a folder holds, at least what begins so; nothing when it is not there."""
-        places: dict[str, list[str]] = {}
         try:
-            self._scan(places, folder, begin)
+            return self._scan(folder, begin).listing()
         except NOWHERE:
             return Listing([], {})
-        for illegal in (".", "..", "./", "../"):
-            places.pop(illegal, None)
-        odd = {sort: _ours_first(sort, paths) for sort, paths in places.items() if paths != [_own_path(sort)]}
-        return Listing(sorted(places), odd)
 
     def called(self, folder: str, stems: Sequence[str], endings: frozenset[str]) -> Iterator[tuple[str, str]]:
         """Segments of files, and where they are, that are called like one of these with one of these endings.
@@ -197,19 +229,21 @@ class Folders:
             return self._is_inside(os.path.realpath(path)) and os.path.isfile(path)
         return stat.S_ISREG(mode)
 
-    def _scan(self, places: dict[str, list[str]], folder: str, begin: str) -> None:
-        """Adds segment → paths inside the folder, where the name begins so."""
+    def _scan(self, folder: str, begin: str) -> _Places:
+        """What lies in a folder, where the name begins so."""
+        places = _Places()
         with os.scandir(folder) as found:
             for item in found:
                 if not item.name.startswith(begin):
                     continue
                 kind = self._kind(item)
                 if kind == "folder" and is_part(item.name):
-                    self._add_parts(places, folder, item.name)
+                    places.add_parts(item.name, self._scan(item.path, ""))
                 elif kind == "folder":
-                    places.setdefault(decode_folder(item.name) + "/", []).append(item.name)
+                    places.add(decode_folder(item.name) + "/", item.name)
                 elif kind == "file":
-                    places.setdefault(decode_file(item.name), []).append(item.name)
+                    places.add(decode_file(item.name), item.name)
+        return places
 
     def _kind(self, item: os.DirEntry[str]) -> str | None:
         """``file``, ``folder``, or None for what holds no objects: a pipe, our own, a link that leads out, no UTF-8."""
@@ -220,16 +254,6 @@ class Folders:
         if item.name == OWN or (item.is_symlink() and not self._is_inside(os.path.realpath(item.path))):
             return None
         return "folder" if item.is_dir() else "file" if item.is_file() else None
-
-    def _add_parts(self, places: dict[str, list[str]], folder: str, name: str) -> None:
-        """Adds the segments that begin with the text of a part."""
-        parts: dict[str, list[str]] = {}
-        self._scan(parts, f"{folder}/{name}", "")
-        for rest, paths in parts.items():
-            sort = name.removesuffix("%+") + rest
-            places.setdefault(sort, []).extend(p for path in paths if (p := f"{name}/{path}") == _own_path(sort))
-            if not places[sort]:
-                del places[sort]
 
 
 def _ending(name: str) -> str:
