@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
@@ -101,29 +101,32 @@ class Asked:
             parts.append(self._dialect.has_words(self._filter.words))
         number = self._tables.documents.c.id
         for place, condition in enumerate(self._conditions):
-            if self._is_outside(condition):
-                parts[place] = self._dialect.among(number, self._searched(condition, and_(self._way(), *parts)))
+            if texts := self._texts(condition):
+                parts[place] = self._dialect.among(number, self._searched(condition, texts, and_(self._way(), *parts)))
         return parts
 
     def _holds(self, condition: Condition) -> ColumnElement[bool]:
-        return true() if self._is_outside(condition) else self._dialect.holds(condition)
+        return true() if self._texts(condition) else self._dialect.holds(condition)
 
-    def _is_outside(self, condition: Condition) -> bool:
-        return condition.op == "regex" and not self._dialect.finds
+    def _texts(self, condition: Condition) -> Callable[[Path], Select[Any]] | None:
+        """Gives what has to be searched here, because the engine does not do so."""
+        return self._dialect.texts if condition.op == "regex" else None
 
     @property
     def is_searched(self) -> bool:
         """Whether finding what matches means to read much: then it is done once."""
-        return any(map(self._is_outside, self._conditions))
+        return any(map(self._texts, self._conditions))
 
-    def _searched(self, condition: Condition, where: ColumnElement[bool]) -> list[int]:
+    def _searched(
+        self, condition: Condition, texts: Callable[[Path], Select[Any]], where: ColumnElement[bool]
+    ) -> list[int]:
         """The ids of documents for which a regular expression holds, of some: RE2 searches here, in bounded time."""
         test = condition.test
         if test is None:
             return []
         documents = self._tables.documents
         is_name = condition.path == _NAME
-        asked = select(documents.c.id, documents.c.name) if is_name else self._dialect.texts(condition.path)
+        asked = select(documents.c.id, documents.c.name) if is_name else texts(condition.path)
         rows = self._connection.execute(asked.where(where).execution_options(yield_per=_STREAM))
         found: dict[int, None] = {}
         for part in rows.partitions():

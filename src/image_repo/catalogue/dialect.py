@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -23,8 +23,6 @@ class Dialect(Protocol):
     description: str
     shared: bool
     tables: Tables
-    #: whether :meth:`holds` takes regular expressions; else :meth:`texts` gives what they are searched in
-    finds: bool
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection that sees one state of everything, and whose statements are bounded in time.
@@ -45,8 +43,12 @@ class Dialect(Protocol):
         """Whether a condition holds for the document of a row; never null."""
         ...
 
-    def texts(self, path: Path) -> Select[Any]:
-        """Ids of documents, and each text that a path reaches."""
+    @property
+    def texts(self) -> Callable[[Path], Select[Any]] | None:
+        """Gives ids of documents, and each text that a path reaches: there we search for regular expressions ourselves.
+
+        None where the engine does so, and :meth:`holds` takes them.
+        """
         ...
 
     def tally(

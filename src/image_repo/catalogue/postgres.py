@@ -87,7 +87,6 @@ class PostgresDialect:
     """
 
     shared = True
-    finds = False
 
     def __init__(self, url: URL, *, collection: str, scope: str, timeout: float, connections: int) -> None:
         try:

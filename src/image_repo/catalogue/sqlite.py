@@ -52,7 +52,6 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.sql.expression import Select
 from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
@@ -117,7 +116,7 @@ class SqliteDialect:
     """
 
     shared = False
-    finds = True
+    texts = None
 
     def __init__(self, path: File, *, collection: str, scope: str, timeout: float, connections: int) -> None:
         self.description = f"SQLite in {path}"
@@ -418,9 +417,6 @@ class SqliteDialect:
             rest = select(spot.document_text).where(spot.kind.is_(None), spot.is_below_array(), *where)
             count += _count_below(connection.execute(rest.execution_options(yield_per=100)).scalars(), path, tally)
         return count
-
-    def texts(self, path: Path) -> Select[Any]:
-        raise NotImplementedError("expressions are searched for inside SQLite")
 
     # -- health ----------------------------------------------------------------------------
 
