@@ -54,6 +54,20 @@ def test_those_who_wait_are_woken_one_at_a_time(listening: socket.socket) -> Non
         assert woken.poll(10)[0][0] == listening.fileno()
 
 
+def test_who_comes_later_joins_and_who_is_known_goes_on(listening: socket.socket) -> None:
+    handles = [waiting(listening)]
+    waking = Waking()
+    assert waking.begin() == 1
+    handles.append(waiting(listening))
+    assert sorted(exclusive("self")) == [False, True]
+    assert waking.begin() == waking.begin() == 2
+    assert exclusive("self") == [True] * 2
+    for handle in handles:  # neither is closed
+        with socket.create_connection(listening.getsockname()), select.epoll.fromfd(os.dup(handle)) as woken:
+            assert woken.poll(10)[0][0] == listening.fileno()
+        listening.accept()[0].close()
+
+
 def test_what_waits_for_something_else_is_left_alone() -> None:
     first, second = socket.socketpair()
     with first, second, select.epoll() as epoll:

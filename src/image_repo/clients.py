@@ -71,7 +71,7 @@ class Doorkeeper:
     :param complete: whether the server's threads are all there, as they are but for a moment in the beginning and
         when this worker is to end
     :param least_rate: bytes a second
-    :param ready: called once, when the threads have been there for a moment
+    :param ready: called when the threads are there, and again a moment later, when all of them are at their place
     :param rest: sleeps for some seconds
     """
 
@@ -129,16 +129,19 @@ class Doorkeeper:
             self._served[connection] = False
 
     def _run(self) -> None:
+        told = False
         for tick in itertools.count(1):
             self._rest(_TICK)
             try:
-                self.ending = not self._is_complete() and tick > _TICKS
+                complete = self._is_complete()
+                self.ending = not complete and tick > _TICKS
                 if self.ending:
                     self.let_go()
                     continue
                 if tick % _TICKS == 0:
                     self.look()
-                if tick == _TICKS:
+                if (complete and not told) or tick == _TICKS:
+                    told = True
                     self._ready()
             except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
                 log.exception("slow clients could not be looked for")

@@ -44,10 +44,16 @@ class Waking:
         self._dice = random.Random(os.getpid())  # noqa: S311, forks would all throw the same
 
     def begin(self) -> int:
-        """Has one thread woken at a time from now on; how many there are. To be called when all threads wait."""
-        self._waiting = [(select.epoll.fromfd(epoll), sock) for epoll, sock in _listening()]
-        for epoll, sock in self._waiting:
-            _put_last(epoll, sock)
+        """Has one thread woken at a time from now on; how many there are.
+
+        Threads that do not wait yet are woken for each connection, until this is called again.
+        """
+        known = {epoll.fileno() for epoll, _ in self._waiting}  # to let go of these would close them
+        for handle, sock in _listening():
+            if handle not in known:
+                epoll = select.epoll.fromfd(handle)
+                self._waiting.append((epoll, sock))
+                _put_last(epoll, sock)
         self._due, self._turns = time.monotonic() if self._waiting else math.inf, 0
         return len(self._waiting)
 
