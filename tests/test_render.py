@@ -392,6 +392,21 @@ def test_a_picture_that_a_format_has_no_room_for_is_refused():
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
+def test_it_is_written_to_a_file_of_the_system(kind, monkeypatch):
+    """Pillow holds the interpreter while it encodes a JPEG to any other."""
+    source, files = png(photo(60, 40)), []
+    write = Image.Image.save
+
+    def save(image, file, *told, **options):
+        files.append(file.fileno())
+        write(image, file, *told, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    assert rendered(source, kind=kind)
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
 def test_the_same_bytes_from_every_thread(kind):
     source = jpeg(photo(400, 300), icc=None, camera=True)
     expected = rendered(source, kind=kind, width=120).body
