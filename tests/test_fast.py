@@ -264,7 +264,7 @@ def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> N
 
 def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> None:
     with ExitStack() as held:
-        for _ in range(-(-house.config.server.threads * 3 // 4)):
+        for _ in range(-(-house.config.server.threads // 2)):
             held.enter_context(house.repo.waiting.place())
         slow, quick = ask(house.slow, URI), ask(house.fast, URI)
     assert quick == slow
@@ -538,7 +538,7 @@ def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
 def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: House, monkeypatch: Any) -> None:
     monkeypatch.setattr(alike, "PATIENCE", 20.0)
     with ExitStack() as taken:
-        for _ in range(-(-house.config.server.threads * 3 // 4) - 1):  # there is one place left, for the first
+        for _ in range(-(-house.config.server.threads // 2) - 1):  # there is one place left, for the first
             taken.enter_context(house.repo.waiting.place())
         answers, asked = _alike(house, [(URI, "GET", {})] * 4, waiting=3)
     assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})

@@ -144,7 +144,7 @@ def build(config: Config) -> Repo:
         config.render,
         policy(config, shared),
         counters,
-        Room(-(-config.server.threads * 3 // 4)),
+        Room(-(-config.server.threads // 2)),
         Room(at_once + config.render.queue),
     )
 

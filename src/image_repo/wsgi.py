@@ -104,8 +104,9 @@ def _build() -> Fast:
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
     pictures = f"/{config.repository_base_pathname}/"
-    # Beside three quarters of the threads that may wait for pictures some are left for those that need not wait.
-    waiting = Room(max(1, config.server.threads // 6))
+    # Half of the threads may wait for pictures in the application, a third before it, where that takes little to end; the
+    # others are left for those that need not wait.
+    waiting = Room(max(1, config.server.threads // 3))
     door = Guard(app.wsgi_app, config, keeper, kept)
     if keeper is None:
         return Fast(door, repo, config.freshness, kept, told, pictures, waiting)

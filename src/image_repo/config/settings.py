@@ -147,7 +147,7 @@ class RenderConfiguration:
 
     at_once: Count = _setting(0, "renders at a time over all processes of the node; 0: as many as there are processors")
     queue: Count = _setting(
-        64, "how many may wait in each process, beside three quarters of its threads in all; the next is told 503"
+        64, "how many may wait in each process, beside half of its threads in all; the next is told 503"
     )
     wait: Seconds = _setting(20.0, "the longest that a request waits for its picture, in seconds")
     max_pixels: Positive = _setting(100_000_000, "the most pixels of one frame of a source")
