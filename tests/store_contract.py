@@ -248,6 +248,17 @@ class StoreContract:
         (entry,) = store.called(["b"], endings)
         assert entry == next(entry for entry in store.keys("b."))
 
+    def test_finds_what_is_called_like_names_that_begin_alike(self, store: Store) -> None:
+        names = ["a/b", "a/b 3", "a/b-2", "a/b.c", "a/b,", "a/ba"]
+        keys = [f"{name}.{ending}" for name in names for ending in ("jpg", "webp")]
+        for key in keys:
+            store.put(key, b"1", media_type=JPEG)
+        for wanted in (names, names[:2], names[:3], names[2:], ["a/b", "a/b.c"]):
+            found = store.called(wanted, frozenset({".jpg", ".webp", ""}))
+            assert sorted(entry.key for entry in found) == sorted(
+                f"{name}.{ending}" for name in wanted for ending in ("jpg", "webp")
+            )
+
     def test_finds_what_is_called_so_among_many(self, store: Store) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: store.put(f"p{number:03}.jpg", b"1", media_type=JPEG), range(120)))

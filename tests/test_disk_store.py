@@ -10,8 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from commands import until
@@ -460,6 +463,11 @@ def called(store: DiskStore, *names: str, endings: frozenset[str] = ENDINGS) -> 
     return sorted(entry.key for entry in store.called(names, endings))
 
 
+def replace_os(monkeypatch: pytest.MonkeyPatch, **instead: Callable[..., Any]) -> None:
+    """Has folders looked at in another way; all else is as it was."""
+    monkeypatch.setattr(folders, "os", SimpleNamespace(**{**vars(os), **instead}))
+
+
 @pytest.fixture(params=[0, 1 << 40], ids=["files are looked for", "folders are read"])
 def either_way(request, monkeypatch) -> None:
     """Whatever the size of a folder."""
@@ -500,6 +508,84 @@ class TestWhatIsCalledSo:
         assert called(store, "a", "b/a", ".image_repo/a") == ["a.png"]
 
     @pytest.mark.usefixtures("either_way")
+    def test_links_that_lead_up_are_not_followed(self, store, root) -> None:
+        put(store, "a/b/c.jpg")
+        (root / "loop").symlink_to(root)
+        (root / "a" / "b" / "up").symlink_to(root / "a")
+        (root / "other").symlink_to(root / "a" / "b")
+        (root / "itself").symlink_to(root / "itself")
+        assert keys(store, "other/") == ["other/c.jpg"]
+        names = ["a/b/c", "loop/a/b/c", "a/b/up/b/c", "other/c", "other/up/b/c", "itself/c"]
+        assert called(store, *names) == [key for name in names for key in keys(store, name + ".")]
+
+    @pytest.mark.usefixtures("either_way")
+    @pytest.mark.parametrize("gone", ["stat", "scandir"])
+    def test_in_a_folder_that_is_removed_meanwhile_there_is_nothing(self, store, root, monkeypatch, gone) -> None:
+        put(store, "a/b.jpg")
+
+        def removed(path: str) -> object:
+            if str(path) == str(root / "a"):
+                raise FileNotFoundError(errno.ENOENT, "gone")
+            return getattr(os, gone)(path)
+
+        replace_os(monkeypatch, **{gone: removed})
+        assert called(store, "a/c") == []
+
+    def test_a_part_that_is_removed_meanwhile_is_missed_alone(self, store, root, monkeypatch) -> None:
+        put(store, "a.jpg")
+        put(store, "x" * 300 + ".jpg")
+
+        def removed(path: str) -> object:
+            if str(path).endswith("%+"):
+                raise FileNotFoundError(errno.ENOENT, "gone")
+            return os.scandir(path)
+
+        replace_os(monkeypatch, scandir=removed)
+        assert keys(store) == ["a.jpg"]
+
+    @pytest.mark.usefixtures("either_way")
+    def test_may_end_with_anything(self, store, root) -> None:
+        put(store, "a.txt", media_type="text/plain")
+        (root / "b.TXT").touch()
+        assert called(store, "a", "b", endings=frozenset({".txt"})) == ["a.txt", "b.TXT"]
+        assert called(store, "a", "b", endings=frozenset()) == []
+
+    def test_of_two_spellings_that_are_one_file_there_is_one(self, store, root, monkeypatch) -> None:
+        monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
+        put(store, "a.jpg")
+        put(store, "c.jpg")
+        (root / "b.JPG").touch()
+        (root / "c.JPG").hardlink_to(root / "c.jpg")
+        replace_os(monkeypatch, lstat=lambda path: os.lstat(path.replace("a.JPG", "a.jpg")))
+        assert [called(store, name) for name in "abc"] == [["a.jpg"], ["b.JPG"], ["c.JPG", "c.jpg"]]
+
+    def test_trouble_with_a_file_is_told(self, store, root, monkeypatch) -> None:
+        monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
+        put(store, "a.jpg")
+
+        def fail(path: str) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        replace_os(monkeypatch, lstat=fail)
+        with pytest.raises(StoreUnavailable, match="broken"):
+            store.called(["a"], ENDINGS)
+
+    def test_a_folder_of_which_nobody_tells_that_it_is_large_is_known_once_it_was_read(
+        self, store, root, monkeypatch
+    ) -> None:
+        put(store, "a.jpg")
+        for number in range(600):
+            (root / f"{number}.jpg").touch()
+        monkeypatch.setattr(folders, "_BYTES_A_NAME", 1 << 40)
+        size = store._folders._size
+        assert size(str(root), os.stat_result([0] * 10)) == 0
+        assert called(store, "a") == ["a.jpg"]
+        monkeypatch.setattr(folders, "_BYTES_A_LOOK", 1 << 20)
+        assert keys(store, "a.") == ["a.jpg"]
+        assert size(str(root), os.stat_result([0] * 10)) == 602 << 40
+        assert called(store, "a") == ["a.jpg"]
+
+    @pytest.mark.usefixtures("either_way")
     def test_trouble_is_told(self, store, root, tmp_path) -> None:
         put(store, "a/b.jpg")
         root.rename(tmp_path / "elsewhere")
@@ -509,10 +595,8 @@ class TestWhatIsCalledSo:
     def test_a_large_folder_is_read_for_its_spellings_alone(self, store, root, monkeypatch) -> None:
         monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
         read: list[str] = []
-        scan = os.scandir
-        monkeypatch.setattr(folders.os, "scandir", lambda folder: read.append(folder) or scan(folder))
+        replace_os(monkeypatch, scandir=lambda folder: read.append(folder) or os.scandir(folder))
         for name in ("a.jpg", "b.JPG", "c.Png"):
-            put(store, "x/y.jpg")
             (root / name).touch()
         long_ago = time.time() - 100
         os.utime(root, (long_ago, long_ago))

@@ -581,6 +581,12 @@ def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
     assert record(repo, "foreign").data == {"n": 1}
 
 
+def test_what_is_called_like_another_with_its_ending_is_left_to_be_done_one_by_one(repo, tmp_path):
+    (tmp_path / "data" / "a.jpg").write_bytes(PICTURE)
+    assert repo.say_many({ImageName("a"): {"n": 1}, ImageName("a.jpg"): {"n": 2}}) == {}
+    assert not (tmp_path / "data" / "a.json").exists()
+
+
 @pytest.mark.parametrize(
     "names",
     [

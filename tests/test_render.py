@@ -406,6 +406,18 @@ def test_it_is_written_to_a_file_of_the_system(kind, monkeypatch):
     assert len(files) == 1
 
 
+@pytest.mark.parametrize("trouble", [AttributeError("not in this Python"), OSError(24, "Too many open files")])
+def test_where_the_system_has_no_file_the_bytes_are_the_same(trouble, monkeypatch):
+    source = png(photo(60, 40))
+    expected = rendered(source, kind="jpg").body
+
+    def refuse(name):
+        raise trouble
+
+    monkeypatch.setattr("os.memfd_create", refuse)
+    assert rendered(source, kind="jpg").body == expected
+
+
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_the_same_bytes_from_every_thread(kind):
     source = jpeg(photo(400, 300), icc=None, camera=True)

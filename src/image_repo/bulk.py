@@ -100,10 +100,11 @@ def _looked_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[Imag
     # other tools spell what is not ASCII in several ways
     found: dict[str, list[Entry]] = {name.text: [] for name in names if name.text.isascii()}
     for entry in origin.called(found, _ENDINGS):
-        if entry.key in found:  # without an ending: a picture, perhaps
-            found[entry.key] += [entry, entry]
-        elif (name := _belongs(entry)) in found:
+        name = _belongs(entry)
+        if name in found:
             found[name].append(entry)
+        if entry.key in found:  # a picture without an ending, perhaps, or one that is called like another with it
+            found[entry.key] += [entry, entry]
     for image in names:
         known = _known(origin, image, found[image.text]) if image.text in found else None
         if known:

@@ -129,7 +129,7 @@ class Doorkeeper:
             self._served[connection] = False
 
     def _run(self) -> None:
-        told = False
+        since: int | None = None
         for tick in itertools.count(1):
             self._rest(_TICK)
             try:
@@ -140,8 +140,9 @@ class Doorkeeper:
                     continue
                 if tick % _TICKS == 0:
                     self.look()
-                if (complete and not told) or tick == _TICKS:
-                    told = True
+                if complete and since is None:
+                    since = tick
+                if since is not None and tick - since in (0, _TICKS):
                     self._ready()
             except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
                 log.exception("slow clients could not be looked for")

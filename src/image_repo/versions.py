@@ -218,7 +218,7 @@ class Versions:
         """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
 
         :param absence: whether it is enough that there was none; otherwise that is always asked anew, because
-            what another tool has just put there is found at once when it is asked for
+            what another tool has just put there is found when it is asked for
         :raises StoreUnavailable: when it cannot be asked, and nothing is remembered
         """
         known = self._remembered(name)

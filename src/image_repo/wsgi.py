@@ -104,8 +104,8 @@ def _build() -> Fast:
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
     pictures = f"/{config.repository_base_pathname}/"
-    # Half of the threads may wait for pictures in the application, a third before it, where that takes little to end; the
-    # others are left for those that need not wait.
+    # Half of the threads may wait for pictures in the application, a third before it, which costs less; the others are
+    # left for those that need not wait.
     waiting = Room(max(1, config.server.threads // 3))
     door = Guard(app.wsgi_app, config, keeper, kept)
     if keeper is None:

@@ -7,10 +7,11 @@ configuration wants them.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import piexif  # type: ignore[import-untyped]
 from PIL import Image
@@ -57,12 +58,21 @@ def encode(
     if timing and len(frames) > 1:
         options |= _animated(kind, timing)
         options["append_images"] = [prepare(frame) for frame in frames[1:]]
-    # To a file of the system, Pillow encodes without holding the interpreter. For one of Python's, all other threads
-    # would wait until a JPEG is done: 5 ms at 640 pixels, a third of a second at 24 megapixels.
-    with os.fdopen(os.memfd_create("rendition"), "w+b") as file:
+    with _file() as file:
         prepare(first).save(file, BY_KIND[kind].pillow, **options)
         file.seek(0)
         return file.read()
+
+
+def _file() -> BinaryIO:
+    """A file in memory, of the system where it can be: to that, Pillow encodes a JPEG without holding the interpreter.
+
+    To one of Python's, all other threads wait until it is done: 5 ms at 640 pixels, 0.1 s and more at a few megapixels.
+    """
+    try:
+        return os.fdopen(os.memfd_create("rendition"), "w+b")
+    except (AttributeError, OSError):  # built without it, or no room in a table of the system
+        return io.BytesIO()
 
 
 def check_room(kind: str, size: tuple[int, int], frames: int = 1) -> None:

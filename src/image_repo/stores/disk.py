@@ -12,7 +12,6 @@ the file tells it, files of other tools have it too, and no two writes of ours s
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
@@ -47,7 +46,7 @@ from image_repo.stores.diskpaths import (
     is_plain_folder,
     segments,
 )
-from image_repo.stores.folders import NOWHERE, Folders, Window
+from image_repo.stores.folders import ABSENT, NOWHERE, Folders, Window
 from image_repo.stores.listed import by_folder
 
 log = logging.getLogger(__name__)
@@ -62,8 +61,6 @@ _SNIFF = 8192
 _LEFT_BEHIND = 86_400.0
 #: seconds for which what is said of an older write is kept: it may be in the middle of being replaced
 _SUPERSEDED = 3_600.0
-#: absent, in the words of the file system
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
 #: how often something is done again that another process has undone
 _ATTEMPTS = 64
 #: JSON files of which it is remembered whether they are records
@@ -272,7 +269,7 @@ class DiskStore:
             # Links are resolved by now. O_NONBLOCK: a pipe that somebody put there must not be waited for.
             handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in ABSENT:
                 return None
             raise
         if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -581,13 +578,24 @@ class DiskStore:
         for folder, group in by_folder(names):
             stems = [name[len(folder) :] for name in group]
             for base in self._bases(folder.split("/")[:-1]):
-                if not self._is_inside(os.path.realpath(base) + "/-"):
-                    continue
                 with _translated("read"):
-                    for sort, path in self._folders.called(base, stems, frozenset(endings)):
-                        places.setdefault(folder + sort, path)
+                    if self._is_listed(base):
+                        for sort, path in self._folders.called(base, stems, frozenset(endings)):
+                            places.setdefault(folder + sort, path)
         found = (self._listed(key, path) for key, path in places.items())
         return [entry for entry in found if entry]
+
+    def _is_listed(self, folder: str) -> bool:
+        """Whether a listing goes there: not out of the root, nor by a link to a folder that it has come through."""
+        real, root = os.path.realpath(folder), os.path.realpath(self._root)
+        below = folder.removeprefix(str(self._root))
+        if not self._is_inside(f"{real}/-"):
+            return False
+        if real == root + below:
+            return True
+        parts = itertools.accumulate(below.split("/"), lambda above, part: f"{above}/{part}")
+        way = [os.path.realpath(f"{self._root}{part}") for part in parts]
+        return len(set(way)) == len(way)
 
     def _listed(self, key: str, path: str) -> Entry | None:
         with _translated("read"):

@@ -8,14 +8,17 @@ A segment of a key is a folder or a file, in our own spelling (:mod:`.diskpaths`
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
 import stat
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cachetools import LRUCache
 
@@ -30,14 +33,18 @@ from image_repo.stores.diskpaths import (
 )
 from image_repo.stores.listed import is_called
 
-#: what looking for something says where it is not
+#: absent, in the words of the file system
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
+#: what looking for a file says where there is none
 NOWHERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 #: what a tool may call a file, and no segment is called
 _NO_SEGMENTS = frozenset({".", "..", "./", "../"})
 #: characters that are never cut into two pieces of a long segment
 _SHORT = 48
-#: bytes of a folder that are read in the time in which one file is looked for: about 20 names
-_BYTES_A_LOOK = 512
+#: bytes of a folder that a name takes, and that are read in the time in which one file is looked for
+_BYTES_A_NAME, _BYTES_A_LOOK = 25, 512
+#: names of a folder of which is remembered how many there were
+_MANY_NAMES = 500
 #: seconds for which it is relied upon how endings are spelled in a folder that changes
 _SPELLED_FOR = 60.0
 #: folders of which it is remembered
@@ -164,43 +171,59 @@ class Folders:
         self._is_inside = is_inside
         self._lock = threading.Lock()
         self._spelled: LRUCache[tuple[str, frozenset[str]], _Spelled] = LRUCache(_MOST_SPELLED)
+        #: names that were seen in large folders
+        self._names: LRUCache[str, int] = LRUCache(_MOST_SPELLED)
 
     def listing(self, folder: str, begin: str) -> Listing:
         """What a folder holds, at least what begins so; nothing when it is not there."""
         try:
             return self._scan(folder, begin).listing()
-        except NOWHERE:
-            return Listing([], {})
+        except OSError as error:
+            if error.errno in ABSENT:
+                return Listing([], {})
+            raise
 
-    def called(self, folder: str, stems: Sequence[str], endings: frozenset[str]) -> Iterator[tuple[str, str]]:
+    def called(self, folder: str, stems: Sequence[str], endings: frozenset[str]) -> list[tuple[str, str]]:
         """Segments of files, and where they are, that are called like one of these with one of these endings.
 
         :param endings: in lower case, with their dot, or empty; any case counts
         """
         try:
             found = os.stat(folder)
-        except NOWHERE:
-            return
-        longest = max(endings, key=len)
-        large = found.st_size > _BYTES_A_LOOK * len(stems) * len(endings)
-        if large and not any(is_long(stem + longest) for stem in stems):
-            yield from self._looked_for(folder, stems, endings | self._spellings(folder, found, endings))
-            return
+            longest = max(endings, key=len, default="")
+            large = self._size(folder, found) > _BYTES_A_LOOK * len(stems) * len(endings)
+            if large and not any(is_long(stem + longest) for stem in stems):
+                return list(self._looked_for(folder, stems, [*endings, *self._spellings(folder, found, endings)]))
+        except OSError as error:
+            if error.errno in ABSENT:
+                return []
+            raise
         listing = self.listing(folder, os.path.commonprefix(stems)[:_SHORT])  # noqa: RUF071, characters are meant
         wanted = frozenset(stems)
-        for sort in listing.sorts:
-            if is_called(sort, wanted, endings):
-                yield sort, listing.paths(folder, sort)[0]
+        return [(sort, listing.paths(folder, sort)[0]) for sort in listing.sorts if is_called(sort, wanted, endings)]
 
-    def _looked_for(self, folder: str, stems: Sequence[str], spelled: Collection[str]) -> Iterator[tuple[str, str]]:
-        for stem, ending in itertools.product(stems, spelled):
-            sort = stem + ending
-            # With an ending it has no mark; without, and no known one of its own, it may have ours.
-            for name in [sort] if ending else dict.fromkeys((encode_file(sort), sort)):
-                path = f"{folder}/{name}"
-                if os.access(path, os.F_OK) and decode_file(name) == sort and self._is_file(path):
-                    yield sort, path
-                    break
+    def _size(self, folder: str, found: os.stat_result) -> int:
+        """Bytes that are read to list a folder; by what was seen in it, where the file system does not tell."""
+        with self._lock:
+            return max(found.st_size, _BYTES_A_NAME * self._names.get(folder, 0))
+
+    def _looked_for(self, folder: str, stems: Sequence[str], spelled: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """
+        :param spelled: endings, those in lower case first
+        """
+        for stem in stems:
+            seen: set[tuple[int, int]] = set()
+            for ending in spelled:
+                sort = stem + ending
+                for suffix in _suffixes(ending):
+                    found = self._file(f"{folder}/{stem}{suffix}")
+                    if found is None or decode_file(stem + suffix) != sort:
+                        continue
+                    file = (found.st_dev, found.st_ino)
+                    if file not in seen or found.st_nlink > 1:  # else the file system takes one spelling for another
+                        seen.add(file)
+                        yield sort, f"{folder}/{stem}{suffix}"
+                        break
 
     def _spellings(self, folder: str, found: os.stat_result, endings: frozenset[str]) -> frozenset[str]:
         """How these endings are spelled in a folder, but for lower case."""
@@ -220,29 +243,36 @@ class Folders:
             self._spelled[folder, endings] = _Spelled(spelled, found.st_mtime_ns if settled else None, read)
         return spelled
 
-    def _is_file(self, path: str) -> bool:
+    def _file(self, path: str) -> os.stat_result | None:
+        """A file that lies inside, if there is one."""
         try:
-            mode = os.lstat(path).st_mode
-        except NOWHERE:
-            return False
-        if stat.S_ISLNK(mode):
-            return self._is_inside(os.path.realpath(path)) and os.path.isfile(path)
-        return stat.S_ISREG(mode)
+            found = os.lstat(path)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
+        if stat.S_ISLNK(found.st_mode):
+            return found if self._is_inside(os.path.realpath(path)) and os.path.isfile(path) else None
+        return found if stat.S_ISREG(found.st_mode) else None
 
     def _scan(self, folder: str, begin: str) -> _Places:
         """What lies in a folder, where the name begins so."""
-        places = _Places()
+        places, names = _Places(), 0
         with os.scandir(folder) as found:
-            for item in found:
+            for names, item in enumerate(found, 1):  # noqa: B007, how many there were
                 if not item.name.startswith(begin):
                     continue
                 kind = self._kind(item)
                 if kind == "folder" and is_part(item.name):
-                    places.add_parts(item.name, self._scan(item.path, ""))
+                    with contextlib.suppress(*NOWHERE):  # an empty one is removed
+                        places.add_parts(item.name, self._scan(item.path, ""))
                 elif kind == "folder":
                     places.add(decode_folder(item.name) + "/", item.name)
                 elif kind == "file":
                     places.add(decode_file(item.name), item.name)
+        if names > _MANY_NAMES:
+            with self._lock:
+                self._names[folder] = names
         return places
 
     def _kind(self, item: os.DirEntry[str]) -> str | None:
@@ -254,6 +284,13 @@ class Folders:
         if item.name == OWN or (item.is_symlink() and not self._is_inside(os.path.realpath(item.path))):
             return None
         return "folder" if item.is_dir() else "file" if item.is_file() else None
+
+
+@lru_cache(64)
+def _suffixes(ending: str) -> tuple[str, ...]:
+    """How the name of a file may end, our own spelling first."""
+    own = encode_file(f"x{ending}")[1:]
+    return (own,) if own == ending else (own, ending)
 
 
 def _ending(name: str) -> str:

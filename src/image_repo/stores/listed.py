@@ -47,12 +47,12 @@ def _near(keys: Callable[..., Iterator[Entry]], names: list[str], endings: Colle
     :param names: of one folder, in order
     """
     if len(names) > 1:
-        first, last = names[0], names[-1]
-        # What is common to the first and the last is common to all; the less is listed, the better. "/" follows "." in
-        # the order of code points: so keys that begin with the last name and a dot are ahead of the end.
-        common = commonprefix([first, last])  # noqa: RUF071, characters are meant
+        # The less is listed, the better. "/" follows "." in the order of code points: so keys that begin with a name
+        # and a dot are ahead of the end. That need not be the last name's: "a-2/" is ahead of "a.jpg".
+        common = commonprefix(names)  # noqa: RUF071, characters are meant
+        end = max(name + "/" for name in names)
         most = _MOST_LISTED * (len(names) + 8)
-        between = list(islice(keys(common, after=first[:-1], before=last + "/"), most + 1))
+        between = list(islice(keys(common, after=names[0][:-1], before=end), most + 1))
         if len(between) <= most:
             yield from between
             return
