@@ -143,7 +143,7 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
     flags += ["--disable-logging", "--log-master"]
     # While uWSGI starts it drops signals, or takes SIGTERM for another word, and what was blocked before, it unblocks.
     # From here on the kernel keeps them: the master takes them once it has its handlers, a worker in hear_master.
-    flags += ["--hook-asap", _HOLD]
+    flags += ["--hook-in-jail", _HOLD]  # the first hook of which the log is filtered
     # SIGTERM lets requests come to their end, as SIGHUP does
     flags += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--hook-master-start", _HEAR]
     # Executed anew, it closes every file that it does not know; the next that is opened, a database perhaps, would get
