@@ -610,9 +610,13 @@ class TestWhatIsCalledSo:
     def test_an_ending_that_is_spelled_as_never_before_is_seen_in_time(self, store, root, monkeypatch) -> None:
         monkeypatch.setattr(folders, "_BYTES_A_LOOK", 0)
         put(store, "a.jpg")
+        clock = [100.0]
+        monkeypatch.setattr(folders, "time", SimpleNamespace(time_ns=time.time_ns, monotonic=lambda: clock[0]))
         assert called(store, "b") == []
         (root / "b.JPG").touch()
-        monkeypatch.setattr(folders, "_SPELLED_FOR", 0.0)
+        clock[0] += 1.9
+        assert called(store, "b") == []
+        clock[0] += 0.2
         assert called(store, "b") == ["b.JPG"]
 
 

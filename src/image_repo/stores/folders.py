@@ -45,8 +45,9 @@ _SHORT = 48
 _BYTES_A_NAME, _BYTES_A_LOOK = 25, 512
 #: names of a folder of which is remembered how many there were
 _MANY_NAMES = 500
-#: seconds for which it is relied upon how endings are spelled in a folder that changes
-_SPELLED_FOR = 60.0
+#: seconds for which it is relied upon how endings are spelled in a folder that changes; longer where reading it takes
+#: more than one in so many of them
+_SPELLED_FOR, _SHARE = 2.0, 20
 #: folders of which it is remembered
 _MOST_SPELLED = 1024
 #: nanoseconds after which a change of a folder is sure to have another time than the next
@@ -148,12 +149,12 @@ class _Spelled:
     """How endings are spelled in a folder, but for lower case.
 
     :param changed: the time of the folder for which that is sure; None where it may have changed within one tick
-    :param read: monotonic seconds
+    :param until: monotonic seconds, until when it is relied upon in any case
     """
 
     endings: frozenset[str]
     changed: int | None
-    read: float
+    until: float
 
 
 class Folders:
@@ -162,7 +163,7 @@ class Folders:
     A folder of 100,000 pictures takes 50 ms to read, so it is not read for each name: in a large one the files are
     looked for. There may be so many spellings of an ending (``.jpeg`` has 32) that only those are looked for that the
     folder was seen to have, besides lower case: where another tool puts the first ``.Jpeg`` into a large folder, that
-    may be noticed a minute later.
+    may be noticed 2 s later, or in the 20 times that it takes to read it.
 
     :param is_inside: whether a real path is one of the store
     """
@@ -229,18 +230,20 @@ class Folders:
         """How these endings are spelled in a folder, but for lower case."""
         with self._lock:
             known = self._spelled.get((folder, endings))
-        if known and (known.changed == found.st_mtime_ns or time.monotonic() - known.read < _SPELLED_FOR):
+        began = time.monotonic()
+        if known and (known.changed == found.st_mtime_ns or began < known.until):
             return known.endings
         settled = time.time_ns() - found.st_mtime_ns > _SETTLED
-        read = time.monotonic()
         with os.scandir(folder) as items:
             spelled = frozenset(
                 ending
                 for item in items
                 if (lower := (ending := _ending(item.name)).lower()) != ending and lower in endings
             )
+        now = time.monotonic()
+        until = now + max(_SPELLED_FOR, _SHARE * (now - began))
         with self._lock:
-            self._spelled[folder, endings] = _Spelled(spelled, found.st_mtime_ns if settled else None, read)
+            self._spelled[folder, endings] = _Spelled(spelled, found.st_mtime_ns if settled else None, until)
         return spelled
 
     def _file(self, path: str) -> os.stat_result | None:
