@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -51,6 +52,17 @@ def who(folder: Path) -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def reachable(programs: Path, folder: Path) -> Path:
+    """The programs, where everybody can get at them: ``nobody`` cannot where a checkout lies in a private folder."""
+    if os.getuid() or all(above.stat().st_mode & 1 for above in programs.parents):
+        return programs
+    site, copied = programs.parents[2], folder / "programs"
+    if not copied.exists():
+        for part in (programs.parent, *site.glob("*pgserver.libs")):  # it finds its libraries by where it lies
+            shutil.copytree(part, copied / part.relative_to(site), symlinks=True)
+    return copied / programs.relative_to(site)
+
+
 def answers(port: int) -> bool:
     """Whether it takes connections: it answers to the question for encryption (protocol, section 54.2.10)."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
@@ -60,7 +72,7 @@ def answers(port: int) -> bool:
 
 
 def serve(folder: Path, port: int, settings: list[str]) -> None:
-    bin_, identity = programs(), who(folder)
+    bin_, identity = reachable(programs(), folder), who(folder)
     data, environment = folder / "data", {**os.environ, "LC_ALL": "C.UTF-8"}
     told: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": sys.stderr, "stderr": sys.stderr, **identity}
     if not data.exists():
