@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from image_repo import background, reconcile
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
-from image_repo.reconcile import Outcome
-from image_repo.repo import Repo
+from image_repo.repository.repo import Repo
+from image_repo.sync import daemon, reconciler
+from image_repo.sync.reconciler import Outcome
 
 
 def swept(repo: Repo) -> Outcome:
     """One look at everything that the container lists; nothing is read of originals."""
-    images, sweep = reconcile.images(repo)
-    return reconcile.run_to_end(sweep.run(images.listing()))
+    images, sweep = reconciler.images(repo)
+    return reconciler.run_to_end(sweep.run(images.listing()))
 
 
 def followed(repo: Repo) -> Outcome:
     """The same, and all originals are read of which the index has only what a listing tells."""
     outcome = swept(repo)
-    for _ in reconcile.complete(repo):
+    for _ in reconciler.complete(repo):
         pass
     return outcome
 
@@ -35,7 +35,7 @@ def told(repo: Repo) -> dict[str, dict[str, Any]]:
 @contextmanager
 def in_background(repo: Repo, config: Config) -> Iterator[None]:
     """Lets it follow by itself meanwhile."""
-    end = background.begin(config, repo)
+    end = daemon.begin(config, repo)
     try:
         yield
     finally:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from image_repo.catalogue import Index, Indexed, Row, order, storing
-from image_repo.catalogue.holds import holds
+from image_repo.catalogue import collation, encoding
+from image_repo.catalogue.base import Index, Indexed, Row
+from image_repo.catalogue.evaluator import holds
+from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Filter, Query, SortKey
-from image_repo.catalogue.tally import Tally
 from image_repo.errors import BadParameter
-from image_repo.patterns import searcher
+from image_repo.model.regex import searcher
 
 #: opens the index of a collection: ``open("images", scope="…")``
 Opener = Callable[..., Index]
@@ -207,7 +208,7 @@ QUICK = settings(
 
 def kept(value: Any) -> Any:
     """A value as an index keeps it: what stands elsewhere in an order is text that engines do not take."""
-    return storing.kept(storing.dump({"value": value}))["value"]
+    return encoding.kept(encoding.dump({"value": value}))["value"]
 
 
 def in_order(documents: Iterable[Any], keys: Sequence[SortKey]) -> list[str]:
@@ -215,7 +216,7 @@ def in_order(documents: Iterable[Any], keys: Sequence[SortKey]) -> list[str]:
     ordered = sorted(documents, key=lambda document: document["name"])
     for key in reversed(keys):
         ordered.sort(
-            key=lambda document: order.sortable(order.at(kept(document), storing.members(key.path))),
+            key=lambda document: collation.sortable(collation.at(kept(document), encoding.members(key.path))),
             reverse=key.descending,
         )
     return [document["name"] for document in ordered]
@@ -563,7 +564,7 @@ class IndexContract:
         there = [one for one in documents if holds(Filter((condition(path, "exists", True),)), one)]
         tally = Tally()
         for one in there:
-            tally.add_all(order.reached(one, path))
+            tally.add_all(collation.reached(one, path))
         for most in (1_000, 2):
             told, expected = index.statistics(wanted, path, most), tally.statistics(len(there), most)
             assert told.values == expected.values

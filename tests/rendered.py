@@ -11,7 +11,7 @@ from PIL import Image
 
 from image_repo import render
 from image_repo.config import RenderConfiguration
-from image_repo.recipe import Recipe
+from image_repo.model.recipe import Recipe
 
 LIMITS = RenderConfiguration()
 

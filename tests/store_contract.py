@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from image_repo.errors import PreconditionFailed
-from image_repo.stores import CHUNK, Store
+from image_repo.stores.base import CHUNK, Store
 
 JPEG = "image/jpeg"
 ODD_KEYS = {

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from image_repo.caches import Tier
+from image_repo.caches.tiers import Tier
 from image_repo.errors import StoreUnavailable
-from image_repo.rendition import Rendition
+from image_repo.model.rendition import Rendition
 
 
 def rendition(body: bytes = b"picture", etag: str = "tag") -> Rendition:

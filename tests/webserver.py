@@ -16,15 +16,11 @@ from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from image_repo import wiring
-from image_repo.config import (
-    Config,
-    LocalCacheConfiguration,
-    PersistentStoreConfiguration,
-)
+from image_repo.catalogue.indexer import Swept
+from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.errors import CatalogueUnavailable
-from image_repo.follow import Swept
-from image_repo.repo import Repo
-from image_repo.web import create_app
+from image_repo.repository.repo import Repo
+from image_repo.web.app import create_app
 
 
 @dataclass(frozen=True)

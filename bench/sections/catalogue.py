@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from image_repo import config, wiring
-from image_repo.catalogue import Index, Indexed, Row
-from image_repo.follow import Swept
+from image_repo.catalogue.base import Index, Indexed, Row
+from image_repo.catalogue.indexer import Swept
 
 from bench.load import Answer, Client
 from bench.report import Section, Table, middle, spread

@@ -10,30 +10,30 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from image_repo import metrics
-from image_repo.caches import Caches, Keeper, Tier
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.memory import MemoryTier
-from image_repo.catalogue import Index
+from image_repo.caches.tiers import Caches, Keeper, Tier
+from image_repo.catalogue.base import Index
+from image_repo.catalogue.indexer import Behind, Follower
+from image_repo.concurrency.invalidation import SharedMarks, make_private
+from image_repo.concurrency.single_flight import Exclusive, Gate, Room, SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
-from image_repo.copies import WorkingCopies
 from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
-from image_repo.flight import Exclusive, Gate, Room, SingleFlight
-from image_repo.follow import Behind, Follower
-from image_repo.metrics import Counters
-from image_repo.names import prefix_of
-from image_repo.node import SharedMarks, make_private
-from image_repo.nodes import FolderBoard, Nodes, StoreBoard
-from image_repo.pixels import PixelFiles, Pixels
-from image_repo.recipe import Defaults, ask, read_focus
-from image_repo.records import Records
-from image_repo.repo import Linker, Policy, Repo
-from image_repo.stores import Store
-from image_repo.stores.breaker import Guarded
+from image_repo.model.names import prefix_of
+from image_repo.model.recipe import Defaults, ask, read_focus
+from image_repo.observability import metrics
+from image_repo.observability.metrics import Counters
+from image_repo.repository.decoded_cache import PixelFiles, Pixels
+from image_repo.repository.metadata import Records
+from image_repo.repository.mezzanines import WorkingCopies
+from image_repo.repository.repo import Linker, Policy, Repo
+from image_repo.repository.resolver import Fresh, Versions
+from image_repo.stores.base import Store
+from image_repo.stores.circuit_breaker import Guarded
 from image_repo.stores.disk import DiskStore
 from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
-from image_repo.versions import Fresh, Versions
+from image_repo.sync.membership import FolderBoard, Nodes, StoreBoard
 
 log = logging.getLogger(__name__)
 

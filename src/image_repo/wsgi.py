@@ -1,6 +1,6 @@
 """The application for a WSGI server: ours, an outside uWSGI, gunicorn.
 
-* ``image_repo`` itself (:mod:`image_repo.server`): the configuration is at hand already;
+* ``image_repo`` itself (:mod:`image_repo.server.uwsgi`): the configuration is at hand already;
 * ``uwsgi --module image_repo.wsgi:app --pyargv "-y config.yml"``;
 * ``IMAGE_REPO_CONFIG=config.yml gunicorn image_repo.wsgi:app``.
 
@@ -28,27 +28,27 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image_repo import server
-from image_repo.clients import Closing, Doorkeeper, Kept
+from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.turnstile import aside
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
-from image_repo.flight import Room
-from image_repo.logs import LogSettings, configure
-from image_repo.turnstile import aside
-from image_repo.waking import Waking
+from image_repo.observability.logging import LogSettings, configure
+from image_repo.server.epoll import Waking
+from image_repo.server.slow_clients import Closing, Doorkeeper, Kept
+from image_repo.server.uwsgi import address, give_back, handed_over, hear_master, limit_arenas, threads_are_complete
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from image_repo.web.fast import Fast
+    from image_repo.web.fast_path import Fast
 
 try:
     import uwsgi  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # another server
     uwsgi = None
 
-if uwsgi and server.handed_over():
-    server.hear_master()
+if uwsgi and handed_over():
+    hear_master()
 
 log = logging.getLogger(__name__)
 
@@ -84,21 +84,23 @@ class Application:
 
 
 def _build() -> Fast:
-    from image_repo import background, web, wiring  # noqa: PLC0415, not before the fork
-    from image_repo.web.access import AccessLog  # noqa: PLC0415
-    from image_repo.web.fast import Fast  # noqa: PLC0415
+    from image_repo import wiring  # noqa: PLC0415, not before the fork
+    from image_repo.sync import daemon  # noqa: PLC0415, not before the fork
+    from image_repo.web.access_log import AccessLog  # noqa: PLC0415
+    from image_repo.web.app import create_app  # noqa: PLC0415, not before the fork
+    from image_repo.web.fast_path import Fast  # noqa: PLC0415
 
-    server.limit_arenas()
-    server.give_back()
+    limit_arenas()
+    give_back()
     # A thread that wants to answer a hit waits so long for one that is busy with something else; 5 ms by default.
     sys.setswitchinterval(_TURN)
-    config = server.handed_over()
+    config = handed_over()
     direct = config is not None
     if config is None:
         config = _configuration()
     repo = wiring.build(config)
-    app = web.create_app(repo, config)
-    atexit.register(background.begin(config, repo))
+    app = create_app(repo, config)
+    atexit.register(daemon.begin(config, repo))
     keeper = _doorkeeper(config) if direct else None
     kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
     form = config.server.access_log
@@ -144,10 +146,10 @@ def _doorkeeper(config: Config) -> Doorkeeper:
     settings = config.server
     waking = Waking()
     keeper = Doorkeeper(
-        server.address(config.listen)[1],
+        address(config.listen)[1],
         settings.socket_timeout,
         settings.request_timeout,
-        server.threads_are_complete,
+        threads_are_complete,
         ready=waking.begin,
         rest=waking.rest,
     )

@@ -1,6 +1,6 @@
 """The cache container: renditions that all nodes share, and what temporary URLs point into.
 
-It is any :class:`~image_repo.stores.Store`. Every object has an expiry, so that the container is
+It is any :class:`~image_repo.stores.base.Store`. Every object has an expiry, so that the container is
 bounded even where a slow node fills something back after a purge. An expiry is a promise at the
 same time: what is to expire late enough need not be written again for a link.
 """
@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 
 from cachetools import LRUCache
 
-from image_repo.caches import Kept
+from image_repo.caches.tiers import Kept
 from image_repo.errors import OriginalDamaged, PreconditionFailed
-from image_repo.rendition import Layer, Rendition
-from image_repo.stores import CHUNK, Body, Entry, NoContainer, Store
+from image_repo.model.rendition import Layer, Rendition
+from image_repo.stores.base import CHUNK, Body, Entry, NoContainer, Store
 
 #: what the keys of renditions begin with in the container
 PREFIX = ".renditions/"

@@ -36,10 +36,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from image_repo.caches import Kept
 from image_repo.caches.eviction import Item, Limits, evict
-from image_repo.node import make_private
-from image_repo.rendition import Layer, Rendition
+from image_repo.caches.tiers import Kept
+from image_repo.concurrency.invalidation import make_private
+from image_repo.model.rendition import Layer, Rendition
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
-from image_repo.caches import Kept
-from image_repo.rendition import Layer, Rendition
+from image_repo.caches.tiers import Kept
+from image_repo.model.rendition import Layer, Rendition
 
 #: what an entry costs beside its body and key: the objects around them, in bytes
 _OVERHEAD = 300

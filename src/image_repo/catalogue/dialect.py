@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Connection, FromClause
 from sqlalchemy.sql.expression import Select
 
+from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Path
 from image_repo.catalogue.tables import Tables
-from image_repo.catalogue.tally import Tally
 
 
 class Dialect(Protocol):
@@ -110,7 +110,7 @@ class Dialect(Protocol):
         ...
 
     def check(self) -> None:
-        """As :meth:`image_repo.catalogue.Index.check` says."""
+        """As :meth:`image_repo.catalogue.base.Index.check` says."""
         ...
 
     def close(self) -> None:

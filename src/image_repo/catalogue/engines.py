@@ -8,7 +8,7 @@ from pathlib import Path as File
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from image_repo.catalogue import Index
+from image_repo.catalogue.base import Index
 from image_repo.catalogue.index import SqlIndex
 from image_repo.catalogue.sqlite import SqliteDialect
 from image_repo.errors import ConfigurationError

@@ -16,11 +16,12 @@ from typing import Any
 from cachetools import TTLCache
 from sqlalchemy import delete, select
 
-from image_repo.catalogue import Indexed, Page, Row, Statistics, counting, places, storing
-from image_repo.catalogue.asking import MOST_COUNTED, Asked, Found, Listed, as_kept
+from image_repo.catalogue import cursor, encoding, statistics
+from image_repo.catalogue.base import Indexed, Page, Row, Statistics
+from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
-from image_repo.catalogue.holds import holds, project
-from image_repo.catalogue.places import Order, Place
+from image_repo.catalogue.evaluator import holds, project
+from image_repo.catalogue.planner import MOST_COUNTED, Asked, Found, Listed, as_kept
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, indexed
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
@@ -39,7 +40,7 @@ _HELPED = ("eq", "gt", "gte", "lt", "lte")
 
 
 class SqlIndex:
-    """Implements :class:`image_repo.catalogue.Index` over a :class:`~.dialect.Dialect`.
+    """Implements :class:`image_repo.catalogue.base.Index` over a :class:`~.dialect.Dialect`.
 
     :param slow: seconds; what takes longer is told in the log
     """
@@ -80,7 +81,7 @@ class SqlIndex:
 
     def page(self, query: Query) -> Page:
         sorted_by = Order.of(query.order)
-        after = None if query.after is None else places.load(query.after, sorted_by)
+        after = None if query.after is None else cursor.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
             asked = Asked(connection, self._dialect, query.filter)
             listed, count = self._paged(asked, query, sorted_by, after)
@@ -89,7 +90,7 @@ class SqlIndex:
             documents,
             count,
             query.exact or count <= MOST_COUNTED,
-            places.dump(_place(last, sorted_by), sorted_by) if last and len(listed) > query.limit else None,
+            cursor.dump(_place(last, sorted_by), sorted_by) if last and len(listed) > query.limit else None,
         )
 
     def _paged(self, asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
@@ -121,7 +122,7 @@ class SqlIndex:
         found = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
         # What has changed since it was listed may not match any more.
         still = as_kept(wanted)
-        return (storing.load(each.text) for each in found if holds(still, storing.kept(each.text)))
+        return (encoding.load(each.text) for each in found if holds(still, encoding.kept(each.text)))
 
     def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:
         """Names or ids of those that match, in order; None where there is a way along which they come by themselves."""
@@ -155,7 +156,7 @@ class SqlIndex:
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
         with self._watched(wanted, (SortKey(path),)), self._dialect.reading() as connection:
-            return counting.statistics(connection, self._dialect, wanted, path, most)
+            return statistics.statistics(connection, self._dialect, wanted, path, most)
 
     @contextlib.contextmanager
     def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
@@ -183,7 +184,7 @@ class SqlIndex:
     def named_by(self, sha256: str) -> list[str]:
         documents = self._tables.documents
         with self._dialect.reading() as connection:
-            asked = select(documents.c.name).where(documents.c.digest == storing.storable(sha256))
+            asked = select(documents.c.name).where(documents.c.digest == encoding.storable(sha256))
             return list(connection.execute(asked.order_by(documents.c.name)).scalars())
 
     def stamps(self, names: Collection[str]) -> dict[str, str]:
@@ -196,7 +197,7 @@ class SqlIndex:
     def names(self, after: str = "", limit: int = 1_000) -> list[str]:
         name = self._tables.documents.c.name
         with self._dialect.reading() as connection:
-            asked = select(name).where(name > storing.storable(after)).order_by(name).limit(limit)
+            asked = select(name).where(name > encoding.storable(after)).order_by(name).limit(limit)
             return list(connection.execute(asked).scalars())
 
     def indexed(self) -> list[Indexed]:
@@ -274,7 +275,7 @@ def _documents(asked: Asked, listed: Listed, select: Sequence[Path]) -> tuple[li
     last, size = None, 0
     for first in range(0, len(listed), _PART):
         for last in asked.fetched(listed[first : first + _PART]):
-            documents.append(project(storing.load(last.text), select))
+            documents.append(project(encoding.load(last.text), select))
             # what text takes in memory, without counting its letters
             size += sys.getsizeof(json.dumps(documents[-1], ensure_ascii=False) if select else last.text)
             if size > MOST_TOLD:
@@ -285,4 +286,4 @@ def _documents(asked: Asked, listed: Listed, select: Sequence[Path]) -> tuple[li
 
 
 def _place(found: Found, sorted_by: Order) -> Place:
-    return places.of(found.name, storing.kept(found.text), sorted_by)
+    return cursor.of(found.name, encoding.kept(found.text), sorted_by)

@@ -51,11 +51,11 @@ from sqlalchemy.schema import CreateSchema
 from sqlalchemy.sql.expression import Select
 from sqlalchemy.types import Double
 
-from image_repo.catalogue import order
-from image_repo.catalogue.patience import Patience
+from image_repo.catalogue import collation
+from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
-from image_repo.catalogue.tally import Tally
+from image_repo.catalogue.watchdog import Patience
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
 
@@ -334,16 +334,16 @@ class PostgresDialect:
             value = _member(value, member)
         kind = func.jsonb_typeof(value)
         plain = value.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
-        in_bytes = func.substring(func.convert_to(plain, "UTF8"), 1, order.MOST_TEXT)
-        nothing = case((or_(*above), _kind(order.OTHER)), else_=_kind(order.MISSING))
+        in_bytes = func.substring(func.convert_to(plain, "UTF8"), 1, collation.MOST_TEXT)
+        nothing = case((or_(*above), _kind(collation.OTHER)), else_=_kind(collation.MISSING))
         return (
             case(
-                (kind == "number", _kind(order.NUMBER).op("||")(_double_bytes(cast(plain, Numeric)))),
-                (kind == "string", _kind(order.TEXT).op("||")(in_bytes)),
-                (kind == "null", _kind(order.NULL)),
-                (kind == "boolean", case((plain == "true", _kind(order.TRUE)), else_=_kind(order.FALSE))),
+                (kind == "number", _kind(collation.NUMBER).op("||")(_double_bytes(cast(plain, Numeric)))),
+                (kind == "string", _kind(collation.TEXT).op("||")(in_bytes)),
+                (kind == "null", _kind(collation.NULL)),
+                (kind == "boolean", case((plain == "true", _kind(collation.TRUE)), else_=_kind(collation.FALSE))),
                 (kind.is_(None), nothing),
-                else_=_kind(order.OTHER),
+                else_=_kind(collation.OTHER),
             ),
         )
 
@@ -459,7 +459,9 @@ def _equal(values: Sequence[Scalar], told: dict[str, Any]) -> str:
     told["texts"] = [each for each in values if isinstance(each, str)]
     parts += ['(@.type() == "boolean" && @ == $booleans[*])'] if told["booleans"] else []
     parts += ['(@.type() == "string" && @ == $texts[*])'] if told["texts"] else []
-    numbers = {order.double(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)}
+    numbers = {
+        collation.double(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)
+    }
     told["numbers"] = [each for each in numbers if abs(each) < _EXACT]
     parts += ['(@.type() == "number" && @ == $numbers[*])'] if told["numbers"] else []
     for number in numbers:
@@ -477,7 +479,7 @@ def _compares(op: str, than: Scalar, told: dict[str, Any]) -> str:
     if isinstance(than, str):
         told[name] = than
         return f'@.type() == "string" && @ {_COMPARES[op]} ${name}'
-    least, most = _range(order.double(than))
+    least, most = _range(collation.double(than))
     bound = least if op in ("gte", "lt") else most
     if bound is None:  # nothing is beyond infinity
         return "1 == 0" if (op in ("gt", "gte")) is (than > 0) else '@.type() == "number"'
@@ -501,8 +503,8 @@ def _range(number: float) -> tuple[float | None, float | None]:
     below = (int(math.nextafter(number, 0)) + whole) // 2
     above = math.nextafter(number, math.inf)
     beyond = (whole + int(above)) // 2 if math.isfinite(above) else _INFINITE
-    return (below if order.double(below) == number else below + 1), (
-        beyond if order.double(beyond) == number else beyond - 1
+    return (below if collation.double(below) == number else below + 1), (
+        beyond if collation.double(beyond) == number else beyond - 1
     )
 
 

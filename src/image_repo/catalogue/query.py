@@ -1,7 +1,7 @@
 """What is asked of the catalogue, read from a query string: conditions, order, page. Pure.
 
 A filter holds or does not hold for a *document*: a record as it is told
-(:meth:`image_repo.record.Record.public`), JSON and nothing else. This module says what
+(:meth:`image_repo.model.record.Record.public`), JSON and nothing else. This module says what
 each condition means, and :func:`holds` is that meaning in Python; an index may get there
 in other ways, but never elsewhere.
 """
@@ -74,7 +74,7 @@ class Query:
     """A page that is asked for. Behind all keys of the order stands the name, ascending.
 
     :param select: what of each document is wanted; empty for all of it
-    :param after: where the page before ended, as :attr:`image_repo.catalogue.Page.after` said; ``skip`` is 0 then
+    :param after: where the page before ended, as :attr:`image_repo.catalogue.base.Page.after` said; ``skip`` is 0 then
     :param exact: whether all that match are counted, however many
     """
 

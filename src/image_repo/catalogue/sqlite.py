@@ -55,11 +55,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
-from image_repo.catalogue import order, storing
-from image_repo.catalogue.holds import holds
+from image_repo.catalogue import collation, encoding
+from image_repo.catalogue.evaluator import holds
+from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.tables import VERSION, Json, Tables
-from image_repo.catalogue.tally import Tally
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 
@@ -93,7 +93,7 @@ _BELOW = "-"
 #: values at a time
 _STREAM = 10_000
 #: kinds of JSON1 that say the value
-_WORDS = {"null": order.NULL, "false": order.FALSE, "true": order.TRUE}
+_WORDS = {"null": collation.NULL, "false": collation.FALSE, "true": collation.TRUE}
 _WORD_OF = {"None": "null", "False": "false", "True": "true"}
 _COMPARES: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "gt": operator.gt,
@@ -340,25 +340,30 @@ class SqliteDialect:
 
     def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
         spot = _Spot(self.tables.documents.c.document, path)
-        nothing = case((spot.is_below_array(), order.OTHER), else_=order.MISSING) if path[1:] else order.MISSING
+        nothing = (
+            case((spot.is_below_array(), collation.OTHER), else_=collation.MISSING) if path[1:] else collation.MISSING
+        )
         kinds = [
-            (spot.kind.in_(_NUMBERS), order.NUMBER),
-            (spot.kind == "text", order.TEXT),
+            (spot.kind.in_(_NUMBERS), collation.NUMBER),
+            (spot.kind == "text", collation.TEXT),
             *((spot.kind == word, kind) for word, kind in _WORDS.items()),
             (spot.kind.is_(None), nothing),
         ]
         values: list[Any] = [
             (spot.kind.in_(_NUMBERS), spot.number),
             # of empty bytes SQLite takes null
-            (spot.kind == "text", func.coalesce(func.substr(cast(spot.value, LargeBinary), 1, order.MOST_TEXT), b"")),
+            (
+                spot.kind == "text",
+                func.coalesce(func.substr(cast(spot.value, LargeBinary), 1, collation.MOST_TEXT), b""),
+            ),
         ]
-        return case(*kinds, else_=order.OTHER), case(*values, else_=0)
+        return case(*kinds, else_=collation.OTHER), case(*values, else_=0)
 
     def sorting(self, value: bytes) -> Sequence[Any]:
         kind = value[0]
-        if kind == order.NUMBER:
-            return kind, order.number(value)
-        return kind, value[1:] if kind == order.TEXT else 0
+        if kind == collation.NUMBER:
+            return kind, collation.number(value)
+        return kind, value[1:] if kind == collation.TEXT else 0
 
     # -- conditions ------------------------------------------------------------------------
 
@@ -400,7 +405,7 @@ class SqliteDialect:
             return {"text": _COMPARES[condition.op](value, than)}
         if isinstance(than, bool) or than is None:
             return {}
-        return {kind: _COMPARES[condition.op](number, order.double(than)) for kind in _NUMBERS}
+        return {kind: _COMPARES[condition.op](number, collation.double(than)) for kind in _NUMBERS}
 
     def tally(
         self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
@@ -525,14 +530,14 @@ def _count_below(documents: Iterable[str], path: Path, tally: Tally) -> int:
     there = Filter((Condition(path, "exists", (True,)),))
     count = 0
     for text in documents:
-        document = storing.kept(text)
-        tally.add_all(map(_original, order.reached(document, path)))
+        document = encoding.kept(text)
+        tally.add_all(map(_original, collation.reached(document, path)))
         count += holds(there, document)
     return count
 
 
 def _original(value: Any) -> Any:
-    return storing.original(value) if isinstance(value, str) else value
+    return encoding.original(value) if isinstance(value, str) else value
 
 
 def _default(condition: Condition) -> ColumnElement[bool]:
@@ -556,7 +561,7 @@ def _equal(
     numbers = {each for each in condition.values if isinstance(each, int | float) and not isinstance(each, bool)}
     found = dict.fromkeys(sorted(words), right)
     if numbers:
-        wanted = sorted(map(order.double, numbers))
+        wanted = sorted(map(collation.double, numbers))
         found |= {kind: _among(number, wanted, condition) for kind in _NUMBERS}
     if texts:
         found["text"] = _among(text, texts, condition)

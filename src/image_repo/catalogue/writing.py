@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
 
-from image_repo.catalogue import Indexed, Row, storing
+from image_repo.catalogue import encoding
+from image_repo.catalogue.base import Indexed, Row
 from image_repo.catalogue.dialect import Dialect
-from image_repo.catalogue.facts import Fact, Key, facts_of, has_several
 from image_repo.catalogue.query import Path
-from image_repo.catalogue.words import words_of
+from image_repo.catalogue.sort_keys import Fact, Key, facts_of, has_several
+from image_repo.catalogue.tokenizer import words_of
 
 #: rows that are written at a time
 _BATCH = 500
@@ -74,11 +75,11 @@ class Writer:
         changed: list[dict[str, Any]] = []
         there = {}
         for name, row in rows.items():
-            text = storing.dump(row.document)
-            there[name] = storing.kept(text)
+            text = encoding.dump(row.document)
+            there[name] = encoding.kept(text)
             values = {"stamp": row.stamp, "digest": _digest(row), "document": text}
             if self._tables.respells:
-                values["told"] = text if storing.is_respelled(text) else None
+                values["told"] = text if encoding.is_respelled(text) else None
             if name in old:
                 changed.append({"number": old[name].id, **values})
             else:
@@ -98,7 +99,7 @@ class Writer:
         documents = self._tables.documents
         asked = select(documents.c.name, documents.c.id, self._tables.told)
         found = connection.execute(asked.where(self._dialect.among(documents.c.name, names)))
-        return {name: _Old(number, storing.kept(text)) for name, number, text in found}
+        return {name: _Old(number, encoding.kept(text)) for name, number, text in found}
 
     def _put_words(
         self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], new: dict[str, int]
@@ -168,7 +169,7 @@ class Writer:
             asked = select(documents.c.id, documents.c.name, self._tables.told).where(documents.c.id > row.filled)
             found = connection.execute(asked.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
-            there = [(name, storing.kept(text)) for _, name, text in found]
+            there = [(name, encoding.kept(text)) for _, name, text in found]
             facts = [(*fact, name) for name, document in there for fact in facts_of(document, [filled])]
             self._dialect.put_facts(connection, facts)
             self._notice_several(connection, [document for _, document in there], [filled])
@@ -215,16 +216,16 @@ def all_keys(connection: Connection, dialect: Dialect, *, filled: bool) -> list[
 
 
 def indexed(connection: Connection, dialect: Dialect) -> list[Indexed]:
-    """As :meth:`image_repo.catalogue.Index.indexed` says."""
+    """As :meth:`image_repo.catalogue.base.Index.indexed` says."""
     keys = [key for key in all_keys(connection, dialect, filled=True) if key.number]
     return [
-        Indexed(storing.original_members(key.path), key.sort and storing.original_members(key.sort)) for key in keys
+        Indexed(encoding.original_members(key.path), key.sort and encoding.original_members(key.sort)) for key in keys
     ]
 
 
 def _digest(row: Row) -> str | None:
     digest = row.document.get("sha256")
-    return storing.storable(digest) if isinstance(digest, str) and digest else None
+    return encoding.storable(digest) if isinstance(digest, str) and digest else None
 
 
 def _written(key: Indexed) -> tuple[str, str | None]:
@@ -233,7 +234,7 @@ def _written(key: Indexed) -> tuple[str, str | None]:
 
 
 def _write(path: Path) -> str:
-    return json.dumps(storing.members(path), ensure_ascii=False)
+    return json.dumps(encoding.members(path), ensure_ascii=False)
 
 
 def _paths(path: str, sort: str | None) -> tuple[Path, Path | None]:

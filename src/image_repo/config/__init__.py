@@ -12,8 +12,8 @@ program receive their own section, never the tree.
 
 from image_repo.config.dumping import dump
 from image_repo.config.loading import load
-from image_repo.config.moved import foreign
-from image_repo.config.reading import SecretText, SourcedText
+from image_repo.config.readers import SecretText, SourcedText
+from image_repo.config.renamed import foreign
 from image_repo.config.settings import (
     GIB,
     KIB,

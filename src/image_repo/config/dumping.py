@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from image_repo.config.loading import variable_of
-from image_repo.config.reading import SourcedText
+from image_repo.config.readers import SourcedText
 from image_repo.config.settings import GIB, KIB, MIB, Config
 from image_repo.config.tree import Path, Setting, settings_of
 

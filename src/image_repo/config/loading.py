@@ -18,7 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from image_repo.config import rules
-from image_repo.config.moved import advice
+from image_repo.config.renamed import advice
 from image_repo.config.settings import Config, Credentials
 from image_repo.config.tree import Path, Setting, leaves, settings_of
 from image_repo.errors import ConfigurationError

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path as File
 from urllib.parse import urlsplit
 
-from image_repo.config.reading import SourcedText
+from image_repo.config.readers import SourcedText
 from image_repo.config.settings import Config
 from image_repo.config.tree import Path, get, leaves
 from image_repo.errors import BadParameter
-from image_repo.recipe import ask, read_background
+from image_repo.model.recipe import ask, read_background
 
 #: a mistake: where, and what was expected
 Broken = tuple[Path, str]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, ConfigDict
 
-from image_repo.config.reading import Sourced, read_auth_version, read_bytes, read_interface, read_list, read_sides
+from image_repo.config.readers import Sourced, read_auth_version, read_bytes, read_interface, read_list, read_sides
 
 T = TypeVar("T")
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

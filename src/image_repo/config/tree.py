@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, Gt, Le
 
 from image_repo.config import settings
-from image_repo.config.reading import Sourced
+from image_repo.config.readers import Sourced
 
 #: the parts of a dotted name
 Path = tuple[str, ...]

@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from image_repo.exchange import About, Exported
-from image_repo.exchange.lines import DESCRIPTIONS, METADATA
+from image_repo.exchange.base import About, Exported
+from image_repo.exchange.manifest_lines import DESCRIPTIONS, METADATA
 
 #: of a table, the bytes that decide its types (datasets 5, FolderBasedBuilder._read_metadata)
 _DECIDING = 10 << 20

@@ -1,4 +1,4 @@
-"""Rendering: bytes and a :class:`~image_repo.recipe.Recipe` go in, the bytes of another picture come out.
+"""Rendering: bytes and a :class:`~image_repo.model.recipe.Recipe` go in, the bytes of another picture come out.
 
 The only room that knows the imaging library. Every function may be called from many threads
 at once, takes a seekable binary file that nobody else reads at the time, and raises nothing
@@ -19,10 +19,16 @@ from PIL import Image, features
 
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, OverBudget
-from image_repo.formats import BY_KIND
-from image_repo.recipe import Recipe
-from image_repo.render import encode as writing
-from image_repo.render.copies import (
+from image_repo.model.formats import BY_KIND
+from image_repo.model.recipe import Recipe
+from image_repo.model.rendition import ImageInfo
+from image_repo.render import encoders as writing
+from image_repo.render.decoders import Picture, decode_all, open_picture, the_door
+from image_repo.render.exif import POSITION as POSITION
+from image_repo.render.exif import most_rights
+from image_repo.render.geometry import Plan, Size, plan
+from image_repo.render.headers import check_pixels, view
+from image_repo.render.mezzanine import (
     LARGEST,
     SIDES,
     Copied,
@@ -36,19 +42,13 @@ from image_repo.render.copies import (
     pack_copy,
     unpack_copies,
 )
-from image_repo.render.copyfile import MEDIA_TYPE as COPY_TYPE
-from image_repo.render.exif import POSITION as POSITION
-from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Plan, Size, plan
-from image_repo.render.headers import check_pixels, view
-from image_repo.render.levels import Levels, MappedLevels, facts_of, is_levels, is_readable
-from image_repo.render.levels import write as write_levels
+from image_repo.render.mezzanine_file import MEDIA_TYPE as COPY_TYPE
+from image_repo.render.pipeline import Job, decode, make
+from image_repo.render.pyramid import Levels, MappedLevels, facts_of, is_levels, is_readable
+from image_repo.render.pyramid import write as write_levels
 from image_repo.render.regions import by_levels, from_levels, is_large, is_region
-from image_repo.render.source import Picture, decode_all, open_picture, the_door
-from image_repo.render.steps import Job, decode, make
 from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
-from image_repo.rendition import ImageInfo
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 7

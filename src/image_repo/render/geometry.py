@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from image_repo.errors import BadParameter
-from image_repo.recipe import Recipe, Region
+from image_repo.model.recipe import Recipe, Region
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from image_repo import formats
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, NotAPicture, OverBudget
+from image_repo.model import formats
 from image_repo.render.ifd import Block
 
 #: bytes of segments, chunks and tags other than pixels; colour profiles and previews fit many times

@@ -4,7 +4,7 @@ Which way is taken depends on the recipe and on what the original's header says,
 else (promise 8): the same recipe gives the same bytes whether anything was kept or not.
 
 * A small original is decoded for each region.
-* A larger one is cut out of its :mod:`whole pixels <image_repo.render.levels>`, which are worth keeping.
+* A larger one is cut out of its :mod:`whole pixels <image_repo.render.pyramid>`, which are worth keeping.
 * A huge TIFF that is made of tiles is read by the tile (:mod:`~image_repo.render.tiles`), and is
   itself what is worth keeping.
 """
@@ -16,12 +16,12 @@ from dataclasses import replace
 
 from PIL import Image
 
-from image_repo.recipe import Recipe
+from image_repo.model.recipe import Recipe
+from image_repo.render.decoders import Picture
 from image_repo.render.exif import Exif
 from image_repo.render.geometry import Plan, Size
-from image_repo.render.levels import Facts, Levels, Whole
-from image_repo.render.source import Picture
-from image_repo.render.steps import Job
+from image_repo.render.pipeline import Job
+from image_repo.render.pyramid import Facts, Levels, Whole
 
 #: pixels from which on a decode is worth keeping: with less, a region costs less than 20 ms anyway
 WHOLE = 2_000_000

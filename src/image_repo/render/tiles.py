@@ -3,7 +3,7 @@
 The tiles are put together to a TIFF of their own, with the tags that say how they are packed,
 and that is decoded: so every packing that libtiff knows is read, and nothing of a tile is
 worked out here. Of the levels the smallest is taken that leaves
-:data:`~image_repo.render.steps.GAP` for Lanczos to do: who made them, and how well, is not known.
+:data:`~image_repo.render.pipeline.GAP` for Lanczos to do: who made them, and how well, is not known.
 
 TIFF 6.0, sections 15 (tiles) and 22 (JPEG); Adobe TIFF technical note 1 (SubIFDs); BigTIFF.
 """
@@ -20,15 +20,15 @@ from PIL import Image, TiffImagePlugin
 
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture
-from image_repo.recipe import Recipe
+from image_repo.model.recipe import Recipe
+from image_repo.render.decoders import Picture
 from image_repo.render.exif import Exif
 from image_repo.render.geometry import Plan, Size
 from image_repo.render.headers import MOST_METADATA, check_pixels
 from image_repo.render.ifd import Block, Directory
-from image_repo.render.levels import Whole
+from image_repo.render.pipeline import GAP, Job
+from image_repo.render.pyramid import Whole
 from image_repo.render.regions import cut, factor
-from image_repo.render.source import Picture
-from image_repo.render.steps import GAP, Job
 
 #: pixels from which on a TIFF is read by the tile; a smaller one is decoded once
 HUGE = 50_000_000

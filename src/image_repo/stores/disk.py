@@ -1,6 +1,6 @@
 """A folder of plain files: the store that needs no server, and that a person, rsync or cp can fill and read.
 
-:mod:`image_repo.stores.diskpaths` says which file is which key. What we keep beside the files is
+:mod:`image_repo.stores.disk_paths` says which file is which key. What we keep beside the files is
 in ``.image_repo``: files on their way in, the keys of temporary URLs, and what was said of an
 object where its ending does not say it. The entity tag is size and time of change: a look at
 the file tells it, files of other tools have it too, and no two writes of ours share a time.
@@ -30,12 +30,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Self
 
-from image_repo import record
 from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
-from image_repo.formats import BEGIN, BY_KIND, kind_of, split_ending
-from image_repo.signing import LinkBase
-from image_repo.stores import CHUNK, Entry, NotOnDisk
-from image_repo.stores.diskpaths import (
+from image_repo.model import record
+from image_repo.model.formats import BEGIN, BY_KIND, kind_of, split_ending
+from image_repo.stores.base import CHUNK, Entry, NotOnDisk
+from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Window
+from image_repo.stores.disk_paths import (
     OWN,
     decode_file,
     decode_folder,
@@ -46,8 +46,8 @@ from image_repo.stores.diskpaths import (
     is_plain_folder,
     segments,
 )
-from image_repo.stores.folders import ABSENT, NOWHERE, Folders, Window
-from image_repo.stores.listed import by_folder
+from image_repo.stores.lookup import by_folder
+from image_repo.stores.tempurl import LinkBase
 
 log = logging.getLogger(__name__)
 

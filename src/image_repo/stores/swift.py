@@ -31,13 +31,14 @@ from swiftclient import client as swift  # type: ignore[import-untyped]
 from swiftclient.exceptions import ClientException  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
+from image_repo.concurrency.turnstile import aside
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.config.loading import OPENSTACK
 from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
-from image_repo.signing import DIGESTS, LinkBase
-from image_repo.stores import CHUNK, Entry, NoContainer, listed
-from image_repo.turnstile import aside
+from image_repo.stores import lookup
+from image_repo.stores.base import CHUNK, Entry, NoContainer
+from image_repo.stores.tempurl import DIGESTS, LinkBase
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -697,7 +698,7 @@ class SwiftStore:
 
         :param endings: in lower case, with their dot; empty text for the name itself
         """
-        return listed.called(self.keys, names, endings)
+        return lookup.called(self.keys, names, endings)
 
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
         def ask(connection: Any) -> list[dict[str, Any]]:

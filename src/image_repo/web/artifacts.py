@@ -10,17 +10,17 @@ from typing import Any, cast
 from flask import Flask, Response, request, url_for
 
 from image_repo import wiring
-from image_repo.artifacts import GRAMMAR, KIND, OCTETS, Artifact, Artifacts
-from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS
+from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
-from image_repo.jsontext import read_object
-from image_repo.recipe import read_boolean
-from image_repo.records import check_data
-from image_repo.repo import Repo
-from image_repo.sources import Spool, check_digests
-from image_repo.stores import CHUNK
-from image_repo.web import answers, catalogue, openapi, uploads
+from image_repo.model.recipe import read_boolean
+from image_repo.model.strict_json import read_object
+from image_repo.repository.artifacts import GRAMMAR, KIND, OCTETS, Artifact, Artifacts
+from image_repo.repository.metadata import check_data
+from image_repo.repository.repo import Repo
+from image_repo.repository.spool import Spool, check_digests
+from image_repo.stores.base import CHUNK
+from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.paths import check_encoding
 
 _PATH = "/artifacts"
@@ -72,7 +72,7 @@ class _Views:
             kind, meta = _kind(told.get("kind")), _meta(told.get("meta"))
             made, new = self._artifacts.put(spool, kind=kind, media_type=media_type, filename=filename, meta=meta)
         members = {"artifact_id": made.artifact_id, "kind": made.kind, "bytes": made.bytes}
-        response = answers.send_json(members, 201 if new else 200)
+        response = responses.send_json(members, 201 if new else 200)
         response.headers["Location"] = url_for("artifact", artifact_id=made.artifact_id)
         return response
 
@@ -80,7 +80,7 @@ class _Views:
         """``DELETE /artifacts/sha256:HEX``: tells what went."""
         check_encoding(request.environ)
         catalogue.said(())
-        return answers.send_json({"artifact_id": artifact_id, "deleted": self._artifacts.delete(artifact_id)})
+        return responses.send_json({"artifact_id": artifact_id, "deleted": self._artifacts.delete(artifact_id)})
 
     # -- reading ---------------------------------------------------------------------
 
@@ -95,36 +95,36 @@ class _Views:
         told = catalogue.said(_ONE)
         found = self._artifacts.get(artifact_id)
         if read_boolean("meta", told.get("meta", "false")):
-            return answers.send_tagged(found.public(), origin=self._origin)
+            return responses.send_tagged(found.public(), origin=self._origin)
         dress = _dress(found, self._origin)
-        unchanged = answers.not_modified(dress)
+        unchanged = responses.not_modified(dress)
         if unchanged:
             return unchanged
         return self._head(found, dress) if request.method == "HEAD" else self._bytes(found, dress)
 
-    def _head(self, found: Artifact, dress: answers.Dress) -> Response:
+    def _head(self, found: Artifact, dress: responses.Dress) -> Response:
         if not self._artifacts.is_whole(found):
             raise ArtifactNotFound(f"The bytes of {found.artifact_id} are not there any more.")
         response = Response(headers=dress.head())
         response.content_length = found.bytes
         return response
 
-    def _bytes(self, found: Artifact, dress: answers.Dress) -> Response:
+    def _bytes(self, found: Artifact, dress: responses.Dress) -> Response:
         with ExitStack() as stack:
             spool = stack.enter_context(self._artifacts.opened(found))
-            response = answers.send_file(spool.file, spool.size, dress)
+            response = responses.send_file(spool.file, spool.size, dress)
             response.call_on_close(stack.pop_all().close)
         return response
 
 
-def _dress(found: Artifact, origin: str | None) -> answers.Dress:
-    return answers.Dress(
+def _dress(found: Artifact, origin: str | None) -> responses.Dress:
+    return responses.Dress(
         media_type=found.media_type,
         etag=found.sha256,
         modified=found.modified,
         filename=found.filename or found.sha256,
         attachment=True,
-        cache_control=answers.caching(0, immutable=True),
+        cache_control=responses.caching(0, immutable=True),
         origin=origin,
         sha256=found.sha256,
     )

@@ -9,14 +9,14 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from flask import Flask, Response, request
 
-from image_repo.catalogue import Page
+from image_repo.catalogue.base import Page
+from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
 from image_repo.catalogue.query import Filter
-from image_repo.catalogue.reading import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
-from image_repo.collection import Changed, Collection
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
-from image_repo.recipe import integer, unknown_parameter
-from image_repo.web import answers, openapi, problems, uploads
+from image_repo.model.recipe import integer, unknown_parameter
+from image_repo.repository.collection import Changed, Collection
+from image_repo.web import openapi, problems, responses, uploads
 from image_repo.web.paths import check_encoding
 
 #: the most values of a key that are told
@@ -49,9 +49,9 @@ def wanted(
 ) -> Wanted:
     """What the query string of this request asks for.
 
-    :param known: the words that mean something here, of :mod:`image_repo.catalogue.reading`
+    :param known: the words that mean something here, of :mod:`image_repo.catalogue.grammar`
     :param others: words that the caller reads by itself
-    :raises BadParameter: as :meth:`~image_repo.catalogue.reading.Grammar.read` says
+    :raises BadParameter: as :meth:`~image_repo.catalogue.grammar.Grammar.read` says
     :raises BadRequest: for a query string that is no UTF-8
     """
     try:
@@ -117,7 +117,7 @@ class _Views:
             "values": [{"count": count, "value": value} for value, count in found.values],
         }
         more = {"more": found.more} if found.more else {}
-        return answers.send_tagged({**members, **more, **self._state()}, origin=self._origin)
+        return responses.send_tagged({**members, **more, **self._state()}, origin=self._origin)
 
     def _state(self, *, surely: bool = True) -> dict[str, str]:
         """That more may be found later, while the catalogue is being made."""
@@ -139,7 +139,7 @@ class _Views:
     def _changed(self, changed: Changed) -> Response:
         counts: dict[str, Any] = {"matched": changed.matched, "modified": changed.modified, **self._state()}
         if changed.is_whole:
-            return answers.send_json(counts)
+            return responses.send_json(counts)
         raise _partly(changed, counts)
 
 
@@ -178,7 +178,7 @@ def send_page(page: Page, asked: Wanted, what: str, state: Mapping[str, str], or
     :param what: the member that holds the documents
     :param state: further members
     """
-    response = answers.send_tagged({**_members(page, asked, what), **state}, origin=origin)
+    response = responses.send_tagged({**_members(page, asked, what), **state}, origin=origin)
     response.headers["Link"] = ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))
     if origin:
         response.headers["Access-Control-Expose-Headers"] = "ETag, Link"

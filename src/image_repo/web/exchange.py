@@ -14,23 +14,24 @@ from typing import Any, get_args
 from flask import Flask, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from image_repo import archive, wiring
-from image_repo.archive import Member
-from image_repo.catalogue import Document
-from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS, Wanted, Words
-from image_repo.collection import Collection
+from image_repo import wiring
+from image_repo.catalogue.base import Document
+from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, Wanted, Words
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
-from image_repo.exchange import About, Format, Outcome, Status
-from image_repo.exchange.export import PICTURE_WORDS, Export, Settled, settled, temporary
+from image_repo.exchange import archive
+from image_repo.exchange.archive import Member
+from image_repo.exchange.base import About, Format, Outcome, Status
+from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, temporary
 from image_repo.exchange.formats import FORMATS
-from image_repo.exchange.importing import Importer, from_zip
-from image_repo.recipe import PARAMETERS, unknown_parameter
-from image_repo.repo import Repo
-from image_repo.snapshots import Snapshots
-from image_repo.sources import Spool, check_digests
-from image_repo.stores import CHUNK
-from image_repo.web import answers, catalogue, openapi, uploads
+from image_repo.exchange.importer import Importer, from_zip
+from image_repo.model.recipe import PARAMETERS, unknown_parameter
+from image_repo.repository.collection import Collection
+from image_repo.repository.repo import Repo
+from image_repo.repository.snapshots import Snapshots
+from image_repo.repository.spool import Spool, check_digests
+from image_repo.stores.base import CHUNK
+from image_repo.web import catalogue, openapi, responses, uploads
 
 #: exports, and imports, of one process at a time
 _AT_ONCE = 4
@@ -161,9 +162,9 @@ def _title(asked: Wanted) -> str:
 
 def _zip(body: Iterator[bytes]) -> Response:
     response = Response(body, mimetype="application/zip")
-    response.headers["Content-Disposition"] = answers.disposition("images.zip", attachment=True)
+    response.headers["Content-Disposition"] = responses.disposition("images.zip", attachment=True)
     response.headers["Cache-Control"] = "no-store"
-    return answers.guard(response)
+    return responses.guard(response)
 
 
 def _limited(free: threading.BoundedSemaphore, make: Callable[[], Response]) -> Response:

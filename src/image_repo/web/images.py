@@ -13,18 +13,19 @@ from urllib.parse import parse_qsl
 from flask import Flask, Response, current_app, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from image_repo import archive, patterns, wiring
+from image_repo import wiring
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadName, ImageNotFound, OriginalsNotServed, Problem
-from image_repo.exchange import export
-from image_repo.formats import split_ending
-from image_repo.names import ImageName, parse_prefix
-from image_repo.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
-from image_repo.record import Record, timestamp
-from image_repo.records import Conditions
-from image_repo.repo import Repo
-from image_repo.versions import Current
-from image_repo.web import answers, fast, openapi, plain, problems, uploads
+from image_repo.exchange import archive, exporter
+from image_repo.model import regex
+from image_repo.model.formats import split_ending
+from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
+from image_repo.model.record import Record, timestamp
+from image_repo.repository.metadata import Conditions
+from image_repo.repository.repo import Repo
+from image_repo.repository.resolver import Current
+from image_repo.web import fast_path, openapi, plain, problems, responses, uploads
 from image_repo.web.paths import check_encoding
 
 
@@ -50,9 +51,9 @@ class Options:
         return cls(
             url=read_boolean("url", told.get("url", "false")),
             meta=read_boolean("meta", told.get("meta", "false")),
-            regex=patterns.searcher("regex", told["regex"]) if "regex" in told else None,
+            regex=regex.searcher("regex", told["regex"]) if "regex" in told else None,
             lifetime=integer(1, most_lifetime)("lifetime", lifetime) if lifetime is not None else None,
-            download=answers.safe_filename("download", download) if download else download,
+            download=responses.safe_filename("download", download) if download else download,
             version=told.get("v"),
         )
 
@@ -94,7 +95,7 @@ class Images:
             current = self._repo.current(readings)
         except ImageNotFound:
             if options.meta:
-                return answers.send_record(self._repo.description(readings), origin=self._origin)
+                return responses.send_record(self._repo.description(readings), origin=self._origin)
             raise
         return self._one(current, asked, options, told=current.name == readings[0])
 
@@ -103,7 +104,7 @@ class Images:
         :param told: whether whoever stands before the application may answer the same request again by itself
         """
         if options.meta:
-            return answers.send_record(self._repo.record(current), origin=self._origin)
+            return responses.send_record(self._repo.record(current), origin=self._origin)
         recipe, negotiated = self._settle(current, asked, request.headers.get("Accept"))
         if options.url:
             # It holds a signature, and begins with the host that was asked.
@@ -111,10 +112,10 @@ class Images:
         response, replaced = self._picture(current, recipe, options, negotiated=negotiated)
         if told and not replaced and not recipe.is_original:
             key = str(self._repo.key(current, recipe))
-            request.environ[fast.NOTE] = fast.Shown(current, key, self._by_record(asked))
+            request.environ[fast_path.NOTE] = fast_path.Shown(current, key, self._by_record(asked))
         return response
 
-    def plain(self, path: str, query: str, accept: str | None) -> fast.Ready | None:
+    def plain(self, path: str, query: str, accept: str | None) -> fast_path.Ready | None:
         """The answer of :meth:`get` to a request on which nothing else has a say; None where only that can tell.
 
         :param path: with nothing encoded in it
@@ -138,8 +139,8 @@ class Images:
             return None
         key = str(self._repo.key(current, recipe))
         dress = self._dress(current, recipe, options, negotiated=negotiated, etag=self._repo.etag_of(key))
-        shown = fast.Shown(current, key, self._by_record(asked)) if current.name == readings[0] else None
-        return fast.Ready(answers.whole(dress, served), served.rendition.body, shown)
+        shown = fast_path.Shown(current, key, self._by_record(asked)) if current.name == readings[0] else None
+        return fast_path.Ready(responses.whole(dress, served), served.rendition.body, shown)
 
     def _by_record(self, asked: Asked) -> bool:
         """Whether what the record says has a part in what is asked for."""
@@ -162,10 +163,10 @@ class Images:
     ) -> tuple[Response, bool]:
         """The answer, and whether it shows another version, because the picture was replaced while it was asked for."""
         dress = self._dress(current, recipe, options, negotiated=negotiated)
-        unchanged = answers.not_modified(dress)
+        unchanged = responses.not_modified(dress)
         if unchanged:
             if recipe.is_original and _is_content_address() and _asked_for(self._repo.record(current).sha256):
-                unchanged.headers["Cache-Control"] = answers.caching(self._freshness, immutable=True)
+                unchanged.headers["Cache-Control"] = responses.caching(self._freshness, immutable=True)
             return unchanged, False
         if recipe.is_original:
             return self._original(current, recipe, options), False
@@ -173,10 +174,10 @@ class Images:
         replaced = served.version != current.version
         if replaced:
             made = served.rendition
-            kept = answers.caching(self._freshness, immutable=options.version == served.version)
+            kept = responses.caching(self._freshness, immutable=options.version == served.version)
             dress = replace(dress, etag=made.etag, modified=made.modified, cache_control=kept)
-        response = answers.send_bytes(served.rendition.body, dress)
-        response.headers.extend(answers.told_of(served))
+        response = responses.send_bytes(served.rendition.body, dress)
+        response.headers.extend(responses.told_of(served))
         return response, replaced
 
     def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
@@ -184,23 +185,23 @@ class Images:
             current, spool = stack.enter_context(self._repo.original(current))
             dress = replace(self._dress(current, recipe, options, negotiated=False), sha256=spool.sha256)
             if _asked_for(spool.sha256):
-                dress = replace(dress, cache_control=answers.caching(self._freshness, immutable=True))
-            response = answers.send_file(spool.file, spool.size, dress)
-            response.headers["Cache-Status"] = answers.cache_status("origin")
+                dress = replace(dress, cache_control=responses.caching(self._freshness, immutable=True))
+            response = responses.send_file(spool.file, spool.size, dress)
+            response.headers["Cache-Status"] = responses.cache_status("origin")
             response.call_on_close(stack.pop_all().close)
         return response
 
     def _dress(
         self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool, etag: str | None = None
-    ) -> answers.Dress:
+    ) -> responses.Dress:
         filename = options.download or _filename(current, recipe)
-        return answers.Dress(
+        return responses.Dress(
             media_type=current.media_type if recipe.is_original else recipe.media_type,
             etag=etag or self._repo.etag(current, recipe),
             modified=current.modified,
             filename=filename,
             attachment=options.download is not None,
-            cache_control=answers.caching(self._freshness, immutable=options.version == current.version),
+            cache_control=responses.caching(self._freshness, immutable=options.version == current.version),
             negotiated=negotiated,
             origin=self._origin,
         )
@@ -215,7 +216,7 @@ class Images:
         return (self._public_url or request.host_url).rstrip("/")
 
     def _json(self, members: Any, *, cache_control: str = "no-cache") -> Response:
-        return answers.send_json(members, cache_control=cache_control, origin=self._origin)
+        return responses.send_json(members, cache_control=cache_control, origin=self._origin)
 
     # -- many ------------------------------------------------------------------------
 
@@ -240,13 +241,13 @@ class Images:
     def _zip(self, prefix: str, images: Iterable[Current], first: Current, asked: Asked) -> Response:
         settled = self._settler(first, asked)
         # Of an iterator nobody tells the length: how long the zip would be is not known.
-        members = export.pictures(self._repo, images, settled)
+        members = exporter.pictures(self._repo, images, settled)
         zipped = archive.stream_zip(members, self._repo.policy.spool)
         response = Response(zipped if request.method == "GET" else iter(()), mimetype="application/zip")
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
-        response.headers["Content-Disposition"] = answers.disposition(name, attachment=True)
+        response.headers["Content-Disposition"] = responses.disposition(name, attachment=True)
         response.headers["Cache-Control"] = "no-store"
-        return answers.guard(response)
+        return responses.guard(response)
 
     def _settler(self, first: Current, asked: Asked) -> Callable[[Current], Recipe]:
         """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
@@ -315,7 +316,7 @@ class Images:
         else:  # where there is no picture, there may be what a deletion that failed has left
             name = self._repo.meant(readings)
             gone = self._repo.delete(name, self._conditions())
-        return answers.send_json({"name": name.text, "deleted": gone})
+        return responses.send_json({"name": name.text, "deleted": gone})
 
 
 def _is_content_address() -> bool:
@@ -330,7 +331,7 @@ def _asked_for(sha256: str | None) -> bool:
 
 def _written(record: Record, status: int) -> Response:
     """The record after a write; its entity tag is that of what ``meta=True`` gives."""
-    response = answers.send_record(record, status)
+    response = responses.send_record(record, status)
     response.headers["Location"] = url_for("image", path=record.name)
     response.headers["Content-Location"] = url_for("image", path=record.name, meta="True")
     return response
@@ -347,7 +348,7 @@ def _self_named(folder: str, said: Any) -> ImageName:
 
 def _filename(current: Current, recipe: Recipe) -> str:
     """The last part of the name, with the ending of what is served."""
-    return f"{current.name.text.rpartition('/')[2]}.{export.ending_of(current, recipe)}"
+    return f"{current.name.text.rpartition('/')[2]}.{exporter.ending_of(current, recipe)}"
 
 
 def _named(folder: str, filename: str | None) -> ImageName:

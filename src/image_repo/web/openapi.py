@@ -13,9 +13,9 @@ from flask import Flask, Response
 
 from image_repo import __version__
 from image_repo.config import Config
-from image_repo.formats import BY_KIND, WRITABLE
-from image_repo.recipe import PARAMETERS
-from image_repo.web import answers, problems
+from image_repo.model.formats import BY_KIND, WRITABLE
+from image_repo.model.recipe import PARAMETERS
+from image_repo.web import problems, responses
 
 #: what can be asked for beside a recipe: name → (schema, help)
 BESIDE: dict[str, tuple[dict[str, Any], str]] = {
@@ -52,7 +52,9 @@ def install(app: Flask, config: Config, *more: Paths) -> None:
     :param more: what other parts of the interface say of themselves
     """
     told = document("/" + config.repository_base_pathname, *more)
-    app.add_url_rule("/openapi.json", "openapi", lambda: answers.send_json(told, cache_control="no-cache", origin="*"))
+    app.add_url_rule(
+        "/openapi.json", "openapi", lambda: responses.send_json(told, cache_control="no-cache", origin="*")
+    )
     app.add_url_rule("/docs", "docs", lambda: _page(told))
 
 

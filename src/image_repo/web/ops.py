@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from image_repo import __version__, metrics
+from image_repo import __version__
 from image_repo.config import Config
 from image_repo.errors import LinkRefused, Problem
-from image_repo.recipe import read_boolean
-from image_repo.repo import Repo
-from image_repo.web import answers
+from image_repo.model.recipe import read_boolean
+from image_repo.observability import metrics
+from image_repo.repository.repo import Repo
+from image_repo.web import responses
 from image_repo.web.paths import check_encoding
 
 #: where it is told that we live
@@ -20,7 +21,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     """Adds the routes."""
 
     def index() -> Response:
-        return answers.send_json(
+        return responses.send_json(
             {"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"}
         )
 
@@ -30,7 +31,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
     for path in ALIVE:
-        app.add_url_rule(path, path[1:], lambda: answers.send_json({"ok": True}))
+        app.add_url_rule(path, path[1:], lambda: responses.send_json({"ok": True}))
     app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
 
@@ -41,7 +42,7 @@ def _ready(repo: Repo) -> Response:
     ok = all(state == "ok" for state in parts.values())
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
-    return answers.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
+    return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
 def _metrics(repo: Repo) -> Response:
@@ -64,17 +65,17 @@ def _temporary(repo: Repo, key: str, origin: str | None) -> Response:
         problem.members.pop("name", None)  # a refused caller learns nothing of what there is
         raise
     filename = request.args.get("filename") or key.rpartition("/")[2]
-    dress = answers.Dress(
+    dress = responses.Dress(
         media_type=kept.media_type,
         etag=kept.etag,
         modified=kept.modified,
-        filename=answers.safe_filename("filename", filename),
+        filename=responses.safe_filename("filename", filename),
         attachment="inline" not in request.args,
         cache_control="private, no-cache",
         origin=origin,
     )
-    unchanged = answers.not_modified(dress)
+    unchanged = responses.not_modified(dress)
     if unchanged:
         kept.file.close()
         return unchanged
-    return answers.send_file(kept.file, kept.size, dress)
+    return responses.send_file(kept.file, kept.size, dress)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from image_repo.errors import Busy, Problem
 from image_repo.web import problems
-from image_repo.web.fast import NOTE, PROTOCOLS, UNUSUAL, Ready
+from image_repo.web.fast_path import NOTE, PROTOCOLS, UNUSUAL, Ready
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,13 +11,13 @@ from urllib.parse import quote, urlencode
 
 from flask import Flask, Response, request, url_for
 
-from image_repo.catalogue.reading import FILTER_WORDS, PAGE_WORDS
+from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import BadParameter
-from image_repo.recipe import integer, read_boolean
-from image_repo.repo import Repo
-from image_repo.snapshots import Change, Snapshot, Snapshots
-from image_repo.web import answers, catalogue, openapi
+from image_repo.model.recipe import integer, read_boolean
+from image_repo.repository.repo import Repo
+from image_repo.repository.snapshots import Change, Snapshot, Snapshots
+from image_repo.web import catalogue, openapi, responses
 from image_repo.web.paths import check_encoding
 
 _PATH = "/snapshots"
@@ -59,7 +59,7 @@ class _Views:
         words = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "exif"], quote_via=quote)
         frozen = self._snapshots.freeze(asked.query.filter, words, exif=exif)
         left_out = {"left_out": frozen.left_out} if frozen.left_out else {}
-        response = answers.send_json({**frozen.snapshot.public(), **left_out}, 201 if frozen.new else 200)
+        response = responses.send_json({**frozen.snapshot.public(), **left_out}, 201 if frozen.new else 200)
         response.headers["Location"] = url_for("snapshot", snapshot_id=frozen.snapshot.id)
         return response
 
@@ -73,7 +73,9 @@ class _Views:
         skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
         found, count = self._snapshots.recent(skip, limit)
         members = {"count": count, "page": skip // limit + 1, "limit": limit, "pages": -(-count // limit)}
-        response = answers.send_tagged({**members, "snapshots": [each.public() for each in found]}, origin=self._origin)
+        response = responses.send_tagged(
+            {**members, "snapshots": [each.public() for each in found]}, origin=self._origin
+        )
         if skip + limit < count:
             response.headers["Link"] = f'<{_PATH}?limit={limit}&skip={skip + limit}>; rel="next"'
         return response
@@ -87,30 +89,30 @@ class _Views:
         if check:
             return self._check(found)
         if meta:
-            return answers.send_tagged(found.public(), origin=self._origin)
+            return responses.send_tagged(found.public(), origin=self._origin)
         dress = self._dress(found)
-        return answers.not_modified(dress) or self._manifest(found, dress)
+        return responses.not_modified(dress) or self._manifest(found, dress)
 
-    def _dress(self, found: Snapshot) -> answers.Dress:
-        return answers.Dress(
+    def _dress(self, found: Snapshot) -> responses.Dress:
+        return responses.Dress(
             media_type=_LINES,
             etag=found.sha256,
             modified=found.modified,
             filename=f"{found.id}.jsonl",
             attachment=True,
-            cache_control=answers.caching(0, immutable=True),
+            cache_control=responses.caching(0, immutable=True),
             origin=self._origin,
             sha256=found.sha256,
         )
 
-    def _manifest(self, found: Snapshot, dress: answers.Dress) -> Response:
+    def _manifest(self, found: Snapshot, dress: responses.Dress) -> Response:
         if request.method == "HEAD":
             response = Response(headers=dress.head())
             response.content_length = found.bytes
             return response
         with ExitStack() as stack:
             spool = stack.enter_context(self._snapshots.opened(found))
-            response = answers.send_file(spool.file, spool.size, dress)
+            response = responses.send_file(spool.file, spool.size, dress)
             response.call_on_close(stack.pop_all().close)
         return response
 

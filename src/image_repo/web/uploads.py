@@ -13,12 +13,12 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo.errors import BadBody, NotAPicture
-from image_repo.jsontext import read_json
-from image_repo.recipe import Recipe
-from image_repo.records import MOST_DATA, Conditions, check_data
-from image_repo.repo import Repo
-from image_repo.sources import Spool, check_digests
-from image_repo.stores import CHUNK
+from image_repo.model.recipe import Recipe
+from image_repo.model.strict_json import read_json
+from image_repo.repository.metadata import MOST_DATA, Conditions, check_data
+from image_repo.repository.repo import Repo
+from image_repo.repository.spool import Spool, check_digests
+from image_repo.stores.base import CHUNK
 
 #: the parts of a form that may hold the picture
 _FILE_PARTS = ("file", "image")

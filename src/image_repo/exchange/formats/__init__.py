@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from image_repo.exchange import Format
+from image_repo.exchange.base import Format
 from image_repo.exchange.formats.camtrap import Camtrap
 from image_repo.exchange.formats.coco import Coco
 from image_repo.exchange.formats.croissant import Croissant

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from image_repo.exchange import About, Exported, File, Sheets
-from image_repo.exchange.formats import observations, reading, tables
+from image_repo.exchange.base import About, Exported, File, Sheets
+from image_repo.exchange.formats import coercion, observations, tables
 from image_repo.exchange.formats.deployments import Deployment, Deployments, fill
 from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import place
@@ -139,12 +139,12 @@ class _Sheets:
 
     def _learn(self, document: Mapping[str, Any], media: Mapping[str, str]) -> None:
         """What a picture tells of the project."""
-        data, project = reading.user_data(document), self._project
+        data, project = coercion.user_data(document), self._project
         if "captureMethod" in media:
             project.methods[media["captureMethod"]] = None
         if project.sampling is None and data.get("samplingDesign") in _SAMPLING:
             project.sampling = str(data["samplingDesign"])
-        holder = reading.text(data.get("rightsHolder"))
+        holder = coercion.text(data.get("rightsHolder"))
         if holder and len(project.holders) < 100:
             project.holders[holder] = None
 
@@ -252,16 +252,16 @@ def _resource(name: str) -> dict[str, str]:
 
 def _taken(document: Mapping[str, Any]) -> tuple[datetime, bool]:
     """When a picture was taken, and whether that is certain."""
-    for value in (reading.user_data(document).get("timestamp"), reading.facts(document).get("captured")):
-        read = reading.moment(value)
+    for value in (coercion.user_data(document).get("timestamp"), coercion.facts(document).get("captured")):
+        read = coercion.moment(value)
         if read:
             return read
-    read = reading.moment(document.get("uploaded"))
+    read = coercion.moment(document.get("uploaded"))
     return (read[0] if read else datetime.fromtimestamp(0, UTC)), False
 
 
 def _media(document: Mapping[str, Any], file: File, deployment: Deployment, when: datetime) -> dict[str, str]:
-    data, exif = reading.user_data(document), reading.facts(document)
+    data, exif = coercion.user_data(document), coercion.facts(document)
     said = {key: data.get(key) for key in ("captureMethod", "favorite", "mediaComments")}
     said |= {"mediaID": str(document.get("name")), "timestamp": when.isoformat(), "fileMediatype": file.media_type}
     said |= {"filePath": file.name, "fileName": file.name.rpartition("/")[2]}

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from image_repo.exchange import About, Exported, File, Sheets
-from image_repo.exchange.formats import reading
+from image_repo.exchange.base import About, Exported, File, Sheets
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import Placement, area, place
 
@@ -131,22 +131,22 @@ class _Sheets:
             "width": file.width,
             "height": file.height,
         }
-        captured = reading.moment(reading.facts(document).get("captured"))
+        captured = coercion.moment(coercion.facts(document).get("captured"))
         if captured:
             image["date_captured"] = captured[0].replace(tzinfo=None).isoformat(sep=" ")
         if self._about.images:
             image["coco_url"] = f"{self._about.images}/{quote(str(document.get('name')))}"
-        data = reading.user_data(document)
-        license_ = reading.text(data.get("license"))
+        data = coercion.user_data(document)
+        license_ = coercion.text(data.get("license"))
         number = self._licenses.of(license_) if license_ else None
         if number:
             image["license"] = number
-        copyright_ = reading.text(data.get("copyright"))
+        copyright_ = coercion.text(data.get("copyright"))
         return image | ({"copyright": copyright_} if copyright_ else {})
 
     def _annotate(self, document: Mapping[str, Any], file: File) -> None:
         name, placement, image = str(document.get("name")), place(document, file), self._images.count
-        for annotation in reading.annotated(document, self._notes):
+        for annotation in coercion.annotated(document, self._notes):
             found = _found(annotation, placement)
             if annotation.box is None:
                 self._labels.add(image, annotation.category, {}, annotation.score)
@@ -155,7 +155,7 @@ class _Sheets:
                 self._notes.add(name, f"{annotation.category!r} is left out: it {why}")
             else:
                 self._boxes.add(image, annotation.category, found, annotation.score)
-        for label in reading.labelled(document, self._notes):
+        for label in coercion.labelled(document, self._notes):
             self._labels.add(image, label, {}, None)
 
     def _info(self, newest: float) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class _List:
         self.file.write(b"\n]")
 
 
-def _found(annotation: reading.Annotation, placement: Placement | None) -> dict[str, Any] | None:
+def _found(annotation: coercion.Annotation, placement: Placement | None) -> dict[str, Any] | None:
     """Where it is in the exported picture; None where it is not."""
     box = placement.box(annotation.box) if placement and annotation.box else None
     if placement is None or box is None:

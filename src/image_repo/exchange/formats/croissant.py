@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from image_repo.exchange import About, Exported, Sheets
-from image_repo.exchange.formats import reading
+from image_repo.exchange.base import About, Exported, Sheets
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.formats.columns import Column, Columns
 from image_repo.exchange.formats.notes import Notes, member
 
@@ -107,7 +107,7 @@ class _Sheets:
         if len(self._endings) < _MOST_ENDINGS:
             self._endings.add(ending)
         if len(self._licenses) < 2:
-            self._licenses.add(reading.text(reading.user_data(exported.document).get("license")))
+            self._licenses.add(coercion.text(coercion.user_data(exported.document).get("license")))
 
     def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
         """``records.jsonl``, ``croissant.json``, and what had to be left out of them."""
@@ -210,7 +210,7 @@ def _field(record_set: str, name: str, data_type: str, source: Mapping[str, Any]
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     flat = {name: document.get(name) for name in _MEMBERS}
-    for part, values in (("exif", reading.facts(document)), ("data", reading.user_data(document))):
+    for part, values in (("exif", coercion.facts(document)), ("data", coercion.user_data(document))):
         flat |= {f"{part}.{key}": value for key, value in values.items()}
     return flat
 

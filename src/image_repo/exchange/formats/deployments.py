@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from image_repo.exchange.formats import reading, tables
+from image_repo.exchange.formats import coercion, tables
 from image_repo.exchange.formats.notes import Notes
 from image_repo.exchange.formats.positions import Position, distance, position
 from image_repo.exchange.formats.tables import DEPLOYMENTS, Column
@@ -56,12 +56,12 @@ class Deployment:
 
     def widen(self, when: datetime, said: Mapping[str, Any]) -> None:
         """Takes the time of a picture into account, and what its data say of the deployment's."""
-        bounds = [read[0] for key in ("deploymentStart", "deploymentEnd") if (read := reading.moment(said.get(key)))]
+        bounds = [read[0] for key in ("deploymentStart", "deploymentEnd") if (read := coercion.moment(said.get(key)))]
         self.first, self.last = min(self.first, when, *bounds), max(self.last, when, *bounds)
 
     def place(self, said: Mapping[str, Any], exif: Mapping[str, Any]) -> None:
         """Takes the position of a picture into account."""
-        told = reading.number(said.get("coordinateUncertainty"), 1)
+        told = coercion.number(said.get("coordinateUncertainty"), 1)
         found = position(said, exif)
         self.position = self.position or found
         away = distance(self.position, found) if self.position and found else 0.0
@@ -106,7 +106,7 @@ class Deployments:
             self._told += len(name)
         self._describe(found, said)
         found.widen(when, said)
-        found.place(said, reading.facts(document))
+        found.place(said, coercion.facts(document))
         found.doubtful = found.doubtful or not known
         return found
 
@@ -123,7 +123,7 @@ class Deployments:
 
 def _deployed(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name of a picture's deployment, ready for its cell, and all that is said of it."""
-    data, exif = reading.user_data(document), reading.facts(document)
+    data, exif = coercion.user_data(document), coercion.facts(document)
     own = data.get("deployment")
     said = dict(data) | (dict(own) if isinstance(own, Mapping) else {"deployment": own})
     folder = str(document.get("name")).rpartition("/")[0]

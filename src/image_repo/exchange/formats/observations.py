@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_repo.exchange.formats import reading
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.formats.notes import Notes
 from image_repo.exchange.formats.placement import Box, Placement
 from image_repo.exchange.formats.tables import OBSERVATIONS
@@ -30,7 +30,7 @@ def read(document: Mapping[str, Any], placement: Placement | None, notes: Notes)
 
     :param placement: how the exported picture shows the original; None where that is not known
     """
-    data = reading.user_data(document)
+    data = coercion.user_data(document)
     found = [*_told(document, placement, notes), *_annotated(document, placement, notes)]
     if not found or _species(data):
         # what is said of the picture as a whole; with nothing said, that nobody has looked yet
@@ -40,7 +40,7 @@ def read(document: Mapping[str, Any], placement: Placement | None, notes: Notes)
 
 def _told(document: Mapping[str, Any], placement: Placement | None, notes: Notes) -> Iterator[dict[str, Any]]:
     """``data.observations``: objects with the columns of the table."""
-    name, told = str(document.get("name")), reading.user_data(document).get("observations")
+    name, told = str(document.get("name")), coercion.user_data(document).get("observations")
     if told is None:
         return
     if not isinstance(told, list):
@@ -60,11 +60,11 @@ def _told(document: Mapping[str, Any], placement: Placement | None, notes: Notes
 
 def _annotated(document: Mapping[str, Any], placement: Placement | None, notes: Notes) -> Iterator[dict[str, Any]]:
     """``data.annotations``: a box each, as fractions of the exported picture."""
-    for annotation in reading.annotated(document, notes):
+    for annotation in coercion.annotated(document, notes):
         said = annotation.said or {}
         kind = _TYPES.get(annotation.category.lower())
         values = {key: said.get(key) for key in _BESIDE}
-        values["scientificName"] = reading.text(said.get("scientificName")) or reading.text(said.get("species"))
+        values["scientificName"] = coercion.text(said.get("scientificName")) or coercion.text(said.get("species"))
         if not values["scientificName"] and kind is None:
             # a category may be anything, a tree: it is told, but not as an animal
             tags = said.get("observationTags")
@@ -99,9 +99,9 @@ def _fractions(box: Box | None, placement: Placement | None) -> dict[str, float]
 
 def _told_box(said: Mapping[str, Any], document: Mapping[str, Any]) -> Box | None:
     """The box of an observation, which is told in fractions; one that is told in part is none."""
-    left, top = (reading.number(said.get(name), 0, 1) for name in ("bboxX", "bboxY"))
-    wide, high = (reading.number(said.get(name), 1e-15, 1) for name in ("bboxWidth", "bboxHeight"))
-    width, height = (reading.number(document.get(name), 1) for name in ("width", "height"))
+    left, top = (coercion.number(said.get(name), 0, 1) for name in ("bboxX", "bboxY"))
+    wide, high = (coercion.number(said.get(name), 1e-15, 1) for name in ("bboxWidth", "bboxHeight"))
+    width, height = (coercion.number(document.get(name), 1) for name in ("width", "height"))
     if None in (left, top, wide, high, width, height):
         return None
     return left * width, top * height, wide * width, high * height  # type: ignore[operator]
@@ -130,7 +130,7 @@ def _species(data: Mapping[str, Any]) -> list[str]:
     """The names that ``data.scientificName`` or ``data.species`` gives, text or a list of it."""
     for key in ("scientificName", "species"):
         value = data.get(key)
-        names = [name for one in (value[:100] if isinstance(value, list) else [value]) if (name := reading.text(one))]
+        names = [name for one in (value[:100] if isinstance(value, list) else [value]) if (name := coercion.text(one))]
         if names:
             return list(dict.fromkeys(names))
     return []
@@ -139,6 +139,6 @@ def _species(data: Mapping[str, Any]) -> list[str]:
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """With a type: as told, else an animal where it has a name, else unclassified."""
     if values.get("observationType") in (None, ""):
-        named = reading.text(values.get("scientificName"))
+        named = coercion.text(values.get("scientificName"))
         values["observationType"] = "animal" if named else "unclassified"
     return values

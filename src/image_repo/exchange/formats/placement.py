@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from image_repo.errors import BadParameter
-from image_repo.exchange import File
-from image_repo.recipe import Recipe
+from image_repo.exchange.base import File
+from image_repo.model.recipe import Recipe
 from image_repo.render.geometry import Size, cover_box, plan
 
 #: left, top, width, height

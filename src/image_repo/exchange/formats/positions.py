@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from image_repo.exchange.formats import reading
+from image_repo.exchange.formats import coercion
 
 #: latitude, longitude in degrees
 Position = tuple[float, float]
@@ -20,8 +20,8 @@ def position(said: Mapping[str, Any], exif: Mapping[str, Any]) -> Position | Non
     for source, names in ((said, _NAMES), (exif, _NAMES[:1])):
         for north, east in names:
             latitude, longitude = (
-                reading.number(source.get(north), -90, 90),
-                reading.number(source.get(east), -180, 180),
+                coercion.number(source.get(north), -90, 90),
+                coercion.number(source.get(east), -180, 180),
             )
             if latitude is not None and longitude is not None:
                 return round(latitude, 6), round(longitude, 6)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from image_repo.exchange.formats import reading
+from image_repo.exchange.formats import coercion
 
 #: what a spreadsheet takes for the beginning of a formula, and the sign that keeps it from doing so
 _FORMULA, _PLAIN = tuple("=+-@\t\r\n'"), "'"
@@ -52,7 +52,7 @@ def _quoted(cell: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    read = reading.named(value)
+    read = coercion.named(value)
     return None if read is None else guarded(read.replace("\0", ""))
 
 
@@ -64,13 +64,13 @@ def listed(value: Any) -> str | None:
     """Several texts, a pipe between them, as the standard has it; one stands for itself."""
     if not isinstance(value, list):
         return _text(value)
-    read = [text for one in value[:100] if (text := reading.text(one))]
+    read = [text for one in value[:100] if (text := coercion.text(one))]
     return guarded(" | ".join(read).replace("\0", "")) if read else None
 
 
 def timed(value: Any) -> str | None:
     """A time with its zone, to the second."""
-    read = reading.moment(value)
+    read = coercion.moment(value)
     return read[0].isoformat().replace("+00:00", "Z") if read else None
 
 
@@ -80,7 +80,7 @@ def _truth(value: Any) -> str | None:
 
 def _number(least: float, most: float = 1e9) -> Callable[[Any], str | None]:
     def read(value: Any) -> str | None:
-        found = reading.number(value, least, most)
+        found = coercion.number(value, least, most)
         # never 1e-05: not every reader knows it
         return None if found is None else f"{found:.7f}".rstrip("0").rstrip(".")
 
@@ -89,7 +89,7 @@ def _number(least: float, most: float = 1e9) -> Callable[[Any], str | None]:
 
 def _whole(least: int, most: int = 1_000_000_000) -> Callable[[Any], str | None]:
     def read(value: Any) -> str | None:
-        found = reading.number(value, least, most)
+        found = coercion.number(value, least, most)
         return str(int(found)) if found is not None and found == int(found) else None
 
     return read

@@ -1,0 +1,139 @@
+"""Caches: an order of tiers. Best effort: a tier that is broken, full or lying is a miss and a log line.
+
+Nothing here knows of images; a key is text, a value a frozen
+:class:`~image_repo.model.rendition.Rendition`. Because the key holds everything that
+decides the bytes, an entry is never wrong, only there or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Protocol, TypeVar
+
+from image_repo.model.rendition import Layer, Rendition
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Tier(Protocol):
+    """One place where renditions are kept. May raise whatever it likes: :class:`Caches` bears it."""
+
+    #: what ``Cache-Status`` says when it answers
+    name: Layer
+
+    def get(self, key: str) -> Rendition | None:
+        """The rendition, checked against its checksum where it comes from a disk or a wire."""
+        ...
+
+    def open(self, key: str) -> Kept | None:
+        """The same as a file, for what is too large to be held in memory; None when it is not there."""
+        ...
+
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
+        """Keeps it; a bounded tier may decline, or drop others for it.
+
+        :param until: seconds since the epoch until which a temporary URL promises it
+        """
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Removes one. False when it was not there."""
+        ...
+
+    def purge(self, prefix: str) -> int:
+        """Removes all whose key begins so, and tells how many they were."""
+        ...
+
+    def close(self) -> None:
+        """Ends what it runs in the background."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept, open for reading from its first byte; whoever has it closes it."""
+
+    file: BinaryIO
+    size: int
+    media_type: str
+    etag: str
+    modified: float
+
+
+class Keeper(Tier, Protocol):
+    """The tier that temporary URLs point into: the cache container, or its folder beside a store on disk."""
+
+    def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
+        """Keeps bytes until then at least. Unlike ``put`` this is a promise: it raises when it fails.
+
+        :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
+        """
+        ...
+
+    def kept_until(self, key: str) -> float | None:
+        """Until when it is kept; None when it is not there."""
+        ...
+
+
+class Caches:
+    """The tiers in the order in which they are asked.
+
+    :param pause: seconds for which a tier that failed is left alone
+    """
+
+    def __init__(self, tiers: Iterable[Tier], *, pause: float = 1.0) -> None:
+        self.tiers = tuple(tiers)
+        self._pause = pause
+        self._resting: dict[str, float] = {}
+
+    def get(self, key: str) -> tuple[Rendition, Layer] | None:
+        """The first answer, which is then kept in the tiers above as well."""
+        for place, tier in enumerate(self.tiers):
+            found = self._try(tier, "get", partial(tier.get, key), None)
+            if found is not None:
+                self.fill(key, found, self.tiers[:place])
+                return found, tier.name
+        return None
+
+    def open(self, key: str) -> Kept | None:
+        """The first answer as a file. The tiers above do not get it."""
+        found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
+        return next((kept for kept in found if kept is not None), None)
+
+    def nearest(self, layer: Layer) -> Callable[[str], Rendition | None] | None:
+        """How the first tier is asked for a key, where that is the tier of this name."""
+        first = self.tiers[0] if self.tiers else None
+        return first.get if first and first.name == layer else None
+
+    def fill(self, key: str, rendition: Rendition, tiers: Iterable[Tier] | None = None) -> None:
+        """Keeps a rendition in these tiers, or in all."""
+        for tier in self.tiers if tiers is None else tiers:
+            self._try(tier, "put", partial(tier.put, key, rendition), None)
+
+    def purge(self, prefix: str, *, keep: Iterable[Layer] = ()) -> dict[str, int]:
+        """Removes everything that begins so from all tiers but those to keep; tier → how many."""
+        return {
+            tier.name: self._try(tier, "purge", partial(tier.purge, prefix), 0, always=True)
+            for tier in self.tiers
+            if tier.name not in tuple(keep)
+        }
+
+    def close(self) -> None:
+        """Ends what the tiers run in the background."""
+        for tier in self.tiers:
+            tier.close()
+
+    def _try(self, tier: Tier, verb: str, call: Callable[[], T], otherwise: T, *, always: bool = False) -> T:
+        if not always and self._resting.get(tier.name, 0.0) > time.monotonic():
+            return otherwise
+        try:
+            return call()
+        except Exception as error:  # whatever a tier does, the request goes on without it
+            self._resting[tier.name] = time.monotonic() + self._pause
+            log.warning("the %s tier failed at %s: %s: %s", tier.name, verb, type(error).__name__, error)
+            return otherwise

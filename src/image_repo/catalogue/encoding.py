@@ -1,0 +1,102 @@
+"""Documents as the text that an engine keeps, and back. Pure.
+
+Neither engine takes every text that JSON can write: PostgreSQL has no U+0000 and no half surrogate pairs, and in
+paths of SQLite a member's name cannot hold every character. What does not fit is kept as :data:`_MARK` and a
+character of the private plane 16, which comes back as what it was. What is searched for is written in the same way.
+Only in an order such text stands elsewhere: behind everything that begins like it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from image_repo.catalogue.base import Document
+from image_repo.catalogue.query import Path
+
+#: a character that Unicode assigns to nothing; as itself it is written twice
+_MARK = "\U0010fffe"
+_SHIFT = 0x10_0000
+_TEXT = re.compile("[\0\ud800-\udfff\U0010fffe]")
+_MEMBER = re.compile('[\0-\x1f"\\\\\ud800-\udfff\U0010fffe]')
+_MARKED = re.compile(_MARK + "(.)", re.DOTALL)
+#: numbers that JSONB gives back otherwise: with all their digits, and without the sign of zero
+_RESPELLED = re.compile(r"\d[eE][+-]?\d|-0(?![0-9.]*[1-9])")
+#: a string of JSON, and the colon behind it when it is the name of a member
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
+
+
+def dump(document: Document) -> str:
+    """A document as text that both engines take.
+
+    :raises ValueError: when it is no JSON: holds NaN, or what JSON has no word for
+    """
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if "\\" not in text and _plain(text):
+        return text
+    return _STRING.sub(_storable, text)
+
+
+def is_respelled(text: str) -> bool:
+    """Whether numbers in a document as text may come back otherwise from an engine that keeps their values."""
+    return _RESPELLED.search(text) is not None
+
+
+def load(text: str) -> dict[str, Any]:
+    """A document that was kept."""
+    return kept(text if _MARK not in text else _STRING.sub(_original, text))
+
+
+def kept(text: str) -> dict[str, Any]:
+    """A document just as it is kept, marks and all."""
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def storable(text: str) -> str:
+    """Text as it stands in what is kept."""
+    return _TEXT.sub(_mark, text)
+
+
+def original(text: str) -> str:
+    """What a text was before it was kept."""
+    return _MARKED.sub(_unmark, text) if _MARK in text else text
+
+
+def members(path: Path) -> Path:
+    """The members of a path as they stand in what is kept."""
+    return tuple(_MEMBER.sub(_mark, member) for member in path)
+
+
+def original_members(path: Path) -> Path:
+    """What the members of a path were before."""
+    return tuple(map(original, path))
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() or not _TEXT.search(text)
+
+
+def _storable(found: re.Match[str]) -> str:
+    inside, colon = found.groups()
+    if "\\" not in inside and _plain(inside):
+        return found[0]
+    text = json.loads(f'"{inside}"')
+    text = (_MEMBER if colon else _TEXT).sub(_mark, text)
+    return json.dumps(text, ensure_ascii=False) + (colon or "")
+
+
+def _original(found: re.Match[str]) -> str:
+    inside, colon = found.groups()
+    if _MARK not in inside:
+        return found[0]
+    return json.dumps(original(json.loads(f'"{inside}"'))) + (colon or "")
+
+
+def _mark(found: re.Match[str]) -> str:
+    return _MARK + (_MARK if found[0] == _MARK else chr(_SHIFT + ord(found[0])))
+
+
+def _unmark(found: re.Match[str]) -> str:
+    return _MARK if found[1] == _MARK else chr(ord(found[1]) - _SHIFT)

@@ -1,0 +1,122 @@
+"""What a filter means, in plain Python: :mod:`.query` says it in words, an engine gets there in its own way.
+
+For one document at a time: before it is changed, because the index may know an older one, and
+to hold an engine against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from image_repo.catalogue import collation
+from image_repo.catalogue.query import Condition, Filter, Op, Path, Scalar
+from image_repo.catalogue.tokenizer import begins, words_of
+
+#: how the sortable bytes of two values stand to each other
+_COMPARES: Mapping[Op, Callable[[Any, Any], bool]] = {
+    "gt": lambda value, than: value > than,
+    "gte": lambda value, than: value >= than,
+    "lt": lambda value, than: value < than,
+    "lte": lambda value, than: value <= than,
+}
+_NOWHERE: Any = object()
+
+
+def holds(wanted: Filter, document: Mapping[str, Any]) -> bool:
+    """Whether a filter holds for a document."""
+    if not str(document.get("name", "")).startswith(wanted.prefix):
+        return False
+    if not all(_holds(condition, document) for condition in wanted.conditions):
+        return False
+    return not wanted.words or begins(wanted.words, words_of(document))
+
+
+def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
+    op, values = condition.op, condition.values
+    if op == "exists":
+        return _exists(document, condition.path) is values[0]
+    reached = collation.reached(document, condition.path)
+    if op == "eq":
+        return any(_is_one_of(each, values) for each in reached)
+    if op == "ne":
+        return not reached or any(not _is_one_of(each, values) for each in reached)
+    if op == "regex":
+        return condition.test is not None and any(isinstance(each, str) and condition.test(each) for each in reached)
+    return any(_stands(op, each, values[0]) for each in reached)
+
+
+def _is_one_of(value: Any, values: Sequence[Scalar]) -> bool:
+    """Of the same kind and equal: in Python, true would equal 1."""
+    kind = collation.kind_of(value)
+    return kind != collation.OTHER and any(
+        kind == collation.kind_of(each) and _comparable(value) == _comparable(each) for each in values
+    )
+
+
+def _stands(op: Op, value: Any, than: Scalar) -> bool:
+    kind = collation.kind_of(value)
+    if kind != collation.kind_of(than) or kind not in (collation.NUMBER, collation.TEXT):
+        return False
+    return _COMPARES[op](_comparable(value), _comparable(than))
+
+
+def _comparable(value: Any) -> Any:
+    """Numbers as doubles, text by code points (which is how Python compares it); the rest as it is."""
+    return _double(value) if collation.kind_of(value) == collation.NUMBER else value
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # whole numbers of hundreds of digits are JSON too
+        return float("inf") if number > 0 else float("-inf")
+
+
+def _exists(document: Any, path: Path) -> bool:
+    """Whether something is there at all, an empty array or null too."""
+    found = [document]
+    for member in path:
+        found = [
+            each[member]
+            for one in found
+            for each in (one if isinstance(one, list) else (one,))
+            if isinstance(each, Mapping) and member in each
+        ]
+    return bool(found)
+
+
+def project(document: Mapping[str, Any], select: Sequence[Path]) -> dict[str, Any]:
+    """What of a document is wanted: these paths, into each element of an array; what is not there is left out.
+
+    :param select: empty for all of it
+    """
+    if not select:
+        return dict(document)
+    wanted: dict[str, Any] = {}
+    for path in select:
+        _want(wanted, path)
+    taken: dict[str, Any] = _take(document, wanted)
+    return taken
+
+
+def _want(wanted: dict[str, Any], path: Path) -> None:
+    """Adds a path to a tree of members, in which an empty one stands for everything below."""
+    *above, last = path
+    for member in above:
+        if wanted.get(member) == {}:
+            return
+        wanted = wanted.setdefault(member, {})
+    wanted[last] = {}
+
+
+def _take(value: Any, wanted: Mapping[str, Any]) -> Any:
+    if not wanted:
+        return value
+    if isinstance(value, list):
+        parts = (_take(each, wanted) for each in value if isinstance(each, Mapping | list))
+        return [part for part in parts if part is not _NOWHERE]
+    if not isinstance(value, Mapping):
+        return _NOWHERE
+    parts_by = {member: _take(value[member], below) for member, below in wanted.items() if member in value}
+    return {member: part for member, part in parts_by.items() if part is not _NOWHERE}

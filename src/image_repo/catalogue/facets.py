@@ -1,0 +1,99 @@
+"""Values, and how often they are there: statistics of them. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from image_repo.catalogue import collation, encoding
+from image_repo.catalogue.base import Statistics
+
+_WORDS = {collation.NULL: None, collation.FALSE: False, collation.TRUE: True}
+
+
+class Tally:
+    """Counts values; those that are one in statistics once. It grows with the number of different ones.
+
+    Kinds are counted apart: in Python, true equals 1.
+    """
+
+    def __init__(self) -> None:
+        self._words: Counter[int] = Counter()
+        self._numbers: Counter[float] = Counter()
+        self._texts: Counter[str] = Counter()
+
+    def add(self, value: Any, times: int = 1) -> None:
+        """Counts a value; objects and arrays are left out."""
+        kind = collation.kind_of(value)
+        if kind == collation.TEXT:
+            self._texts[value] += times
+        elif kind == collation.NUMBER:
+            self._numbers[collation.double(value)] += times
+        elif kind in _WORDS:
+            self._words[kind] += times
+
+    def add_json(self, told: Collection[str], times: Iterable[int]) -> None:
+        """Counts values that come as the JSON that is kept, of arrays their elements; each with how often it is there.
+
+        Read in one go, which takes a fifth of the time.
+        """
+        for value, count in zip(json.loads(f"[{','.join(told)}]"), times, strict=True):
+            if isinstance(value, str):
+                self._texts[encoding.original(value)] += count
+            elif type(value) in (int, float):
+                self._numbers[collation.double(value)] += count
+            elif isinstance(value, list):
+                self.add_all((encoding.original(each) if isinstance(each, str) else each for each in value), count)
+            else:
+                self.add(value, count)
+
+    def add_all(self, values: Iterable[Any], times: int = 1) -> None:
+        for value in values:
+            self.add(value, times)
+
+    def statistics(self, count: int, most: int) -> Statistics:
+        """What is told of them.
+
+        :param count: documents that have the key
+        :param most: the most values that are told
+        """
+        values = self._frequent(most)
+        numbers = self._numbers.total()
+        ends = [kind for kind in (self._numbers, self._texts) if kind]
+        return Statistics(
+            most=_told(max(ends[-1])) if ends else None,
+            least=_told(min(ends[0])) if ends else None,
+            mean=_finite(sum(value * times for value, times in self._numbers.items()) / numbers) if numbers else None,
+            count=count,
+            values=values,
+            more=len(self._words) + len(self._numbers) + len(self._texts) - len(values),
+        )
+
+    def _frequent(self, most: int) -> list[tuple[Any, int]]:
+        """The most frequent, of equal number in the one order."""
+        kinds: list[tuple[int, Any]] = [(collation.NUMBER, self._numbers), (collation.TEXT, self._texts)]
+        ranked = [(-times, kind, 0, _WORDS[kind]) for kind, times in self._words.items()]
+        for kind, values in kinds:
+            first = heapq.nsmallest(most, ((-times, value) for value, times in values.items()))
+            ranked += [(times, kind, value, value) for times, value in first]
+        return [(_told(value), -times) for times, _, _, value in heapq.nsmallest(most, ranked, key=_without_value)]
+
+
+def _without_value(ranked: tuple[Any, ...]) -> tuple[Any, ...]:
+    return ranked[:3]
+
+
+def _told(value: Any) -> Any:
+    """Whole numbers without a point."""
+    if not isinstance(value, float):
+        return value
+    return int(value) if abs(value) < 2**53 and value.is_integer() else _finite(value)
+
+
+def _finite(number: float) -> float:
+    """A number as JSON can tell it: in place of infinity, the greatest double."""
+    return min(max(number, -sys.float_info.max), sys.float_info.max)

@@ -1,0 +1,417 @@
+"""Zip archives (PKWARE APPNOTE 6.3.10). Out: streamed. In: hostile until proven otherwise.
+
+Neither grows in memory with the number or the size of members. Going out, the directory that ends an archive
+waits in a temporary file. Coming in, nothing that an archive says of itself is believed: what it unpacks to is
+counted while it is unpacked, and members that share bytes, which is how a small archive holds petabytes, are
+refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import struct
+import tempfile
+import threading
+import time
+import zlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from image_repo.errors import BrokenArchive, TooLarge
+from image_repo.stores.base import CHUNK
+
+#: MS-DOS time, which zip uses, begins in 1980 and ends in 2107 (section 4.4.6)
+_FIRST, _LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+_MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
+
+# Sections 4.3.7, 4.3.12, 4.3.14, 4.3.15 and 4.3.16, each behind its signature.
+_LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s4B4H3L5H2L")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_END = struct.Struct("<4s4H2LH")
+_LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\3\4", b"PK\1\2", b"PK\5\6"
+_END_64_MARK, _LOCATOR_MARK = b"PK\6\6", b"PK\6\7"
+
+_STORED, _DEFLATED = 0, 8
+_UNIX = 3
+#: version 4.5: zip64 (section 4.4.3.2)
+_VERSION = 45
+#: general purpose flags (section 4.4.4): encrypted, patched, strongly encrypted, masked; names in UTF-8
+_UNREADABLE, _UTF8 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13, 1 << 11
+_ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
+#: the header id of the zip64 sizes (section 4.5.3)
+_SIZES_64 = 1
+
+
+# -- out ----------------------------------------------------------------------------------
+
+#: name in the archive, when it was changed (seconds since the epoch), and its bytes: a file from its present
+#: position on, which is read twice
+Member = tuple[str, float, bytes | BinaryIO]
+
+
+def stream_zip(members: Iterable[Member], folder: Path | None = None) -> Iterator[bytes]:
+    """An archive of members, stored (pictures are compressed already), a piece at a time.
+
+    The same members give the same bytes. Sizes and checksums stand ahead of the bytes, so that it can be unpacked
+    while it arrives; zip64 is used where the numbers need it, and nowhere else.
+
+    A consumer that goes away closes the generator, and with it whatever makes the members.
+
+    :param folder: of temporary files; the system's own where None
+    """
+    at = count = 0
+    with _temporary(folder) as directory:
+        for name, modified, body in members:
+            head, entry = _heads(name, modified, body, at)
+            yield head
+            at += len(head)
+            for chunk in chunks(body):
+                at += len(chunk)
+                yield chunk
+            directory.write(entry)
+            count += 1
+        size = directory.tell()
+        directory.seek(0)
+        yield from iter(lambda: directory.read(CHUNK), b"")
+    yield _ending(count, size, at)
+
+
+def _heads(name: str, modified: float, body: bytes | BinaryIO, at: int) -> tuple[bytes, bytes]:
+    """What stands ahead of a member's bytes, and its entry in the directory."""
+    crc, size = _measure(body)
+    year, *rest = min(max(time.gmtime(modified)[:6], _FIRST), _LAST)
+    month, day, hour, minute, second = rest
+    moment = hour << 11 | minute << 5 | second // 2, (year - 1980) << 9 | month << 5 | day
+    text = name.encode()
+    told = min(size, _MOST_32)
+    both = struct.pack("<2H2Q", _SIZES_64, 16, size, size) if size >= _MOST_32 else b""
+    head = _LOCAL.pack(_LOCAL_MARK, _VERSION, _UTF8, _STORED, *moment, crc, told, told, len(text), len(both))
+    far = struct.pack("<Q", at) if at >= _MOST_32 else b""
+    more = struct.pack("<2H", _SIZES_64, len(both[4:] + far)) + both[4:] + far if both or far else b""
+    mode = (stat.S_IFREG | 0o644) << 16
+    entry = _CENTRAL.pack(
+        _CENTRAL_MARK, _VERSION, _UNIX, _VERSION, 0, _UTF8, _STORED, *moment, crc, told, told,
+        len(text), len(more), 0, 0, 0, mode, min(at, _MOST_32),
+    )  # fmt: skip
+    return head + text + both, entry + text + more
+
+
+def _measure(body: bytes | BinaryIO) -> tuple[int, int]:
+    """CRC-32 and size of what is there to be written; a file is left where it was."""
+    if isinstance(body, bytes):
+        return zlib.crc32(body), len(body)
+    begin = body.tell()
+    crc = size = 0
+    for chunk in chunks(body):
+        crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    body.seek(begin)
+    return crc, size
+
+
+def _ending(count: int, size: int, at: int) -> bytes:
+    """What ends an archive.
+
+    :param size: of the directory
+    :param at: where the directory begins
+    """
+    end = _END.pack(
+        _END_MARK, 0, 0, *(min(count, _MOST_16),) * 2, min(size, _MOST_32), min(at, _MOST_32), 0
+    )  # fmt: skip
+    if count < _MOST_16 and size < _MOST_32 and at < _MOST_32:
+        return end
+    wide = _END_64.pack(_END_64_MARK, _END_64.size - 12, _UNIX << 8 | _VERSION, _VERSION, 0, 0, count, count, size, at)
+    return wide + _LOCATOR.pack(_LOCATOR_MARK, 0, at + size, 1) + end
+
+
+def chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
+    """What a member holds, in pieces."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    while chunk := body.read(CHUNK):
+        yield chunk
+
+
+def _temporary(folder: Path | None) -> BinaryIO:
+    place = str(folder) if folder and folder.is_dir() else None
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(1 << 20, dir=place))
+
+
+# -- in -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A member of an archive as its directory tells of it, and as nobody has checked it.
+
+    :param name: in the archive; a folder's ends in ``/``
+    :param raw: the same as it stands there
+    :param offset: where the member begins in the file
+    :param packed: bytes that it takes there
+    :param size: bytes that it unpacks to
+    :param mode: of the file on Unix, 0 where nobody says
+    """
+
+    name: str
+    raw: bytes
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    method: int
+    flags: int
+    mode: int
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it stands for a folder, and holds no bytes."""
+        return self.name.endswith("/")
+
+
+class Budget:
+    """How much may be unpacked, whatever the members say of themselves. For any number of threads.
+
+    :param most: in bytes, of all members together
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._lock = threading.Lock()
+
+    def spend(self, size: int) -> None:
+        """Takes bytes off it.
+
+        :raises TooLarge: when it is used up
+        """
+        with self._lock:
+            self._left -= size
+            left = self._left
+        if left < 0:
+            raise TooLarge(f"The archive unpacks to more than {self._most} bytes.", limit=self._most)
+
+
+class Archive:
+    """A zip archive in a file. Members can be read from any thread.
+
+    Takes eight bytes of memory for each member, and some hundred more while it is opened.
+
+    :param file: seekable; it stays open, and nobody else reads it meanwhile
+    :param most: members that it may have
+    :raises BrokenArchive: when it is none, or has more
+    """
+
+    def __init__(self, file: BinaryIO, budget: Budget, most: int) -> None:
+        self._file = _Shared(file)
+        self._budget = budget
+        self._begin, self._end, self._shift = self._find_directory()
+        self._starts = array("Q")
+        self._twice: set[bytes] = set()
+        seen: set[bytes] = set()
+        for member in self:
+            if len(self._starts) == most:
+                raise BrokenArchive(f"At most {most} members are taken.")
+            self._starts.append(member.offset)
+            digest = _digest(member.raw)
+            (self._twice if digest in seen else seen).add(digest)
+        self._starts = array("Q", sorted(self._starts))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Packed]:
+        """The members, in the order of the directory.
+
+        :raises BrokenArchive: when the directory makes no sense
+        """
+        at = self._begin
+        while at < self._end:
+            fixed = self._file.read(at, _CENTRAL.size)
+            if len(fixed) < _CENTRAL.size or not fixed.startswith(_CENTRAL_MARK):
+                raise BrokenArchive("Its directory is damaged.")
+            lengths = struct.unpack_from("<3H", fixed, 28)
+            rest = self._file.read(at + _CENTRAL.size, sum(lengths))
+            at += _CENTRAL.size + sum(lengths)
+            if len(rest) < sum(lengths) or at > self._end:
+                raise BrokenArchive("Its directory is damaged.")
+            yield self._packed(_CENTRAL.unpack(fixed), rest)
+
+    def open(self, member: Packed) -> Iterator[bytes]:
+        """The bytes of a member, in pieces. What came is whole and undamaged only if the end is reached.
+
+        :raises BrokenArchive: when it cannot be read, or is not what the directory says
+        :raises TooLarge: when the budget of the archive is used up
+        """
+        self._check(member)
+        begin = self._check_local(member)
+        crc = size = 0
+        unpack = _inflated if member.method == _DEFLATED else _stored
+        for chunk in unpack(self._pieces(begin, member.packed), member.size):
+            self._budget.spend(len(chunk))
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+            yield chunk
+        if size != member.size or crc != member.crc:
+            raise BrokenArchive("It is damaged: its size or its checksum does not fit.")
+
+    def _check(self, member: Packed) -> None:
+        kind = stat.S_IFMT(member.mode)
+        if member.flags & _ENCRYPTED:
+            raise BrokenArchive("It is encrypted.")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise BrokenArchive("It is a link or a device, and only files are taken.")
+        if member.flags & _UNREADABLE or member.method not in (_STORED, _DEFLATED):
+            raise BrokenArchive(f"Method {member.method} of compression is not read here: deflate it, or store it.")
+        if _digest(member.raw) in self._twice:
+            raise BrokenArchive("The archive has two members of this name.")
+
+    def _check_local(self, member: Packed) -> int:
+        """Holds the head of a member against the directory; where its bytes begin."""
+        head = self._file.read(member.offset, _LOCAL.size)
+        if len(head) < _LOCAL.size or not head.startswith(_LOCAL_MARK):
+            raise BrokenArchive("It is not where the directory says.")
+        _, _, flags, method, *_, name_length, more_length = _LOCAL.unpack(head)
+        begin: int = member.offset + _LOCAL.size + name_length + more_length
+        # CVE-2024-0450: what follows is the next member, or the directory
+        following = bisect_right(self._starts, member.offset)
+        end = self._starts[following] if following < len(self._starts) else self._begin
+        shared = following >= 2 and self._starts[following - 2] == member.offset
+        if shared or begin + member.packed > min(end, self._begin):
+            raise BrokenArchive("It shares bytes with another member.")
+        if self._file.read(member.offset + _LOCAL.size, name_length) != member.raw or method != member.method:
+            raise BrokenArchive("It is called otherwise than the directory says.")
+        if flags & _UNREADABLE:
+            raise BrokenArchive("It is encrypted.")
+        return begin
+
+    def _pieces(self, at: int, size: int) -> Iterator[bytes]:
+        while size:
+            piece = self._file.read(at, min(size, CHUNK))
+            if not piece:
+                raise BrokenArchive("The archive ends too early.")
+            yield piece
+            at, size = at + len(piece), size - len(piece)
+
+    # -- the directory -----------------------------------------------------------------
+
+    def _find_directory(self) -> tuple[int, int, int]:
+        """Where the directory begins and ends, and what has to be added to its offsets."""
+        length = self._file.size
+        tail_at = max(0, length - _END.size - _MOST_16)
+        tail = self._file.read(tail_at, length - tail_at)
+        found = len(tail)
+        while (found := tail.rfind(_END_MARK, 0, found)) >= 0:
+            if len(tail) - found >= _END.size and _END.unpack_from(tail, found)[-1] == len(tail) - found - _END.size:
+                break
+        else:
+            raise BrokenArchive("It is no zip archive, or it was cut off.")
+        _, disk, first_disk, _, count, size, offset, _ = _END.unpack_from(tail, found)
+        end = tail_at + found
+        if _MOST_16 in (disk, first_disk, count) or _MOST_32 in (size, offset):
+            disk, first_disk, size, offset, end = self._find_wide(end, disk, first_disk, size, offset)
+        if disk or first_disk:
+            raise BrokenArchive("It is one of several parts.")
+        # Something may stand ahead of an archive, as in those that unpack themselves.
+        shift = end - size - offset
+        if shift < 0 or size > end:
+            raise BrokenArchive("Its directory is not where it says.")
+        return end - size, end, shift
+
+    def _find_wide(
+        self, end: int, disk: int, first_disk: int, size: int, offset: int
+    ) -> tuple[int, int, int, int, int]:
+        """The same from the zip64 ending, where there is one."""
+        locator = self._file.read(end - _LOCATOR.size, _LOCATOR.size) if end >= _LOCATOR.size else b""
+        if not locator.startswith(_LOCATOR_MARK):
+            return disk, first_disk, size, offset, end
+        at = end - _LOCATOR.size - _END_64.size
+        wide = self._file.read(at, _END_64.size) if at >= 0 else b""
+        if not wide.startswith(_END_64_MARK):
+            raise BrokenArchive("Its zip64 ending is damaged.")
+        _, _, _, _, disk, first_disk, _, _, size, offset = _END_64.unpack(wide)
+        return disk, first_disk, size, offset, at
+
+    def _packed(self, fixed: tuple[int, ...], rest: bytes) -> Packed:
+        _, _, _, _, _, flags, method, _, _, crc, packed, size = fixed[:12]
+        name_length, more_length, *_, attributes, offset = fixed[12:]
+        raw = rest[:name_length]
+        told = _wide_sizes(rest[name_length : name_length + more_length])
+        size = next(told, size) if size == _MOST_32 else size
+        packed = next(told, packed) if packed == _MOST_32 else packed
+        offset = next(told, offset) if offset == _MOST_32 else offset
+        # A number beyond what a file can have must not reach seek(): it is not where the directory says.
+        offset = min(offset + self._shift, self._file.size)
+        return Packed(_decoded(raw, flags), raw, offset, packed, size, crc, method, flags, attributes >> 16)
+
+
+class _Shared:
+    """A file that several threads read at places of their own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.size = file.seek(0, io.SEEK_END)
+
+    def read(self, at: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(at)
+            return self._file.read(size)
+
+
+def _stored(pieces: Iterable[bytes], _: int) -> Iterator[bytes]:
+    yield from pieces
+
+
+def _inflated(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Unpacks, no more than CHUNK at a time, and not far beyond what was promised.
+
+    :param most: bytes that it should come to
+    """
+    made, engine = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        for piece in pieces:
+            while piece and not engine.eof:
+                chunk = engine.decompress(piece, CHUNK)
+                piece = engine.unconsumed_tail  # noqa: PLW2901, what is left of it
+                made += len(chunk)
+                if made > most:
+                    raise BrokenArchive("It is damaged: it unpacks to more than it says.")
+                yield chunk
+        while not engine.eof and (chunk := engine.decompress(b"", CHUNK)):
+            made += len(chunk)
+            if made > most:
+                raise BrokenArchive("It is damaged: it unpacks to more than it says.")
+            yield chunk
+    except zlib.error as error:
+        raise BrokenArchive("It is damaged: it cannot be unpacked.") from error
+    if not engine.eof:
+        raise BrokenArchive("It is damaged: it ends too early.")
+
+
+def _wide_sizes(extra: bytes) -> Iterator[int]:
+    """The numbers of the zip64 field, in their order."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == _SIZES_64:
+            field = extra[4 : 4 + length]
+            yield from (number for (number,) in struct.iter_unpack("<Q", field[: len(field) // 8 * 8]))
+            return
+        extra = extra[4 + length :]
+
+
+def _decoded(raw: bytes, flags: int) -> str:
+    """A name as text. Many programs write UTF-8 and do not say so; the rest is code page 437 (appendix D)."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace") if flags & _UTF8 else raw.decode("cp437")
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=8).digest()

@@ -1,0 +1,416 @@
+"""Many pictures as members of an archive: a folder of the repository, or what a query finds, and what is known of it.
+
+An archive has begun by the time that a picture turns out not to be there, or not to be one: what cannot be made is
+told in ``_missing.txt``, its last member.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import tempfile
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+from image_repo import render
+from image_repo.catalogue.base import Document
+from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
+from image_repo.exchange.archive import Member, chunks
+from image_repo.exchange.base import About, Exported, File, Format, Sheets
+from image_repo.exchange.formats.notes import is_note
+from image_repo.exchange.imagefolder import ImageFolder
+from image_repo.model.formats import BY_ENDING, FORMATS, split_ending
+from image_repo.model.names import ImageName
+from image_repo.model.recipe import Defaults, Focus, Recipe, ask, focus_of
+from image_repo.model.rendition import Served
+from image_repo.repository.repo import Repo
+from image_repo.repository.resolver import Current
+from image_repo.stores.base import CHUNK
+
+log = logging.getLogger(__name__)
+
+MISSING = "_missing.txt"
+#: how often a member is asked for again while there is too much to do
+_TURNS = 20
+#: how often a picture is made anew because it was replaced meanwhile
+_ATTEMPTS = 3
+#: pictures that are made while others are on their way
+AHEAD = 2
+#: up to here a temporary file stays in memory
+_IN_MEMORY = 1 << 20
+
+#: how pictures are made, in the words of a request; without aliases, because other words are filters
+PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
+#: the recipe of a picture: takes the point of interest that its user's data names
+Settled = Callable[[Focus | None], Recipe]
+
+
+def temporary(folder: Path | None) -> BinaryIO:
+    """A file that is gone when it is closed.
+
+    :param folder: where it lies when it is large; the system's own for such files where None
+    """
+    place = str(folder) if folder and folder.is_dir() else None
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=place))
+
+
+def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:
+    """How pictures are made.
+
+    :param said: of :data:`PICTURE_WORDS`; the rest is passed over
+    :raises BadParameter: for a bad value
+    """
+    asked, _ = ask((name, text) for name, text in said.items() if name in PICTURE_WORDS)
+    asked = asked.with_preset(defaults.presets)
+    return lambda focus: asked.settle(defaults, focus=focus)[0]
+
+
+# -- names of members ---------------------------------------------------------------------
+
+#: what Windows takes for devices, whatever their ending (learn.microsoft.com, "Naming Files, Paths, and Namespaces")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)", re.IGNORECASE)
+#: what no file of Windows may be called by, and what would read as an escape of ours
+_ILLEGAL = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})')
+#: endings of files that may lie beside a folder of the same name
+_OURS = frozenset((*BY_ENDING, "jsonl", "json", "csv", "txt", "md"))
+#: the longest name of a file that file systems take, in bytes, and room for the ending and for unpacking aside
+_LONGEST = 200
+_KIND_OF = {made.media_type: made.kind for made in reversed(FORMATS)}
+
+
+def member_name(name: str, ending: str) -> str:
+    """The path of a picture in an archive: its name and an ending, safe for whoever unpacks it, on any system.
+
+    Ordinary names stay as they are. What some system does not take is percent-encoded, so that different names stay
+    different: devices of Windows, ``: * ? " < > |``, control characters, backslashes, dots and blanks at an end. No
+    file has the name of another's folder.
+    """
+    *folders, leaf = unicodedata.normalize("NFC", name).split("/")
+    return "/".join([*map(_folder, folders), f"{_segment(leaf, at_end=False)}.{ending}"])
+
+
+def _folder(text: str) -> str:
+    made = _segment(text)
+    stem, dot, ending = made.rpartition(".")
+    return f"{stem}%2E{ending}" if dot and ending.lower() in _OURS else made
+
+
+def _segment(text: str, *, at_end: bool = True) -> str:
+    made = _ILLEGAL.sub(lambda found: _escaped(found[0]), text) or "%00"
+    if made.startswith((".", " ")) or _DEVICE.match(made):
+        made = _escaped(made[:1]) + made[1:]
+    if at_end and made.endswith((".", " ")):
+        made = made[:-1] + _escaped(made[-1])
+    if len(made.encode()) > _LONGEST:
+        kept = made.encode()[: _LONGEST - 20].decode(errors="ignore")
+        made = f"{kept}~{sha256(made.encode()).hexdigest()[:16]}"
+    return made
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+
+def ending_of(current: Current, recipe: Recipe) -> str:
+    """The ending of a picture as a file."""
+    if not recipe.is_original:
+        return recipe.kind
+    made = split_ending(current.key)[1]
+    return made.kind if made else _KIND_OF.get(current.media_type, "bin")
+
+
+# -- pictures -----------------------------------------------------------------------------
+
+
+class _Picture:
+    """A picture that is ready to be written, or why it cannot be. A context manager.
+
+    :param current: what it was made of
+    :param body: bytes, or a file from its present position on
+    :param opened: what has to be closed behind it
+    """
+
+    def __init__(self, current: Current, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
+        self.current = current
+        self.recipe = recipe
+        self.body = body
+        self._opened = opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+
+def _make(repo: Repo, current: Current, recipe: Recipe) -> _Picture:
+    """Makes a picture, or opens its original.
+
+    :raises Problem: when that cannot be
+    """
+    with ExitStack() as stack:
+        if not recipe.is_original:
+            served = _patiently(repo, current, recipe)
+            return _Picture(replace(current, version=served.version), recipe, served.rendition.body, stack.pop_all())
+        found, spool = stack.enter_context(repo.original(current))
+        return _Picture(found, recipe, spool.file, stack.pop_all())
+
+
+def _patiently(repo: Repo, current: Current, recipe: Recipe) -> Served:
+    """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
+
+    :raises Busy: when its turn does not come
+    """
+    for _ in range(_TURNS):
+        try:
+            return repo.fetch(current, recipe)
+        except Busy as busy:
+            time.sleep(busy.retry_after or 1)
+    return repo.fetch(current, recipe)
+
+
+class _Missing:
+    """What an archive lacks, a line each."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def add(self, name: str, problem: Problem) -> None:
+        log.warning("%s is missing in an archive: %s", name, problem.detail)
+        told = f"{name}: {problem.status} {problem.title} {problem.detail}"
+        self._file.write(" ".join(told.splitlines()).encode("utf-8", "replace") + b"\n")
+
+    def members(self, newest: float) -> Iterator[Member]:
+        if self._file.tell():
+            self._file.seek(0)
+            yield MISSING, newest, self._file
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def pictures(repo: Repo, images: Iterable[Current], settled: Callable[[Current], Recipe]) -> Iterator[Member]:
+    """Pictures alone, under their names.
+
+    :param settled: the recipe of each; may raise problems
+    """
+    newest = 0.0
+    with closing(_Missing(temporary(repo.policy.spool))) as missing:
+        for current in images:
+            name = current.name.text
+            try:
+                recipe = settled(current)
+                name = member_name(name, ending_of(current, recipe))
+                with _make(repo, current, recipe) as made:
+                    newest = max(newest, made.current.modified)
+                    yield name, made.current.modified, made.body
+            except Problem as problem:
+                missing.add(name, problem)
+        yield from missing.members(newest)
+
+
+# -- pictures, and what is known of them --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A document with its picture, if there is one.
+
+    :param problem: why there is none, although there should be
+    """
+
+    exported: Exported
+    modified: float
+    picture: _Picture | None = None
+    problem: Problem | None = None
+
+    def close(self) -> None:
+        if self.picture:
+            with self.picture:
+                pass
+
+
+class Export:
+    """Documents and their pictures as members of an archive.
+
+    :param settled: the recipe of a picture; takes the point of interest that its user's data names
+    :param formats: what else tells of them there
+    :param frozen: whether the pictures must be the very ones that the documents tell of. Otherwise a picture that
+        was replaced meanwhile comes with what is known of it now
+    :param ahead: pictures that are made while others are on their way
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        settled: Settled,
+        about: About,
+        formats: Sequence[Format] = (),
+        *,
+        frozen: bool = False,
+        ahead: int = AHEAD,
+    ) -> None:
+        self._repo = repo
+        self._settled = settled
+        self._about = about
+        self._formats = formats
+        self._frozen = frozen
+        self._ahead = ahead
+        #: how many have gone out so far; ``missing`` should have had a picture
+        self.pictures = self.descriptions = self.missing = 0
+        #: the members in which the formats tell what they had to leave out
+        self.notes: list[str] = []
+
+    def members(self, documents: Iterable[Document]) -> Iterator[Member]:
+        """Pictures, then what the formats tell of them, then ``descriptions.jsonl``, ``metadata.jsonl``, and what is
+        missing. The same documents and pictures give the same members: the dates are those of the uploads.
+
+        :param documents: records as they are told; each name once
+        """
+        with ExitStack() as opened:
+            missing = opened.enter_context(closing(_Missing(self._about.temporary())))
+            sheets: list[Sheets] = []
+            for begin in (*(made.open for made in self._formats), ImageFolder):
+                sheets.append(opened.enter_context(closing(begin(self._about))))
+            newest = 0.0
+            for ready in self._in_turn(documents):
+                with closing(ready):
+                    if ready.picture and ready.exported.file:
+                        yield ready.exported.file.name, ready.modified, ready.picture.body
+                if ready.problem:
+                    missing.add(str(ready.exported.document["name"]), ready.problem)
+                self._count(ready)
+                newest = max(newest, ready.modified)
+                for sheet in sheets:
+                    sheet.add(ready.exported)
+            for sheet in sheets:
+                for name, body in sheet.members(newest):
+                    self.notes += [name] if is_note(name) else []
+                    yield name, newest, body
+            yield from missing.members(newest)
+
+    def _count(self, ready: _Ready) -> None:
+        if ready.problem:
+            self.missing += 1
+        elif ready.picture:
+            self.pictures += 1
+        else:
+            self.descriptions += 1
+
+    def _in_turn(self, documents: Iterable[Document]) -> Iterator[_Ready]:
+        """Makes some pictures ahead, and hands them over in the order of their documents."""
+        waiting: deque[Future[_Ready]] = deque()
+        with ThreadPoolExecutor(self._ahead, thread_name_prefix="export") as pool:
+            try:
+                for document in documents:
+                    waiting.append(pool.submit(self._ready, document))
+                    if len(waiting) > self._ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for left in waiting:
+                    if not left.cancel():
+                        left.add_done_callback(_let_go)
+
+    def _ready(self, document: Document) -> _Ready:
+        moment = _moment(document)
+        if not document.get("version"):
+            return _Ready(Exported(document, None), moment)
+        try:
+            return self._with_picture(document, moment)
+        except Problem as problem:
+            return _Ready(Exported(document, None), moment, problem=problem)
+
+    def _with_picture(self, document: Document, moment: float) -> _Ready:
+        name = ImageName(document["name"])
+        for _ in range(_ATTEMPTS):
+            current = self._repo.named([name])
+            if current.version != document["version"] or not document.get("sha256"):
+                document = self._now(document, current)
+            picture = _make(self._repo, current, self._settled(focus_of(document.get("data"))))
+            if picture.current.version == current.version:
+                with ExitStack() as failing:
+                    failing.enter_context(picture)
+                    file = self._file(document, picture)
+                    failing.pop_all()
+                return _Ready(Exported(document, file), moment or (0.0 if self._frozen else current.modified), picture)
+            with picture:
+                pass
+        raise OriginalDamaged("The original does not stay the same while it is read.")
+
+    def _now(self, document: Document, current: Current) -> Document:
+        """What is known of a picture now, where the document tells of another version."""
+        record = self._repo.record(current)
+        if not self._frozen:
+            return record.public()
+        if record.sha256 != document.get("sha256"):
+            raise NameConflict("The picture is another one now.", name=record.name)
+        return document
+
+    def _file(self, document: Document, picture: _Picture) -> File:
+        name = member_name(picture.current.name.text, ending_of(picture.current, picture.recipe))
+        if not isinstance(picture.body, bytes):
+            digest, size = _digest(picture.body)
+            if self._frozen and digest != document["sha256"]:
+                raise NameConflict("The picture is another one now.", name=picture.current.name.text)
+            return File(name, digest, document["media_type"], size, document["width"], document["height"])
+        info = render.inspect(io.BytesIO(picture.body), self._repo.limits, location=False)
+        digest, size = sha256(picture.body).hexdigest(), len(picture.body)
+        return File(name, digest, info.media_type, size, info.width, info.height, picture.recipe)
+
+
+def _let_go(done: Future[_Ready]) -> None:
+    if not done.cancelled() and not done.exception():
+        done.result().close()
+
+
+def _digest(file: BinaryIO) -> tuple[str, int]:
+    """SHA-256 and size of what a file holds; it is left at its beginning."""
+    digest = sha256()
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    size = file.tell()
+    file.seek(0)
+    return digest.hexdigest(), size
+
+
+def _moment(document: Document) -> float:
+    """When it was uploaded, in seconds since the epoch; 0 where nobody knows."""
+    try:
+        return datetime.fromisoformat(document["uploaded"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def write_folder(members: Iterable[Member], folder: Path) -> None:
+    """Writes members as files below a folder, each whole or not at all; over what is there under their names.
+
+    :raises OSError: when that cannot be
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, modified, body in members:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What lies there may be a link to somewhere else: it is replaced, and never written through.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+            try:
+                file.writelines(chunks(body))
+                file.close()
+                os.utime(file.name, (modified, modified))
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise

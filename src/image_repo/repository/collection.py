@@ -1,0 +1,283 @@
+"""The whole collection: asked through the catalogue, changed through the repository.
+
+The catalogue says which records a filter means. Whether it holds is judged once more by the
+record itself, while its name is held: it may have changed since the catalogue was told of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+from image_repo.catalogue import indexer
+from image_repo.catalogue.base import Document, Page, Statistics
+from image_repo.catalogue.evaluator import holds
+from image_repo.catalogue.query import Filter, Path, Query, SortKey
+from image_repo.errors import Busy, ImageNotFound, PreconditionFailed, Problem
+from image_repo.model.names import ImageName
+from image_repo.model.strict_json import is_same
+from image_repo.repository.metadata import Conditions, merge
+from image_repo.repository.repo import Repo
+
+log = logging.getLogger(__name__)
+
+#: changes of one request at a time
+_AT_ONCE = 4
+#: changes of many that one process makes at a time
+_MOST_REQUESTS = 2
+#: failures that are told one by one
+MOST_FAILURES = 100
+#: seconds for which it is remembered whether the catalogue is being made
+_REMEMBERED = 1.0
+
+#: what became of a record: it is another now, it was so already, or the filter does not mean it any more
+Outcome = Literal["modified", "same", "other"]
+#: what the repository does to a name
+Act = Callable[[ImageName, Conditions], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A record that could not be changed."""
+
+    name: str
+    problem: Problem
+
+    def public(self) -> dict[str, Any]:
+        """As it is told."""
+        problem = self.problem
+        return {"name": self.name, "status": problem.status, "title": problem.title, "detail": problem.detail}
+
+
+@dataclass(slots=True)
+class Changed:
+    """What a change of many has come to.
+
+    :param matched: records that the filter held for
+    :param modified: those of them that are different now, or gone
+    :param failed: the first :data:`MOST_FAILURES` that could not be changed
+    :param more: how many further ones
+    :param ended: why it ended before all were looked at; None when all were
+    :param last: the name of the last record that was looked at: names are gone through in their order
+    :param passing: whether something failed for a reason that passes
+    """
+
+    matched: int = 0
+    modified: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    more: int = 0
+    ended: Problem | None = None
+    last: str | None = None
+    passing: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all was done."""
+        return not self.failed and self.ended is None
+
+    def add(self, batch: Sequence[str], outcomes: Sequence[Outcome | Problem]) -> None:
+        """Counts what became of records, which come in the order of their names."""
+        for name, outcome in zip(batch, outcomes, strict=True):
+            self._add(name, outcome)
+        self.last = batch[-1]
+        if all(isinstance(each, Problem) and each.retry_after is not None for each in outcomes):
+            self.ended = self.failed[-1].problem  # the store cannot be reached: nor would the rest be
+
+    def _add(self, name: str, outcome: Outcome | Problem) -> None:
+        if outcome == "other":
+            return
+        self.matched += 1
+        if isinstance(outcome, Problem):
+            self.passing = self.passing or outcome.retry_after is not None
+            if len(self.failed) < MOST_FAILURES:
+                self.failed.append(Failure(name, outcome))
+            else:
+                self.more += 1
+        elif outcome == "modified":
+            self.modified += 1
+
+
+class Collection:
+    """Everything in a repository, by what is said of it.
+
+    :param batch: names that are taken from the catalogue at a time, when many are changed
+    :param progress: seconds between two lines in the log meanwhile
+    :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: from every call
+    """
+
+    def __init__(self, repo: Repo, batch: int = 200, progress: float = 10.0) -> None:
+        self._repo = repo
+        self._batch = batch
+        self._every = progress
+        self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
+        self._rebuilding: tuple[float, str | None] = (float("-inf"), None)
+
+    # -- asking ----------------------------------------------------------------------
+
+    def page(self, query: Query) -> Page:
+        """A page, of each document what the query selects."""
+        return self._repo.catalogue.page(query)
+
+    def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
+        """Every document for which a filter holds; by name where no order is given."""
+        return self._repo.catalogue.each(wanted, order)
+
+    def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
+        """What values a key has.
+
+        :param most: how many of them are told
+        """
+        return self._repo.catalogue.statistics(wanted, path, most)
+
+    def rebuilding(self, *, surely: bool = False) -> str | None:
+        """How far the catalogue is that is being made anew, 0 to 1 as text; None when it is whole.
+
+        :param surely: whether what was known a moment ago will not do
+        """
+        asked, known = self._rebuilding
+        now = time.monotonic()
+        if surely or now - asked > _REMEMBERED:
+            known = indexer.lacking(self._repo.catalogue)
+            self._rebuilding = (now, known)
+        return known
+
+    # -- changing many ---------------------------------------------------------------
+
+    def update(self, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
+        """Merges a patch (RFC 7396) into the user's data of every record for which a filter holds.
+
+        :param seconds: after which it ends, with what is done until then; None for no end
+        :raises Busy: when as many changes of many are under way as may
+        """
+        return self._change("PATCH", wanted, patch, lambda name, fits: self._repo.patch(name, patch, fits), seconds)
+
+    def delete(self, wanted: Filter, *, seconds: float | None = None) -> Changed:
+        """Deletes every image, and every description, for which a filter holds.
+
+        :param seconds: after which it ends, with what is done until then; None for no end
+        :raises Busy: when as many changes of many are under way as may
+        """
+        return self._change("DELETE", wanted, None, self._repo.delete, seconds)
+
+    def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
+        until = time.monotonic() + seconds if seconds is not None else float("inf")
+        told = Changed()
+        progress = _Progress(verb, told, self._every)
+        with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
+            # The walk goes on behind a name: what is changed, or deleted, does not move it.
+            names = (str(document["name"]) for document in self.each(wanted))
+            while told.ended is None and (batch := _next(names, self._batch, told)):
+                outcomes = pool.map(lambda name: self._attempt(name, _Judge(wanted, patch), act), batch)
+                told.add(batch, list(outcomes))
+                progress.tell()
+                if time.monotonic() > until:
+                    told.ended = told.ended or Busy("It took as long as a request may.")
+        return told
+
+    def _attempt(self, name: str, judge: _Judge, act: Act) -> Outcome | Problem:
+        try:
+            return self._act(ImageName(name), judge, act)
+        except Problem as problem:
+            return problem
+        except Exception:  # whatever it is, the others are told of
+            log.exception("%r could not be changed", name)
+            return Problem()
+
+    def _act(self, name: ImageName, judge: _Judge, act: Act) -> Outcome:
+        try:
+            act(name, Conditions(holds=judge))
+        except ImageNotFound:
+            judge.said = "other"
+        except PreconditionFailed:
+            if judge.said == "modified":
+                raise
+        if judge.said == "other":  # perhaps the catalogue has missed something
+            with suppress(Problem):
+                self._repo.follow(name)
+        return judge.said
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if not self._free.acquire(blocking=False):
+            raise Busy("As many changes of many records are under way as may.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _next(names: Iterator[str], most: int, told: Changed) -> list[str]:
+    """The next names; none where the catalogue cannot tell them any more, which is said then.
+
+    :raises Problem: when it could not tell any
+    """
+    try:
+        return list(islice(names, most))
+    except Problem as problem:
+        if not told.matched:
+            raise
+        told.ended = problem
+        return []
+
+
+class _Judge:
+    """Asked about a record while its name is held: whether it is to be changed, and if not, why.
+
+    :param patch: what is merged into its data; None when it is deleted
+    """
+
+    def __init__(self, wanted: Filter, patch: Any) -> None:
+        self._wanted = wanted
+        self._patch = patch
+        self.said: Outcome = "other"
+
+    def __call__(self, document: Document) -> bool:
+        """Whether it is to be changed."""
+        if not holds(self._wanted, document):
+            self.said = "other"
+        elif self._patch is not None and is_same(merge(document["data"], self._patch), document["data"]):
+            self.said = "same"
+        else:
+            self.said = "modified"
+        return self.said == "modified"
+
+
+class _Progress:
+    """Lines in the log, while many records are changed and at the end."""
+
+    def __init__(self, verb: str, told: Changed, every: float) -> None:
+        self._verb = verb
+        self._told = told
+        self._every = every
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log("ended")
+
+    def tell(self) -> None:
+        """How far it is, if that was not said just now."""
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._log("goes on")
+
+    def _log(self, what: str) -> None:
+        told = self._told
+        log.info(
+            "%s of many %s: %d matched, %d modified, %d failed in %.1f s",
+            self._verb,
+            what,
+            told.matched,
+            told.modified,
+            len(told.failed) + told.more,
+            time.monotonic() - self._began,
+        )

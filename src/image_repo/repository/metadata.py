@@ -1,0 +1,372 @@
+"""What is known of images, and what their users say of them: read, made anew, changed.
+
+All writing to a name goes through one lock, which the threads and the processes of a node
+share: so of two changes at the same time none is lost. Nodes share no lock: there, the
+store refuses a second *first* record, and the last of two changes within one round trip
+stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from image_repo import render
+from image_repo.catalogue import indexer
+from image_repo.catalogue.base import Document, Row
+from image_repo.catalogue.indexer import BROKEN, UNREAD, Follower
+from image_repo.concurrency.single_flight import Exclusive
+from image_repo.config import RenderConfiguration
+from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
+from image_repo.model.names import ImageName
+from image_repo.model.recipe import Recipe
+from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
+from image_repo.model.rendition import ImageInfo
+from image_repo.model.strict_json import MOST_LEVELS
+from image_repo.repository.resolver import Current, Versions, read_record, read_record_object
+from image_repo.repository.spool import Spool
+from image_repo.stores.base import Store
+
+log = logging.getLogger(__name__)
+
+#: the most bytes of what a user says of an image, as it is stored
+MOST_DATA = 64 << 10
+#: how often a change begins anew when what it changes has changed meanwhile
+_ATTEMPTS = 3
+
+#: opens an original: which version it is, and its bytes
+Opener = Callable[[Current], AbstractContextManager[tuple[Current, Spool]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of a write (RFC 9110, section 13.1).
+
+    :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
+    :param absent: whether there must be none yet (``If-None-Match: *``)
+    :param shown: the recipe by whose entity tag, beside the version, a client may know the image
+    :param holds: a test of the record as it is told, asked while the name is held: whether it is still what was meant
+    """
+
+    match: frozenset[str] | None = None
+    absent: bool = False
+    shown: Recipe | None = None
+    holds: Callable[[Document], bool] | None = None
+
+
+UNCONDITIONAL = Conditions()
+
+
+def check_data(data: Any, what: str = "data") -> None:
+    """Judges what a user says of an image.
+
+    :param data: made of JSON's types, with text that UTF-8 can hold
+    :param what: it is called where it is refused
+    :raises BadBody: when it is null, or nested too deep
+    :raises TooLarge: when it has too many bytes
+    """
+    if data is None:
+        raise BadBody(f"Expected {what} to be JSON other than null: {{}} says nothing.")
+    if not _is_flat(data, MOST_LEVELS):
+        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.")
+    size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOST_DATA:
+        raise TooLarge(
+            f"{what.capitalize()} may have at most {MOST_DATA} bytes as JSON, and this has {size}.",
+            parameter=what,
+            limit=MOST_DATA,
+        )
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested no deeper than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is None or (levels > 0 and all(_is_flat(each, levels - 1) for each in inner))
+
+
+def merge(data: Any, patch: Any) -> Any:
+    """Data after a patch: ``null`` removes a member, objects are merged, all else replaces (RFC 7396, section 2)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(data) if isinstance(data, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def describe(
+    current: Current,
+    info: ImageInfo,
+    sha256: str,
+    stored: Record | None,
+    *,
+    uploaded: float,
+    filename: str | None = None,
+    data: Any = None,
+) -> Record:
+    """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
+    return Record(
+        name=current.name.text,
+        key=current.key,
+        version=current.version,
+        sha256=sha256,
+        media_type=info.media_type,
+        bytes=current.size,
+        width=info.width,
+        height=info.height,
+        filename=filename or (stored.filename if stored else None),
+        uploaded=timestamp(uploaded),
+        owner=stored.owner if stored else None,
+        exif=info.exif,
+        data=data if data is not None else (stored.data if stored else {}),
+    )
+
+
+def fitting(stored: Record | None, current: Current | None) -> Record | None:
+    """The record when it tells of what the name stands for now: this picture, or none as yet."""
+    if stored is None:
+        return None
+    fits = stored.is_description if current is None else (stored.version, stored.key) == (current.version, current.key)
+    return stored if fits else None
+
+
+def _are_same(one: Record | None, other: Record | None) -> bool:
+    """As they are stored: in Python, true equals 1."""
+    return (one and one.dump()) == (other and other.dump())
+
+
+def _saying(made: Record | None, stored: Record | None) -> Record | None:
+    """A record that was made anew, with what the user says by now."""
+    return replace(made, data=stored.data if stored else {}) if made else None
+
+
+class Records:
+    """The records beside the originals, and the lock of all who write to a name.
+
+    :param follower: tells the index of each record that is written
+    :param location: whether positions are told; they are kept in any case
+    """
+
+    def __init__(
+        self,
+        origin: Store,
+        versions: Versions,
+        writing: Exclusive,
+        follower: Follower,
+        limits: RenderConfiguration,
+        *,
+        location: bool,
+    ) -> None:
+        self._origin = origin
+        self._versions = versions
+        self._writing = writing
+        self._follower = follower
+        self._limits = limits
+        self._location = location
+
+    @contextmanager
+    def held(self, name: ImageName) -> Iterator[None]:
+        """Holds a name, so that nobody else on this node writes to it.
+
+        :raises Busy: when others do for too long
+        """
+        with self._writing.held(name.text, self._limits.wait):
+            try:
+                yield
+            except BaseException as error:
+                if not isinstance(error, Problem) or error.status >= 500:
+                    self._follower.noted(name)  # nobody knows how far it got
+                raise
+
+    def told(self, record: Record) -> Record:
+        """The record with or without positions, as the configuration says."""
+        if self._location:
+            return record
+        return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
+
+    def write(self, record: Record, *, fresh: bool = False) -> None:
+        """Stores it, and tells the index. Whoever calls this holds the name.
+
+        :param fresh: whether there must be none yet, ours or another tool's
+        :raises PreconditionFailed: when there is one all the same
+        """
+        self._follower.wrote_all([self.store(record, fresh=fresh)])
+
+    def store(self, record: Record, *, fresh: bool = False) -> Row:
+        """Stores it; what the index has to be told. Whoever calls this holds the name.
+
+        :param fresh: whether there must be none yet, ours or another tool's
+        :raises PreconditionFailed: when there is one all the same
+        """
+        entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
+        stamp = indexer.stamp(record.key, record.version, entry.etag)
+        return Row(record.name, self.told(record).public(), stamp)
+
+    def row(self, name: ImageName) -> Row | None:
+        """What the container tells of a name right now, as the index keeps it; None where nothing is.
+
+        A picture without a record is not read for this: only what the container tells of the object is there then.
+
+        :raises StoreUnavailable: when it cannot be asked
+        """
+        current = self._versions.look(name)
+        stored, etag = read_record_object(self._origin, name)
+        known = fitting(stored, current)
+        if current is None and known is None:
+            return None
+        stamp = indexer.stamp(current.key if current else "", current.version if current else "", etag)
+        if known:
+            return Row(name.text, self.told(known).public(), stamp)
+        return Row(name.text, indexer.listed(current, stored), stamp + UNREAD) if current else None
+
+    def follow(self, name: ImageName) -> str | None:
+        """Makes the index tell what the container tells of a name right now.
+
+        :returns: the stamp of its row; None where there is none
+        :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked
+        :raises Busy: when others write to the name for too long
+        """
+        index = self._follower.index
+        with self.held(name):
+            row = self.row(name)
+            known = index.stamps([name.text]).get(name.text)
+            if row is None:
+                index.remove([name.text])
+                return None
+            if known is not None and indexer.bare(known) == indexer.bare(row.stamp):
+                return known  # what was read of the original stays, or that it cannot be read
+            index.put([row])
+            return row.stamp
+
+    def complete(self, name: ImageName, original: Opener) -> bool:
+        """Reads an original of which the index has only what a listing tells; once, if it cannot be understood.
+
+        :returns: whether there is a whole record of it now
+        :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
+        """
+        known = self.follow(name)
+        current = self._versions.current(name)
+        if known is None or not known.endswith(UNREAD) or current is None:
+            return known is not None
+        try:
+            document = self.told(self.of(current, original)).public()
+        except Problem as problem:
+            if problem.retry_after is not None:
+                raise
+            log.warning("%s cannot be read: %s", current.key, problem.detail or problem.title)
+            document = None
+        self._completed(current, known, document)
+        return document is not None
+
+    def _completed(self, current: Current, known: str, document: Document | None) -> None:
+        """Tells the index what was read, unless somebody has told it more meanwhile: the record may be kept by now."""
+        index, name = self._follower.index, current.name.text
+        with self.held(current.name):
+            if index.stamps([name]).get(name) != known:
+                return
+            if document is not None and document["version"] == current.version:
+                index.put([Row(name, document, indexer.bare(known))])
+            elif document is None:
+                stored = read_record(self._origin, current.name)
+                index.put([Row(name, indexer.listed(current, stored), indexer.bare(known) + BROKEN)])
+
+    def of(self, current: Current, original: Opener) -> Record:
+        """What is known of an image, positions too; where that is missing or of another version, it is made anew.
+
+        What was made is kept beside the original where we may write there.
+        """
+        stored = read_record(self._origin, current.name)
+        known = fitting(stored, current)
+        if known:
+            return known
+        with original(current) as (found, spool):
+            info = render.inspect(spool.file, self._limits, location=True)
+            made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
+        return self._keep(made, current.name, stored)
+
+    def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:
+        try:
+            with self._writing.held(name.text, 0.0):  # a reader does not wait for writers
+                stored = read_record(self._origin, name)
+                if not _are_same(stored, before):  # somebody has written meanwhile: theirs is the newer one
+                    return replace(made, data=stored.data) if stored else made
+                self.write(made, fresh=stored is None)
+        except Exception as error:  # reading never needs the right to write
+            log.info("the record of %s is not kept: %s", name, error)
+        return made
+
+    def description(self, name: ImageName) -> Record | None:
+        """What is said of an image without a picture; None where nothing is."""
+        return fitting(read_record(self._origin, name), None)
+
+    def change(
+        self,
+        name: ImageName,
+        edit: Callable[[Any], Any],
+        conditions: Conditions,
+        original: Opener,
+    ) -> tuple[Record, bool]:
+        """Changes what the user says of an image.
+
+        :param edit: the data as it is, None where there is neither picture nor description → as it shall be
+        :returns: the record as it is told, and whether there was none
+        :raises PreconditionFailed: when a condition forbids it
+        :raises NameConflict: when another tool's JSON lies where the record would
+        """
+        made: Record | None = None
+        for _ in range(_ATTEMPTS):
+            with self.held(name):
+                current = self._versions.look(name)
+                stored = read_record(self._origin, name)
+                known = fitting(stored, current) or fitting(_saying(made, stored), current)
+                if current is None or known:
+                    self._check(known, conditions)
+                    data = edit(known.data if known else None)
+                    check_data(data)
+                    changed = replace(known, data=data) if known else Record.description(name.text, data)
+                    if self._replace(changed, fresh=stored is None):
+                        self._versions.written(name, current)
+                        return self.told(changed), known is None
+            if current and not known:
+                made = self.of(current, original)  # it takes long, so nobody has to wait for it
+        raise NameConflict(f"The JSON at {record_key(name.text)!r} is another tool's.", name=name.text)
+
+    def _check(self, known: Record | None, conditions: Conditions) -> None:
+        if conditions.match is not None and conditions.match.isdisjoint(self.tags(known)):
+            raise PreconditionFailed("If-Match names another record than the one that is stored.")
+        if conditions.holds and not (known and conditions.holds(self.told(known).public())):
+            raise PreconditionFailed("The record is not what it was any more.")
+        if known and conditions.absent:
+            raise PreconditionFailed(f"There is something called {known.name!r} already.", name=known.name)
+
+    def tags(self, known: Record | None) -> set[str]:
+        """The entity tags of a record as it is told; none where there is none."""
+        return {"*", self.told(known).etag} if known else set()
+
+    def _replace(self, changed: Record, *, fresh: bool) -> bool:
+        try:
+            self.write(changed, fresh=fresh)
+        except PreconditionFailed:  # another node's first record, or another tool's JSON: only a look tells
+            return False
+        return True
+
+
+def patched(name: ImageName, patch: Any) -> Callable[[Any], Any]:
+    """What :meth:`Records.change` needs to merge a patch into data.
+
+    :raises ImageNotFound: from what is returned, when there is nothing to be changed
+    """
+
+    def edit(data: Any) -> Any:
+        if data is None:
+            raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+        return merge(data, patch)
+
+    return edit

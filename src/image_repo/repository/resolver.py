@@ -1,0 +1,487 @@
+"""Which bytes a name stands for now.
+
+A name is resolved to the object that holds its original, and to that object's
+entity tag, the version. An answer is good for ``freshness`` seconds, unless a process
+of this node has written to the name meanwhile. What was known last is kept on disk, so
+that known images are served while the container cannot be reached, also after a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import queue
+import threading
+import time
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache
+
+from image_repo.caches.tiers import Tier
+from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.concurrency.single_flight import SingleFlight
+from image_repo.concurrency.turnstile import aside
+from image_repo.errors import StoreUnavailable
+from image_repo.model.formats import ENDINGS, split_ending
+from image_repo.model.names import ImageName, prefix_of
+from image_repo.model.record import MEDIA_TYPE as RECORD
+from image_repo.model.record import Record, record_key
+from image_repo.model.rendition import Rendition
+from image_repo.stores.base import Entry, Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: seconds after which a name is looked for in the listing again, where a HEAD alone would do:
+#: so a second original that another tool laid beside the first is found
+LISTING_AGE = 60.0
+#: seconds that a request waits for the store where it could be answered with what was known last
+_PATIENCE = 1.0
+#: threads that ask for requests: enough that a breaker notices when none of them gets an answer
+_ASKING = 4
+_MOST_NAMES = 100_000
+_MOST_REFRESHES = 256
+_MOST_RECORD_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What a name stands for.
+
+    :param key: the object that holds the original, in its own spelling
+    :param version: its entity tag
+    :param modified: seconds since the epoch
+    """
+
+    name: ImageName
+    key: str
+    version: str
+    size: int
+    modified: float
+    media_type: str
+
+    @classmethod
+    def of(cls, name: ImageName, entry: Entry) -> Current:
+        """What a store's entry tells of the original of this name."""
+        made = split_ending(entry.key)[1]
+        media_type = made.media_type if made else entry.media_type
+        # Swift's Last-Modified is its time rounded up; a listing tells the fractions, a HEAD does not.
+        return cls(name, entry.key, entry.etag, entry.size, float(math.ceil(entry.modified)), media_type)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    current: Current | None
+    asked: float
+    listed: float
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long an answer holds without anybody being asked, while the mark of its name stays what it is.
+
+    :param slot: where the mark is
+    :param until: monotonic seconds
+    """
+
+    slot: int
+    mark: bytes
+    until: float
+
+
+class Fresh(Generic[T]):
+    """Remembers something of each name for ``freshness`` seconds, or until a process of this node writes to it.
+
+    What was known last is kept on disk, where it is more than None, and is good for as long as the store
+    cannot be asked.
+
+    :param disk: best effort
+    :param what: tells it apart from other things that are kept there of a name
+    :param load: makes it from the JSON that it is kept as
+    """
+
+    def __init__(
+        self,
+        marks: SharedMarks,
+        disk: Tier | None,
+        what: str,
+        load: Callable[[Any], T | None],
+        *,
+        freshness: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._marks = marks
+        self._disk = disk
+        self._what = what
+        self._load = load
+        self._freshness = freshness
+        self._clock = clock
+        self._known: LRUCache[str, tuple[T | None, float, bytes]] = LRUCache(_MOST_NAMES)
+        self._lock = threading.Lock()
+
+    def get(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:
+        """What is remembered, else what ``ask`` answers, else what was known last."""
+        mark = self._marks.read(name.text)
+        with self._lock:
+            known = self._known.get(name.text)
+        known = known if known and known[2] == mark else None
+        if known and self._clock() - known[1] < self._freshness:
+            return known[0]
+        try:
+            value = ask()
+        except StoreUnavailable:
+            return known[0] if known else self._from_disk(name)
+        with self._lock:
+            self._known[name.text] = (value, self._clock(), mark)
+        if known is None or known[0] != value:
+            self._to_disk(name, value)
+        return value
+
+    def until(self, name: ImageName) -> float:
+        """Until when what is remembered holds, in monotonic seconds; in the past when nothing is."""
+        with self._lock:
+            known = self._known.get(name.text)
+        return known[1] + self._freshness if known else 0.0
+
+    def _from_disk(self, name: ImageName) -> T | None:
+        try:
+            kept = self._disk.get(prefix_of(name) + self._what) if self._disk else None
+            return self._load(json.loads(kept.body)) if kept else None
+        except (OSError, ValueError) as error:
+            log.warning("the %s of %s cannot be read from disk: %s", self._what, name, error)
+            return None
+
+    def _to_disk(self, name: ImageName, value: T | None) -> None:
+        if self._disk is None:
+            return
+        key = prefix_of(name) + self._what
+        with contextlib.suppress(OSError):
+            if value is None:
+                self._disk.delete(key)
+            else:
+                self._disk.put(key, Rendition(json.dumps(value).encode(), "application/json", self._what, 0.0))
+
+
+def image_of(key: str, media_type: str) -> ImageName | None:
+    """The name of the image whose original an object is; None when it is no original.
+
+    Objects with a known ending are, and objects without one whose media type says so, unless nothing can be called
+    as they are.
+    """
+    stem, made = split_ending(key)
+    if not made and not media_type.startswith("image/"):
+        return None
+    return ImageName.of_key(stem)
+
+
+class Versions:
+    """Name → :class:`Current`.
+
+    :param marks: tells when another process of the node has written to a name
+    :param disk: keeps what was known last; best effort
+    :param changed: called with a name that another process has written to
+    :param learnt: called when the container tells of a name what was not known here
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self,
+        origin: Store,
+        marks: SharedMarks,
+        disk: Tier | None,
+        *,
+        freshness: float,
+        changed: Callable[[ImageName], object] = lambda _: None,
+        learnt: Callable[[ImageName, Current | None], object] = lambda _, __: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._origin = origin
+        self.marks = marks
+        self._disk = disk
+        self._freshness = freshness
+        self._changed = changed
+        self._learnt = learnt
+        self._clock = clock
+        self._known: LRUCache[str, _Known] = LRUCache(_MOST_NAMES)
+        self._lock = threading.Lock()
+        self._asking = SingleFlight(None)
+        self._refresher = _Refresher(self._once)
+
+    def current(self, name: ImageName, *, absence: bool = False) -> Current | None:
+        """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
+
+        :param absence: whether it is enough that there was none; otherwise that is always asked anew, because
+            what another tool has just put there is found when it is asked for
+        :raises StoreUnavailable: when it cannot be asked, and nothing is remembered
+        """
+        known = self._remembered(name)
+        if known and (known.current or absence) and self._holds(name, known):
+            return known.current
+        mark = self.marks.read(name.text)
+        last = known.current if known and known.mark == mark else self._from_disk(name)
+        asked = self._refresher.soon(name, mark) if last else None
+        if asked is None:
+            return self._once(name)
+        try:
+            with aside():
+                return asked.result(_PATIENCE)
+        except TimeoutError:
+            log.warning("the store takes long to answer; %s is served as it was known last", name)
+            return last
+
+    def _holds(self, name: ImageName, known: _Known) -> bool:
+        """Whether what is remembered is fresh. Where it will not be for much longer, it is asked for ahead."""
+        age = self._clock() - known.asked
+        if age >= self._freshness or known.mark != self.marks.read(name.text):
+            return False
+        if age > self._freshness / 2:
+            self._refresher.soon(name, known.mark)
+        return True
+
+    def _once(self, name: ImageName) -> Current | None:
+        # Who asks after a write does not get the answer to a question from before it.
+        flight = f"{name.text}\0{self.marks.read(name.text).hex()}"
+        return self._asking.do(flight, lambda: self._ask(name), lambda: None, timeout=60.0)
+
+    def lease(self, current: Current) -> Lease | None:
+        """How long this holds as what its name stands for; None when it does not any more."""
+        text = current.name.text
+        known = self._remembered(current.name)
+        if known is None or known.current != current or known.mark != self.marks.read(text):
+            return None
+        return Lease(self.marks.slot(text), known.mark, known.asked + self._freshness)
+
+    def look(self, name: ImageName) -> Current | None:
+        """What the name stands for right now: the container is asked, and nothing else will do.
+
+        :raises StoreUnavailable: when it cannot be asked
+        """
+        mark = self.marks.read(name.text)
+        known = self._remembered(name)
+        before = known.current if known else self._from_disk(name)
+        found = self._find(name)
+        self._keep(name, found, mark, listed=True)
+        if found != before:
+            self._to_disk(name, found)
+            self._learnt(name, found)
+        return found
+
+    def written(self, name: ImageName, current: Current | None) -> None:
+        """Says what a name stands for after a write of ours, None after its removal."""
+        if self._from_disk(name) != current:  # of a record that was written it is the same as before
+            self._to_disk(name, current)
+        self.marks.mark(name.text)
+        self._keep(name, current, self.marks.read(name.text), listed=True)
+
+    def originals(self, name: ImageName) -> list[Entry]:
+        """Every object that is an original of this name, the newest first; there should be one."""
+        found = [entry for form in _forms(name.text) for entry in self._origin.called((form,), ENDINGS)]
+        found = [entry for entry in found if image_of(entry.key, entry.media_type) == name]
+        if not found and not split_ending(name.text)[1]:
+            plain = (self._origin.head(form) for form in _forms(name.text))
+            found = [entry for entry in plain if entry and _may_be_picture(entry)]
+        return sorted(found, key=lambda entry: (entry.modified, entry.key), reverse=True)
+
+    def close(self) -> None:
+        """Ends the thread that asks ahead."""
+        self._refresher.close()
+
+    def _remembered(self, name: ImageName) -> _Known | None:
+        with self._lock:
+            return self._known.get(name.text)
+
+    def _ask(self, name: ImageName) -> Current | None:
+        # The mark is read before the container is: a write in between shows as a difference later.
+        mark = self.marks.read(name.text)
+        known = self._remembered(name)
+        if known and known.mark != mark:
+            self._changed(name)
+            known = None
+        hint = (known.current if known else None) or self._from_disk(name)
+        recently = known is not None and self._clock() - known.listed < LISTING_AGE
+        try:
+            found = self._again(hint) if hint and (recently or not known) else None
+            listed = found is None
+            found = found or self._find(name)
+        except StoreUnavailable:
+            if hint is None:
+                raise
+            log.warning("the store cannot be asked; %s is served as it was known last", name)
+            return hint
+        self._keep(name, found, mark, listed=listed or not recently)
+        if found != hint:
+            self._to_disk(name, found)
+            self._learnt(name, found)
+        return found
+
+    def _again(self, hint: Current) -> Current | None:
+        entry = self._origin.head(hint.key)
+        return Current.of(hint.name, entry) if entry else None
+
+    def _find(self, name: ImageName) -> Current | None:
+        originals = self.originals(name)
+        key = originals[0].key if originals else self._from_record(name)
+        # A listing may lag behind: the object itself says which version it is.
+        entry = self._origin.head(key) if key else None
+        return Current.of(name, entry) if entry else None
+
+    def _from_record(self, name: ImageName) -> str | None:
+        record = read_record(self._origin, name)
+        return record.key if record and image_of(record.key, "image/") == name else None
+
+    def _keep(self, name: ImageName, current: Current | None, mark: bytes, *, listed: bool) -> None:
+        now = self._clock()
+        with self._lock:
+            before = self._known.get(name.text)
+            since = now if listed or not before else before.listed
+            self._known[name.text] = _Known(current, now, since, mark)
+
+    def _from_disk(self, name: ImageName) -> Current | None:
+        if self._disk is None:
+            return None
+        try:
+            kept = self._disk.get(prefix_of(name))
+            return _load(kept.body) if kept else None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("what was known of %s cannot be read: %s", name, error)
+            return None
+
+    def _to_disk(self, name: ImageName, current: Current | None) -> None:
+        if self._disk is None:
+            return
+        try:
+            if current is None:
+                self._disk.delete(prefix_of(name))
+            else:
+                self._disk.put(prefix_of(name), Rendition(_dump(current), "application/json", current.version, 0.0))
+        except OSError as error:
+            log.warning("what is known of %s cannot be kept on disk: %s", name, error)
+            with contextlib.suppress(OSError):  # better nothing than what was true before
+                self._disk.delete(prefix_of(name))
+
+
+def read_record(origin: Store, name: ImageName) -> Record | None:
+    """The record beside an original, if there is one of ours.
+
+    :raises StoreUnavailable: when the store cannot be asked
+    """
+    return read_record_object(origin, name)[0]
+
+
+def read_record_object(origin: Store, name: ImageName) -> tuple[Record | None, str]:
+    """The record beside an original, and the entity tag of the object that holds it.
+
+    :returns: None for the record where it is damaged; empty text for the tag where there is none of ours
+    :raises StoreUnavailable: when the store cannot be asked
+    """
+    body = origin.get(record_key(name.text))
+    if body is None:
+        return None, ""
+    with body:
+        if body.entry.media_type != RECORD:
+            return None, ""
+        text = b"".join(body) if body.entry.size <= _MOST_RECORD_BYTES else b""
+    try:
+        return Record.load(text), body.entry.etag
+    except ValueError as error:
+        log.warning("the record of %s cannot be read: %s", name, error)
+        return None, body.entry.etag
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """The spellings of a name that other tools use: NFC, and NFD as macOS writes it."""
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFD", text))))
+
+
+def _may_be_picture(entry: Entry) -> bool:
+    """Whether an object without an image ending may be an original: records and notes are not."""
+    return entry.media_type.startswith("image/") or "." not in entry.key.rpartition("/")[2]
+
+
+def _dump(current: Current) -> bytes:
+    return json.dumps(asdict(replace(current, name=current.name)) | {"name": current.name.text}).encode()
+
+
+def _load(text: bytes) -> Current:
+    members: dict[str, Any] = json.loads(text)
+    return Current(**(members | {"name": ImageName(members["name"])}))
+
+
+class _Asked:
+    """A look at the store that is under way, or waits its turn."""
+
+    def __init__(self, name: ImageName, mark: bytes) -> None:
+        self.name = name
+        self.mark = mark
+        self.outcome: Future[Current | None] = Future()
+        self._began = time.monotonic()
+
+    def result(self, patience: float) -> Current | None:
+        """What the store says.
+
+        :param patience: seconds since it began; who comes later waits less
+        :raises TimeoutError: when it takes longer
+        """
+        return self.outcome.result(max(0.0, self._began + patience - time.monotonic()))
+
+
+class _Refresher:
+    """Asks in threads of its own: ahead for names in use, and for requests that can do without the answer."""
+
+    def __init__(self, ask: Callable[[ImageName], Current | None]) -> None:
+        self._ask = ask
+        self._waiting: queue.Queue[_Asked | None] = queue.Queue(_MOST_REFRESHES)
+        self._pending: dict[tuple[str, bytes], _Asked] = {}
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def soon(self, name: ImageName, mark: bytes) -> _Asked | None:
+        """Asks for a name, once at a time while its mark is the same; None when there is too much to do already."""
+        with self._lock:
+            if (name.text, mark) in self._pending:
+                return self._pending[name.text, mark]
+            if len(self._threads) < _ASKING:
+                thread = threading.Thread(target=self._run, name="image_repo-refresh", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            asked = _Asked(name, mark)
+            try:
+                self._waiting.put_nowait(asked)
+            except queue.Full:
+                return None
+            self._pending[name.text, mark] = asked
+            return asked
+
+    def _run(self) -> None:
+        while (asked := self._waiting.get()) is not None:
+            try:
+                found = self._ask(asked.name)
+            except Exception as error:  # perhaps nobody waits for it; the next request meets the trouble itself
+                log.info("%s could not be looked up: %s", asked.name, error)
+                self._land(asked)
+                asked.outcome.set_exception(error)
+            else:
+                self._land(asked)
+                asked.outcome.set_result(found)
+
+    def _land(self, asked: _Asked) -> None:
+        with self._lock:
+            self._pending.pop((asked.name.text, asked.mark), None)
+
+    def close(self) -> None:
+        """Ends the threads, but does not wait for what the store does not answer."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+        for _ in threads:
+            with contextlib.suppress(queue.Full):
+                self._waiting.put_nowait(None)
+        deadline = time.monotonic() + _PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

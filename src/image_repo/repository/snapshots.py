@@ -1,0 +1,407 @@
+"""Snapshots: a query frozen as a manifest in the container, so that a paper can cite the very pictures it used.
+
+``.snapshots/ID.jsonl`` is the manifest (:mod:`.manifest`), ``.snapshots/ID.json`` what is told of it; it is written
+last, and can be made again from the manifest. A snapshot is named by the Merkle root over its entries: the
+same images with the same data are the same snapshot, whenever they are frozen. Nothing here changes or removes one.
+
+Each entry is true at its own moment, as the catalogue told it: where images change while they are frozen, no
+two entries need have been true at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from heapq import nlargest
+from typing import Any, Literal, TypeVar
+
+from image_repo.catalogue import indexer
+from image_repo.catalogue.query import Filter
+from image_repo.errors import (
+    CatalogueUnavailable,
+    ImageNotFound,
+    NameConflict,
+    OriginalDamaged,
+    PreconditionFailed,
+    Problem,
+    SnapshotNotFound,
+)
+from image_repo.model.names import ImageName
+from image_repo.model.record import Record, timestamp
+from image_repo.repository import manifest
+from image_repo.repository.manifest import Header, Tree
+from image_repo.repository.repo import Repo
+from image_repo.repository.resolver import Current, read_record
+from image_repo.repository.spool import Spool
+from image_repo.stores.base import CHUNK, Entry
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+PREFIX = ".snapshots/"
+#: as it is stored; it is served as ``application/jsonl``
+MANIFEST_TYPE = "application/vnd.image-repo.snapshot+jsonl"
+ABOUT_TYPE = "application/vnd.image-repo.snapshot+json"
+#: how often it is looked whether another node has stored another manifest meanwhile
+_ATTEMPTS = 3
+_MANIFEST, _ABOUT = ".jsonl", ".json"
+#: the largest manifest, in bytes: Swift takes no larger object in one piece than 5 GiB
+MOST_BYTES = 4 << 30
+#: the longest line that is read: a record may be no larger
+_MOST_LINE = 2 << 20
+_ID = re.compile(r"[0-9a-f]{64}")
+#: what a record tells, of which a snapshot holds nothing
+_UNTOLD = Record.description("", {}).public()
+#: nobody freezes at the same time on this node; no image has this name
+_FREEZING = ImageName(".snapshots")
+#: images that are looked at, at a time
+_AT_ONCE = 4
+
+#: what became of an image since: it is not there, or has other bytes
+Change = Literal["missing", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is told of a snapshot.
+
+    :param bytes: of the manifest
+    :param sha256: of the manifest, in lower-case hex
+    """
+
+    header: Header
+    bytes: int
+    sha256: str
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.header.id
+
+    @property
+    def count(self) -> int:
+        """How many images are in it."""
+        return self.header.count
+
+    @property
+    def modified(self) -> float:
+        """When it was made, in seconds since the epoch."""
+        return datetime.fromisoformat(self.header.created).timestamp()
+
+    def public(self) -> dict[str, Any]:
+        """As clients see it, and as it is stored."""
+        return {**asdict(self.header), "bytes": self.bytes, "sha256": self.sha256}
+
+
+def _load(text: bytes) -> Snapshot:
+    """Reads what was stored.
+
+    :raises ValueError: when it tells of no snapshot
+    """
+    header = Header.load(text)
+    members = json.loads(text)
+    size, sha256 = members.get("bytes"), members.get("sha256")
+    if not isinstance(size, int) or not isinstance(sha256, str) or not _ID.fullmatch(sha256):
+        raise ValueError("not what is told of a snapshot")
+    return Snapshot(header, size, sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What came of freezing.
+
+    :param new: whether there was none of these images with this data before
+    :param left_out: pictures that cannot be read, so that they have no entry
+    """
+
+    snapshot: Snapshot
+    new: bool
+    left_out: int
+
+
+class Snapshots:
+    """The snapshots of a repository."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+        self._origin = repo.origin
+
+    # -- freezing --------------------------------------------------------------------
+
+    def freeze(self, wanted: Filter, asked: str, *, exif: bool = False) -> Frozen:
+        """Freezes the pictures for which a filter holds; descriptions without a picture are none.
+
+        :param asked: the filter in words, as it is to be told
+        :param exif: whether what cameras wrote is kept too, as far as it is told at all
+        :raises ImageNotFound: when it holds for none
+        :raises TooLarge: when the manifest would have more than :data:`MOST_BYTES`
+        :raises Busy: when another one is being frozen for too long
+        :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow, StoreUnavailable: as they say
+        """
+        spool = self._repo.policy.spool
+        with self._repo.held(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
+            tree, left_out = self._collect(wanted, entries, exif=exif)
+            if not tree.count:
+                raise ImageNotFound("No image matches, so there is nothing to be frozen.")
+            known = self._about(tree.root())
+            if known and self._is_whole(known):
+                return Frozen(known, new=False, left_out=left_out)
+            header = known.header if known else _header(tree, asked)
+            with Spool(spool, MOST_BYTES + manifest.MOST_HEADER) as whole:
+                whole.write(header.line())
+                entries.seek(0)
+                whole.fill(iter(lambda: entries.read(CHUNK), b""))
+                made = self._keep(Snapshot(header, whole.size, whole.sha256), whole, fresh=known is None)
+        return Frozen(made, new=known is None, left_out=left_out)
+
+    def _collect(self, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
+        """Writes a line for each image, in the order of their names."""
+        catalogue, tree, left_out = self._repo.catalogue, Tree(), 0
+        if indexer.lacking(catalogue) is not None:
+            raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
+        for document in catalogue.each(wanted):
+            if document.get("version") is None:  # a description
+                continue
+            try:
+                line = manifest.canonical(manifest.entry(self._complete(document), exif=exif))
+            except ImageNotFound:
+                continue  # it has gone meanwhile
+            except (Problem, ValueError) as error:
+                if isinstance(error, Problem) and error.status >= 503:
+                    raise
+                log.warning("%s is left out of a snapshot: %s", document["name"], error)
+                left_out += 1
+                continue
+            tree.add(line)
+            entries.write(line + b"\n")
+        return tree, left_out
+
+    def _complete(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record of a picture, made now where the catalogue has only seen it in a listing."""
+        if document.get("sha256"):
+            return document
+        return self._repo.record(self._repo.named([ImageName(document["name"])])).public()
+
+    def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
+        """Stores the manifest, then what is told of it. Of two nodes that do so at once, one manifest stays."""
+        key = PREFIX + made.id + _MANIFEST
+        try:
+            etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE, overwrite=not fresh).etag
+        except PreconditionFailed:
+            entry, there = self._origin.head(key), self._reread(made.id)
+            if entry and there:
+                made, etag = there, entry.etag
+            else:  # it was damaged before it was ever told of
+                whole.file.seek(0)
+                etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE).etag
+        self._tell(made)
+        return self._agreed(made, etag)
+
+    def _agreed(self, made: Snapshot, etag: str) -> Snapshot:
+        """What is told, once it is told of the manifest that is there.
+
+        Swift may take two that must not be there yet, and the later one stays: whoever tells last looks last.
+        """
+        for _ in range(_ATTEMPTS):
+            entry = self._origin.head(PREFIX + made.id + _MANIFEST)
+            there = self._reread(made.id) if entry and entry.etag != etag else None
+            if entry is None or there is None:
+                break
+            made, etag = there, entry.etag
+            self._tell(made)
+        return made
+
+    def _tell(self, made: Snapshot) -> None:
+        told = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
+        self._origin.put(PREFIX + made.id + _ABOUT, told, media_type=ABOUT_TYPE)
+
+    def _reread(self, snapshot_id: str) -> Snapshot | None:
+        """What there is to tell of a manifest; None when it is not whole."""
+        body = self._origin.get(PREFIX + snapshot_id + _MANIFEST)
+        if body is None:
+            return None
+        try:
+            with body, Spool(self._repo.policy.spool, body.entry.size) as spool:
+                lines = _lines(spool.fill(body))
+                header, tree = Header.load(next(lines, b"")), Tree()
+                for line in lines:
+                    tree.add(line)
+                if header.id == header.merkle_root == tree.root() == snapshot_id and header.count == tree.count:
+                    return Snapshot(header, spool.size, spool.sha256)
+        except (ValueError, OriginalDamaged) as error:
+            log.warning("the manifest of the snapshot %s is damaged: %s", snapshot_id, error)
+        return None
+
+    # -- reading ---------------------------------------------------------------------
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        """What is told of a snapshot.
+
+        :raises SnapshotNotFound: when the container has none of this name
+        """
+        found = self._about(snapshot_id) if _ID.fullmatch(snapshot_id) else None
+        if found is None:
+            raise SnapshotNotFound(f"There is no snapshot {snapshot_id[:80]!r}.")
+        return found
+
+    @contextmanager
+    def opened(self, snapshot: Snapshot) -> Iterator[Spool]:
+        """The manifest in a temporary file, held against its digest.
+
+        :raises OriginalDamaged: when it is not what was stored, or not there any more
+        """
+        body = self._origin.get(PREFIX + snapshot.id + _MANIFEST)
+        if body is None:
+            raise OriginalDamaged("The manifest of this snapshot is not there any more.", snapshot=snapshot.id)
+        with body, Spool(self._repo.policy.spool, body.entry.size) as spool:
+            spool.fill(body)
+            if spool.sha256 != snapshot.sha256:
+                log.error("the snapshot %s is damaged: the SHA-256 of its manifest is %s", snapshot.id, spool.sha256)
+                raise OriginalDamaged("The manifest of this snapshot is not what was stored.", snapshot=snapshot.id)
+            yield spool
+
+    def documents(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+        """Its entries, by the code points of their names, as records are told; what is not in them is null.
+
+        Their version is their digest: a snapshot holds in any container, whose entity tags say nothing in another.
+        A generator that holds a temporary file: it is to be closed where it is not used up.
+
+        :raises OriginalDamaged: as :meth:`opened` does
+        """
+        with self.opened(snapshot) as spool:
+            lines = _lines(spool)
+            next(lines)
+            for line in lines:
+                entry = json.loads(line)
+                facts = {"version": entry["sha256"], "image_id": f"sha256:{entry['sha256']}", "exif": {}}
+                yield {**_UNTOLD, **facts, **entry}
+
+    def damaged(self) -> Iterator[str]:
+        """Reads every manifest; a line for each that is not what was stored."""
+        for entry in self._origin.keys(PREFIX):
+            if not entry.key.endswith(_ABOUT):
+                continue
+            try:
+                with self.opened(self.get(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT))):
+                    pass
+            except (OriginalDamaged, SnapshotNotFound) as problem:
+                yield f"{entry.key}: {problem.detail}"
+
+    def recent(self, skip: int, limit: int) -> tuple[list[Snapshot], int]:
+        """The snapshots that were made last, the newest first.
+
+        :returns: and how many there are
+        """
+        count = 0
+
+        def each() -> Iterator[Entry]:
+            nonlocal count
+            for entry in self._origin.keys(PREFIX):
+                if entry.key.endswith(_ABOUT):
+                    count += 1
+                    yield entry
+
+        newest = nlargest(skip + limit, each(), key=lambda entry: (entry.modified, entry.key))[skip:]
+        found = (self._about(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT)) for entry in newest)
+        return [snapshot for snapshot in found if snapshot], count
+
+    def _about(self, snapshot_id: str) -> Snapshot | None:
+        body = self._origin.get(PREFIX + snapshot_id + _ABOUT)
+        if body is None:
+            return None
+        with body:
+            text = b"".join(body) if body.entry.size <= manifest.MOST_HEADER else b""
+        try:
+            found = _load(text)
+        except ValueError as error:
+            log.warning("what is told of the snapshot %s cannot be read: %s", snapshot_id, error)
+            return None
+        return found if found.id == snapshot_id else None
+
+    def _is_whole(self, snapshot: Snapshot) -> bool:
+        """Whether the manifest is there, with as many bytes as it should have; they are not read."""
+        entry = self._origin.head(PREFIX + snapshot.id + _MANIFEST)
+        return entry is not None and entry.size == snapshot.bytes
+
+    # -- what became of it -----------------------------------------------------------
+
+    def standing(self, document: Mapping[str, Any]) -> Current:
+        """What an entry stands for, when its name has those bytes still.
+
+        :raises ImageNotFound: when nothing has this name any more
+        :raises NameConflict: when it has other bytes by now
+        """
+        current = self._repo.named([ImageName(document["name"])])
+        record = read_record(self._repo.origin, current.name)
+        if record is None or (record.version, record.key) != (current.version, current.key):
+            record = self._repo.record(current)
+        if record.sha256 != document["sha256"]:
+            raise NameConflict("The image has other bytes than in the snapshot.", sha256=record.sha256)
+        return replace(current, version=record.version)
+
+    def changes(self, snapshot: Snapshot) -> Iterator[tuple[str, Change | None]]:
+        """Looks at each image of a snapshot, in their order: its name, and what became of it, None for nothing.
+
+        Records are believed; that originals have not rotted is found when they are read.
+
+        :raises StoreUnavailable: when the container cannot be asked
+        """
+        documents = self.documents(snapshot)
+        try:
+            yield from _in_turn(self._change, documents)
+        finally:
+            documents.close()  # type: ignore[attr-defined]
+
+    def _change(self, document: Mapping[str, Any]) -> tuple[str, Change | None]:
+        name = document["name"]
+        try:
+            self.standing(document)
+        except ImageNotFound:
+            return name, "missing"
+        except Problem as problem:
+            if problem.status >= 503:
+                raise
+            return name, "changed"  # other bytes, or what is no picture at all
+        return name, None
+
+
+def _header(tree: Tree, asked: str) -> Header:
+    root = tree.root()
+    return Header(id=root, created=timestamp(time.time()), filter=asked, count=tree.count, merkle_root=root)
+
+
+def _lines(spool: Spool) -> Iterator[bytes]:
+    """The lines of a file, without their line feeds.
+
+    :raises ValueError: when one is too long
+    """
+    spool.seek(0)
+    while line := spool.file.readline(_MOST_LINE):
+        if not line.endswith(b"\n"):
+            raise ValueError("a line is too long, or cut off")
+        yield line[:-1]
+
+
+def _in_turn(work: Callable[[T], R], each: Iterable[T]) -> Iterator[R]:
+    """Works on several at a time, and gives the outcomes in their order; memory does not grow with their number."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            for one in each:
+                waiting.append(pool.submit(work, one))
+                if len(waiting) > 2 * _AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,156 @@
+"""Stores: where bytes are kept by key. The persistent container is one, the cache container another.
+
+The rules that every store keeps, and that ``tests/store_contract.py`` holds each of them to:
+
+* ``None`` and ``False`` mean that the store *looked*, and it is not there. Trouble is
+  :class:`~image_repo.errors.StoreUnavailable`, whatever the client library called it.
+* A write is whole or not at all: readers see the old object or the new, never neither, never a mix.
+* What is read is what was written: a body whose digest does not fit its entity tag ends in
+  :class:`~image_repo.errors.OriginalDamaged`, before its last byte is handed out.
+* Every call is bounded in time, and may be made from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol, Self
+
+from image_repo.errors import StoreUnavailable
+from image_repo.stores.tempurl import LinkBase
+
+#: how much is read or written at a time
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store tells of one object.
+
+    :param size: in bytes
+    :param etag: changes whenever the bytes change; without quotes
+    :param modified: seconds since the epoch
+    :param metadata: small texts kept with the object, by lower-case name; empty in listings
+    :param expires: seconds since the epoch after which the store drops it; None in listings
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: float
+    media_type: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    expires: float | None = None
+
+
+class NoContainer(StoreUnavailable):
+    """The container itself is not there, and so nothing in it."""
+
+
+class NotOnDisk(StoreUnavailable):
+    """What was written can be read, but might not survive a loss of power."""
+
+
+class Body(Protocol):
+    """An open object: what it is, and its bytes, once. A context manager, because it holds a connection."""
+
+    entry: Entry
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes in chunks.
+
+        :raises StoreUnavailable: when the transfer breaks off
+        :raises OriginalDamaged: instead of the last chunk, when the digest does not fit
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Store(Protocol):
+    """Bytes by key. A key is a path of UTF-8 text of at most 1024 bytes."""
+
+    #: for people: ``Swift container 'photos' at https://…``; holds no secrets
+    description: str
+    #: the same for every process that speaks with the same container, and for no other
+    identity: str
+    #: whether ``get`` checks every body against a digest that the store keeps itself
+    verifies: bool
+
+    def check(self, *, create: bool = False) -> None:
+        """Reaches the store, and makes its container where that is missing and ``create`` says so.
+
+        :raises StoreUnavailable: with what is wrong, in words for the person at the command line
+        """
+        ...
+
+    def head(self, key: str) -> Entry | None:
+        """What is known of an object."""
+        ...
+
+    def get(self, key: str) -> Body | None:
+        """Opens an object for reading."""
+        ...
+
+    def put(
+        self,
+        key: str,
+        data: bytes | BinaryIO,
+        *,
+        media_type: str,
+        metadata: Mapping[str, str] | None = None,
+        expires: float | None = None,
+        overwrite: bool = True,
+    ) -> Entry:
+        """Stores an object whole, and returns once it would survive a loss of power.
+
+        :param data: bytes, or a seekable binary file, read from its present position
+        :param expires: seconds since the epoch after which the store may drop it
+        :param overwrite: False to refuse where there is one already
+        :raises PreconditionFailed: for that refusal
+        """
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """What this thread writes inside need survive a loss of power only when the block has ended.
+
+        :raises NotOnDisk: at its end, when it might not
+        """
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Removes an object. False when there was none."""
+        ...
+
+    def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
+        """The objects whose key begins with ``prefix``, by code points of the key, a page at a time.
+
+        :param after: only keys behind this one
+        :param before: only keys ahead of this one
+        """
+        ...
+
+    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """The objects that are called like one of these names, with one of these endings in any case.
+
+        :param endings: in lower case, with their dot; empty text for the name itself
+        """
+        ...
+
+    def link_base(self) -> LinkBase:
+        """What to sign temporary URLs with.
+
+        :raises LinksNotConfigured: when there is no key for it
+        """
+        ...
+
+    def link_secrets(self) -> tuple[str, ...]:
+        """The keys that temporary URLs are verified with, at most two."""
+        ...
+
+    def close(self) -> None:
+        """Gives connections back."""
+        ...

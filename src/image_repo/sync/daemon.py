@@ -1,0 +1,433 @@
+"""What a serving node does beside its requests, so that the catalogue follows the container.
+
+One process of the node does it. It tells the index of what it missed, looks for what other tools have
+done to the container, makes the index anew where it is empty, and reads the originals of which only a
+listing has told. All of it is done in small steps with pauses: requests come first. Whatever goes
+wrong is a line in the log, and is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from image_repo import wiring
+from image_repo.catalogue.base import Index
+from image_repo.catalogue.indexer import REBUILDING, UNREAD, Behind, Swept
+from image_repo.catalogue.query import Filter
+from image_repo.config import Config
+from image_repo.errors import Busy, Problem
+from image_repo.model.names import ImageName
+from image_repo.repository.artifacts import Artifacts
+from image_repo.repository.repo import Repo
+from image_repo.sync import reconciler
+from image_repo.sync.membership import RENEWED, Nodes
+from image_repo.sync.reconciler import Outcome, Sweep
+
+log = logging.getLogger(__name__)
+
+#: note of an index that nodes share: which of them follows the container
+FOLLOWER = "follower"
+#: note of an index: which look at the container is under way; an index that was made anew meanwhile has it not
+SWEEPING = "sweeping"
+#: seconds between two looks for something to do
+_POLL = 0.25
+#: seconds between two looks whether the index is still the one that was made
+_LOOK = 2.0
+#: a look at the whole container may take this part of all time
+_SHARE = 20.0
+#: of the time that a step took, how long the pause behind it is, and the longest in seconds
+_REST, _LONGEST_REST = 1.0, 1.0
+#: seconds after which a node that says nothing follows no more
+_CLAIM = 60.0
+#: seconds of pause after trouble, at first and at most
+_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+#: seconds that are waited for the end of a step
+_PATIENCE = 5.0
+#: originals and records that are read at a time
+_AT_ONCE = 2
+
+
+class _Stopped(Exception):
+    """It is to end."""
+
+
+class Background:
+    """Runs in a thread of a serving process.
+
+    :param own: the private folder of the node, where its processes agree who does it
+    :param every: seconds between two looks at the whole container, 0 for none but the first
+    :param artifacts: whose index follows too
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        own: Path,
+        *,
+        every: int,
+        nodes: Nodes | None = None,
+        artifacts: Artifacts | None = None,
+    ) -> None:
+        self._repo = repo
+        self._index = repo.catalogue
+        self._every = every
+        self._nodes = nodes
+        self._told = float("-inf")
+        self._claim = _Claim(self._index, secrets.token_hex(8))
+        self._duty = Lock(own / "reconciling")
+        self._sweeping = Lock(own / "sweeping")
+        self._images, self._sweep = reconciler.images(repo, at_once=_AT_ONCE)
+        self._artifacts = artifacts
+        self._looked = float("-inf")
+        #: whether there are originals to be read, beside those that are being read
+        self._unread = False
+        #: whether it is known what another process has left undone
+        self._resumed = False
+        self._reading: Iterator[int] | None = None
+        self._progress = Progress(self._index)
+        self._pause = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends after the step that it is at."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE)
+
+    # -- the thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with contextlib.suppress(_Stopped):
+            while True:
+                self._wait(self._pause or _POLL)
+                if self._duty.taken():
+                    self._try()
+        self._leave()
+        if self._duty.is_held:
+            self._claim.release()
+        self._duty.release()
+
+    def _try(self) -> None:
+        try:
+            self.turn()
+        except _Stopped:
+            raise
+        except Exception as error:  # it has all the time of the world
+            self._pause = min(max(_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            known = isinstance(error, Problem)
+            reason = (error.detail or error.title) if isinstance(error, Problem) else error
+            log.warning("the catalogue does not follow, and will in %g s: %s", self._pause, reason, exc_info=not known)
+        else:
+            self._pause = 0.0
+
+    def turn(self) -> None:
+        """Does what is to be done now.
+
+        :raises Problem: when something cannot be asked
+        """
+        self._tell()
+        if self._pause:
+            self._index.check()
+        self._catch_up()
+        if not self._claim.is_ours():
+            self._resumed = False
+            return
+        if not self._resumed:
+            self._unread, self._resumed = self._progress.resume(), True
+        while not self._is_due():
+            if self._reading is None and not self._unread:
+                return
+            self._read_on()
+        if self._sweeping.taken():
+            try:
+                self._look_through()
+            finally:
+                self._sweeping.release()
+
+    def _wait(self, seconds: float) -> None:
+        if self._ended.wait(seconds):
+            raise _Stopped
+
+    def _rest(self, began: float) -> float:
+        """Makes a pause behind a step, and does meanwhile what does not wait; how long the step took."""
+        took = time.monotonic() - began
+        self._wait(min(_REST * took, _LONGEST_REST))
+        self._tell()
+        self._catch_up()
+        self._claim.is_ours()
+        return took
+
+    # -- what was missed -------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Tells the index of names that it has still to be told of."""
+        self._settle_noted(self._repo.behind, self._index, self._follow)
+        if self._artifacts:
+            artifacts = self._artifacts
+            index = artifacts.follower.index
+            self._settle_noted(
+                artifacts.follower.behind, index, lambda name: reconciler.overwrite(index, name, artifacts.row(name))
+            )
+
+    def _settle_noted(self, behind: Behind, index: Index, settle: Callable[[str], None]) -> None:
+        if behind.is_empty():
+            return
+        noted = behind.take()
+        known = index.stamps([name for name, _ in noted]) if noted else {}
+        for name, version in noted:
+            if not version or not known.get(name, "").startswith(version + "."):
+                _try_to(settle, name)
+            if self._ended.is_set():
+                return  # what was taken is noted still
+        behind.done()
+
+    def _follow(self, text: str) -> None:
+        try:
+            stamp = self._repo.follow(ImageName(text))
+        except Busy:  # whoever writes to it tells the index
+            return
+        self._unread |= stamp is not None and stamp.endswith(UNREAD)
+
+    # -- everything ------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return False
+        self._looked = now
+        swept = Swept.read(self._index)
+        if swept is None:
+            return True
+        age = time.time() - swept.at
+        return self._every > 0 and not 0 <= age < max(self._every, _SHARE * swept.took)
+
+    def _look_through(self) -> None:
+        """Holds the index against everything that the container lists."""
+        ours = secrets.token_hex(8)
+        self._index.keep_note(SWEEPING, ours)
+        if Swept.read(self._index) is None:
+            self._index.check()
+            self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
+        outcome, took = self._follow_all(self._sweep, self._images.listing())
+        if self._artifacts:
+            index, artifacts = self._artifacts.follower.index, self._artifacts
+            took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
+        if self._index.note(SWEEPING) != ours:
+            log.info("the catalogue was made anew while it followed, and follows from the beginning")
+            return
+        Swept(time.time(), took).keep(self._index)
+        self._unread, self._reading = outcome.unread > 0, None
+        if not self._unread:
+            self._progress.end()
+
+    def _follow_all(self, sweep: Sweep, listing: reconciler.Listing) -> tuple[Outcome, float]:
+        outcome, took, began = Outcome(), 0.0, time.monotonic()
+        for outcome in sweep.run(listing):
+            took += self._rest(began)
+            if sweep is self._sweep:
+                self._progress.show(outcome.whole)
+            began = time.monotonic()
+        if outcome.written or outcome.removed:
+            log.info("the catalogue has followed: %d written, %d removed", outcome.written, outcome.removed)
+        return outcome, took
+
+    def _steps(self, listing: reconciler.Listing) -> Iterator[object]:
+        """A listing, with an end where this is to end."""
+        for each in listing:
+            if self._ended.is_set():
+                raise _Stopped
+            yield each
+
+    def _read_on(self) -> None:
+        """Reads some more of the originals of which only a listing has told."""
+        began = time.monotonic()
+        if self._reading is None:
+            self._reading, self._unread = reconciler.complete(self._repo, at_once=_AT_ONCE), False
+        for read in itertools.islice(self._reading, 1):
+            self._progress.add(read)
+            self._rest(began)
+            return
+        self._reading = None
+        if not self._unread:
+            self._progress.end()
+
+    # -- other nodes -----------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Tells the other nodes that this one serves; best effort."""
+        if self._nodes is None or time.monotonic() - self._told < RENEWED:
+            return
+        self._told = time.monotonic()
+        try:
+            self._nodes.tell(shared=self._index.shared)
+        except (Problem, OSError) as error:
+            log.info("other nodes are not told that this one serves: %s", error)
+
+    def _leave(self) -> None:
+        if self._nodes is not None and self._told > 0 and self._duty.is_held:
+            with contextlib.suppress(Problem, OSError):
+                self._nodes.leave()
+
+
+def _try_to(settle: Callable[[str], None], name: str) -> None:
+    """Settles a name; what is wrong with itself must not keep the others waiting.
+
+    :raises Problem: when something cannot be asked now
+    """
+    try:
+        settle(name)
+    except Exception as error:
+        if isinstance(error, Problem) and error.retry_after is not None:
+            raise
+        log.warning("the catalogue cannot be told of %s: %s", name, error, exc_info=not isinstance(error, Problem))
+
+
+def begin(config: Config, repo: Repo) -> Callable[[], None]:
+    """Begins, where the configuration has a catalogue and there is a place for it.
+
+    :returns: what ends it
+    """
+    own = wiring.own_folder(config, repo.origin)
+    if own is None or not config.catalogue.enabled:
+        return lambda: None
+    stores = wiring.build_stores(config)
+    artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+    every, nodes = config.catalogue.reconcile, wiring.nodes(config, stores)
+    background = Background(repo, own, every=every, nodes=nodes, artifacts=artifacts)
+    background.start()
+
+    def end() -> None:
+        background.close()
+        stores.close()
+
+    return end
+
+
+class _Claim:
+    """Lets one of the nodes that share an index follow the container; another one when it is gone.
+
+    Best effort: where two do it at the same time, nothing is wrong, but done twice.
+    """
+
+    def __init__(self, index: Index, node: str) -> None:
+        self._index = index
+        self._node = node
+        self._renewed = float("-inf")
+
+    def is_ours(self) -> bool:
+        """Whether this node is the one, from now on."""
+        if not self._index.shared or time.monotonic() - self._renewed < _CLAIM / 3:
+            return True
+        now = time.time()
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            told = json.loads(self._index.note(FOLLOWER) or "")
+            if told["node"] != self._node and now < told["until"] < now + 2 * _CLAIM:
+                return False
+        self._index.keep_note(FOLLOWER, json.dumps({"node": self._node, "until": now + _CLAIM}))
+        self._renewed = time.monotonic()
+        return True
+
+    def release(self) -> None:
+        """Lets another one at once."""
+        if self._index.shared and time.monotonic() - self._renewed < _CLAIM:
+            with contextlib.suppress(Problem):
+                self._index.keep_note(FOLLOWER, None)
+
+
+class Progress:
+    """How far an index is from being complete for the first time, kept as its note."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._total = 0
+        self._done = 0
+        self._shown: str | None = None
+
+    def begin(self, total: int) -> None:
+        """There are so many images in all."""
+        self._total = total
+        self.show(0)
+
+    def resume(self) -> bool:
+        """Goes on where another process has ended, if that was not the end."""
+        left = self._index.note(REBUILDING)
+        if left is None:
+            return False
+        self._total = self._index.count(Filter())
+        self._done = int(float(left) * self._total)
+        return True
+
+    def show(self, done: int) -> None:
+        """Tells how many of all are there."""
+        self._done = done
+        if self._total:
+            self._keep(f"{min(self._done / self._total, 0.99):.2f}")
+
+    def add(self, more: int) -> None:
+        """So many more are there."""
+        self.show(self._done + more)
+
+    def end(self) -> None:
+        """It is complete."""
+        if self._total or self._index.note(REBUILDING) is not None:
+            self._total = 0
+            self._keep(None)
+
+    def _keep(self, text: str | None) -> None:
+        if text != self._shown or text is None:
+            self._index.keep_note(REBUILDING, text)
+            self._shown = text
+
+
+class Lock:
+    """A file that one process has at a time; whoever ends, however, has it no more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = -1
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours."""
+        return self._handle >= 0
+
+    def taken(self) -> bool:
+        """Takes it, if nobody else has it; whether it is ours now, and still the file that the others see."""
+        if self.is_held and self._is_there():
+            return True
+        self.release()
+        try:
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+        return self.is_held
+
+    def release(self) -> None:
+        """Gives it back."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _is_there(self) -> bool:
+        ours = os.fstat(self._handle)
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,496 @@
+"""Reconcile: an index is held against the container, and made to follow it.
+
+A listing tells of each thing its name and its stamp; what the index has under another stamp, or
+not at all, is loaded and written anew; what the listing did not show is looked for once more, and
+taken out. Nothing is written twice: a rebuild that was killed goes on where it was. Memory
+does not grow with the number of things, but for eight bytes of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import unicodedata
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from image_repo.catalogue import indexer
+from image_repo.catalogue.base import Index, Row
+from image_repo.catalogue.indexer import UNREAD
+from image_repo.catalogue.query import Filter
+from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.errors import Busy, CatalogueUnavailable, Problem
+from image_repo.model.formats import split_ending
+from image_repo.model.names import ImageName
+from image_repo.model.record import MEDIA_TYPE as RECORD
+from image_repo.repository.metadata import fitting
+from image_repo.repository.repo import Repo
+from image_repo.repository.resolver import Current, image_of, read_record_object
+from image_repo.stores.base import Entry
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: names that are compared at a time
+_AT_ONCE = 1_000
+#: rows that are written in one transaction: who writes meanwhile waits for it
+_ROWS = 100
+#: names that are kept until the end of a listing, because what belongs to them may stand anywhere in it
+_MOST_APART = 50_000
+#: of how many things that turned out to be nothing it is remembered that they are
+_MOST_VOID = 1 << 17
+
+_Each = Callable[[Callable[[str], "Row | Problem | None"], Iterable[str]], Iterable["Row | Problem | None"]]
+#: name and stamp of each thing that the container holds
+Listing = Iterable[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a sweep has done so far.
+
+    :param seen: things that the container lists, records that have lost their original too
+    :param whole: those of them of which the index has all there is
+    :param written: rows that were new or differed
+    :param removed: rows of what is not there any more
+    :param unread: rows that hold only what a listing tells
+    :param failed: things that the index does not take, and why
+    """
+
+    seen: int = 0
+    whole: int = 0
+    written: int = 0
+    removed: int = 0
+    unread: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def there(self) -> int:
+        """Things that the index tells of now."""
+        return self.whole + self.unread
+
+
+class Sweep:
+    """Holds an index against a listing, again and again.
+
+    :param load: what the container tells of a name right now, as the index keeps it; None where nothing is
+    :param settle: makes the index tell of a name what the container does, whoever writes to it meanwhile
+    :param marks: show that somebody has written to a name
+    :param at_once: how many are loaded at a time
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        load: Callable[[str], Row | None],
+        settle: Callable[[str], object] | None = None,
+        *,
+        marks: SharedMarks | None = None,
+        at_once: int = 1,
+    ) -> None:
+        self._index = index
+        self._load = load
+        self._settle = settle or self._overwrite
+        self._marks = marks
+        self._workers = at_once
+        #: what was loaded and is nothing: a record that lost its original is not read again and again
+        self._void: dict[int, None] = {}
+
+    def run(self, listing: Listing) -> Iterator[Outcome]:
+        """Makes the index follow; tells after each step how far it is.
+
+        :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was done stays
+        """
+        outcome, there = Outcome(), _Hashes()
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(self._workers)) if self._workers > 1 else None
+            each: _Each = pool.map if pool else map
+            for batch in _batches(listing, _AT_ONCE):
+                for part in self._differing(batch, outcome, there):
+                    self._bring([name for name, _ in part], dict(part), each, outcome, there)
+                    yield outcome
+                outcome.seen += len(batch)
+                yield outcome
+        there.seal()
+        yield from self._remove(there, outcome)
+
+    def _differing(
+        self, batch: Sequence[tuple[str, str]], outcome: Outcome, there: _Hashes
+    ) -> Iterator[list[tuple[str, str]]]:
+        """What has to be loaded, in parts that are small enough for one transaction."""
+        known = self._index.stamps([name for name, _ in batch])
+        differing = []
+        for name, stamp in batch:
+            have = known.get(name)
+            if have is None or indexer.bare(have) != stamp:
+                if _hash(f"{stamp}\0{name}") not in self._void:
+                    differing.append((name, stamp))
+                continue
+            there.add(name)
+            outcome.unread += have.endswith(UNREAD)
+            outcome.whole += not have.endswith(UNREAD)
+        yield from _batches(differing, _ROWS)
+
+    def _bring(
+        self,
+        names: list[str],
+        stamps: dict[str, str],
+        each: _Each,
+        outcome: Outcome,
+        there: _Hashes,
+    ) -> None:
+        """Loads what differs and writes it, unless somebody else is writing it."""
+        before = self._marked(names)
+        have = self._index.stamps(names)  # once more: whoever told the index by now has marked the name after this
+        names = [name for name in names if indexer.bare(have.get(name, "\0")) != stamps[name]]
+        rows = dict(zip(names, each(self._try, names), strict=True))
+        for name, found in rows.items():
+            if found is None:
+                self._nothing(name, stamps[name])
+                continue
+            there.add(name)
+            if isinstance(found, Problem):
+                outcome.failed.append((name, found.detail or found.title))
+        self._put([row for row in rows.values() if isinstance(row, Row)], outcome)
+        after = self._marked(names)
+        for name in (name for name in names if before.get(name) != after.get(name)):
+            self._settle(name)
+
+    def _try(self, name: str) -> Row | Problem | None:
+        """What it loads; what is wrong with it where that is nobody's fault but its own."""
+        try:
+            return self._load(name)
+        except Problem as problem:
+            if problem.retry_after is not None:
+                raise
+            log.warning("the catalogue cannot tell of %s: %s", name, problem.detail or problem.title)
+            return problem
+
+    def _nothing(self, name: str, stamp: str) -> None:
+        if len(self._void) >= _MOST_VOID:
+            self._void.pop(next(iter(self._void)))
+        self._void[_hash(f"{stamp}\0{name}")] = None
+
+    def _put(self, rows: list[Row], outcome: Outcome) -> None:
+        """Writes rows; where the index does not take one, all the others."""
+        if not rows:
+            return
+        try:
+            self._index.put(rows)
+            outcome.written += len(rows)
+            unread = sum(row.stamp.endswith(UNREAD) for row in rows)
+            outcome.unread += unread
+            outcome.whole += len(rows) - unread
+        except CatalogueUnavailable:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self._put([row], outcome)
+                return
+            log.warning("the catalogue does not take %s: %s", rows[0].name, error)
+            outcome.failed.append((rows[0].name, str(error)))
+
+    def _marked(self, names: Iterable[str]) -> dict[str, bytes]:
+        return {name: self._marks.read(name) for name in names} if self._marks else {}
+
+    def _remove(self, there: _Hashes, outcome: Outcome) -> Iterator[Outcome]:
+        """Takes out what was not listed, after one more look: a listing may lag behind."""
+        if self._index.count(Filter()) <= len(there):
+            return
+        for names in paged_names(self._index):
+            gone = [name for name in names if name not in there]
+            for at, name in enumerate(gone, 1):
+                self._settle(name)
+                if at % _ROWS == 0:
+                    yield outcome
+            outcome.removed += len(gone) - len(self._index.stamps(gone))
+            yield outcome
+
+    def _overwrite(self, name: str) -> None:
+        overwrite(self._index, name, self._load(name))
+
+
+def overwrite(index: Index, name: str, row: Row | None) -> None:
+    """Makes an index hold this row of a name, or none."""
+    if row is None:
+        index.remove([name])
+    else:
+        index.put([row])
+
+
+def sweep(
+    index: Index, listing: Listing, load: Callable[[str], Row | None], settle: Callable[[str], object] | None = None
+) -> Outcome:
+    """Holds an index against a listing once, to the end: as :class:`Sweep`."""
+    return run_to_end(Sweep(index, load, settle).run(listing))
+
+
+def run_to_end(steps: Iterator[Outcome]) -> Outcome:
+    """Goes all the way."""
+    outcome = Outcome()
+    for outcome in steps:  # noqa: B007
+        pass
+    return outcome
+
+
+class _Hashes:
+    """A set of names that takes eight bytes of each. One of 10¹³ is taken for another, in this process only."""
+
+    def __init__(self) -> None:
+        self._salt = os.urandom(16)
+        self._buckets = [array("Q") for _ in range(256)]
+        self._sealed = False
+
+    def add(self, name: str) -> None:
+        """Before :meth:`seal` only."""
+        found = self._hash(name)
+        self._buckets[found >> 56].append(found)
+
+    def seal(self) -> None:
+        """From now on names can be looked for."""
+        for at, bucket in enumerate(self._buckets):
+            self._buckets[at] = array("Q", sorted(set(bucket)))
+
+    def __contains__(self, name: str) -> bool:
+        found = self._hash(name)
+        bucket = self._buckets[found >> 56]
+        at = bisect_left(bucket, found)
+        return at < len(bucket) and bucket[at] == found
+
+    def __len__(self) -> int:
+        return sum(map(len, self._buckets))
+
+    def _hash(self, name: str) -> int:
+        return _hash(name, self._salt)
+
+
+def _hash(text: str, salt: bytes = b"") -> int:
+    made = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt)
+    return int.from_bytes(made.digest(), "big")
+
+
+def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    everything = iter(things)
+    while batch := list(itertools.islice(everything, size)):
+        yield batch
+
+
+def paged_names(index: Index) -> Iterator[list[str]]:
+    """All names of an index, a page at a time."""
+    after = ""
+    while names := index.names(after, _AT_ONCE):
+        yield names
+        after = names[-1]
+
+
+# -- images --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a listing shows of one name.
+
+    :param original: the newest; those with an ending before those without
+    :param record: the entity tag of our record's object, empty where there is none
+    """
+
+    original: Entry | None = None
+    record: str = ""
+
+    def add(self, entry: Entry) -> None:
+        """Takes one of its objects."""
+        if entry.media_type == RECORD:
+            self.record = entry.etag
+        elif self.original is None or _rank(entry) > _rank(self.original):
+            self.original = entry
+
+    def merge(self, other: _Found) -> None:
+        """Takes what stood elsewhere in the listing."""
+        self.record = self.record or other.record
+        if other.original:
+            self.add(other.original)
+
+    @property
+    def stamp(self) -> str:
+        original = self.original
+        return indexer.stamp(original.key if original else "", original.etag if original else "", self.record)
+
+
+def _rank(entry: Entry) -> tuple[bool, float, str]:
+    return image_of(entry.key, "") is not None, entry.modified, entry.key
+
+
+class Images:
+    """The images that the container lists, and how they are loaded from what it lists."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+        self._at_hand: dict[str, _Found] = {}
+
+    def listing(self) -> Iterator[tuple[str, str]]:
+        """Name and stamp of every image and description."""
+        apart: dict[str, _Found] = {}
+        beside = _Hashes()
+        for name, found, spelled in self._grouped():
+            if spelled and (found.original or name == unicodedata.normalize("NFD", name)):
+                if not name.isascii():
+                    beside.add(name)
+                yield self._hand(name, found)
+                continue
+            # Its original, or its record, may have another spelling and stand anywhere.
+            apart.setdefault(name, _Found()).merge(found)
+            if len(apart) > _MOST_APART:
+                yield from self._asked(apart)
+                apart = {}
+        beside.seal()
+        yield from self._asked(name for name in apart if name in beside)
+        yield from (self._hand(name, found) for name, found in apart.items() if name not in beside)
+
+    def load(self, name: str) -> Row | None:
+        """What the container tells of a name that was just listed, with as few questions as can be."""
+        found = self._at_hand.get(name)
+        if found is None:
+            return self._repo.row(ImageName(name))
+        image = ImageName(name)
+        current = Current.of(image, found.original) if found.original else None
+        if not found.record:
+            return Row(name, indexer.listed(current, None), found.stamp + UNREAD) if current else None
+        stored, etag = read_record_object(self._repo.origin, image)
+        if etag != found.record:
+            return self._repo.row(image)
+        known = fitting(stored, current)
+        if known is None and current and stored:
+            # The listing may lag behind; and it has no entity tag of what another tool has put together of segments.
+            head = self._repo.origin.head(current.key)
+            current = Current.of(image, head) if head else None
+            known = fitting(stored, current)
+        if known:
+            return Row(name, self._repo.told(known).public(), found.stamp)
+        return Row(name, indexer.listed(current, stored), found.stamp + UNREAD) if current else None
+
+    def _hand(self, name: str, found: _Found) -> tuple[str, str]:
+        if len(self._at_hand) > 2 * _AT_ONCE:
+            # Those of the batch before are not asked for any more.
+            self._at_hand = dict(itertools.islice(self._at_hand.items(), _AT_ONCE, None))
+        self._at_hand[name] = found
+        return name, found.stamp
+
+    def _asked(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Names of which the listing does not tell all: the container is asked for each."""
+        for name in names:
+            row = self._repo.row(ImageName(name))
+            if row:
+                self._at_hand.pop(name, None)
+                yield name, indexer.bare(row.stamp)
+
+    def _grouped(self) -> Iterator[tuple[str, _Found, bool]]:
+        """What the listing shows of each name in one place, and whether all its keys are spelled as the name is."""
+        waiting: dict[str, tuple[str, _Found]] = {}
+        for entry in self._entries():
+            for stem in [stem for stem in waiting if not entry.key.startswith(stem + ".")]:
+                text, found = waiting.pop(stem)
+                yield text, found, stem == text
+            name = _named(entry)
+            if name is not None:
+                stem = name if entry.key.startswith(name) else split_ending(entry.key)[0]
+                waiting.setdefault(stem, (name, _Found()))[1].add(entry)
+        for stem, (text, found) in waiting.items():
+            yield text, found, stem == text
+
+    def _entries(self) -> Iterator[Entry]:
+        """All but what begins with a dot, which is none of the images: renditions may be in the same container."""
+        yield from self._repo.origin.keys(before=".")
+        yield from self._repo.origin.keys(after="/")
+
+
+def _named(entry: Entry) -> str | None:
+    """The name of the image to which an object belongs, as an original or as its record."""
+    if entry.media_type != RECORD:
+        image = image_of(entry.key, entry.media_type)
+        return image.text if image else None
+    name = entry.key.removesuffix(".json")
+    image = ImageName.of_key(name) if name != entry.key else None
+    return name if image and image.text == name else None
+
+
+def images(repo: Repo, *, at_once: int = 1) -> tuple[Images, Sweep]:
+    """The images of a repository, and what holds the index against them.
+
+    :raises CatalogueDisabled, CatalogueUnavailable: when there is no index
+    """
+    listed = Images(repo)
+
+    def settle(name: str) -> None:
+        try:
+            repo.follow(ImageName(name))
+        except Busy:  # somebody writes to it, and tells the index
+            repo.behind.add(name)
+
+    return listed, Sweep(repo.catalogue, listed.load, settle, marks=repo.marks, at_once=at_once)
+
+
+def unread(index: Index) -> Iterator[list[ImageName]]:
+    """The images of which the index has only what a listing tells, and whose originals may be readable."""
+    for names in paged_names(index):
+        stamps = index.stamps(names)
+        yield [ImageName(name) for name in names if stamps.get(name, "").endswith(UNREAD)]
+
+
+def complete(repo: Repo, *, at_once: int = 1) -> Iterator[int]:
+    """Reads the originals of which the index has only what a listing tells; after each step, how many those were.
+
+    :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was read stays
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+        for names in unread(repo.catalogue):
+            yield 0
+            for part in _batches(names, at_once):
+                list(pool.map(lambda name: _complete_one(repo, name), part))
+                yield len(part)
+
+
+def _complete_one(repo: Repo, name: ImageName) -> None:
+    try:
+        repo.complete(name)
+    except Busy:  # the next look finds it again
+        log.info("the original of %s is read another time", name)
+
+
+# -- what differs --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Difference:
+    """How an index differs from the container, counted."""
+
+    missing: int = 0
+    stale: int = 0
+    unread: int = 0
+    gone: int = 0
+
+
+def compare(index: Index, listing: Listing) -> Difference:
+    """Holds an index against a listing, and changes nothing.
+
+    :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked
+    """
+    difference, there = Difference(), _Hashes()
+    for batch in _batches(listing, _AT_ONCE):
+        known = index.stamps([name for name, _ in batch])
+        for name, stamp in batch:
+            there.add(name)
+            have = known.get(name)
+            difference.missing += have is None
+            difference.stale += have is not None and indexer.bare(have) != stamp
+            difference.unread += have is not None and have.endswith(UNREAD)
+    there.seal()
+    difference.gone = sum(name not in there for names in paged_names(index) for name in names)
+    return difference

@@ -1,0 +1,413 @@
+"""One maker per key, and a bounded number of renders: over threads and processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from image_repo.concurrency.single_flight import Gate, SingleFlight, _follow
+from image_repo.errors import BadParameter, BrokenPicture, Busy, Problem, RenderTimeout
+
+WAIT = 20.0
+
+# What the processes of these tests run. "ready" goes to standard output before anything is
+# asked for, "go" comes by standard input; whoever makes appends a line to the file "made".
+WORKER = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from image_repo.errors import BadParameter, Problem
+from image_repo.flight import Gate, SingleFlight
+
+folder, mode, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+flight, gate = SingleFlight(folder / "locks"), Gate(folder / "locks", 2, 64)
+
+def note(text):
+    with (folder / "made").open("a") as file:
+        file.write(text + "\\n")
+
+def tell(text):
+    print(text, flush=True)
+
+def make():
+    note("made")
+    tell("making")
+    if mode != "quick":
+        sys.stdin.readline()
+    if mode == "broken":
+        raise BadParameter("crop", "Expected a crop inside the picture.", limit=3)
+    (folder / "kept").write_text("result")
+    return "result"
+
+def again():
+    return (folder / "kept").read_text() if (folder / "kept").exists() else None
+
+def ask(_):
+    try:
+        return flight.do("a/b@1", make, again, 20.0)
+    except Problem as error:
+        return f"{type(error).__name__} {error.detail} {error.members}"
+
+def hold():
+    with gate.slot(20.0):
+        tell("holding")
+        sys.stdin.readline()
+    tell("freed")
+
+tell("ready")
+sys.stdin.readline()
+if mode == "hold":
+    hold()
+else:
+    with ThreadPoolExecutor(threads) as pool:
+        for answer in list(pool.map(ask, range(threads))):
+            tell("answer " + answer)
+"""
+
+
+class Worker:
+    """Another process."""
+
+    def __init__(self, folder: Path, mode: str, threads: int = 1) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), mode, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(self) -> str:
+        """The next line."""
+        return self.process.stdout.readline().strip()
+
+    def go(self) -> None:
+        """Lets it go on to the next thing."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def answers(self) -> list[str]:
+        """What all of its threads got."""
+        said, _ = self.process.communicate(timeout=60)
+        return [line.removeprefix("answer ") for line in said.splitlines() if line.startswith("answer ")]
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(60)
+
+
+@pytest.fixture
+def start(tmp_path):
+    workers: list[Worker] = []
+
+    def begin(mode: str, threads: int = 1) -> Worker:
+        workers.append(Worker(tmp_path, mode, threads))
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.kill()
+        worker.process.stdin.close()
+        worker.process.stdout.close()
+
+
+def made(folder: Path) -> int:
+    return len((folder / "made").read_text().splitlines())
+
+
+@pytest.fixture(params=["over processes", "in one process"])
+def flight(request, tmp_path):
+    return SingleFlight(tmp_path / "locks" if request.param == "over processes" else None)
+
+
+class TestThreads:
+    def test_who_asks_meanwhile_gets_what_the_maker_got(self, flight) -> None:
+        thing = object()
+        inside, release, calls = threading.Event(), threading.Event(), []
+
+        def make() -> object:
+            calls.append(1)
+            inside.set()
+            assert release.wait(WAIT)
+            return thing
+
+        with ThreadPoolExecutor(9) as pool:
+            leader = pool.submit(flight.do, "key", make, lambda: None, WAIT)
+            assert inside.wait(WAIT)
+            # A follower's own make would fail the test; it can only wait, or come too late and look again.
+            others = [pool.submit(flight.do, "key", make, lambda: thing, WAIT) for _ in range(8)]
+            release.set()
+            assert {id(future.result(WAIT)) for future in [leader, *others]} == {id(thing)}
+        assert len(calls) == 1
+
+    def test_what_is_found_is_not_made(self, flight) -> None:
+        assert flight.do("key", lambda: pytest.fail("made"), lambda: "found", WAIT) == "found"
+
+    def test_other_keys_do_not_wait(self, flight) -> None:
+        assert flight.do("a", lambda: flight.do("b", lambda: 1, lambda: None, WAIT) + 1, lambda: None, WAIT) == 2
+
+    def test_an_error_is_not_remembered(self, flight) -> None:
+        def fail() -> str:
+            raise BrokenPicture("cut off")
+
+        with pytest.raises(BrokenPicture):
+            flight.do("key", fail, lambda: None, WAIT)
+        assert flight.do("key", lambda: "made", lambda: None, WAIT) == "made"
+
+    def test_an_error_is_shared_and_each_thread_has_its_own(self, flight) -> None:
+        inside, followers = threading.Event(), 4
+        waiting = threading.Semaphore(0)
+        raised = BadParameter("crop", "outside", limit=3)
+
+        def fail() -> str:
+            inside.set()
+            for _ in range(followers):
+                assert waiting.acquire(timeout=WAIT)
+            raise raised
+
+        def follow() -> Problem:
+            future = flight._flying["key"]
+            waiting.release()
+            with pytest.raises(Problem) as caught:
+                _follow(future, time.monotonic() + WAIT)
+            return caught.value
+
+        with ThreadPoolExecutor(followers + 1) as pool:
+            leader = pool.submit(flight.do, "key", fail, lambda: None, WAIT)
+            assert inside.wait(WAIT)
+            errors = [future.result(WAIT) for future in [pool.submit(follow) for _ in range(followers)]]
+            assert leader.exception(WAIT) is raised
+        assert {(type(error), error.detail, error.members["limit"]) for error in errors} == {
+            (BadParameter, "outside", 3)
+        }
+        assert len({id(error) for error in [raised, *errors]}) == followers + 1
+        assert all(error.__cause__ is raised for error in errors)
+
+    def test_waiting_has_a_bound(self, flight) -> None:
+        inside, release = threading.Event(), threading.Event()
+
+        def make() -> str:
+            inside.set()
+            assert release.wait(WAIT)
+            return "made"
+
+        with ThreadPoolExecutor(1) as pool:
+            leader = pool.submit(flight.do, "key", make, lambda: None, WAIT)
+            assert inside.wait(WAIT)
+            with pytest.raises(RenderTimeout):
+                flight.do("key", make, lambda: None, 0.05)
+            release.set()
+            assert leader.result(WAIT) == "made"
+
+    def test_a_maker_that_is_interrupted_strands_nobody(self, flight) -> None:
+        inside, release = threading.Event(), threading.Event()
+
+        def interrupted() -> str:
+            inside.set()
+            assert release.wait(WAIT)
+            raise SystemExit
+
+        with ThreadPoolExecutor(2) as pool:
+            leader = pool.submit(flight.do, "key", interrupted, lambda: None, WAIT)
+            assert inside.wait(WAIT)
+            other = pool.submit(flight.do, "key", lambda: "made", lambda: None, WAIT)
+            release.set()
+            assert other.result(WAIT) == "made"
+            assert isinstance(leader.exception(WAIT), SystemExit)
+
+    def test_leaves_no_files(self, tmp_path) -> None:
+        flight = SingleFlight(tmp_path / "locks")
+        for number in range(5):
+            flight.do(f"key {number}", lambda: 1, lambda: None, WAIT)
+        assert list((tmp_path / "locks").iterdir()) == []
+
+    def test_without_a_folder_that_can_be_used_it_works_in_one_process(self, tmp_path, caplog) -> None:
+        (tmp_path / "locks").write_text("a file")
+        flight = SingleFlight(tmp_path / "locks")
+        with caplog.at_level(logging.WARNING):
+            assert [flight.do("key", lambda: 1, lambda: None, WAIT) for _ in range(3)] == [1, 1, 1]
+        assert len(caplog.records) == 1
+
+
+class TestProcesses:
+    def test_thirty_two_requests_over_four_processes_make_once(self, start, tmp_path) -> None:
+        workers = [start("quick", 8) for _ in range(4)]
+        assert [worker.says() for worker in workers] == ["ready"] * 4
+        for worker in workers:
+            worker.go()
+        assert [answer for worker in workers for answer in worker.answers()] == ["result"] * 32
+        assert made(tmp_path) == 1
+
+    def test_a_killed_maker_strands_nobody(self, start, tmp_path) -> None:
+        leader = start("slow")
+        assert leader.says() == "ready"
+        leader.go()
+        assert leader.says() == "making"
+        inside = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(
+                SingleFlight(tmp_path / "locks").do, "a/b@1", lambda: inside.set() or "mine", lambda: None, WAIT
+            )
+            assert not inside.wait(0.2)  # it waits
+            leader.kill()
+            assert other.result(WAIT) == "mine"
+        assert list((tmp_path / "locks").glob("[0-9a-f]*")) == []
+
+    def test_the_problem_of_a_maker_reaches_those_who_wait_in_other_processes(self, start, tmp_path) -> None:
+        leader = start("broken")
+        assert leader.says() == "ready"
+        leader.go()
+        assert leader.says() == "making"
+        flight = SingleFlight(tmp_path / "locks")
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(flight.do, "a/b@1", lambda: pytest.fail("made"), lambda: None, WAIT)
+            wait_for_lock_waiter()
+            leader.go()
+            error = asked.exception(WAIT)
+        assert isinstance(error, BadParameter)
+        assert (error.detail, error.members) == (
+            "Expected a crop inside the picture.",
+            {"parameter": "crop", "limit": 3},
+        )
+        assert flight.do("a/b@1", lambda: "made later", lambda: None, WAIT) == "made later"
+
+    def test_waiting_for_another_process_has_a_bound_and_leaves_no_handle(self, start, tmp_path) -> None:
+        leader = start("slow")
+        assert leader.says() == "ready"
+        leader.go()
+        assert leader.says() == "making"
+        handles = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(RenderTimeout):
+            SingleFlight(tmp_path / "locks").do("a/b@1", lambda: "mine", lambda: None, 0.05)
+        leader.go()
+        assert leader.answers() == ["result"]
+        for thread in threading.enumerate():
+            if thread.name == "image_repo-lock":
+                thread.join(WAIT)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= handles
+
+
+def wait_for_lock_waiter() -> None:
+    """Returns when this process sleeps in the kernel for a file lock (``/proc/locks``, proc_locks(5))."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        if any(lock[1] == "->" and lock[5] == str(os.getpid()) for lock in locks):
+            return
+    raise AssertionError("nobody waits")
+
+
+@pytest.fixture(params=["over processes", "in one process"])
+def folder(request, tmp_path):
+    return tmp_path / "locks" if request.param == "over processes" else None
+
+
+class TestGate:
+    def test_as_many_as_may_run_at_once(self, folder) -> None:
+        gate = Gate(folder, 3, 64)
+        lock, running, most = threading.Lock(), 0, 0
+        all_in = threading.Barrier(3)
+
+        def work(_: int) -> None:
+            nonlocal running, most
+            with gate.slot(WAIT):
+                with lock:
+                    running += 1
+                    most = max(most, running)
+                all_in.wait(WAIT)  # three at a time can pass, and no fewer
+                with lock:
+                    running -= 1
+
+        with ThreadPoolExecutor(30) as pool:
+            list(pool.map(work, range(30)))
+        assert most == 3
+
+    def test_the_queue_is_bounded(self, folder) -> None:
+        gate = Gate(folder, 1, 0)
+        with gate.slot(WAIT), pytest.raises(Busy) as caught, gate.slot(WAIT):
+            pass
+        assert caught.value.retry_after
+        with gate.slot(WAIT):
+            pass
+
+    def test_waiting_has_a_bound(self, folder) -> None:
+        gate = Gate(folder, 1, 8)
+        with gate.slot(WAIT), pytest.raises(Busy), gate.slot(0.05):
+            pass
+
+    def test_an_error_frees_the_slot(self, folder) -> None:
+        gate = Gate(folder, 1, 0)
+        with pytest.raises(ValueError, match="broken"), gate.slot(WAIT):
+            raise ValueError("broken")
+        with gate.slot(0.0):
+            pass
+
+    def test_those_who_wait_go_on_in_their_order(self, folder) -> None:
+        gate = Gate(folder, 1, 64)
+        order: list[int] = []
+
+        def work(number: int) -> None:
+            with gate.slot(WAIT):
+                order.append(number)
+
+        with ThreadPoolExecutor(8) as pool, gate.slot(WAIT):
+            for number in range(8):
+                pool.submit(work, number)
+                deadline = time.monotonic() + WAIT
+                while len(gate._line) <= number and time.monotonic() < deadline:
+                    threading.Event().wait(0.001)
+        assert order == list(range(8))
+
+    def test_counts_over_processes_and_a_killed_holder_frees_its_slot(self, start, tmp_path) -> None:
+        holders = [start("hold"), start("hold")]
+        for holder in holders:
+            assert holder.says() == "ready"
+            holder.go()
+            assert holder.says() == "holding"
+        gate = Gate(tmp_path / "locks", 2, 64)
+        with pytest.raises(Busy), gate.slot(0.05):
+            pass
+        holders[0].kill()
+        with gate.slot(WAIT), pytest.raises(Busy), gate.slot(0.05):
+            pass
+        holders[1].go()
+        assert holders[1].says() == "freed"
+        with gate.slot(WAIT), gate.slot(WAIT):
+            pass
+
+    def test_a_folder_that_is_deleted_is_made_again(self, tmp_path) -> None:
+        gate = Gate(tmp_path / "locks", 1, 0)
+        with gate.slot(WAIT):
+            pass
+        for path in (tmp_path / "locks").iterdir():
+            path.unlink()
+        (tmp_path / "locks").rmdir()
+        with gate.slot(WAIT), pytest.raises(Busy), Gate(tmp_path / "locks", 1, 0).slot(WAIT):
+            pass
+
+    def test_without_a_folder_that_can_be_used_it_counts_its_threads(self, tmp_path, caplog) -> None:
+        (tmp_path / "locks").write_text("a file")
+        gate = Gate(tmp_path / "locks", 1, 0)
+        with caplog.at_level(logging.WARNING), gate.slot(WAIT), pytest.raises(Busy), gate.slot(WAIT):
+            pass
+        assert len(caplog.records) == 1
+
+
+def test_heavy_work_runs_alone_beside_light_work(tmp_path):
+    gate = Gate(tmp_path / "renders", 3, 8, heavy=Gate(tmp_path / "heavy", 1, 8))
+    with gate.slot(1, heavy=True):
+        with gate.slot(1):
+            pass
+        with pytest.raises(Busy), gate.slot(0.05, heavy=True):
+            pass
+    with gate.slot(1, heavy=True):
+        pass

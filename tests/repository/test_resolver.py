@@ -1,0 +1,74 @@
+"""What a name stands for, asked while others write."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.model.names import ImageName
+from image_repo.repository.resolver import Current, Versions
+from image_repo.stores.base import Entry
+from image_repo.stores.disk import DiskStore
+
+NAME = ImageName("a")
+
+
+class SlowStore(DiskStore):
+    """A store whose answers to one thread are long on their way, once it is told so."""
+
+    slow = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def head(self, key: str) -> Entry | None:
+        entry = super().head(key)
+        if self.slow:
+            self.slow = False
+            self.asked.set()
+            assert self.go.wait(5)
+        return entry
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[tuple[SlowStore, Versions, Versions]]:
+    """A store, and two processes of a node over it: the first one's answers may be slow, the second one writes."""
+    (tmp_path / "data").mkdir()
+    slow = SlowStore(tmp_path / "data")
+    slow.check(create=True)
+    reading = Versions(slow, SharedMarks(tmp_path / "marks"), None, freshness=60.0)
+    writing = Versions(DiskStore(tmp_path / "data"), SharedMarks(tmp_path / "marks"), None, freshness=60.0)
+    yield slow, reading, writing
+    reading.close()
+    writing.close()
+
+
+def written(store: SlowStore, versions: Versions, body: bytes) -> Current:
+    current = Current.of(NAME, store.put("a.jpg", body, media_type="image/jpeg"))
+    versions.written(NAME, current)
+    return current
+
+
+def test_who_asks_after_a_write_does_not_get_the_answer_to_a_question_from_before_it(
+    nodes: tuple[SlowStore, Versions, Versions],
+) -> None:
+    store, reading, writing = nodes
+    written(store, writing, b"one")
+    store.slow = True
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(reading.current, NAME)
+        assert store.asked.wait(5)
+        second = written(store, writing, b"two")  # acknowledged while the first answer is on its way
+        late = pool.submit(reading.current, NAME)
+        try:
+            assert late.result(5) == second
+        finally:
+            store.go.set()
+        assert early.result(5) is not None
+    assert reading.current(NAME) == second

@@ -1,0 +1,78 @@
+"""More is asked for than can be made: a bounded number wait, the others are told at once, and nobody else notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import commands
+import pictures
+import pytest
+import requests
+
+from image_repo.concurrency.single_flight import Room
+from image_repo.errors import Busy
+
+
+def test_a_room_has_as_many_places_as_it_has() -> None:
+    room = Room(2)
+    with room.place(), room.place(), pytest.raises(Busy), room.place():
+        pass
+    with room.place(), room.place():
+        pass
+
+
+def test_whoever_finds_no_place_does_not_wait() -> None:
+    room = Room(1)
+    outcome: list[type[BaseException]] = []
+
+    def enter() -> None:
+        try:
+            with room.place():
+                pass
+        except Busy as error:
+            outcome.append(type(error))
+
+    with room.place():
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+    assert outcome == [Busy]
+
+
+@pytest.mark.servers
+def test_a_flood_of_renders_holds_up_nobody_else(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"processes": 2}, render={"at_once": 1, "queue": 8})
+    base = f"http://{commands.listens_on(config)}"
+    answers: list[requests.Response] = []
+
+    def cold(side: int) -> None:
+        answers.append(requests.get(f"{base}/images/big?xsize={side}&kind=png", timeout=60))
+
+    with commands.serving(config):
+        big = pictures.jpeg(pictures.photo(2400, 1800))
+        assert requests.put(f"{base}/images/big", data=big, timeout=60).status_code == 201
+        for _ in range(10):
+            assert requests.get(f"{base}/images/big?xsize=20", timeout=60).status_code == 200
+        with ThreadPoolExecutor(200) as pool:
+            flood = [pool.submit(cold, 1000 + number) for number in range(200)]
+            commands.until(lambda: len(answers) > 100, "most are refused")
+            waits: list[float] = []
+            while not all(one.done() for one in flood):
+                for path in ("/livez", "/images/big?xsize=20"):
+                    began = time.monotonic()
+                    assert requests.get(base + path, timeout=30).status_code == 200
+                    waits.append(time.monotonic() - began)
+    outcomes = Counter(answer.status_code for answer in answers)
+    # In each process nine places; whoever comes when one is free again has it as well, however many these are.
+    assert 9 <= outcomes[200] < 200
+    assert outcomes[503] == 200 - outcomes[200]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.headers["Retry-After"] for answer in refused} == {"2"}
+    assert {answer.json()["type"] for answer in refused} == {"/problems/busy"}
+    assert waits
+    assert sorted(waits)[len(waits) // 2] < 0.5  # the goal is 50 ms; the machine of the tests may be busy

@@ -1,0 +1,571 @@
+"""Hits before Flask: every answer is the one that the application gives, as long as it would give it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import pictures
+import pytest
+from commands import until
+from webserver import embedded
+from werkzeug.test import EnvironBuilder
+
+from image_repo import wiring
+from image_repo.concurrency.single_flight import Room
+from image_repo.config import Config, MemoryCacheConfiguration
+from image_repo.model.names import ImageName
+from image_repo.repository.repo import Repo
+from image_repo.web import coalescing
+from image_repo.web import fast_path as fast_module
+from image_repo.web.app import create_app
+from image_repo.web.fast_path import Fast
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    :param headers: sorted, without Date
+    """
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    date: str | None = field(compare=False)
+
+    def __getitem__(self, name: str) -> str:
+        return dict(self.headers)[name]
+
+
+def ask(door: Any, uri: str, method: str = "GET", **told: str) -> Answer:
+    """One request, as a server hands it over."""
+    path, _, query = uri.partition("?")
+    headers = {name.replace("_", "-"): value for name, value in told.items()}
+    environ = EnvironBuilder(path=path, query_string=query, method=method, headers=headers).get_environ()
+    environ["REQUEST_URI"] = uri
+    environ.update({"CONTENT_LENGTH": told["Content_Length"]} if "Content_Length" in told else {})
+    said: list[Any] = []
+    body = door(environ, lambda status, headers, error=None: said.append((status, list(headers))))
+    try:
+        status, headers = said[-1]
+        told_headers = sorted(told for told in headers if told[0] != "Date")
+        return Answer(status, told_headers, b"".join(body), dict(headers).get("Date"))
+    finally:
+        getattr(body, "close", lambda: None)()
+
+
+@dataclass
+class House:
+    """One worker: the application, and the doors before it; which requests passed them."""
+
+    repo: Repo
+    config: Config
+    passed: list[str] = field(default_factory=list)
+    flask: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.app = create_app(self.repo, self.config)
+        self.plain: Any = self.app.wsgi_app
+        self.slow = self.plain.inner
+        self.plain.inner = self._flask
+        self.fast = Fast(self._inner, self.repo, self.config.freshness)
+
+    def _inner(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.passed.append(environ["REQUEST_URI"])
+        return self.plain(environ, start_response)
+
+    def _flask(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.flask.append(environ["REQUEST_URI"])
+        return self.slow(environ, start_response)
+
+    def put(self, name: str, picture: bytes, data: dict[str, Any] | None = None) -> None:
+        with self.repo.spool() as spool:
+            spool.fill([picture])
+            self.repo.put(ImageName(name), spool, data=data)
+
+    def warm(self, uri: str, **told: str) -> None:
+        """Afterwards the door knows it, and the memory holds it."""
+        for _ in range(2):
+            ask(self.fast, uri, **told)
+        self.passed.clear()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return embedded(tmp_path, freshness=60.0)
+
+
+@pytest.fixture
+def house(config: Config) -> Iterator[House]:
+    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    repo = wiring.build(config)
+    found = House(repo, config)
+    found.put("a/b", pictures.jpeg(pictures.photo(300, 200)))
+    try:
+        yield found
+    finally:
+        repo.close()
+
+
+@pytest.fixture
+def other(config: Config, house: House) -> Iterator[House]:
+    """Another worker of the same node."""
+    repo = wiring.build(config)
+    try:
+        yield House(repo, config)
+    finally:
+        repo.close()
+
+
+URI = "/images/a/b?xsize=40"
+TAG, DATE = "TAG", "DATE"
+
+
+@pytest.mark.parametrize(
+    ("uri", "method", "told", "passed"),
+    [
+        pytest.param(URI, "GET", {}, False, id="a picture"),
+        pytest.param(URI, "HEAD", {}, False, id="its head"),
+        pytest.param("/images/a/b", "GET", {}, False, id="without parameters"),
+        pytest.param("/images/a/b.png?xsize=40", "GET", {}, False, id="with an ending"),
+        pytest.param("/images/a%2Fb?thumbnail=True", "GET", {}, False, id="with an encoded slash"),
+        pytest.param(URI + "&download=x.jpg", "GET", {}, False, id="to be saved"),
+        pytest.param(URI + "&fit=cover&ysize=40", "GET", {}, False, id="with the focus of the record"),
+        pytest.param(URI, "GET", {"If_None_Match": TAG}, False, id="what the client has"),
+        pytest.param(URI, "HEAD", {"If_None_Match": TAG}, False, id="the head of what the client has"),
+        pytest.param(URI, "GET", {"If_None_Match": '"other"'}, False, id="another than the client has"),
+        pytest.param(URI, "GET", {"If_Modified_Since": DATE}, False, id="since its own time"),
+        pytest.param(URI, "GET", {"If_None_Match": '"x"', "If_Modified_Since": DATE}, False, id="the tag counts"),
+        pytest.param(URI, "GET", {"If_None_Match": f"W/{TAG}"}, True, id="a weak tag"),
+        pytest.param(URI, "GET", {"If_None_Match": f'"x", {TAG}'}, True, id="several tags"),
+        pytest.param(URI, "GET", {"If_None_Match": "*"}, True, id="any tag"),
+        pytest.param(URI, "GET", {"If_None_Match": ""}, True, id="no tag"),
+        pytest.param(URI, "GET", {"If_Modified_Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, True, id="since long ago"),
+        pytest.param(URI, "GET", {"If_Modified_Since": "rubbish"}, True, id="since nonsense"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, True, id="a part"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9", "If_Range": '"x"'}, True, id="a part if"),
+        pytest.param(URI, "GET", {"If_Match": '"x"'}, True, id="only if it is another one"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, True, id="with credentials"),
+        pytest.param(URI, "GET", {"Cookie": "a=b"}, True, id="with a cookie"),
+        pytest.param(URI, "POST", {}, True, id="another method"),
+        pytest.param(URI, "OPTIONS", {}, True, id="what may be done"),
+        pytest.param(URI, "GET", {"Content_Length": "3"}, True, id="with a body"),
+        pytest.param(URI, "GET", {"Transfer_Encoding": "chunked"}, True, id="with a body in chunks"),
+        pytest.param(URI + "&v=1", "GET", {}, False, id="of a version that it is not"),
+        pytest.param("/images/a/b?xsize=0", "GET", {}, True, id="a mistake"),
+        pytest.param("/images/none", "GET", {}, True, id="nothing"),
+        pytest.param("/images/a/b?meta=True", "GET", {}, True, id="the record"),
+        pytest.param("/images/a/?regex=b", "GET", {}, True, id="the only one of a folder"),
+        pytest.param("/images/a/b?kind=original", "GET", {}, True, id="the original"),
+        pytest.param("/health", "GET", {}, True, id="no picture"),
+    ],
+)
+def test_the_answer_is_the_application_s(
+    house: House, uri: str, method: str, told: dict[str, str], passed: bool
+) -> None:
+    house.warm(uri)
+    known = ask(house.slow, URI)
+    told = {name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"]) for name, text in told.items()}
+    slow, quick = (ask(door, uri, method, **told) for door in (house.slow, house.fast))
+    assert bool(house.passed) is passed
+    assert quick == slow
+    if slow.date:
+        assert quick.date
+        dates = [parsedate_to_datetime(date) for date in (slow.date, quick.date)]
+        assert abs(dates[1] - dates[0]) < timedelta(seconds=3)
+
+
+@pytest.mark.parametrize(
+    ("uri", "method", "told", "passed"),
+    [
+        pytest.param(URI, "GET", {}, False, id="a picture"),
+        pytest.param("/images/a/b", "GET", {}, False, id="without parameters"),
+        pytest.param("/images/a/b.png?xsize=40&quality=50", "GET", {}, False, id="with an ending"),
+        pytest.param("/images/a/b?thumbnail=True&", "GET", {}, False, id="a thumbnail"),
+        pytest.param("/images/a/b?xsize=30&ysize=20&download=x.jpg", "GET", {}, False, id="to be saved"),
+        pytest.param("/images/a/b?xsize=40&kind=auto", "GET", {"Accept": "image/webp"}, False, id="negotiated"),
+        pytest.param(URI + "&v=1", "GET", {}, False, id="of a version that it is not"),
+        pytest.param(URI + "&fit=cover&ysize=40&focus=0.1,0.2", "GET", {}, False, id="about a point of its own"),
+        pytest.param(URI + "&fit=cover&ysize=40", "GET", {}, False, id="with the focus of the record"),
+        pytest.param("/images/a%2Fb?xsize=40", "GET", {}, True, id="with an encoded slash"),
+        pytest.param("/images/a/b?download=x%20y.jpg", "GET", {}, True, id="with an encoded space"),
+        pytest.param(URI, "HEAD", {}, True, id="its head"),
+        pytest.param(URI, "GET", {"If_None_Match": '"x"'}, True, id="on a condition"),
+        pytest.param(URI, "GET", {"If_Modified_Since": "rubbish"}, True, id="on another"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, True, id="a part"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, True, id="with credentials"),
+        pytest.param(URI, "GET", {"Content_Length": "3"}, True, id="with a body"),
+        pytest.param("/images/a/b?xsize=0", "GET", {}, True, id="a mistake"),
+        pytest.param("/images/a/b?xsize=40&xsize=40", "GET", {}, True, id="twice"),
+        pytest.param("/images/a/.?xsize=40", "GET", {}, True, id="no name"),
+        pytest.param("/images//a?xsize=40", "GET", {}, True, id="with an empty part"),
+        pytest.param("/images/none", "GET", {}, True, id="nothing"),
+        pytest.param("/images/a/b?meta=True", "GET", {}, True, id="the record"),
+        pytest.param("/images/a/", "GET", {}, True, id="a folder"),
+        pytest.param("/images/a/b?kind=original", "GET", {}, True, id="the original"),
+        pytest.param("/images", "GET", {}, True, id="all images"),
+        pytest.param("/nothing", "GET", {}, True, id="no path of ours"),
+    ],
+)
+def test_a_plain_request_is_answered_as_by_flask(
+    config: Config, house: House, other: House, uri: str, method: str, told: dict[str, str], passed: bool
+) -> None:
+    ask(house.slow, uri, method, **told)
+    repo = wiring.build(config)
+    try:
+        slow, quick = (ask(door, uri, method, **told) for door in (House(repo, config).slow, other.fast))
+    finally:
+        repo.close()
+    assert bool(other.flask) is passed
+    assert quick == slow
+    assert bool(quick.date) is bool(slow.date)
+    if not passed and quick.status == "200 OK":
+        assert quick["Cache-Status"] == "image_repo; hit; detail=disk"
+        assert ask(other.fast, uri, method, **told)["Cache-Status"] == "image_repo; hit; detail=memory"
+
+
+def test_a_plain_request_is_rendered_as_by_flask(house: House, other: House) -> None:
+    slow, quick = ask(house.slow, "/images/a/b?xsize=41"), ask(other.plain, "/images/a/b?xsize=42")
+    assert other.flask == []
+    for answer in (slow, quick):
+        assert answer["Cache-Status"] == "image_repo; fwd=uri-miss; detail=rendered"
+    assert {name for name, _ in slow.headers} == {name for name, _ in quick.headers}
+    assert [step.partition(";")[0] for step in quick["Server-Timing"].split(", ")] == [
+        step.partition(";")[0] for step in slow["Server-Timing"].split(", ")
+    ]
+
+
+def _gets(house: House) -> int:
+    """How often the store was asked for an object."""
+    lines = house.repo.counters.text().splitlines()
+    return int(next(line for line in lines if line.startswith('image_repo_store_calls_total{verb="get"}')).split()[1])
+
+
+def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> None:
+    path = Path(house.config.persistent_store_configuration.path) / "broken.jpg"
+    whole = pictures.jpeg(pictures.photo(300, 200))
+    path.write_bytes(whole[: len(whole) // 2])
+    counts, answers = [_gets(house)], []
+    for door, side in ((house.slow, 40), (house.slow, 41), (house.fast, 42)):
+        answers.append(ask(door, f"/images/broken?xsize={side}"))
+        counts.append(_gets(house))
+    assert (answers[0].status, house.flask) == ("422 UNPROCESSABLE ENTITY", ["/images/broken?xsize=42"])
+    assert answers[0] == answers[1] == answers[2]
+    assert counts[3] - counts[2] == counts[2] - counts[1] > 0
+
+
+def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> None:
+    with ExitStack() as held:
+        for _ in range(-(-house.config.server.threads // 2)):
+            held.enter_context(house.repo.waiting.place())
+        slow, quick = ask(house.slow, URI), ask(house.fast, URI)
+    assert quick == slow
+    assert (quick.status, quick["Retry-After"], house.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
+
+
+def test_what_is_to_be_asked_before_each_request_is_asked(house: House, other: House) -> None:
+    ask(house.fast, URI)
+    other.app.before_request(lambda: ("No.", 403))
+    assert ask(other.fast, URI).status == "403 FORBIDDEN"
+
+
+def test_what_is_sent_again_is_told_as_a_hit_in_memory(house: House) -> None:
+    first = ask(house.fast, URI)
+    again = ask(house.fast, URI)
+    assert "Server-Timing" in dict(first.headers)
+    assert "Server-Timing" not in dict(again.headers)
+    assert again["Cache-Status"] == "image_repo; hit; detail=memory"
+    assert (again.body, house.passed) == (first.body, [URI])
+
+
+def test_a_replaced_picture_is_never_shown_again(house: House) -> None:
+    house.warm(URI)
+    before = ask(house.fast, URI)
+    house.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=1)))
+    after = ask(house.fast, URI)
+    assert (after.body == before.body, after["ETag"] == before["ETag"]) == (False, False)
+    assert ask(house.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
+    assert ask(house.fast, URI) == ask(house.slow, URI)
+
+
+def test_what_another_worker_replaces_is_seen_at_once(house: House, other: House) -> None:
+    house.warm(URI)
+    before = ask(house.fast, URI)
+    other.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=2)))
+    assert ask(house.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
+    assert ask(house.fast, URI).body == ask(other.slow, URI).body != before.body
+
+
+@pytest.mark.parametrize("mine", [pytest.param(True, id="here"), pytest.param(False, id="in another worker")])
+def test_a_deleted_picture_is_gone_at_once(house: House, other: House, mine: bool) -> None:
+    house.warm(URI)
+    tag = ask(house.fast, URI)["ETag"]
+    (house if mine else other).repo.delete(ImageName("a/b"))
+    for told in ({}, {"If_None_Match": tag}):
+        assert ask(house.fast, URI, **told).status == "404 NOT FOUND"
+
+
+def test_a_purged_picture_is_made_anew(house: House) -> None:
+    house.warm(URI)
+    house.repo.purge(ImageName("a/b"))
+    assert ask(house.fast, URI)["Cache-Status"].endswith("detail=rendered")
+
+
+def test_the_folder_of_the_marks_may_vanish(house: House, other: House, config: Config) -> None:
+    house.warm(URI)
+    for marks in Path(config.local_file_cache_path).glob("*/marks"):
+        marks.unlink()
+    time.sleep(1.1)  # the marks look for their file once a second
+    other.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=2)))
+    assert ask(house.fast, URI).body == ask(other.slow, URI).body
+
+
+def test_the_focus_of_the_record_is_asked_for_as_often_as_the_application_does(house: House) -> None:
+    uri = "/images/a/b?xsize=40&ysize=40&fit=cover"
+    house.warm(uri)
+    before = ask(house.fast, uri)
+    assert house.passed == []
+    house.put("a/b", pictures.jpeg(pictures.photo(300, 200)), {"focus": "0,0"})
+    assert ask(house.fast, uri).body == ask(house.slow, uri).body != before.body
+
+
+def test_a_negotiated_picture_is_the_one_for_this_client(house: House) -> None:
+    uri = "/images/a/b?xsize=40&kind=auto"
+    accepts = ["image/avif,*/*", "image/webp", "text/html", ""]
+    for accept in accepts:
+        house.warm(uri, Accept=accept)
+    for accept in accepts:
+        quick, slow = (ask(door, uri, Accept=accept) for door in (house.fast, house.slow))
+        assert (quick, quick["Vary"]) == (slow, "Accept")
+    assert house.passed == []
+    assert {ask(house.fast, uri, Accept=accept)["Content-Type"] for accept in accepts} == {
+        "image/avif", "image/webp", "image/jpeg"
+    }  # fmt: skip
+
+
+def test_what_the_memory_dropped_is_the_application_s_again(house: House) -> None:
+    house.warm(URI)
+    shown = ask(house.fast, URI)
+    for number in range(1, 6):
+        house.put(f"noise/{number}", pictures.jpeg(pictures.photo(300, 200, seed=number)))
+    assert house.repo._caches.tiers[0].purge("a/b@") >= 1
+    again = ask(house.fast, URI)
+    assert (again.body, again["Cache-Status"]) == (shown.body, "image_repo; hit; detail=disk")
+    assert ask(house.fast, URI, If_None_Match=shown["ETag"]).status == "304 NOT MODIFIED"
+
+
+def test_it_remembers_a_bounded_number_of_requests(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_module, "_MOST_ENTRIES", 3)
+    uris = [f"/images/a/b?xsize={side}" for side in range(20, 30)]
+    for uri in uris:
+        ask(house.fast, uri)
+    house.passed.clear()
+    for uri in reversed(uris):
+        assert ask(house.fast, uri).status == "200 OK"
+    assert house.passed == uris[-4::-1]
+
+
+def test_a_long_request_is_not_remembered(house: House) -> None:
+    uri = "/images/" + "%61/" + "b" * 2000
+    for _ in range(2):
+        assert ask(house.fast, uri).status == "400 BAD REQUEST"
+    assert house.passed == [uri, uri]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"freshness": 0.0}, id="nothing may be kept"),
+        pytest.param({"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}, id="there is no memory"),
+    ],
+)
+def test_without_what_it_needs_everything_goes_on(house: House, config: Config, changes: dict[str, Any]) -> None:
+    config = replace(config, **changes)
+    repo = wiring.build(config)
+    try:
+        bare = House(repo, config)
+        for _ in range(3):
+            assert ask(bare.fast, URI).status == "200 OK"
+        assert len(bare.passed) == 3
+    finally:
+        repo.close()
+
+
+def test_the_version_is_asked_for_as_often_as_the_application_does(config: Config, house: House) -> None:
+    """A picture that another tool replaces is shown for ``freshness`` seconds at the most, however busy it is."""
+    config = replace(config, freshness=0.4)
+    repo = wiring.build(config)
+    try:
+        busy = House(repo, config)
+        before = ask(busy.fast, URI)
+        path = Path(config.persistent_store_configuration.path) / "a" / "b.jpg"
+        fresh = path.with_name("new")
+        fresh.write_bytes(pictures.jpeg(pictures.photo(300, 200, seed=3)))
+        fresh.replace(path)
+        replaced = time.monotonic()
+        while (shown := ask(busy.fast, URI)).body == before.body:
+            assert time.monotonic() - replaced < 0.8
+        assert shown == ask(busy.slow, URI) or shown["ETag"] == ask(busy.slow, URI)["ETag"]
+        asked = len(busy.passed)
+        until = time.monotonic() + 1.0
+        hits = 0
+        while time.monotonic() < until:
+            assert ask(busy.fast, URI)["ETag"] == shown["ETag"]
+            hits += 1
+        # In use it is asked for ahead, off the path: the door need not be passed once a freshness.
+        assert len(busy.passed) - asked <= 1
+        assert hits > 100
+    finally:
+        repo.close()
+
+
+def test_many_threads_see_one_truth(house: House) -> None:
+    """Readers through the door while a writer replaces the picture: never an older one after a newer one."""
+    versions: list[str] = []
+    seen: list[list[str]] = [[] for _ in range(4)]
+    done = threading.Event()
+
+    def read(mine: list[str]) -> None:
+        while not done.is_set():
+            mine.append(ask(house.fast, URI)["ETag"])
+
+    readers = [threading.Thread(target=read, args=(mine,)) for mine in seen]
+    for reader in readers:
+        reader.start()
+    for seed in range(8):
+        house.put("a/b", pictures.jpeg(pictures.photo(60, 40, seed=seed)))
+        versions.append(ask(house.fast, URI)["ETag"])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert len(set(versions)) == 8
+    for mine in seen:
+        order = [versions.index(tag) for tag in mine if tag in versions]
+        assert order == sorted(order)
+
+
+class Held:
+    """Stands behind the door, and lets nobody through before it is opened."""
+
+    def __init__(self, house: House) -> None:
+        self._inner = house.fast._inner
+        self.opened = threading.Event()
+        self.asked: list[str] = []
+        house.fast._inner = self
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.asked.append(environ["REQUEST_URI"])
+        assert self.opened.wait(20)
+        return self._inner(environ, start_response)
+
+
+def _waiting(house: House) -> int:
+    """How many wait for an answer to somebody else."""
+    return sum(len(line._waiting) for line in house.fast._alike._asked.values())
+
+
+def _alike(house: House, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
+    """What requests get that come while the first of them is answered; how many had to be."""
+    held = Held(house)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        (uri, method, told), *others = asked
+        first = pool.submit(ask, house.fast, uri, method, **told)
+        until(lambda: len(held.asked) == 1, "the first is asked for")
+        rest = [pool.submit(ask, house.fast, uri, method, **told) for uri, method, told in others]
+        until(lambda: _waiting(house) == waiting, "the others wait")
+        until(lambda: len(held.asked) == len(asked) - waiting, "those who do not wait are through")
+        held.opened.set()
+        return [answer.result(20) for answer in (first, *rest)], len(held.asked)
+
+
+def test_requests_that_are_alike_are_answered_with_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    answers, asked = _alike(house, [(URI, "GET", {})] * 20, waiting=19)
+    assert asked == 1
+    assert {answer.body for answer in answers} == {ask(house.slow, URI).body}
+    assert [answer["Cache-Status"] for answer in answers[1:]] == ["image_repo; hit; detail=memory"] * 19
+    assert house.fast._alike._asked == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "method", "told"),
+    [
+        pytest.param(URI, "HEAD", {}, id="for the head alone"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, id="for a part"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, id="with credentials"),
+        pytest.param(URI, "GET", {"Accept": "image/webp"}, id="with another wish"),
+        pytest.param(URI + "1", "GET", {}, id="for another picture"),
+        pytest.param("/health", "GET", {}, id="for no picture"),
+    ],
+)
+def test_what_is_not_alike_does_not_wait(house: House, uri: str, method: str, told: dict[str, str]) -> None:
+    _, asked = _alike(house, [(URI, "GET", {}), (uri, method, told)], waiting=0)
+    assert asked == 2
+
+
+def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    answers, asked = _alike(house, [("/images/none", "GET", {})] * 5, waiting=4)
+    assert (asked, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
+
+
+def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalescing, "PATIENCE", 0.05)
+    held = Held(house)
+    with ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(ask, house.fast, URI) for _ in range(5)]
+        until(lambda: len(held.asked) == 5, "all ask by themselves")
+        held.opened.set()
+        assert {answer.result(20).status for answer in answers} == {"200 OK"}
+    assert house.fast._alike._asked == {}
+
+
+def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
+    house.fast._alike = coalescing.Alike(Room(1))
+    with house.fast._alike._room.place():
+        answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
+    assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
+
+
+def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: House, monkeypatch: Any) -> None:
+    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    with ExitStack() as taken:
+        for _ in range(-(-house.config.server.threads // 2) - 1):  # there is one place left, for the first
+            taken.enter_context(house.repo.waiting.place())
+        answers, asked = _alike(house, [(URI, "GET", {})] * 4, waiting=3)
+    assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})
+
+
+def test_nobody_waits_for_what_is_known_to_be_of_no_use(house: House) -> None:
+    uri = "/images/a/b?meta=True"
+    ask(house.fast, uri)
+    _, asked = _alike(house, [(uri, "GET", {})] * 3, waiting=0)
+    assert asked == 3
+
+
+def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    marked: list[int] = []
+
+    def at_work() -> Callable[[], None]:
+        marked.append(1)
+        return lambda: marked.append(-1)
+
+    house.fast._at_work = at_work
+    held = Held(house)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(ask, house.fast, URI) for _ in range(3)]
+        until(lambda: len(held.asked) == 1 and _waiting(house) == 2, "two wait")
+        assert sum(marked) == 3
+        held.opened.set()
+        assert {answer.result(20).status for answer in answers} == {"200 OK"}
+    assert (sum(marked), len(marked)) == (0, 6)
