@@ -162,7 +162,7 @@ import resource, signal, sys
 from pathlib import Path
 from image_repo.caches.disk import DiskTier
 from image_repo.config import LocalCacheConfiguration
-from image_repo.rendition import Rendition
+from image_repo.model.rendition import Rendition
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 tier = DiskTier(Path(sys.argv[1]), LocalCacheConfiguration())

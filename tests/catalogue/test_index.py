@@ -219,7 +219,7 @@ class TestSqliteFile:
     def test_a_fork_takes_connections_of_its_own(self, index: Index) -> None:
         script = (
             "import os, sys\n"
-            "from image_repo.catalogue import Row\n"
+            "from image_repo.catalogue.base import Row\n"
             "from image_repo.catalogue.engines import open_index\n"
             "from image_repo.catalogue.query import Filter\n"
             "index = open_index('sqlite:///' + sys.argv[1], None, collection='images', scope='x')\n"
@@ -272,7 +272,7 @@ def _rows(number: int) -> list[Row]:
 
 _SCRIPT = """
 import sys
-from image_repo.catalogue import Row
+from image_repo.catalogue.base import Row
 from image_repo.catalogue.engines import open_index
 index = open_index({url!r}, None, collection="images", scope={scope!r})
 for n in range(20):
@@ -281,7 +281,7 @@ for n in range(20):
 """
 _ENDLESS = """
 import itertools
-from image_repo.catalogue import Row
+from image_repo.catalogue.base import Row
 from image_repo.catalogue.engines import open_index
 index = open_index({url!r}, None, collection="images", scope="x")
 for n in itertools.count():

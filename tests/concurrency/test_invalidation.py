@@ -16,7 +16,7 @@ from image_repo.concurrency.invalidation import SharedMarks, make_private
 MARK = """
 import sys
 from pathlib import Path
-from image_repo.node import SharedMarks
+from image_repo.concurrency.invalidation import SharedMarks
 SharedMarks(Path(sys.argv[1])).mark(sys.argv[2])
 """
 

@@ -26,7 +26,7 @@ import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from image_repo.errors import BadParameter, Problem
-from image_repo.flight import Gate, SingleFlight
+from image_repo.concurrency.single_flight import Gate, SingleFlight
 
 folder, mode, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 flight, gate = SingleFlight(folder / "locks"), Gate(folder / "locks", 2, 64)

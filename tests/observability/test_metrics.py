@@ -110,7 +110,7 @@ def test_no_count_of_a_thread_is_lost(counters: Counters) -> None:
 _OTHER = """
 import os, sys
 from pathlib import Path
-from image_repo import metrics
+from image_repo.observability import metrics
 counters = metrics.Counters(Path(sys.argv[1]))
 counters.add(metrics.RENDERS, count=int(sys.argv[2]))
 counters.waiting(1)

@@ -72,7 +72,7 @@ def test_what_is_kept_is_found_again_also_by_another_process(files, tmp_path):
     assert bytes(files.open("a/b@1")) == body
     assert files.open("a/b@2") is None
     script = """
-import sys; from pathlib import Path; from image_repo.pixels import PixelFiles
+import sys; from pathlib import Path; from image_repo.repository.decoded_cache import PixelFiles
 sys.stdout.buffer.write(PixelFiles(Path(sys.argv[1]), 10 << 20).open("a/b@1"))"""
     found = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "pixels"], check=True, capture_output=True, timeout=60
@@ -223,7 +223,7 @@ def test_all_of_an_image_can_be_removed(files):
 
 
 WRITER = """
-import sys; from pathlib import Path; from image_repo.pixels import PixelFiles
+import sys; from pathlib import Path; from image_repo.repository.decoded_cache import PixelFiles
 def write(file):
     file.write(b"half")
     print("writing", flush=True)
@@ -299,8 +299,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_pixels import CURRENT, pixels_of, regions
+sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/repository"]
+from test_decoded_cache import CURRENT, pixels_of, regions
 from image_repo import render
 from rendered import LIMITS
 

@@ -723,14 +723,14 @@ def test_a_folder_that_cannot_be_brought_to_the_disk_is_everybodys_trouble():
 
 def test_what_is_put_together_brings_each_folder_to_the_disk_once_at_the_end(store, root):
     folders = []
-    store._syncs = _Syncs(disk_listing.append)
+    store._syncs = _Syncs(folders.append)
     with store.together():
         for number in range(5):
             store.put(f"a/b/{number}.jpg", b"1", media_type="image/jpeg")
         assert folders == []
     assert folders == [root / "a/b", root / "a", root]
     store.put("a/b/5.jpg", b"1", media_type="image/jpeg")
-    assert len(disk_listing) == 6, "afterwards each write waits for the disk again"
+    assert len(folders) == 6, "afterwards each write waits for the disk again"
 
 
 def test_who_puts_together_is_told_that_a_folder_could_not_be_brought_to_the_disk(store, root):
