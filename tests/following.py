@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from image_repo import wiring
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.repository.repo import Repo
-from image_repo.sync import daemon, reconciler
-from image_repo.sync.reconciler import Outcome
+from image_repo.sync import reconciler
+from image_repo.sync.reconciler import SweepOutcome
 
 
-def swept(repo: Repo) -> Outcome:
+def swept(repo: Repo) -> SweepOutcome:
     """One look at everything that the container lists; nothing is read of originals."""
     images, sweep = reconciler.images(repo)
     return reconciler.run_to_end(sweep.run(images.listing()))
 
 
-def followed(repo: Repo) -> Outcome:
+def followed(repo: Repo) -> SweepOutcome:
     """The same, and all originals are read of which the index has only what a listing tells."""
     outcome = swept(repo)
     for _ in reconciler.complete(repo):
@@ -35,7 +36,7 @@ def told(repo: Repo) -> dict[str, dict[str, Any]]:
 @contextmanager
 def in_background(repo: Repo, config: Config) -> Iterator[None]:
     """Lets it follow by itself meanwhile."""
-    end = daemon.begin(config, repo)
+    end = wiring.start_daemon(config, repo)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from image_repo import wiring
-from image_repo.catalogue.indexer import Swept
+from image_repo.catalogue.indexer import SweepState
 from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.errors import CatalogueUnavailable
 from image_repo.repository.repo import Repo
@@ -122,7 +122,7 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
     if config.catalogue.enabled:
         with suppress(CatalogueUnavailable):
             # It was held against the container, long ago: what tests put there behind its back, they have it follow.
-            Swept(0.0, 0.0).keep(repo.catalogue)
+            SweepState(0.0, 0.0).keep(repo.catalogue)
     server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

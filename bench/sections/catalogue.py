@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from image_repo import config, wiring
 from image_repo.catalogue.base import Index, Indexed, Row
-from image_repo.catalogue.indexer import Swept
+from image_repo.catalogue.indexer import SweepState
 
 from bench.load import Answer, Client
 from bench.report import Section, Table, middle, spread
@@ -113,7 +113,7 @@ def _fill(section: Section, engine: str, index: Index, rounds: int) -> list[str]
     one = [_timed(lambda: index.put([_record(RECORDS + 1, dice)])) for _ in range(20 * rounds)]
     index.remove([_record(RECORDS + 1, dice).name])
     # What was never held against a container is told as being made, and is made anew.
-    Swept(time.time(), 0.0).keep(index)
+    SweepState(time.time(), 0.0).keep(index)
     section.goal(f"{engine}: records/s, {_BATCH} at a time", rate, 500, least=True)
     return [f"{rate:,.0f}", spread(one, 1e3), spread(making)]
 

@@ -13,27 +13,34 @@ from pathlib import Path
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.memory import MemoryTier
-from image_repo.caches.tiers import Caches, Keeper, Tier
+from image_repo.caches.tiers import Caches, LinkTarget, Tier
 from image_repo.catalogue.base import Index
-from image_repo.catalogue.indexer import Behind, Follower
-from image_repo.concurrency.invalidation import SharedMarks, make_private
-from image_repo.concurrency.single_flight import Exclusive, Gate, Room, SingleFlight
+from image_repo.catalogue.indexer import Indexer
+from image_repo.catalogue.outbox import Outbox
+from image_repo.concurrency.invalidation import InvalidationEpochs
+from image_repo.concurrency.limiter import RenderLimiter, Room
+from image_repo.concurrency.locks import KeyedLock
+from image_repo.concurrency.private_folder import make_private
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
-from image_repo.model.names import prefix_of
+from image_repo.model.key import prefix_of
 from image_repo.model.recipe import Defaults, ask, read_focus
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
-from image_repo.repository.decoded_cache import PixelFiles, Pixels
-from image_repo.repository.metadata import Records
-from image_repo.repository.mezzanines import WorkingCopies
-from image_repo.repository.repo import Linker, Policy, Repo
-from image_repo.repository.resolver import Fresh, Versions
+from image_repo.repository.artifacts import Artifacts
+from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
+from image_repo.repository.metadata import MetadataStore
+from image_repo.repository.mezzanines import Mezzanines
+from image_repo.repository.repo import LinkTargetUrls, Policy, Repo
+from image_repo.repository.resolver import Resolver
+from image_repo.repository.ttl_cache import TtlCache
 from image_repo.stores.base import Store
-from image_repo.stores.circuit_breaker import Guarded
+from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
 from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
-from image_repo.sync.membership import FolderBoard, Nodes, StoreBoard
+from image_repo.sync.daemon import CatalogueDaemon
+from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +112,12 @@ def build(config: Config) -> Repo:
     own = own_folder(config, stores.origin)
     follower = _follower(config, stores.origin, own, "images")
     counters = Counters(own)
-    origin = Guarded(stores.origin, counters=counters)
-    marks = SharedMarks(own / "marks" if own else None)
+    origin = CircuitBreaker(stores.origin, counters=counters)
+    marks = InvalidationEpochs(own / "marks" if own else None)
     memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, counters, "memory"))
     keeper = _keeper(config, stores, counters)
     names = _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
-    versions = Versions(
+    versions = Resolver(
         origin,
         marks,
         names,
@@ -122,21 +129,23 @@ def build(config: Config) -> Repo:
     flight = SingleFlight(own / "flights" if own else None)
     at_once = config.render.at_once or len(os.sched_getaffinity(0))
     queue, waiting = config.render.queue, counters.waiting
-    heavy = Gate(shared / "heavy" if shared else None, 1, queue, waiting=waiting)
-    gate = Gate(shared / "renders" if shared else None, at_once, queue, waiting=waiting, heavy=heavy)
-    writing = Exclusive(own / "writing" if own else None)
+    heavy = RenderLimiter(shared / "heavy" if shared else None, 1, queue, waiting=waiting)
+    gate = RenderLimiter(shared / "renders" if shared else None, at_once, queue, waiting=waiting, heavy=heavy)
+    writing = KeyedLock(own / "writing" if own else None)
     return Repo(
         origin,
         versions,
-        Records(origin, versions, writing, follower, config.render, location=config.metadata_location),
+        MetadataStore(origin, versions, writing, follower, config.render, location=config.metadata_location),
         follower,
-        Fresh(marks, names, "focus", read_focus, freshness=config.freshness),
+        TtlCache(marks, names, "focus", read_focus, freshness=config.freshness),
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
-        WorkingCopies(
+        Mezzanines(
             Caches([local or memory]), Caches([keeper] if stores.cache and keeper else []), flight, gate, config.render
         ),
-        Pixels(PixelFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, gate, config.render),
+        DecodedCache(
+            DecodedFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, gate, config.render
+        ),
         keeper,
         _linker(stores),
         flight,
@@ -182,19 +191,19 @@ def open_index(config: Config, origin: Store, collection: str = "images") -> Ind
     )
 
 
-def artifacts_follower(config: Config, origin: Store) -> Follower:
+def artifacts_follower(config: Config, origin: Store) -> Indexer:
     """Who tells the index over the artifacts of a container."""
     shared = _private(Path(config.local_file_cache_path))
     return _follower(config, origin, _private(shared / _belongs(origin)) if shared else None, "artifacts")
 
 
-def _follower(config: Config, origin: Store, own: Path | None, collection: str) -> Follower:
-    behind = Behind(own / f"behind-{collection}" if own else None)
+def _follower(config: Config, origin: Store, own: Path | None, collection: str) -> Indexer:
+    behind = Outbox(own / f"behind-{collection}" if own else None)
     try:
-        return Follower(open_index(config, origin, collection), behind)
+        return Indexer(open_index(config, origin, collection), behind)
     except CatalogueUnavailable as error:
         log.warning("there is no catalogue: %s", error.detail)
-        return Follower(None, behind, error)
+        return Indexer(None, behind, error)
 
 
 def own_folder(config: Config, origin: Store) -> Path | None:
@@ -203,14 +212,16 @@ def own_folder(config: Config, origin: Store) -> Path | None:
     return _private(shared / _belongs(origin)) if shared else None
 
 
-def nodes(config: Config, stores: Stores) -> Nodes | None:
+def nodes(config: Config, stores: Stores) -> Membership | None:
     """This node, and the others that serve the same container; None where there is no place for its id."""
     own = own_folder(config, stores.origin)
     if own is None:
         return None
     if isinstance(stores.origin, DiskStore):
-        return Nodes(FolderBoard(Path(config.persistent_store_configuration.path) / ".image_repo" / "nodes"), own)
-    return Nodes(StoreBoard(stores.cache or stores.origin), own)
+        return Membership(
+            FolderMembershipBoard(Path(config.persistent_store_configuration.path) / ".image_repo" / "nodes"), own
+        )
+    return Membership(StoreMembershipBoard(stores.cache or stores.origin), own)
 
 
 def _evicted(counters: Counters, tier: str, count: int) -> None:
@@ -249,14 +260,14 @@ def defaults(config: Config) -> Defaults:
     )
 
 
-def _keeper(config: Config, stores: Stores, counters: Counters) -> Keeper | None:
+def _keeper(config: Config, stores: Stores, counters: Counters) -> LinkTarget | None:
     cache = config.swift_cache_configuration
     if not cache.enabled:
         return None
     if stores.cache is not None:
         settings = config.persistent_store_configuration
         longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
-        return ContainerTier(Guarded(stores.cache, counters=counters), max(cache.lifetime, longest))
+        return ContainerTier(CircuitBreaker(stores.cache, counters=counters), max(cache.lifetime, longest))
     if isinstance(stores.origin, DiskStore):
         folder = Path(config.persistent_store_configuration.path) / ".image_repo" / "renditions"
         return LinkFolder(
@@ -265,10 +276,10 @@ def _keeper(config: Config, stores: Stores, counters: Counters) -> Keeper | None
     return None
 
 
-def _linker(stores: Stores) -> Linker:
+def _linker(stores: Stores) -> LinkTargetUrls:
     if stores.cache is not None:
-        return Linker(stores.cache.link_base, PREFIX)
-    return Linker(stores.origin.link_base, "")
+        return LinkTargetUrls(stores.cache.link_base, PREFIX)
+    return LinkTargetUrls(stores.origin.link_base, "")
 
 
 def _disk(
@@ -299,3 +310,25 @@ def _private(folder: Path) -> Path | None:
         log.warning("%s is not used: %s", folder, error)
         return None
     return folder
+
+
+def start_daemon(config: Config, repo: Repo) -> Callable[[], None]:
+    """Start the catalogue daemon, where the configuration has a catalogue and there is a place for it.
+
+    :returns: what ends it
+    """
+    own = own_folder(config, repo.origin)
+    if own is None or not config.catalogue.enabled:
+        return lambda: None
+    stores = build_stores(config)
+    artifacts = Artifacts(repo, artifacts_follower(config, repo.origin))
+    background = CatalogueDaemon(
+        repo, own, every=config.catalogue.reconcile, nodes=nodes(config, stores), artifacts=artifacts
+    )
+    background.start()
+
+    def end() -> None:
+        background.close()
+        stores.close()
+
+    return end

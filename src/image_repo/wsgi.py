@@ -28,19 +28,21 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.limiter import Room
 from image_repo.concurrency.turnstile import aside
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
 from image_repo.observability.logging import LogSettings, configure
-from image_repo.server.epoll import Waking
-from image_repo.server.slow_clients import Closing, Doorkeeper, Kept
+from image_repo.server.epoll import ListenerRegistrations
+from image_repo.server.keep_alive import KeptConnections
+from image_repo.server.slow_clients import SlowClientReaper
 from image_repo.server.uwsgi import address, give_back, handed_over, hear_master, limit_arenas, threads_are_complete
+from image_repo.web.closing import Closing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from image_repo.web.fast_path import Fast
+    from image_repo.web.fast_path import FastPath
 
 try:
     import uwsgi  # type: ignore[import-untyped, unused-ignore]
@@ -67,12 +69,12 @@ class Application:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._built: tuple[int, Fast] | None = None
+        self._built: tuple[int, FastPath] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.here()(environ, start_response)
 
-    def here(self) -> Fast:
+    def here(self) -> FastPath:
         """The application of this process."""
         built = self._built
         if built is None or built[0] != os.getpid():
@@ -83,12 +85,11 @@ class Application:
         return built[1]
 
 
-def _build() -> Fast:
+def _build() -> FastPath:
     from image_repo import wiring  # noqa: PLC0415, not before the fork
-    from image_repo.sync import daemon  # noqa: PLC0415, not before the fork
     from image_repo.web.access_log import AccessLog  # noqa: PLC0415
     from image_repo.web.app import create_app  # noqa: PLC0415, not before the fork
-    from image_repo.web.fast_path import Fast  # noqa: PLC0415
+    from image_repo.web.fast_path import FastPath  # noqa: PLC0415
 
     limit_arenas()
     give_back()
@@ -100,9 +101,9 @@ def _build() -> Fast:
         config = _configuration()
     repo = wiring.build(config)
     app = create_app(repo, config)
-    atexit.register(daemon.begin(config, repo))
+    atexit.register(wiring.start_daemon(config, repo))
     keeper = _doorkeeper(config) if direct else None
-    kept = Kept(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
+    kept = KeptConnections(keeper, uwsgi.connection_fd) if keeper and config.server.keep_alive else None
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
     pictures = f"/{config.repository_base_pathname}/"
@@ -111,8 +112,8 @@ def _build() -> Fast:
     waiting = Room(max(1, config.server.threads // 3))
     door = Guard(app.wsgi_app, config, keeper, kept)
     if keeper is None:
-        return Fast(door, repo, config.freshness, kept, told, pictures, waiting)
-    return Fast(
+        return FastPath(door, repo, config.freshness, kept, told, pictures, waiting)
+    return FastPath(
         door, repo, config.freshness, kept, told, pictures, waiting, lambda: keeper.at_work(uwsgi.connection_fd())
     )
 
@@ -142,10 +143,10 @@ def _configuration() -> Config:
         raise
 
 
-def _doorkeeper(config: Config) -> Doorkeeper:
+def _doorkeeper(config: Config) -> SlowClientReaper:
     settings = config.server
-    waking = Waking()
-    keeper = Doorkeeper(
+    waking = ListenerRegistrations()
+    keeper = SlowClientReaper(
         address(config.listen)[1],
         settings.socket_timeout,
         settings.request_timeout,
@@ -165,7 +166,11 @@ class Guard:
     """
 
     def __init__(
-        self, inner: WSGIApplication, config: Config, keeper: Doorkeeper | None = None, kept: Kept | None = None
+        self,
+        inner: WSGIApplication,
+        config: Config,
+        keeper: SlowClientReaper | None = None,
+        kept: KeptConnections | None = None,
     ) -> None:
         self._inner = inner
         self._most_head = config.server.max_headers
@@ -178,7 +183,9 @@ class Guard:
             return self._on_kept(self._kept, environ, start_response)
         return self._answer(environ, start_response)
 
-    def _on_kept(self, kept: Kept, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _on_kept(
+        self, kept: KeptConnections, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """The answer; the connection ends with it where it must."""
         last = kept.is_last(environ)
 

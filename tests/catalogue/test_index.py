@@ -20,7 +20,7 @@ from servers.launch import free_port
 from image_repo.catalogue.base import Index, Indexed, Row
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.engines import open_index as opened
-from image_repo.catalogue.planner import Asked
+from image_repo.catalogue.planner import QueryPlan
 from image_repo.catalogue.query import Condition, Filter, SortKey
 from image_repo.catalogue.sqlite import driver
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
@@ -254,7 +254,7 @@ def test_facts_are_found_along_an_index(tmp_path: Path) -> None:
         index.add_index(Indexed(("data", "a"), ("uploaded",)))
         index.put(_rows(20))
         with index._dialect.reading() as connection:  # type: ignore[attr-defined]
-            asked = Asked(connection, index._dialect, Filter((Condition(("data", "a"), "eq", (7,)),)))  # type: ignore[attr-defined]
+            asked = QueryPlan(connection, index._dialect, Filter((Condition(("data", "a"), "eq", (7,)),)))  # type: ignore[attr-defined]
             (walk,) = asked.walks(Order((SortKey(("uploaded",)),), False))
             statement = walk.ordered(asked._on(walk, walk.name)).where(walk.behind(Place((b"\x05x",), "y")))
             text = str(statement.compile(connection, compile_kwargs={"literal_binds": False}))

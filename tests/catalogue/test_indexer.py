@@ -20,7 +20,8 @@ from following import followed, in_background, told
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
-from image_repo.catalogue.indexer import REBUILDING, SWEPT, Behind
+from image_repo.catalogue.indexer import REBUILDING, SWEPT
+from image_repo.catalogue.outbox import Outbox
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import ImageNotFound, StoreUnavailable
 from image_repo.model.names import ImageName
@@ -229,13 +230,13 @@ def test_a_new_picture_of_its_own_name_is_preferred_at_once(client):
 
 
 def test_names_are_noted_once_and_kept_until_they_are_done(tmp_path):
-    behind = Behind(tmp_path / "behind")
+    behind = Outbox(tmp_path / "behind")
     assert behind.is_empty() and behind.take() == []
     for name in ("a", "b\n", "a", "ü"):
         behind.add(name)
     assert [name for name, _ in behind.take()] == ["a", "b\n", "ü"]
     behind.add("c")
-    again = Behind(tmp_path / "behind")
+    again = Outbox(tmp_path / "behind")
     assert [name for name, _ in again.take()] == ["a", "b\n", "ü"], "whoever took them has been killed"
     again.done()
     assert [name for name, _ in again.take()] == ["c"]
@@ -244,7 +245,7 @@ def test_names_are_noted_once_and_kept_until_they_are_done(tmp_path):
 
 
 def test_no_name_is_lost_between_who_notes_and_who_takes(tmp_path):
-    behind = Behind(tmp_path / "behind")
+    behind = Outbox(tmp_path / "behind")
     seen: set[str] = set()
 
     def note(number: int) -> None:
@@ -259,8 +260,8 @@ def test_no_name_is_lost_between_who_notes_and_who_takes(tmp_path):
 
 
 def test_what_is_noted_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("image_repo.catalogue.indexer._MOST_BYTES", 200)
-    behind = Behind(tmp_path / "behind")
+    monkeypatch.setattr("image_repo.catalogue.outbox._MOST_BYTES", 200)
+    behind = Outbox(tmp_path / "behind")
     for number in range(100):
         behind.add(f"name-{number}")
     assert (tmp_path / "behind").stat().st_size < 250

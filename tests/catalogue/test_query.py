@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from image_repo.catalogue import collation
 from image_repo.catalogue.evaluator import holds, project
-from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES, MOST_CONDITIONS, PAGE_WORDS, Grammar, Wanted
+from image_repo.catalogue.grammar import (
+    BULK_WORDS,
+    FILTER_WORDS,
+    IMAGES,
+    MOST_CONDITIONS,
+    PAGE_WORDS,
+    Grammar,
+    ParsedQuery,
+)
 from image_repo.catalogue.query import Condition, Filter, SortKey
 from image_repo.catalogue.tokenizer import MOST_CHARACTERS, MOST_WORDS, words, words_of
 from image_repo.errors import BadParameter, BadPattern
@@ -22,7 +30,7 @@ from image_repo.model.record import Record
 LISTING = (*FILTER_WORDS, *PAGE_WORDS)
 
 
-def read(query: str, known: tuple[str, ...] = LISTING, **options: Any) -> Wanted:
+def read(query: str, known: tuple[str, ...] = LISTING, **options: Any) -> ParsedQuery:
     return IMAGES.read(parse_qsl(query, keep_blank_values=True), known, **options)
 
 

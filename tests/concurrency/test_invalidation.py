@@ -11,13 +11,14 @@ import time
 import pytest
 
 from image_repo.concurrency import invalidation
-from image_repo.concurrency.invalidation import SharedMarks, make_private
+from image_repo.concurrency.invalidation import InvalidationEpochs
+from image_repo.concurrency.private_folder import make_private
 
 MARK = """
 import sys
 from pathlib import Path
-from image_repo.concurrency.invalidation import SharedMarks
-SharedMarks(Path(sys.argv[1])).mark(sys.argv[2])
+from image_repo.concurrency.invalidation import InvalidationEpochs
+InvalidationEpochs(Path(sys.argv[1])).mark(sys.argv[2])
 """
 
 
@@ -27,7 +28,7 @@ def mark_elsewhere(path, text: str) -> None:
 
 
 def test_a_mark_is_seen_by_another_process(tmp_path) -> None:
-    marks = SharedMarks(tmp_path / "marks")
+    marks = InvalidationEpochs(tmp_path / "marks")
     before = marks.read("sites/ü"), marks.read("another")
     assert marks.read("sites/ü") == before[0]
     mark_elsewhere(tmp_path / "marks", "sites/ü")
@@ -36,7 +37,7 @@ def test_a_mark_is_seen_by_another_process(tmp_path) -> None:
 
 
 def test_every_mark_is_another_value(tmp_path) -> None:
-    marks = SharedMarks(tmp_path / "marks")
+    marks = InvalidationEpochs(tmp_path / "marks")
     seen = {marks.read("a")}
     for _ in range(100):
         marks.mark("a")
@@ -45,14 +46,14 @@ def test_every_mark_is_another_value(tmp_path) -> None:
 
 
 def test_is_private_and_small(tmp_path) -> None:
-    SharedMarks(tmp_path / "marks")
+    InvalidationEpochs(tmp_path / "marks")
     found = (tmp_path / "marks").stat()
     assert (found.st_size, found.st_mode & 0o777) == (512 << 10, 0o600)
 
 
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(invalidation, "_CHECK_EVERY", -1.0)
-    marks = SharedMarks(tmp_path / "marks")
+    marks = InvalidationEpochs(tmp_path / "marks")
     before = marks.read("a")
     (tmp_path / "marks").unlink()
     changed = marks.read("a")
@@ -63,7 +64,7 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path, monkeypatch) -> None:
 
 def test_without_a_file_it_works_for_this_process(tmp_path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
-        marks = SharedMarks(tmp_path / "missing" / "marks")
+        marks = InvalidationEpochs(tmp_path / "missing" / "marks")
         before = marks.read("a")
         marks.mark("a")
     assert marks.read("a") != before
@@ -71,7 +72,7 @@ def test_without_a_file_it_works_for_this_process(tmp_path, caplog) -> None:
 
 
 def test_reading_is_cheap(tmp_path) -> None:
-    marks = SharedMarks(tmp_path / "marks")
+    marks = InvalidationEpochs(tmp_path / "marks")
     began = time.process_time()
     for _ in range(10_000):
         marks.read("sites/plot-12/north")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from image_repo.concurrency.single_flight import Gate, SingleFlight, _follow
+from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.single_flight import SingleFlight, _follow
 from image_repo.errors import BadParameter, BrokenPicture, Busy, Problem, RenderTimeout
 
 WAIT = 20.0
@@ -26,10 +27,11 @@ import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from image_repo.errors import BadParameter, Problem
-from image_repo.concurrency.single_flight import Gate, SingleFlight
+from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.single_flight import SingleFlight
 
 folder, mode, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-flight, gate = SingleFlight(folder / "locks"), Gate(folder / "locks", 2, 64)
+flight, gate = SingleFlight(folder / "locks"), RenderLimiter(folder / "locks", 2, 64)
 
 def note(text):
     with (folder / "made").open("a") as file:
@@ -313,7 +315,7 @@ def folder(request, tmp_path):
 
 class TestGate:
     def test_as_many_as_may_run_at_once(self, folder) -> None:
-        gate = Gate(folder, 3, 64)
+        gate = RenderLimiter(folder, 3, 64)
         lock, running, most = threading.Lock(), 0, 0
         all_in = threading.Barrier(3)
 
@@ -332,7 +334,7 @@ class TestGate:
         assert most == 3
 
     def test_the_queue_is_bounded(self, folder) -> None:
-        gate = Gate(folder, 1, 0)
+        gate = RenderLimiter(folder, 1, 0)
         with gate.slot(WAIT), pytest.raises(Busy) as caught, gate.slot(WAIT):
             pass
         assert caught.value.retry_after
@@ -340,19 +342,19 @@ class TestGate:
             pass
 
     def test_waiting_has_a_bound(self, folder) -> None:
-        gate = Gate(folder, 1, 8)
+        gate = RenderLimiter(folder, 1, 8)
         with gate.slot(WAIT), pytest.raises(Busy), gate.slot(0.05):
             pass
 
     def test_an_error_frees_the_slot(self, folder) -> None:
-        gate = Gate(folder, 1, 0)
+        gate = RenderLimiter(folder, 1, 0)
         with pytest.raises(ValueError, match="broken"), gate.slot(WAIT):
             raise ValueError("broken")
         with gate.slot(0.0):
             pass
 
     def test_those_who_wait_go_on_in_their_order(self, folder) -> None:
-        gate = Gate(folder, 1, 64)
+        gate = RenderLimiter(folder, 1, 64)
         order: list[int] = []
 
         def work(number: int) -> None:
@@ -373,7 +375,7 @@ class TestGate:
             assert holder.says() == "ready"
             holder.go()
             assert holder.says() == "holding"
-        gate = Gate(tmp_path / "locks", 2, 64)
+        gate = RenderLimiter(tmp_path / "locks", 2, 64)
         with pytest.raises(Busy), gate.slot(0.05):
             pass
         holders[0].kill()
@@ -385,25 +387,25 @@ class TestGate:
             pass
 
     def test_a_folder_that_is_deleted_is_made_again(self, tmp_path) -> None:
-        gate = Gate(tmp_path / "locks", 1, 0)
+        gate = RenderLimiter(tmp_path / "locks", 1, 0)
         with gate.slot(WAIT):
             pass
         for path in (tmp_path / "locks").iterdir():
             path.unlink()
         (tmp_path / "locks").rmdir()
-        with gate.slot(WAIT), pytest.raises(Busy), Gate(tmp_path / "locks", 1, 0).slot(WAIT):
+        with gate.slot(WAIT), pytest.raises(Busy), RenderLimiter(tmp_path / "locks", 1, 0).slot(WAIT):
             pass
 
     def test_without_a_folder_that_can_be_used_it_counts_its_threads(self, tmp_path, caplog) -> None:
         (tmp_path / "locks").write_text("a file")
-        gate = Gate(tmp_path / "locks", 1, 0)
+        gate = RenderLimiter(tmp_path / "locks", 1, 0)
         with caplog.at_level(logging.WARNING), gate.slot(WAIT), pytest.raises(Busy), gate.slot(WAIT):
             pass
         assert len(caplog.records) == 1
 
 
 def test_heavy_work_runs_alone_beside_light_work(tmp_path):
-    gate = Gate(tmp_path / "renders", 3, 8, heavy=Gate(tmp_path / "heavy", 1, 8))
+    gate = RenderLimiter(tmp_path / "renders", 3, 8, heavy=RenderLimiter(tmp_path / "heavy", 1, 8))
     with gate.slot(1, heavy=True):
         with gate.slot(1):
             pass

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_repo.errors import BrokenArchive, Problem, TooLarge
-from image_repo.exchange.archive import Archive, Budget, stream_zip
+from image_repo.exchange.zip_reader import Archive, Budget
+from image_repo.exchange.zip_writer import stream_zip
 
 MEMBERS = [
     ("plots/a.jpg", 1_700_000_000.0, b"first" * 100),

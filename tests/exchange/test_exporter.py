@@ -26,14 +26,14 @@ from webserver import embedded
 from image_repo import wiring
 from image_repo.cli import exchange, main
 from image_repo.errors import BadBody, BadRequest, BrokenArchive, NotAPicture
-from image_repo.exchange.archive import stream_zip
-from image_repo.exchange.base import About, Exported, File, Item, Outcome
+from image_repo.exchange.base import About, Exported, File, ImportOutcome, Item
 from image_repo.exchange.exporter import Export, member_name, settled, write_folder
 from image_repo.exchange.exporter import pictures as picture_members
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importer import AT_ONCE, Importer, from_folder, from_zip
 from image_repo.exchange.manifest_lines import Lines
+from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model.names import ImageName
 from image_repo.repository import bulk
 from image_repo.repository.metadata import UNCONDITIONAL
@@ -940,6 +940,6 @@ def test_an_export_that_fails_leaves_nothing(repo, tmp_path):
 
 
 def test_a_name_of_an_entry_forges_no_line(capsys):
-    main._tell_entry(Outcome("a\nall is well\x1b[2J.jpg", "skipped", problem=NotAPicture("no\npicture")))
+    main._tell_entry(ImportOutcome("a\nall is well\x1b[2J.jpg", "skipped", problem=NotAPicture("no\npicture")))
     told = capsys.readouterr().err
     assert (told.count("\n"), "\x1b" in told) == (1, False)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_repo.errors import BadName
-from image_repo.model.names import MOST_BYTES, ImageName, Key, parse_prefix, prefix_of
+from image_repo.model.key import Key, prefix_of
+from image_repo.model.names import MOST_BYTES, ImageName, parse_prefix
 from image_repo.model.recipe import Recipe
 
 

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from image_repo.errors import BadParameter
 from image_repo.model.formats import WRITABLE
-from image_repo.model.recipe import ALIASES, PARAMETERS, Asked, Defaults, Recipe, Region, ask, negotiate, read_focus
+from image_repo.model.recipe import (
+    ALIASES,
+    PARAMETERS,
+    Defaults,
+    Recipe,
+    RecipeRequest,
+    Region,
+    ask,
+    negotiate,
+    read_focus,
+)
 
 DEFAULTS = Defaults()
 JPEG = Recipe(background="ffffff", quality=DEFAULTS.quality["jpg"])
@@ -63,7 +73,7 @@ def test_an_original_has_nothing_done_to_it():
 
 
 def test_a_preset_is_laid_under_what_is_asked():
-    defaults = Defaults(presets={"card": Asked(xsize=400, quality=60)})
+    defaults = Defaults(presets={"card": RecipeRequest(xsize=400, quality=60)})
     assert settled("preset=card&q=70", defaults) == replace(JPEG, width=400, quality=70)
 
 

@@ -22,12 +22,13 @@ import pytest
 from rendered import LIMITS
 from webserver import embedded, serving
 
-from image_repo.concurrency.single_flight import Gate, SingleFlight
+from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import BrokenPicture
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe, Region
-from image_repo.repository.decoded_cache import PixelFiles, Pixels
-from image_repo.repository.resolver import Current
+from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
 
 MIB = 1 << 20
 
@@ -41,7 +42,7 @@ def writes(body: bytes):
     return write
 
 
-def keep(files: PixelFiles, key: str, size: int = MIB, *, used: int | None = None) -> bool:
+def keep(files: DecodedFiles, key: str, size: int = MIB, *, used: int | None = None) -> bool:
     """Keeps something of this size; whether it was kept.
 
     :param used: how many seconds ago it is to have been used last
@@ -59,8 +60,8 @@ def entries(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def files(tmp_path) -> PixelFiles:
-    return PixelFiles(tmp_path / "pixels", 10 * MIB)
+def files(tmp_path) -> DecodedFiles:
+    return DecodedFiles(tmp_path / "pixels", 10 * MIB)
 
 
 # -- files -----------------------------------------------------------------------------
@@ -72,8 +73,8 @@ def test_what_is_kept_is_found_again_also_by_another_process(files, tmp_path):
     assert bytes(files.open("a/b@1")) == body
     assert files.open("a/b@2") is None
     script = """
-import sys; from pathlib import Path; from image_repo.repository.decoded_cache import PixelFiles
-sys.stdout.buffer.write(PixelFiles(Path(sys.argv[1]), 10 << 20).open("a/b@1"))"""
+import sys; from pathlib import Path; from image_repo.repository.decoded_cache import DecodedFiles
+sys.stdout.buffer.write(DecodedFiles(Path(sys.argv[1]), 10 << 20).open("a/b@1"))"""
     found = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "pixels"], check=True, capture_output=True, timeout=60
     )
@@ -112,7 +113,7 @@ def test_what_is_larger_than_the_whole_cache_evicts_nothing(files):
 
 @pytest.mark.parametrize("most", [0, 10 * MIB])
 def test_without_room_or_folder_nothing_is_kept(tmp_path, most):
-    none = PixelFiles(None if most else tmp_path / "pixels", most)
+    none = DecodedFiles(None if most else tmp_path / "pixels", most)
     assert none.keep("a@1", 5, writes(b"12345")) is None
     assert none.open("a@1") is None
     assert none.purge("a@") == 0
@@ -163,7 +164,7 @@ def test_what_another_boot_has_left_is_a_miss(files, tmp_path, monkeypatch):
     boot = tmp_path / "boot"
     boot.write_text("another\n")
     monkeypatch.setattr("image_repo.repository.decoded_cache._BOOT", boot)
-    assert PixelFiles(tmp_path / "pixels", 10 * MIB).open("a@1") is None
+    assert DecodedFiles(tmp_path / "pixels", 10 * MIB).open("a@1") is None
 
 
 def test_a_link_is_not_followed(files, tmp_path):
@@ -194,7 +195,7 @@ def test_the_folder_may_be_deleted_while_it_runs(files, tmp_path):
 
 def test_something_else_where_the_folder_should_be_is_a_line_in_the_log(tmp_path, caplog):
     (tmp_path / "pixels").write_text("a file")
-    files = PixelFiles(tmp_path / "pixels", 10 * MIB)
+    files = DecodedFiles(tmp_path / "pixels", 10 * MIB)
     with caplog.at_level(logging.WARNING):
         assert files.keep("a@1", 5, writes(b"12345")) is None
         assert files.open("a@1") is None
@@ -223,12 +224,12 @@ def test_all_of_an_image_can_be_removed(files):
 
 
 WRITER = """
-import sys; from pathlib import Path; from image_repo.repository.decoded_cache import PixelFiles
+import sys; from pathlib import Path; from image_repo.repository.decoded_cache import DecodedFiles
 def write(file):
     file.write(b"half")
     print("writing", flush=True)
     sys.stdin.readline()
-PixelFiles(Path(sys.argv[1]), 10 << 20).keep("a@1", 6 << 20, write)
+DecodedFiles(Path(sys.argv[1]), 10 << 20).keep("a@1", 6 << 20, write)
 """
 
 
@@ -267,10 +268,10 @@ def test_what_a_killed_process_has_left_is_never_read_and_goes(files, tmp_path):
 
 # -- one decode ------------------------------------------------------------------------
 
-CURRENT = Current(ImageName("a/b"), "a/b.jpg", "v1", 1, 0.0, "image/jpeg")
+CURRENT = Original(ImageName("a/b"), "a/b.jpg", "v1", 1, 0.0, "image/jpeg")
 
 
-class Noting(PixelFiles):
+class Noting(DecodedFiles):
     """Notes each decode in a file that all processes append to."""
 
     def keep(self, key, size, write):
@@ -279,9 +280,9 @@ class Noting(PixelFiles):
         return super().keep(key, size, write)
 
 
-def pixels_of(folder: Path, most: int = 64 * MIB) -> Pixels:
-    return Pixels(
-        Noting(folder / "pixels", most), SingleFlight(folder / "locks"), Gate(folder / "locks", 2, 64), LIMITS
+def pixels_of(folder: Path, most: int = 64 * MIB) -> DecodedCache:
+    return DecodedCache(
+        Noting(folder / "pixels", most), SingleFlight(folder / "locks"), RenderLimiter(folder / "locks", 2, 64), LIMITS
     )
 
 
@@ -370,8 +371,8 @@ def test_of_what_is_not_kept_it_is_remembered(tmp_path):
 def test_no_slot_of_the_gate_is_held_while_others_are_waited_for(tmp_path):
     """With a single slot, many regions of two pictures still come to an end."""
     (tmp_path / "original").write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
-    gate = Gate(tmp_path / "locks", 1, 64)
-    pixels = Pixels(PixelFiles(tmp_path / "pixels", 64 * MIB), SingleFlight(tmp_path / "locks"), gate, LIMITS)
+    gate = RenderLimiter(tmp_path / "locks", 1, 64)
+    pixels = DecodedCache(DecodedFiles(tmp_path / "pixels", 64 * MIB), SingleFlight(tmp_path / "locks"), gate, LIMITS)
     wanted = [(replace(CURRENT, version=version), recipe) for recipe in regions(6) for version in ("v1", "v2")]
 
     def ask(pair):
@@ -463,7 +464,7 @@ def test_a_page_that_is_not_there_is_told(tmp_path, original):
 
 def test_readers_and_writers_in_a_crowd(tmp_path):
     """More pictures than there is room for, from many threads: what is found is what was kept."""
-    files = PixelFiles(tmp_path / "pixels", 5 * MIB)
+    files = DecodedFiles(tmp_path / "pixels", 5 * MIB)
     start = threading.Barrier(8)
 
     def work(number: int) -> int:

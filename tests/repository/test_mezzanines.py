@@ -22,10 +22,11 @@ from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches
 from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfiguration
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget
-from image_repo.model.names import ImageName, Key
+from image_repo.model.key import Key
+from image_repo.model.names import ImageName
 from image_repo.model.recipe import Recipe, Region, ask
 from image_repo.model.rendition import Rendition
-from image_repo.render import Copyable, choose_copy
+from image_repo.render import MezzaninePlan, choose_copy
 from image_repo.render.mezzanine_file import CopyFile
 
 #: its sides are no multiples of anything
@@ -71,14 +72,14 @@ def from_copy(source, **recipe):
 def test_whether_an_original_has_copies_follows_from_its_size(size, has):
     source = pictures.jpeg(Image.new("RGB", size))
     told = render.judge_copies(io.BytesIO(source), LIMITS)
-    assert told == (Copyable(size) if has else None)
+    assert told == (MezzaninePlan(size) if has else None)
     made = copied(source)
     assert made.original == told
     sides = {which: (max(each.width, each.height)) for which, each in made.pictures.items()}
     assert sides == ({1: 1024, 2: 640, 3: 400, 4: 250} if has else {})
 
 
-LARGE = Copyable((6000, 4000))
+LARGE = MezzaninePlan((6000, 4000))
 
 
 @pytest.mark.parametrize(
@@ -113,14 +114,14 @@ def test_the_copy_follows_from_recipe_and_size(recipe, which):
 def test_rounding_the_short_side_decides_nothing():
     for height in range(500, 4000, 7):
         for width, which in ((250, 3), (400, 2), (640, 1)):
-            assert choose_copy(Recipe(width=width), Copyable((6000, height))) == which
+            assert choose_copy(Recipe(width=width), MezzaninePlan((6000, height))) == which
 
 
 def test_a_recipe_that_no_size_sends_to_a_copy_is_known_beforehand():
     for width, height, fit in itertools.product((None, 40, 640, 641, 9000), (None, 40, 3000), ("inside", "cover")):
         recipe = Recipe(width=width, height=height, fit=fit if width and height else "inside")
         for side in (2000, 6000, 14_000, 60_000):
-            assert render.may_use_copy(recipe) or not choose_copy(recipe, Copyable((side, side)))
+            assert render.may_use_copy(recipe) or not choose_copy(recipe, MezzaninePlan((side, side)))
 
 
 def test_nobody_can_ask_for_a_copy():
@@ -133,7 +134,7 @@ def test_nobody_can_ask_for_a_copy():
 
 def test_a_header_tells_as_much_as_a_copy(original):
     told = render.judge_copies(io.BytesIO(original), LIMITS)
-    assert told == copied(original).original == Copyable(WIDE)
+    assert told == copied(original).original == MezzaninePlan(WIDE)
     for made in copied(original).pictures.values():
         assert render.judge_copies(io.BytesIO(made.body), LIMITS, from_copy=True) == told
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.model.names import ImageName
-from image_repo.repository.resolver import Current, Versions
+from image_repo.model.original import Original
+from image_repo.repository.resolver import Resolver, original_of
 from image_repo.stores.base import Entry
 from image_repo.stores.disk import DiskStore
 
@@ -37,26 +38,26 @@ class SlowStore(DiskStore):
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[SlowStore, Versions, Versions]]:
+def nodes(tmp_path: Path) -> Iterator[tuple[SlowStore, Resolver, Resolver]]:
     """A store, and two processes of a node over it: the first one's answers may be slow, the second one writes."""
     (tmp_path / "data").mkdir()
     slow = SlowStore(tmp_path / "data")
     slow.check(create=True)
-    reading = Versions(slow, SharedMarks(tmp_path / "marks"), None, freshness=60.0)
-    writing = Versions(DiskStore(tmp_path / "data"), SharedMarks(tmp_path / "marks"), None, freshness=60.0)
+    reading = Resolver(slow, InvalidationEpochs(tmp_path / "marks"), None, freshness=60.0)
+    writing = Resolver(DiskStore(tmp_path / "data"), InvalidationEpochs(tmp_path / "marks"), None, freshness=60.0)
     yield slow, reading, writing
     reading.close()
     writing.close()
 
 
-def written(store: SlowStore, versions: Versions, body: bytes) -> Current:
-    current = Current.of(NAME, store.put("a.jpg", body, media_type="image/jpeg"))
+def written(store: SlowStore, versions: Resolver, body: bytes) -> Original:
+    current = original_of(NAME, store.put("a.jpg", body, media_type="image/jpeg"))
     versions.written(NAME, current)
     return current
 
 
 def test_who_asks_after_a_write_does_not_get_the_answer_to_a_question_from_before_it(
-    nodes: tuple[SlowStore, Versions, Versions],
+    nodes: tuple[SlowStore, Resolver, Resolver],
 ) -> None:
     store, reading, writing = nodes
     written(store, writing, b"one")

@@ -14,7 +14,7 @@ import pytest
 import requests
 import yaml
 
-from image_repo.server.epoll import Waking
+from image_repo.server.epoll import ListenerRegistrations
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def exclusive(process: int | str) -> list[bool]:
 
 def test_those_who_wait_are_woken_one_at_a_time(listening: socket.socket) -> None:
     handles = [waiting(listening) for _ in range(3)]
-    waking = Waking()
+    waking = ListenerRegistrations()
     assert exclusive("self") == [False] * 3
     assert waking.begin() == 3
     assert exclusive("self") == [True] * 3
@@ -56,7 +56,7 @@ def test_those_who_wait_are_woken_one_at_a_time(listening: socket.socket) -> Non
 
 def test_who_comes_later_joins_and_who_is_known_goes_on(listening: socket.socket) -> None:
     handles = [waiting(listening)]
-    waking = Waking()
+    waking = ListenerRegistrations()
     assert waking.begin() == 1
     handles.append(waiting(listening))
     assert sorted(exclusive("self")) == [False, True]
@@ -72,7 +72,7 @@ def test_what_waits_for_something_else_is_left_alone() -> None:
     first, second = socket.socketpair()
     with first, second, select.epoll() as epoll:
         epoll.register(first, select.EPOLLIN)
-        assert Waking().begin() == 0
+        assert ListenerRegistrations().begin() == 0
         assert exclusive("self") == [False]
 
 
@@ -81,7 +81,7 @@ def test_looking_leaves_nothing_open() -> None:
     with select.epoll() as epoll:
         epoll.register(ear, select.EPOLLIN)
         before = sorted(Path("/proc/self/fd").iterdir())
-        assert Waking().begin() == 0
+        assert ListenerRegistrations().begin() == 0
         assert sorted(Path("/proc/self/fd").iterdir()) == before
     os.close(ear)
     os.close(mouth)
@@ -89,7 +89,7 @@ def test_looking_leaves_nothing_open() -> None:
 
 def test_a_thread_may_end(listening: socket.socket) -> None:
     handles = [waiting(listening) for _ in range(2)]
-    waking = Waking()
+    waking = ListenerRegistrations()
     assert waking.begin() == 2
     file = os.open(os.devnull, os.O_RDONLY)
     os.dup2(file, handles[0])  # its number is another's by now
@@ -100,7 +100,7 @@ def test_a_thread_may_end(listening: socket.socket) -> None:
 
 
 def test_nobody_has_to_wait() -> None:
-    waking = Waking()
+    waking = ListenerRegistrations()
     assert waking.begin() == 0
     waking.rest(0.01)
 

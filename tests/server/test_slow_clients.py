@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from image_repo.server.slow_clients import _TICKS, Doorkeeper
+from image_repo.server.slow_clients import _TICKS, SlowClientReaper
 
 
 class Ended(BaseException):
@@ -25,7 +25,7 @@ def test_threads_are_taken_note_of_when_they_are_there_and_again_a_moment_later(
         if now > 6 * _TICKS:
             raise Ended
 
-    keeper = Doorkeeper(0, 1.0, 1.0, lambda: now >= there, ready=lambda: told.append(now), rest=rest)
+    keeper = SlowClientReaper(0, 1.0, 1.0, lambda: now >= there, ready=lambda: told.append(now), rest=rest)
     with pytest.raises(Ended):
         keeper._run()
     assert told == [there, there + _TICKS]

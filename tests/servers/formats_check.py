@@ -106,7 +106,7 @@ def camtrap(folder: Path) -> dict[str, Any]:
         "http://json.schemastore.org/": profiles,
     }
 
-    class Kept(BaseAdapter):
+    class KeptConnections(BaseAdapter):
         """Answers with files of this folder what stands at the addresses that the standard refers to."""
 
         def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:
@@ -121,7 +121,7 @@ def camtrap(folder: Path) -> dict[str, Any]:
 
     session = requests.Session()
     for address in files:
-        session.mount(address, Kept())
+        session.mount(address, KeptConnections())
     with frictionless.system.use_context(http_session=session, trusted=True):
         package = frictionless.Package(str(folder / "datapackage.json"))
         report = package.validate()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
-from image_repo.stores.circuit_breaker import Guarded
+from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
 
 PAUSE = 0.1
@@ -87,10 +87,10 @@ def store(tmp_path):
 
 @pytest.fixture
 def guarded(store):
-    return Guarded(store, failures=3, pause=PAUSE)
+    return CircuitBreaker(store, failures=3, pause=PAUSE)
 
 
-def fail(guarded: Guarded, times: int = 3) -> None:
+def fail(guarded: CircuitBreaker, times: int = 3) -> None:
     for _ in range(times):
         with pytest.raises(StoreUnavailable):
             guarded.head("a.jpg")

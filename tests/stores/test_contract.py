@@ -6,7 +6,7 @@ import pytest
 from conftest import opened
 from store_contract import StoreContract
 
-from image_repo.stores.circuit_breaker import Guarded
+from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
 
 
@@ -21,7 +21,7 @@ class TestDisk(StoreContract):
 class TestGuarded(StoreContract):
     @pytest.fixture
     def store(self, tmp_path):
-        store = Guarded(DiskStore(tmp_path / "originals"))
+        store = CircuitBreaker(DiskStore(tmp_path / "originals"))
         store.check(create=True)
         return store
 

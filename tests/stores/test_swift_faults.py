@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from image_repo.errors import OriginalDamaged, PreconditionFailed, StoreUnavailable
-from image_repo.stores.circuit_breaker import Guarded
+from image_repo.stores.circuit_breaker import CircuitBreaker
 
 pytestmark = pytest.mark.servers
 JPEG = "image/jpeg"
@@ -211,7 +211,7 @@ def test_connections_are_used_again(faulty):
 
 def test_a_store_that_is_down_is_asked_no_more_and_comes_back(faulty):
     store, proxy = faulty
-    guarded = Guarded(store, failures=3, pause=0.2)
+    guarded = CircuitBreaker(store, failures=3, pause=0.2)
     guarded.put("a.jpg", b"1", media_type=JPEG)
     proxy.fail("status", status=503)
     for _ in range(3):
@@ -235,7 +235,7 @@ def test_a_store_that_is_down_is_asked_no_more_and_comes_back(faulty):
 
 def test_a_frozen_store_holds_few_threads_and_not_for_long(faulty):
     store, proxy = faulty
-    guarded = Guarded(store)
+    guarded = CircuitBreaker(store)
     guarded.put("a.jpg", b"1", media_type=JPEG)
     proxy.fail("blackhole")
 

@@ -30,7 +30,7 @@ from image_repo.model.names import ImageName
 from image_repo.repository.metadata import UNCONDITIONAL
 from image_repo.sync import daemon
 from image_repo.sync.daemon import FOLLOWER
-from image_repo.sync.membership import LIFETIME, FolderBoard, Node, Nodes
+from image_repo.sync.membership import LIFETIME, FolderMembershipBoard, Membership, Node
 
 ONE = pictures.jpeg(pictures.photo(40, 30))
 TWO = pictures.jpeg(pictures.photo(20, 10, seed=1))
@@ -174,7 +174,7 @@ def node(folder: Path, name: str, **catalogue: object) -> Config:
     return replace(own, persistent_store_configuration=embedded(folder).persistent_store_configuration)
 
 
-def nodes_of(config: Config) -> Nodes:
+def nodes_of(config: Config) -> Membership:
     (Path(config.local_file_cache_path).parent).mkdir(exist_ok=True)
     found = wiring.nodes(config, wiring.build_stores(config, {}))
     assert found is not None
@@ -214,8 +214,8 @@ def test_a_node_is_known_again_and_is_not_its_own_neighbour(tmp_path):
 
 
 def test_a_node_that_was_killed_is_forgotten_after_a_while(tmp_path):
-    board = FolderBoard(tmp_path / "nodes")
-    ours = Nodes(board, tmp_path)
+    board = FolderMembershipBoard(tmp_path / "nodes")
+    ours = Membership(board, tmp_path)
     now = time.time()
     for name, until_ in (("late", now - 1), ("long", now - LIFETIME - 10), ("there", now + 50)):
         board.write(name, json.dumps({"id": name, "host": "h", "shared": False, "until": until_}).encode(), until_)
@@ -323,7 +323,7 @@ def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with closing(wiring.build(one)) as first, closing(wiring.build(two)) as second:
-        ends = daemon.begin(one, first), daemon.begin(two, second)
+        ends = wiring.start_daemon(one, first), wiring.start_daemon(two, second)
         try:
             until(lambda: second.catalogue.note(SWEPT) is not None, "one of them has looked")
             until(lambda: second.catalogue.note(FOLLOWER) is not None, "and says so")
@@ -338,7 +338,7 @@ def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows
             ends[0]()
             ends[1]()
             assert first.catalogue.note(FOLLOWER) is None
-            ends = (daemon.begin(two, second),)
+            ends = (wiring.start_daemon(two, second),)
             fill(tmp_path / "data", "c")
             until(lambda: told(first).get("c", {}).get("width") == 40, "the other one follows alone")
         finally:
@@ -351,7 +351,7 @@ def test_a_server_that_looks_for_nothing_by_itself_is_complete_all_the_same(tmp_
     fill(tmp_path / "data", "a")
     settings = embedded(tmp_path, catalogue=CatalogueConfiguration(reconcile=0))
     with closing(wiring.build(settings)) as repo:
-        end = daemon.begin(settings, repo)
+        end = wiring.start_daemon(settings, repo)
         try:
             until(lambda: repo.catalogue.note(SWEPT) is not None, "the first look")
         finally:
@@ -365,7 +365,7 @@ def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(t
     fill(tmp_path / "data", "a", "b/c")
     with closing(wiring.build(settings)) as repo:
         own = wiring.own_folder(settings, repo.origin)
-        works = daemon.Background(repo, own, every=3600)
+        works = daemon.CatalogueDaemon(repo, own, every=3600)
         listing = works._images.listing
 
         def interrupted():

@@ -13,7 +13,7 @@ import pictures
 import pytest
 import requests
 
-from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.limiter import Room
 from image_repo.errors import Busy
 
 

@@ -19,7 +19,7 @@ from swiftserved import house
 from webserver import embedded, serving
 
 from image_repo.config import CatalogueConfiguration, ServerConfiguration
-from image_repo.exchange.archive import stream_zip
+from image_repo.exchange.zip_writer import stream_zip
 from image_repo.web.exchange import MOST_MEMBERS
 
 PICTURE = pictures.jpeg(pictures.photo(24, 16))

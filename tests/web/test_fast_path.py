@@ -20,14 +20,14 @@ from webserver import embedded
 from werkzeug.test import EnvironBuilder
 
 from image_repo import wiring
-from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.limiter import Room
 from image_repo.config import Config, MemoryCacheConfiguration
 from image_repo.model.names import ImageName
 from image_repo.repository.repo import Repo
 from image_repo.web import coalescing
 from image_repo.web import fast_path as fast_module
 from image_repo.web.app import create_app
-from image_repo.web.fast_path import Fast
+from image_repo.web.fast_path import FastPath
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class House:
         self.plain: Any = self.app.wsgi_app
         self.slow = self.plain.inner
         self.plain.inner = self._flask
-        self.fast = Fast(self._inner, self.repo, self.config.freshness)
+        self.fast = FastPath(self._inner, self.repo, self.config.freshness)
 
     def _inner(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.passed.append(environ["REQUEST_URI"])
@@ -530,7 +530,7 @@ def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.M
 
 
 def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
-    house.fast._alike = coalescing.Alike(Room(1))
+    house.fast._alike = coalescing.RequestCoalescer(Room(1))
     with house.fast._alike._room.place():
         answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
     assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})

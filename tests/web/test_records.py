@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from swiftserved import house
 from webserver import embedded, serving
 
-from image_repo.concurrency.single_flight import Exclusive
+from image_repo.concurrency.locks import KeyedLock
 from image_repo.errors import BadBody, Busy, TooLarge
 from image_repo.model.record import Record
 from image_repo.repository.metadata import MOST_DATA, MOST_LEVELS, check_data, merge
@@ -448,7 +448,7 @@ def test_a_picture_uploaded_while_data_changes_loses_none_of_it(client):
 
 
 def test_who_waits_too_long_for_a_name_is_told(tmp_path):
-    ours, theirs = Exclusive(tmp_path / "writing"), Exclusive(tmp_path / "writing")
+    ours, theirs = KeyedLock(tmp_path / "writing"), KeyedLock(tmp_path / "writing")
     with ours.held("a", 1.0):
         for other in (ours, theirs):
             with pytest.raises(Busy), other.held("a", 0.05):
@@ -460,7 +460,7 @@ def test_who_waits_too_long_for_a_name_is_told(tmp_path):
 
 
 def test_a_problem_of_one_writer_is_not_told_to_the_next(tmp_path):
-    ours, theirs = Exclusive(tmp_path / "writing"), Exclusive(tmp_path / "writing")
+    ours, theirs = KeyedLock(tmp_path / "writing"), KeyedLock(tmp_path / "writing")
     inside, waiting = threading.Event(), threading.Event()
 
     def wait():

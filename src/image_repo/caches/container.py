@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from cachetools import LRUCache
 
-from image_repo.caches.tiers import Kept
+from image_repo.caches.tiers import CachedFile
 from image_repo.errors import OriginalDamaged, PreconditionFailed
 from image_repo.model.rendition import Layer, Rendition
 from image_repo.stores.base import CHUNK, Body, Entry, NoContainer, Store
@@ -100,7 +100,7 @@ class ContainerTier:
         self._remember(key, until)
         return until
 
-    def open(self, key: str) -> Kept | None:
+    def open(self, key: str) -> CachedFile | None:
         """What a temporary URL that this program answers itself serves; None when it is not there."""
         opened = self._store.get(PREFIX + key)
         if opened is None:
@@ -115,7 +115,7 @@ class ContainerTier:
         entry = body.entry
         facts = entry.metadata
         modified = float(facts.get("modified", entry.modified))
-        return Kept(file, entry.size, entry.media_type, facts.get("etag", entry.etag), modified)
+        return CachedFile(file, entry.size, entry.media_type, facts.get("etag", entry.etag), modified)
 
     def delete(self, key: str) -> bool:
         """Removes one. False when it was not there."""

@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from image_repo.caches.eviction import Item, Limits, evict
-from image_repo.caches.tiers import Kept
-from image_repo.concurrency.invalidation import make_private
+from image_repo.caches.tiers import CachedFile
+from image_repo.concurrency.private_folder import make_private
 from image_repo.model.rendition import Layer, Rendition
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class DiskTier:
         now = time.time()
         return found.st_mtime if _is_promised(found, now) else min(found.st_mtime, now)
 
-    def open(self, key: str) -> Kept | None:
+    def open(self, key: str) -> CachedFile | None:
         """What is kept, open at its first byte.
 
         Up to 32 MiB it is verified here. Of a larger one, an original, only the length is:
@@ -208,7 +208,7 @@ class DiskTier:
         except BaseException:
             file.close()
             raise
-        return Kept(file, head.size, head.media_type, head.etag, head.modified)
+        return CachedFile(file, head.size, head.media_type, head.etag, head.modified)
 
     # -- files -----------------------------------------------------------------------
 

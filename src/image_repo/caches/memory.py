@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
-from image_repo.caches.tiers import Kept
+from image_repo.caches.tiers import CachedFile
 from image_repo.model.rendition import Layer, Rendition
 
 #: what an entry costs beside its body and key: the objects around them, in bytes
@@ -61,12 +61,12 @@ class MemoryTier:
             found = self._kept.get(key)
         return found[0] if found else None
 
-    def open(self, key: str) -> Kept | None:
+    def open(self, key: str) -> CachedFile | None:
         """The same as a file."""
         found = self.get(key)
         if found is None:
             return None
-        return Kept(io.BytesIO(found.body), len(found.body), found.media_type, found.etag, found.modified)
+        return CachedFile(io.BytesIO(found.body), len(found.body), found.media_type, found.etag, found.modified)
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
         """Keeps it, unless it is too large to be worth the others that would go for it.

@@ -30,7 +30,7 @@ class Tier(Protocol):
         """The rendition, checked against its checksum where it comes from a disk or a wire."""
         ...
 
-    def open(self, key: str) -> Kept | None:
+    def open(self, key: str) -> CachedFile | None:
         """The same as a file, for what is too large to be held in memory; None when it is not there."""
         ...
 
@@ -55,7 +55,7 @@ class Tier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedFile:
     """What is kept, open for reading from its first byte; whoever has it closes it."""
 
     file: BinaryIO
@@ -65,7 +65,7 @@ class Kept:
     modified: float
 
 
-class Keeper(Tier, Protocol):
+class LinkTarget(Tier, Protocol):
     """The tier that temporary URLs point into: the cache container, or its folder beside a store on disk."""
 
     def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
@@ -100,7 +100,7 @@ class Caches:
                 return found, tier.name
         return None
 
-    def open(self, key: str) -> Kept | None:
+    def open(self, key: str) -> CachedFile | None:
         """The first answer as a file. The tiers above do not get it."""
         found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
         return next((kept for kept in found if kept is not None), None)

@@ -88,7 +88,7 @@ _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), in
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ParsedQuery:
     """What a query string asks for.
 
     :param everything: whether it says that everything is meant
@@ -124,7 +124,7 @@ class Grammar:
         others: Collection[str] = (),
         *,
         single_underscore: bool = False,
-    ) -> Wanted:
+    ) -> ParsedQuery:
         """Reads a query string.
 
         :param pairs: name and value of each parameter, as decoded
@@ -187,7 +187,7 @@ class Grammar:
         named = (self._condition("regex", (self.name,), "regex", said["regex"]),) if "regex" in said else ()
         return Filter((*named, *conditions), words=_free_text(said["text"]) if "text" in said else ())
 
-    def _wanted(self, wanted: Filter, said: Mapping[str, str], rest: Mapping[str, str]) -> Wanted:
+    def _wanted(self, wanted: Filter, said: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
         limit = _per_page("limit", said.get("limit", "100"))
         number = _page_number("page", said["page"]) if "page" in said else None
         after = said.get("after")
@@ -203,7 +203,7 @@ class Grammar:
         )
         # Behind `after`, the number is only what the page is called: nothing is passed over.
         called = skip // limit + 1 if after is None else number
-        return Wanted(query, "all" in said and read_boolean("all", said["all"]), called, rest)
+        return ParsedQuery(query, "all" in said and read_boolean("all", said["all"]), called, rest)
 
     def _order(self, text: str) -> tuple[SortKey, ...]:
         keys: dict[Path, SortKey] = {}

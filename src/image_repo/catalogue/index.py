@@ -21,7 +21,7 @@ from image_repo.catalogue.base import Indexed, Page, Row, Statistics
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds, project
-from image_repo.catalogue.planner import MOST_COUNTED, Asked, Found, Listed, as_kept
+from image_repo.catalogue.planner import MOST_COUNTED, Listed, QueryPlan, QueryResult, as_kept
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, indexed
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
@@ -83,7 +83,7 @@ class SqlIndex:
         sorted_by = Order.of(query.order)
         after = None if query.after is None else cursor.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
-            asked = Asked(connection, self._dialect, query.filter)
+            asked = QueryPlan(connection, self._dialect, query.filter)
             listed, count = self._paged(asked, query, sorted_by, after)
             documents, last = _documents(asked, listed[: query.limit], query.select)
         return Page(
@@ -93,7 +93,7 @@ class SqlIndex:
             cursor.dump(_place(last, sorted_by), sorted_by) if last and len(listed) > query.limit else None,
         )
 
-    def _paged(self, asked: Asked, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
+    def _paged(self, asked: QueryPlan, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
         """What a page holds and one more, and how many match."""
         skip, limit = query.skip, query.limit + 1
         known = None if query.exact else self._estimates.of(query.filter)
@@ -114,7 +114,7 @@ class SqlIndex:
 
     def count(self, wanted: Filter) -> int:
         with self._watched(wanted), self._dialect.reading() as connection:
-            return Asked(connection, self._dialect, wanted).count()
+            return QueryPlan(connection, self._dialect, wanted).count()
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         sorted_by = Order.of(order)
@@ -127,7 +127,7 @@ class SqlIndex:
     def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:
         """Names or ids of those that match, in order; None where there is a way along which they come by themselves."""
         with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
-            asked = Asked(connection, self._dialect, wanted)
+            asked = QueryPlan(connection, self._dialect, wanted)
             walks = asked.walks(sorted_by)
             if asked.is_complete(walks):
                 return None
@@ -136,18 +136,18 @@ class SqlIndex:
                 return asked.some_in_order(some, sorted_by)
             return None if walks and not asked.is_searched else array("q", asked.all_in_order(sorted_by))
 
-    def _fetched(self, wanted: Filter, listed: Listed) -> Iterator[Found]:
+    def _fetched(self, wanted: Filter, listed: Listed) -> Iterator[QueryResult]:
         for first in range(0, len(listed), _PAGE):
             part = listed[first : first + _PAGE]
             with self._dialect.reading() as connection:
-                found = Asked(connection, self._dialect, wanted).fetched(part)
+                found = QueryPlan(connection, self._dialect, wanted).fetched(part)
             yield from found
 
-    def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[Found]:
+    def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[QueryResult]:
         after: Place | None = None
         while True:
             with self._dialect.reading() as connection:
-                asked = Asked(connection, self._dialect, wanted)
+                asked = QueryPlan(connection, self._dialect, wanted)
                 found = asked.fetched(_in_order(asked, sorted_by, after, 0, _PAGE))
             yield from found
             if len(found) < _PAGE:
@@ -253,12 +253,12 @@ def _spelled(wanted: Filter) -> str:
     return repr([wanted.prefix, wanted.words, [(each.path, each.op, each.values) for each in wanted.conditions]])
 
 
-def _counted(asked: Asked, *, exact: bool) -> int:
+def _counted(asked: QueryPlan, *, exact: bool) -> int:
     count = asked.count(None if exact else MOST_COUNTED + 1)
     return asked.estimate() if not exact and count > MOST_COUNTED else count
 
 
-def _in_order(asked: Asked, sorted_by: Order, after: Place | None, skip: int, limit: int) -> Listed:
+def _in_order(asked: QueryPlan, sorted_by: Order, after: Place | None, skip: int, limit: int) -> Listed:
     """Which documents come in order, by the way that there is."""
     walks = asked.walks(sorted_by)
     if walks:
@@ -266,7 +266,9 @@ def _in_order(asked: Asked, sorted_by: Order, after: Place | None, skip: int, li
     return array("q", asked.all_in_order(sorted_by, after, skip, limit))
 
 
-def _documents(asked: Asked, listed: Listed, select: Sequence[Path]) -> tuple[list[dict[str, Any]], Found | None]:
+def _documents(
+    asked: QueryPlan, listed: Listed, select: Sequence[Path]
+) -> tuple[list[dict[str, Any]], QueryResult | None]:
     """What is told of a page, fetched part by part, and the last of it.
 
     :raises BadParameter: where that is more than :data:`MOST_TOLD`
@@ -285,5 +287,5 @@ def _documents(asked: Asked, listed: Listed, select: Sequence[Path]) -> tuple[li
     return documents, last
 
 
-def _place(found: Found, sorted_by: Order) -> Place:
+def _place(found: QueryResult, sorted_by: Order) -> Place:
     return cursor.of(found.name, encoding.kept(found.text), sorted_by)

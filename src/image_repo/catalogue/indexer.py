@@ -9,23 +9,20 @@ container finds it by its stamp.
 from __future__ import annotations
 
 import base64
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from image_repo.catalogue.base import Document, Index, Row
+from image_repo.catalogue.outbox import Outbox
 from image_repo.errors import CatalogueDisabled, Problem
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
-from image_repo.repository.resolver import Current
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +36,6 @@ REBUILDING = "rebuilding"
 SWEPT = "swept"
 #: seconds for which an index that did not answer is not told anything, at first and at most
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-#: the most bytes of names that are noted; what is beyond is found by its stamp
-_MOST_BYTES = 4 << 20
-_OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 # -- stamps --------------------------------------------------------------------------
@@ -61,7 +55,7 @@ def original_part(key: str, version: str) -> str:
     return _short(f"{key}\0{version}") if version else ""
 
 
-def tells_of(known: str | None, current: Current) -> bool:
+def tells_of(known: str | None, current: Original) -> bool:
     """Whether a row with this stamp tells of this very original."""
     return known is not None and known.partition(".")[0] == original_part(current.key, current.version)
 
@@ -80,7 +74,7 @@ def _short(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepState:
     """When an index was held against the whole container last.
 
     :param at: seconds since the epoch
@@ -91,7 +85,7 @@ class Swept:
     took: float
 
     @classmethod
-    def read(cls, index: Index) -> Swept | None:
+    def read(cls, index: Index) -> SweepState | None:
         """None where it never was, to the end."""
         try:
             told = json.loads(index.note(SWEPT) or "")
@@ -111,13 +105,13 @@ def lacking(index: Index) -> str | None:
     made anew, because somebody has deleted it.
     """
     noted = index.note(REBUILDING)
-    return noted if noted is not None or Swept.read(index) else "0"
+    return noted if noted is not None or SweepState.read(index) else "0"
 
 
 # -- documents -----------------------------------------------------------------------
 
 
-def listed(current: Current, stored: Record | None) -> Document:
+def listed(current: Original, stored: Record | None) -> Document:
     """What a listing tells of a picture, and its user said of an earlier one; the rest is null until it is read."""
     record = Record(
         name=current.name.text,
@@ -139,85 +133,14 @@ def listed(current: Current, stored: Record | None) -> Document:
 # -- who tells -----------------------------------------------------------------------
 
 
-class Behind:
-    """Names that the index has still to be told of, for all processes of the node; survives them.
-
-    :param path: of the file that holds them; None for nowhere: then the next look at everything finds them
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._taken = path.with_name(path.name + ".taken") if path else None
-
-    def add(self, name: str, version: str = "") -> None:
-        """Notes a name; best effort.
-
-        :param version: how the stamp has to begin; empty when the name is to be looked at in any case
-        """
-        if self._path is None:
-            return
-        line = json.dumps([name, version]).encode() + b"\n"
-        try:
-            while not self._append(self._path, line):
-                pass
-        except OSError as error:
-            log.info("it is not noted that the catalogue does not know of %s: %s", name, error)
-
-    @staticmethod
-    def _append(path: Path, line: bytes) -> bool:
-        """Whether it was written into the file that the others read from now on."""
-        handle = os.open(path, _OPEN, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            ours = os.fstat(handle)
-            with contextlib.suppress(FileNotFoundError):
-                there = path.stat()
-                if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
-                    if ours.st_size < _MOST_BYTES:
-                        os.write(handle, line)
-                    return True
-            return False
-        finally:
-            os.close(handle)
-
-    def is_empty(self) -> bool:
-        """Whether nothing is noted."""
-        return not any(path.exists() for path in (self._path, self._taken) if path)
-
-    def take(self) -> list[tuple[str, str]]:
-        """What is noted, each name once; noted still until :meth:`done`. One process at a time may do this."""
-        if self._path is None or self._taken is None:
-            return []
-        if not self._taken.exists():
-            try:
-                self._path.rename(self._taken)
-            except FileNotFoundError:
-                return []
-        with self._taken.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # somebody may be about to end his line
-            return list(dict(_lines(file.read(2 * _MOST_BYTES))).items())
-
-    def done(self) -> None:
-        """Forgets what was taken."""
-        if self._taken:
-            self._taken.unlink(missing_ok=True)
-
-
-def _lines(text: bytes) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError, TypeError):  # a line that was cut off by the end of its process
-            name, version = json.loads(line)
-            yield str(name), str(version)
-
-
-class Follower:
+class Indexer:
     """Tells the index what was written, as well as it can be told.
 
     :param index: None where there is none
     :param trouble: why there is none, where that is not what the configuration wants
     """
 
-    def __init__(self, index: Index | None, behind: Behind, trouble: Problem | None = None) -> None:
+    def __init__(self, index: Index | None, behind: Outbox, trouble: Problem | None = None) -> None:
         self._index = index
         self._trouble = trouble
         self.behind = behind
@@ -256,7 +179,7 @@ class Follower:
         """Tells of an image that is not in the container any more. Whoever calls this holds the name."""
         self._tell([name], lambda index: index.remove([name]))
 
-    def noted(self, name: ImageName, current: Current | None = None) -> None:
+    def noted(self, name: ImageName, current: Original | None = None) -> None:
         """Has a name looked at soon, unless the index knows of this very original."""
         if self._index is not None:
             self.behind.add(name.text, original_part(current.key, current.version) if current else "")

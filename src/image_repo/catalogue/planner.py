@@ -76,7 +76,7 @@ class Walk:
         return asked.order_by(self.name.desc() if self.names_descending else self.name.asc())
 
 
-class Asked:
+class QueryPlan:
     """A filter, understood for one connection and the state that it sees."""
 
     def __init__(self, connection: Connection, dialect: Dialect, wanted: Filter) -> None:
@@ -375,28 +375,28 @@ class Asked:
 
     # -- documents -------------------------------------------------------------------------
 
-    def fetched(self, listed: Listed) -> list[Found]:
+    def fetched(self, listed: Listed) -> list[QueryResult]:
         """The documents of these, in their order."""
         return self.numbered(listed) if isinstance(listed, array) else self.named(listed)
 
-    def named(self, names: Sequence[str]) -> list[Found]:
+    def named(self, names: Sequence[str]) -> list[QueryResult]:
         """The documents of these names, in their order."""
         name = self._tables.documents.c.name
         found = {each.name: each for each in self._documents(self._dialect.among(name, names))}
         return [found[each] for each in names if each in found]
 
-    def numbered(self, ids: Sequence[int]) -> list[Found]:
+    def numbered(self, ids: Sequence[int]) -> list[QueryResult]:
         """The documents of these ids, in their order."""
         found = {each.id: each for each in self._documents(self._dialect.among(self._tables.documents.c.id, list(ids)))}
         return [found[each] for each in ids if each in found]
 
-    def _documents(self, where: ColumnElement[bool]) -> list[Found]:
+    def _documents(self, where: ColumnElement[bool]) -> list[QueryResult]:
         documents = self._tables.documents
         asked = select(documents.c.id, documents.c.name, self._tables.told).where(where)
-        return [Found(*row) for row in self._connection.execute(asked)]
+        return [QueryResult(*row) for row in self._connection.execute(asked)]
 
 
-class Found(NamedTuple):
+class QueryResult(NamedTuple):
     """A document as it is kept."""
 
     id: int

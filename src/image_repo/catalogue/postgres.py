@@ -55,7 +55,7 @@ from image_repo.catalogue import collation
 from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
-from image_repo.catalogue.watchdog import Patience
+from image_repo.catalogue.watchdog import Watchdog
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
 
@@ -114,7 +114,7 @@ class PostgresDialect:
         self._made: tuple[int, Engine] | None = None
         self._parents: list[Engine] = []
         self._there = False
-        self._waits = Patience(2 * timeout + self._patience)
+        self._waits = Watchdog(2 * timeout + self._patience)
         facts = f'"{self._schema}".{self.tables.facts.name}'
         given = "unnest(%s::int[], %s::bytea[], %s::bytea[], %s::text[])"
         self._insert_facts = (
@@ -208,7 +208,7 @@ class PostgresDialect:
             enable_from_linting=False,
             connect_args=arguments,
         )
-        self._waits = Patience(2 * self._timeout + self._patience)
+        self._waits = Watchdog(2 * self._timeout + self._patience)
         event.listen(engine, "connect", self._prepare)
         event.listen(engine, "checkout", self._try)
         event.listen(engine, "before_cursor_execute", self._ask)

@@ -11,7 +11,7 @@ from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.base import Statistics
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.facets import Tally
-from image_repo.catalogue.planner import Asked
+from image_repo.catalogue.planner import QueryPlan
 from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.sort_keys import LEAD, Key
 
@@ -23,7 +23,7 @@ _WORDS = {collation.NULL: None, collation.FALSE: False, collation.TRUE: True}
 def statistics(connection: Connection, dialect: Dialect, wanted: Filter, path: Path, most: int) -> Statistics:
     """As :meth:`image_repo.catalogue.base.Index.statistics` says."""
     kept = encoding.members(path)
-    asked = Asked(connection, dialect, wanted)
+    asked = QueryPlan(connection, dialect, wanted)
     leads = asked.leads_of(kept) if wanted.is_empty else None
     found = _of_facts(connection, dialect, leads, most) if leads else None
     if found:
@@ -33,7 +33,7 @@ def statistics(connection: Connection, dialect: Dialect, wanted: Filter, path: P
     if count is None:
         there = Condition(path, "exists", (True,))
         both = Filter((*wanted.conditions, there), wanted.prefix, wanted.words)
-        count = Asked(connection, dialect, both).count()
+        count = QueryPlan(connection, dialect, both).count()
     return tally.statistics(count, most)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 _STEP = 0.25
 
 
-class Patience:
+class Watchdog:
     """Watches the connections of one process; a thread of its own looks at the clock as long as there are any."""
 
     def __init__(self, seconds: float) -> None:

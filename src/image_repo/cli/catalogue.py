@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from image_repo import wiring
 from image_repo.catalogue.base import Index, Indexed
 from image_repo.catalogue.grammar import IMAGES
-from image_repo.catalogue.indexer import Swept, lacking
+from image_repo.catalogue.indexer import SweepState, lacking
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import BadParameter, CatalogueDisabled, Problem
@@ -18,7 +18,7 @@ from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repo import Repo
 from image_repo.sync import reconciler
 from image_repo.sync.daemon import Lock, Progress
-from image_repo.sync.reconciler import Outcome, Sweep
+from image_repo.sync.reconciler import Sweep, SweepOutcome
 
 #: shows how far something is: what, and of how many → is told how many more
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
@@ -30,7 +30,7 @@ _AT_ONCE = 4
 
 
 @dataclass
-class Rebuilt:
+class RebuildReport:
     """What came of it.
 
     :param images: that the container holds, descriptions too
@@ -38,8 +38,8 @@ class Rebuilt:
     :param failed: what the index does not tell of, and why
     """
 
-    images: Outcome
-    artifacts: Outcome
+    images: SweepOutcome
+    artifacts: SweepOutcome
     read: int = 0
 
     @property
@@ -47,7 +47,7 @@ class Rebuilt:
         return [*self.images.failed, *self.artifacts.failed]
 
 
-def rebuild(config: Config, repo: Repo, bar: Bar, *, from_scratch: bool = False) -> Rebuilt:
+def rebuild(config: Config, repo: Repo, bar: Bar, *, from_scratch: bool = False) -> RebuildReport:
     """Makes the index tell what the container holds; what it tells already is not loaded again.
 
     :param from_scratch: throw away what there is first
@@ -63,12 +63,12 @@ def rebuild(config: Config, repo: Repo, bar: Bar, *, from_scratch: bool = False)
         began, progress = time.time(), Progress(index)
         total = sum(1 for _ in images.listing())
         progress.begin(total)
-        report = Rebuilt(_run(sweep, images.listing(), bar, "Images", total, progress), Outcome())
+        report = RebuildReport(_run(sweep, images.listing(), bar, "Images", total, progress), SweepOutcome())
         others = artifacts.stamps
         report.artifacts = _run(
             Sweep(artifacts.follower.index, artifacts.row), others(), bar, "Artifacts", sum(1 for _ in others())
         )
-        Swept(time.time(), time.time() - began).keep(index)
+        SweepState(time.time(), time.time() - began).keep(index)
         with bar("Originals", report.images.unread) as step:
             for read in reconciler.complete(repo, at_once=_AT_ONCE):
                 report.read += read
@@ -94,8 +94,8 @@ def _alone(config: Config, repo: Repo) -> Iterator[None]:
 
 def _run(
     sweep: Sweep, listing: reconciler.Listing, bar: Bar, what: str, total: int, progress: Progress | None = None
-) -> Outcome:
-    outcome, shown = Outcome(), 0
+) -> SweepOutcome:
+    outcome, shown = SweepOutcome(), 0
     if not total and progress is None:
         return reconciler.run_to_end(sweep.run(listing))
     with bar(what, total) as step:

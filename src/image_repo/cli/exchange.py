@@ -13,8 +13,8 @@ from pathlib import Path
 
 from image_repo import wiring
 from image_repo.catalogue.base import Document
-from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, Wanted
-from image_repo.catalogue.indexer import Swept
+from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
+from image_repo.catalogue.indexer import SweepState
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.cli import catalogue
 from image_repo.cli.catalogue import Bar
@@ -22,11 +22,11 @@ from image_repo.cli.pictures import files_below
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
-from image_repo.exchange.archive import Member, stream_zip
-from image_repo.exchange.base import About, Format, Outcome
+from image_repo.exchange.base import About, Format, ImportOutcome
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, temporary, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importer import Importer, from_folder, from_zip
+from image_repo.exchange.zip_writer import Member, stream_zip
 from image_repo.model.names import parse_prefix
 from image_repo.model.recipe import ORIGINAL
 from image_repo.repository.artifacts import Artifacts
@@ -45,7 +45,7 @@ _AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExportRequest:
     """What is to be exported, and how.
 
     :param title: for people
@@ -60,7 +60,9 @@ class Asked:
     snapshot: str | None = None
 
 
-def read_export(config: Config, arguments: Sequence[str], *, originals: bool | None, format: str | None) -> Asked:
+def read_export(
+    config: Config, arguments: Sequence[str], *, originals: bool | None, format: str | None
+) -> ExportRequest:
     """Reads what is said on the command line: ``PATH/``, filters and picture parameters, as over HTTP.
 
     :param originals: None for originals unless something is said of pictures
@@ -76,7 +78,7 @@ def read_export(config: Config, arguments: Sequence[str], *, originals: bool | N
         raise BadParameter(next(iter(said)), "Originals come as they are: nothing can be said of how they are made.")
     if originals or (originals is None and not said):
         said = {"kind": ORIGINAL}
-    return Asked(
+    return ExportRequest(
         replace(wanted.query.filter, prefix=parse_prefix(folders[0]) if folders else ""),
         wanted.query.order,
         settled(said, wiring.defaults(config)),
@@ -86,13 +88,13 @@ def read_export(config: Config, arguments: Sequence[str], *, originals: bool | N
     )
 
 
-def _snapshot(wanted: Wanted, folders: Sequence[str]) -> str | None:
+def _snapshot(wanted: ParsedQuery, folders: Sequence[str]) -> str | None:
     if "snapshot" in wanted.rest and (folders or not wanted.query.filter.is_empty or wanted.query.order):
         raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
     return wanted.rest.get("snapshot")
 
 
-def export(config: Config, repo: Repo, asked: Asked, output: Path, bar: Bar) -> Export:
+def export(config: Config, repo: Repo, asked: ExportRequest, output: Path, bar: Bar) -> Export:
     """Writes what is asked for into a zip, or a folder where the output does not end in ``.zip``.
 
     A catalogue that has never been held against the container is made first: an export must not lack what it lacks.
@@ -113,13 +115,13 @@ def export(config: Config, repo: Repo, asked: Asked, output: Path, bar: Bar) -> 
     return made
 
 
-def _documents(config: Config, repo: Repo, asked: Asked, bar: Bar) -> tuple[Iterator[Document], int]:
+def _documents(config: Config, repo: Repo, asked: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
     """What goes out, and how many they are."""
     if asked.snapshot is not None:
         snapshots = Snapshots(repo)
         snapshot = snapshots.get(asked.snapshot)
         return snapshots.documents(snapshot), snapshot.count
-    if Swept.read(repo.catalogue) is None:
+    if SweepState.read(repo.catalogue) is None:
         for name, reason in catalogue.rebuild(config, repo, bar).failed:
             log.warning("the catalogue does not tell of %s, nor will the export: %s", name, reason)
     return repo.catalogue.each(asked.filter, asked.order), repo.catalogue.count(asked.filter)
@@ -153,7 +155,7 @@ def take_in(
     prefix: str,
     uploads: Path | None,
     bar: Bar,
-    tell: Callable[[Outcome], object],
+    tell: Callable[[ImportOutcome], object],
 ) -> Counter[str]:
     """Takes in a zip, a folder of pictures, or what a neighbour has left. May be repeated: what is there is not written
     again.
@@ -181,7 +183,7 @@ def take_in(
 
 def _outcomes(
     config: Config, repo: Repo, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
-) -> tuple[Iterator[Outcome], int, Callable[[], int] | None]:
+) -> tuple[Iterator[ImportOutcome], int, Callable[[], int] | None]:
     """What becomes of each entry; how far it goes, and what tells how far it is: None where entries are counted."""
     left = legacy.detect(path, uploads)
     if left is not None:

@@ -20,7 +20,7 @@ from image_repo.observability.logging import LogSettings, clean, configure
 from image_repo.server import uwsgi
 
 if TYPE_CHECKING:
-    from image_repo.exchange.base import Outcome
+    from image_repo.exchange.base import ImportOutcome
     from image_repo.repository.repo import Repo
 
 log = logging.getLogger("image_repo")
@@ -596,7 +596,7 @@ def import_command(options: Options, /, path: Path, prefix: str, uploads: Path |
         raise SystemExit(1)
 
 
-def _tell_entry(outcome: Outcome) -> None:
+def _tell_entry(outcome: ImportOutcome) -> None:
     problem = outcome.problem
     why = (problem.detail or problem.title) if problem else ""
     click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(why)}", err=True)

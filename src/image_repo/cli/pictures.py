@@ -15,17 +15,18 @@ from urllib.parse import quote
 
 from image_repo import wiring
 from image_repo.cli import catalogue
-from image_repo.concurrency import invalidation
+from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config, foreign
 from image_repo.errors import ImageNotFound, LinksNotConfigured, NotAPicture, Problem, StoreUnavailable
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.original import Original
 from image_repo.model.recipe import ORIGINAL, Recipe, ask
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.model.record import record_key
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current, image_of, read_record
+from image_repo.repository.resolver import image_of, read_record
 from image_repo.repository.snapshots import Snapshots
 from image_repo.server import uwsgi
 from image_repo.stores.base import CHUNK, Entry, Store
@@ -79,7 +80,7 @@ def _folders(config: Config) -> Iterator[tuple[str, str]]:
 
 def _folder(what: str, path: str) -> Finding:
     try:
-        invalidation.make_private(Path(path))
+        make_private(Path(path))
     except OSError as error:
         return Finding(False, what, str(error) if error.errno is None else f"{path}: {error.strerror}")
     usable = os.access(path, os.R_OK | os.W_OK | os.X_OK)
@@ -261,7 +262,7 @@ def _reason(error: Exception) -> str:
 # -- one image -------------------------------------------------------------------------
 
 
-def find(repo: Repo, config: Config, name: str, parameters: Mapping[str, str]) -> tuple[Current, Recipe]:
+def find(repo: Repo, config: Config, name: str, parameters: Mapping[str, str]) -> tuple[Original, Recipe]:
     """What a name and ``parameter=value`` stand for, as over HTTP.
 
     :raises Problem: as over HTTP
@@ -273,7 +274,7 @@ def find(repo: Repo, config: Config, name: str, parameters: Mapping[str, str]) -
     return current, asked.settle(defaults, focus=focus)[0]
 
 
-def get(repo: Repo, current: Current, recipe: Recipe) -> Iterator[bytes]:
+def get(repo: Repo, current: Original, recipe: Recipe) -> Iterator[bytes]:
     """The bytes of a picture; of the original too, which the command line may always have."""
     if recipe.is_original:
         with repo.original(current) as (_, spool):
@@ -282,7 +283,7 @@ def get(repo: Repo, current: Current, recipe: Recipe) -> Iterator[bytes]:
         yield repo.fetch(current, recipe).rendition.body
 
 
-def filename(current: Current, recipe: Recipe) -> str:
+def filename(current: Original, recipe: Recipe) -> str:
     """What the picture is called as a file."""
     last = current.name.text.rpartition("/")[2]
     made = split_ending(current.key)[1]
@@ -308,7 +309,7 @@ def purge(repo: Repo, target: str) -> tuple[int, dict[str, int]]:
 
 
 @dataclass
-class Warmed:
+class WarmReport:
     """What came of it.
 
     :param made: renditions that were made
@@ -322,16 +323,16 @@ class Warmed:
 
 
 def warm(
-    repo: Repo, config: Config, images: Iterable[Current], wanted: Iterable[Mapping[str, str]], step: Step
-) -> Warmed:
+    repo: Repo, config: Config, images: Iterable[Original], wanted: Iterable[Mapping[str, str]], step: Step
+) -> WarmReport:
     """Makes the renditions of images that somebody will ask for, unless a cache has them.
 
     :param wanted: the parameters of each rendition, as over HTTP
     :param step: called after each image
     """
-    report, requests = Warmed(), tuple(wanted)
+    report, requests = WarmReport(), tuple(wanted)
 
-    def one(current: Current) -> None:
+    def one(current: Original) -> None:
         for parameters in requests:
             try:
                 found, recipe = find(repo, config, current.name.text, parameters)
@@ -351,7 +352,7 @@ def warm(
 
 
 @dataclass(frozen=True)
-class Walked:
+class ContainerScan:
     """What the container holds, by name: originals, newest first, and which names have a record.
 
     :param unnamed: keys of pictures and records that are none here, because nothing can be called so
@@ -363,9 +364,9 @@ class Walked:
     unnamed: list[str]
 
 
-def walk(repo: Repo) -> Walked:
+def walk(repo: Repo) -> ContainerScan:
     """Lists the whole container."""
-    walked = Walked({}, {}, [], [])
+    walked = ContainerScan({}, {}, [], [])
     for entry in repo.origin.keys():  # noqa: SIM118, a store is no dict
         name = image_of(entry.key, entry.media_type)
         if name is not None:
@@ -391,7 +392,7 @@ def _is_unnamed(entry: Entry) -> bool:
     return (made is not None or entry.media_type.startswith("image/")) and ImageName.of_key(stem) is None
 
 
-def check(repo: Repo, walked: Walked, step: Step) -> Iterator[str]:
+def check(repo: Repo, walked: ContainerScan, step: Step) -> Iterator[str]:
     """Reads every original and holds it against what is known of it; one line for each thing that is wrong.
 
     :param step: called after each image

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import mmap
 import os
-import stat
 import threading
 import time
 from pathlib import Path
@@ -19,33 +18,7 @@ _WIDTH = 8
 _CHECK_EVERY = 1.0
 
 
-def make_private(folder: Path) -> None:
-    """Makes a folder that only this user can look into, its parents too, or makes sure that it is one.
-
-    One that is ours and open to others is closed to them.
-
-    :raises PermissionError: when it, or the link that stands for it, belongs to somebody else
-    :raises NotADirectoryError: when something else lies there
-    :raises OSError: when it cannot be made
-    """
-    me = os.geteuid()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        link = folder.lstat()
-        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (me, 0):
-            raise PermissionError(f"{folder} is a link that belongs to user {link.st_uid}, not to us ({me})") from None
-    found = folder.stat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{folder} is not a folder")
-    if found.st_uid != me:
-        raise PermissionError(f"the folder {folder} belongs to user {found.st_uid}, not to us ({me})")
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        folder.chmod(0o700)
-
-
-class SharedMarks:
+class InvalidationEpochs:
     """Tells the other processes of the node that a name was written to.
 
     A worker keeps the value that :meth:`read` gave together with what it knows of a name. When

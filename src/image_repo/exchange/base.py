@@ -2,7 +2,7 @@
 
 Here is what the parts agree on. :mod:`.export` walks documents and makes a zip; a :class:`Format` sees
 each of them go past, and puts files of its own behind the pictures. :mod:`.importing` takes :class:`Item`
-after :class:`Item`, wherever they come from, and says with an :class:`Outcome` what became of each.
+after :class:`Item`, wherever they come from, and says with an :class:`ImportOutcome` what became of each.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ImportOutcome:
     """What became of an item.
 
     :param status: ``stored``: there was nothing of this name. ``replaced``: the picture, or what is said of it, is

@@ -26,16 +26,16 @@ from typing import BinaryIO, Self, cast
 from image_repo import render
 from image_repo.catalogue.base import Document
 from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
-from image_repo.exchange.archive import Member, chunks
 from image_repo.exchange.base import About, Exported, File, Format, Sheets
 from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
+from image_repo.exchange.zip_writer import Member, chunks
 from image_repo.model.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.recipe import Defaults, Focus, Recipe, ask, focus_of
 from image_repo.model.rendition import Served
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current
 from image_repo.stores.base import CHUNK
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _escaped(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
-def ending_of(current: Current, recipe: Recipe) -> str:
+def ending_of(current: Original, recipe: Recipe) -> str:
     """The ending of a picture as a file."""
     if not recipe.is_original:
         return recipe.kind
@@ -141,7 +141,7 @@ class _Picture:
     :param opened: what has to be closed behind it
     """
 
-    def __init__(self, current: Current, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
+    def __init__(self, current: Original, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
         self.current = current
         self.recipe = recipe
         self.body = body
@@ -154,7 +154,7 @@ class _Picture:
         self._opened.close()
 
 
-def _make(repo: Repo, current: Current, recipe: Recipe) -> _Picture:
+def _make(repo: Repo, current: Original, recipe: Recipe) -> _Picture:
     """Makes a picture, or opens its original.
 
     :raises Problem: when that cannot be
@@ -167,7 +167,7 @@ def _make(repo: Repo, current: Current, recipe: Recipe) -> _Picture:
         return _Picture(found, recipe, spool.file, stack.pop_all())
 
 
-def _patiently(repo: Repo, current: Current, recipe: Recipe) -> Served:
+def _patiently(repo: Repo, current: Original, recipe: Recipe) -> Served:
     """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
 
     :raises Busy: when its turn does not come
@@ -200,7 +200,7 @@ class _Missing:
         self._file.close()
 
 
-def pictures(repo: Repo, images: Iterable[Current], settled: Callable[[Current], Recipe]) -> Iterator[Member]:
+def pictures(repo: Repo, images: Iterable[Original], settled: Callable[[Original], Recipe]) -> Iterator[Member]:
     """Pictures alone, under their names.
 
     :param settled: the recipe of each; may raise problems
@@ -350,7 +350,7 @@ class Export:
                 pass
         raise OriginalDamaged("The original does not stay the same while it is read.")
 
-    def _now(self, document: Document, current: Current) -> Document:
+    def _now(self, document: Document, current: Original) -> Document:
         """What is known of a picture now, where the document tells of another version."""
         record = self._repo.record(current)
         if not self._frozen:

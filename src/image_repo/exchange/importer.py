@@ -26,9 +26,9 @@ from image_repo.errors import (
     Problem,
     StoreUnavailable,
 )
-from image_repo.exchange.archive import Archive, Budget
-from image_repo.exchange.base import Item, Opener, Outcome, Status
+from image_repo.exchange.base import ImportOutcome, Item, Opener, Status
 from image_repo.exchange.manifest_lines import Lines, is_sheet
+from image_repo.exchange.zip_reader import Archive, Budget
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.record import Record
 from image_repo.model.strict_json import is_same
@@ -70,12 +70,12 @@ class Importer:
         self._named: set[bytes] = set()
         self._lock = threading.Lock()
 
-    def run(self, items: Iterable[Item], at_once: int = AT_ONCE) -> Iterator[Outcome]:
+    def run(self, items: Iterable[Item], at_once: int = AT_ONCE) -> Iterator[ImportOutcome]:
         """Takes items in, several at a time; outcomes come in the order of the items, and no more than a few wait.
 
         Who stops listening stops it: what has begun by then is ended.
         """
-        waiting: deque[Future[list[Outcome]]] = deque()
+        waiting: deque[Future[list[ImportOutcome]]] = deque()
         with ThreadPoolExecutor(at_once, thread_name_prefix="import") as pool:
             try:
                 for batch in self._batches(items):
@@ -106,7 +106,7 @@ class Importer:
         if batch:
             yield batch
 
-    def _take_all(self, batch: Sequence[_Judged]) -> list[Outcome]:
+    def _take_all(self, batch: Sequence[_Judged]) -> list[ImportOutcome]:
         done: Mapping[ImageName, Status] = {}
         if len(batch) > 1:
             said = {name: _said(item.data) for item, name in batch if isinstance(name, ImageName)}
@@ -117,13 +117,13 @@ class Importer:
             except Problem as problem:  # each of them is told what it is
                 log.debug("not together: %s", problem)
         return [
-            Outcome(item.entry, done[name], name.text)
+            ImportOutcome(item.entry, done[name], name.text)
             if isinstance(name, ImageName) and name in done
             else self._take(item, name)
             for item, name in batch
         ]
 
-    def take(self, item: Item) -> Outcome:
+    def take(self, item: Item) -> ImportOutcome:
         """Takes one item in."""
         return self._take(item, self._judge(item))
 
@@ -142,7 +142,7 @@ class Importer:
             self._named.add(digest)
         return name
 
-    def _take(self, item: Item, name: ImageName | Problem) -> Outcome:
+    def _take(self, item: Item, name: ImageName | Problem) -> ImportOutcome:
         if isinstance(name, Problem):
             return _refused(item, None, name)
         try:
@@ -152,7 +152,7 @@ class Importer:
         except OSError as error:
             log.warning("%s cannot be read: %s", item.entry, error)
             return _refused(item, name, StoreUnavailable("It cannot be read."))
-        return Outcome(item.entry, status, name.text)
+        return ImportOutcome(item.entry, status, name.text)
 
     def _picture(self, name: ImageName, item: Item, opener: Opener) -> Status:
         with self._repo.spool() as spool:
@@ -208,12 +208,14 @@ def _said(data: Any) -> Any:
     return {} if data is None else data
 
 
-def _refused(item: Item, name: ImageName | None, problem: Problem) -> Outcome:
+def _refused(item: Item, name: ImageName | None, problem: Problem) -> ImportOutcome:
     """What is told of an item that is not taken: skipped where it is no picture, and nobody says that it is one."""
     skipped = isinstance(problem, NotAPicture) and item.data is None
     # A traceback holds whatever was at hand, and would wait with the outcome.
     shown = problem.with_traceback(None)
-    return Outcome(item.entry, "skipped" if skipped else "failed", None if skipped or not name else name.text, shown)
+    return ImportOutcome(
+        item.entry, "skipped" if skipped else "failed", None if skipped or not name else name.text, shown
+    )
 
 
 def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -239,7 +241,7 @@ def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceFile:
     """What is to be taken in.
 
     :param items: to be gone through once
@@ -250,7 +252,7 @@ class Found:
     total: int
 
 
-def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Found:
+def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> SourceFile:
     """The items of a zip, as an export makes it or of pictures alone. Reads its directory at once.
 
     :param file: the archive, seekable; read by other threads until the last item is taken
@@ -270,7 +272,7 @@ def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> Found
                 raise BrokenArchive(f"{member.name[:200]!r}: {problem.detail}") from problem
         elif not member.is_folder:
             files += 1
-    return Found(_zipped(archive, lines), files + lines.loose)
+    return SourceFile(_zipped(archive, lines), files + lines.loose)
 
 
 def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
@@ -280,7 +282,7 @@ def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
     yield from lines.rest()
 
 
-def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Found:
+def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> SourceFile:
     """The items of a folder: what a zip of it would hold.
 
     :param files: below the folder
@@ -294,7 +296,7 @@ def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Fou
         else:
             paths.append(path)
     items = (lines.item(path.relative_to(folder).as_posix(), partial(_read, path)) for path in paths)
-    return Found(chain(items, lines.rest()), len(paths) + lines.loose)
+    return SourceFile(chain(items, lines.rest()), len(paths) + lines.loose)
 
 
 def _read(path: Path) -> Iterator[bytes]:

@@ -46,7 +46,7 @@ def is_sheet(path: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _ManifestLine:
     """What a line says; ``name`` and ``filename`` are None where they are the path's, the latter empty for none."""
 
     name: str | None
@@ -250,7 +250,7 @@ def _digest(path: str) -> bytes:
     return blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _read(text: bytes | None) -> _Line:
+def _read(text: bytes | None) -> _ManifestLine:
     """What a line says.
 
     :raises BadBody: when it cannot be read
@@ -262,7 +262,7 @@ def _read(text: bytes | None) -> _Line:
     except UnicodeDecodeError as error:
         raise BadBody("Expected the line to be in UTF-8.") from error
     if "data" not in told and not told.keys() <= _OURS:
-        return _Line(None, {name: value for name, value in told.items() if name != "file_name"})
+        return _ManifestLine(None, {name: value for name, value in told.items() if name != "file_name"})
     sha256 = _hex("sha256", told.get("sha256"))
     original = _hex("image_id", _text("image_id", told.get("image_id")).removeprefix("sha256:") or None)
     filename = _text("filename", told["filename"])[:_MOST_FILENAME] if "filename" in told else None
@@ -272,7 +272,7 @@ def _read(text: bytes | None) -> _Line:
         raise BadBody(
             "Expected data to be a JSON object, because other members than those of a record stand beside it."
         )
-    return _Line(name, {**others, **(data or {})} if others else data, filename, sha256, original)
+    return _ManifestLine(name, {**others, **(data or {})} if others else data, filename, sha256, original)
 
 
 def _data(told: Mapping[str, Any]) -> Any:

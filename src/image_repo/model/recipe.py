@@ -1,8 +1,8 @@
 """Recipes: what to do with a picture, how that is asked for, and its canonical text.
 
 A request is read in two steps. :func:`ask` turns query parameters into an
-:class:`Asked`, which still has holes (a preset, a negotiated format, defaults);
-:meth:`Asked.settle` fills them from the configuration and gives the :class:`Recipe`,
+:class:`RecipeRequest`, which still has holes (a preset, a negotiated format, defaults);
+:meth:`RecipeRequest.settle` fills them from the configuration and gives the :class:`Recipe`,
 in which every value that decides a pixel is written out. Equal recipes are equal
 pictures, and ``Recipe.parse(str(recipe)) == recipe``.
 
@@ -219,11 +219,11 @@ class Defaults:
     thumbnail_sharpen: float = 1.0
     thumbnail_equalise: bool = False
     keep_copyright: bool = False
-    presets: Mapping[str, Asked] = field(default_factory=dict)
+    presets: Mapping[str, RecipeRequest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecipeRequest:
     """The parameters of a request, read and checked; None where nothing was said."""
 
     xsize: int | None = None
@@ -246,7 +246,7 @@ class Asked:
     background: str | None = None
     preset: str | None = None
 
-    def with_preset(self, presets: Mapping[str, Asked]) -> Asked:
+    def with_preset(self, presets: Mapping[str, RecipeRequest]) -> RecipeRequest:
         """What the preset says, with what was asked for beside it laid over.
 
         :raises BadParameter: for a preset that is not configured
@@ -318,7 +318,7 @@ class Asked:
         return (width and max(1, round(width * scale)), height and max(1, round(height * scale)))
 
 
-def ask(pairs: Iterable[tuple[str, str]], others: Collection[str] = ()) -> tuple[Asked, dict[str, str]]:
+def ask(pairs: Iterable[tuple[str, str]], others: Collection[str] = ()) -> tuple[RecipeRequest, dict[str, str]]:
     """Reads query parameters.
 
     :param pairs: name and value of each, as decoded
@@ -339,7 +339,7 @@ def ask(pairs: Iterable[tuple[str, str]], others: Collection[str] = ()) -> tuple
             rest[name] = text
         else:
             values[name] = PARAMETERS[name].read(given, text)
-    return Asked(**values), rest
+    return RecipeRequest(**values), rest
 
 
 def unknown_parameter(given: str, known: Iterable[str]) -> BadParameter:

@@ -31,8 +31,8 @@ from image_repo.render.headers import check_pixels, view
 from image_repo.render.mezzanine import (
     LARGEST,
     SIDES,
-    Copied,
-    Copyable,
+    MezzaninePixels,
+    MezzaninePlan,
     Rendered,
     choose_copy,
     copyable,
@@ -230,7 +230,7 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
         return ImageInfo(picture.kind, made.media_type, *picture.upright, picture.frames, facts)
 
 
-def verify(source: BinaryIO, limits: RenderConfiguration) -> Copied:
+def verify(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
     """Decodes the picture wholly, so that a truncated or damaged upload is refused at the door.
 
     :returns: its working copies, which the same decode gives
@@ -257,17 +257,17 @@ def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
     return width * height > HEAVY
 
 
-def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> Copyable | None:
+def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> MezzaninePlan | None:
     """What decides which variants of an original come from a working copy; None when none does. Reads headers only.
 
     :param from_copy: whether the source is a working copy of it
     :raises Problem: as :func:`inspect`
     """
     with the_door():
-        return Copyable(open_copy(source).upright) if from_copy else copyable(open_picture(source, limits))
+        return MezzaninePlan(open_copy(source).upright) if from_copy else copyable(open_picture(source, limits))
 
 
-def copies(source: BinaryIO, limits: RenderConfiguration) -> Copied:
+def copies(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
     """Makes the working copies of an original.
 
     :raises Problem: as :func:`render`
@@ -285,7 +285,7 @@ def packed(copy: bytes) -> bytes:
         return pack_copy(copy)
 
 
-def unpacked(copy: bytes, limits: RenderConfiguration) -> Copied:
+def unpacked(copy: bytes, limits: RenderConfiguration) -> MezzaninePixels:
     """All working copies of an original, from the largest of them as :func:`packed` made it.
 
     :raises BrokenPicture: when it is no working copy
@@ -310,8 +310,8 @@ __all__ = [
     "COPIES",
     "COPY_TYPE",
     "LARGEST",
-    "Copied",
-    "Copyable",
+    "MezzaninePixels",
+    "MezzaninePlan",
     "Pixels",
     "Rendered",
     "choose_copy",

@@ -64,7 +64,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Copyable:
+class MezzaninePlan:
     """An original that has working copies.
 
     :param size: in pixels, upright
@@ -74,14 +74,14 @@ class Copyable:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class MezzaninePixels:
     """The working copies of an original.
 
     :param original: None for one that has no working copies
     :param pictures: which copy → the copy
     """
 
-    original: Copyable | None = None
+    original: MezzaninePlan | None = None
     pictures: Mapping[int, Rendered] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ def may_use_copy(recipe: Recipe) -> bool:
 _BOXES = range(1, int(max(SIDES.values()) / RATIO) + 1)
 
 
-def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
+def choose_copy(recipe: Recipe, original: MezzaninePlan | None) -> int:
     """Which working copy a variant is made from, 0 for the original itself.
 
     :param original: None for one that has no working copies
@@ -110,27 +110,27 @@ def choose_copy(recipe: Recipe, original: Copyable | None) -> int:
     return next((which for which, side in SIDES.items() if factor * side >= RATIO * long), 0)
 
 
-def copyable(picture: Picture) -> Copyable | None:
+def copyable(picture: Picture) -> MezzaninePlan | None:
     """What its header tells of an original that has working copies, None for one that has none."""
-    return Copyable(picture.upright) if _is_large(picture.stored) and picture.frames == 1 else None
+    return MezzaninePlan(picture.upright) if _is_large(picture.stored) and picture.frames == 1 else None
 
 
 def _is_large(size: Size) -> bool:
     return max(size) >= RATIO * SIDES[LARGEST]
 
 
-def make_copies(picture: Picture, limits: RenderConfiguration) -> Copied:
+def make_copies(picture: Picture, limits: RenderConfiguration) -> MezzaninePixels:
     """All working copies of an original, from one decode that reads its file to the end.
 
     :param picture: opened, nothing decoded yet
     """
     original = copyable(picture)
     if original is None:
-        return Copied()
+        return MezzaninePixels()
     return _all(original, picture.stored, _largest(picture, limits))
 
 
-def _all(original: Copyable, stored: Size, largest: CopyFile) -> Copied:
+def _all(original: MezzaninePlan, stored: Size, largest: CopyFile) -> MezzaninePixels:
     """The largest, and those that are made from it one after the other."""
     made: dict[int, CopyFile] = {LARGEST: largest}
     convert = to_plain(largest.image)
@@ -140,7 +140,7 @@ def _all(original: Copyable, stored: Size, largest: CopyFile) -> Copied:
             image = image.resize(_fitting(stored, side), _KERNEL)
             made[which] = CopyFile(unmultiplied(image), largest.note, largest.profile)
     pictures = {which: Rendered(copy.write(), MEDIA_TYPE, *copy.image.size) for which, copy in made.items()}
-    return Copied(original, pictures)
+    return MezzaninePixels(original, pictures)
 
 
 def _largest(picture: Picture, limits: RenderConfiguration) -> CopyFile:
@@ -196,7 +196,7 @@ def pack_copy(copy: bytes) -> bytes:
     return CopyFile.read(io.BytesIO(copy)).write(packed=True)
 
 
-def unpack_copies(packed: bytes, limits: RenderConfiguration) -> Copied:
+def unpack_copies(packed: bytes, limits: RenderConfiguration) -> MezzaninePixels:
     """All working copies of an original, from its largest: the same as from the original.
 
     :raises BrokenPicture: when it is no working copy, or not the largest
@@ -207,4 +207,4 @@ def unpack_copies(packed: bytes, limits: RenderConfiguration) -> Copied:
     check_pixels(*picture.stored, limits)
     if not _is_large(picture.stored) or copy.image.size != _fitting(picture.stored, SIDES[LARGEST]):
         raise BrokenPicture("This is no working copy.")
-    return _all(Copyable(picture.upright), picture.stored, copy)
+    return _all(MezzaninePlan(picture.upright), picture.stored, copy)

@@ -22,7 +22,7 @@ from typing import Any
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Page, Row
 from image_repo.catalogue.grammar import Grammar
-from image_repo.catalogue.indexer import Follower
+from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.query import Query
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
@@ -118,7 +118,7 @@ class Artifacts:
     :param follower: tells the index over them, from which queries are answered; it is closed with the repository
     """
 
-    def __init__(self, repo: Repo, follower: Follower) -> None:
+    def __init__(self, repo: Repo, follower: Indexer) -> None:
         self._repo = repo
         self._origin = repo.origin
         self.follower = follower

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from image_repo.catalogue.base import Row
-from image_repo.catalogue.indexer import Follower
+from image_repo.catalogue.indexer import Indexer
 from image_repo.errors import PreconditionFailed
 from image_repo.model.formats import ENDINGS
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.record import MEDIA_TYPE, Record, record_key
 from image_repo.model.strict_json import is_same
-from image_repo.repository.metadata import Records, check_data, fitting
-from image_repo.repository.resolver import Current, Versions, image_of, read_record
+from image_repo.repository.metadata import MetadataStore, check_data, fitting
+from image_repo.repository.resolver import Resolver, image_of, original_of, read_record
 from image_repo.stores.base import Entry, Store
 
 #: names that are held at a time: each takes a file of a lock
@@ -34,12 +35,12 @@ Said = Literal["stored", "replaced", "unchanged"]
 class _Known:
     """What a name stands for; ``record`` is what was said of it, and of this very picture, if there is one."""
 
-    current: Current | None
+    current: Original | None
     record: Record | None
 
 
 def say_many(
-    origin: Store, versions: Versions, records: Records, follower: Follower, said: Mapping[ImageName, Any]
+    origin: Store, versions: Resolver, records: MetadataStore, follower: Indexer, said: Mapping[ImageName, Any]
 ) -> dict[ImageName, Said]:
     """Replaces the user's data of images; where there are none, they become descriptions.
 
@@ -81,7 +82,7 @@ def _unchanged(origin: Store, said: Mapping[ImageName, Any]) -> Iterator[ImageNa
         yield name
 
 
-def _say(records: Records, name: ImageName, known: _Known, data: Any) -> tuple[Said | None, Row | None]:
+def _say(records: MetadataStore, name: ImageName, known: _Known, data: Any) -> tuple[Said | None, Row | None]:
     before = known.record
     if before and is_same(before.data, data):
         return "unchanged", None
@@ -129,6 +130,6 @@ def _known(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _Known |
             return None
     if len(originals) > 1:
         return None
-    current = Current.of(name, originals[0]) if originals else None
+    current = original_of(name, originals[0]) if originals else None
     record = fitting(stored, current)
     return None if (current or stored) and record is None else _Known(current, record)

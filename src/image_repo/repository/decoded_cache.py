@@ -35,12 +35,14 @@ from cachetools import LRUCache
 
 from image_repo import render
 from image_repo.caches.eviction import Item, Priority, evict
-from image_repo.concurrency.invalidation import make_private
-from image_repo.concurrency.single_flight import Gate, SingleFlight
+from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.private_folder import make_private
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
-from image_repo.model.names import ImageName, prefix_of
+from image_repo.model.key import prefix_of
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
-from image_repo.repository.resolver import Current
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class _Limits:
     priority: Priority = "newest"
 
 
-class PixelFiles:
+class DecodedFiles:
     """Large things in a folder, bounded in bytes over all processes that share it; any thread may call.
 
     :param folder: private to this user, made when missing; None keeps nothing
@@ -240,13 +242,15 @@ def _unlink(path: Path) -> bool:
     return True
 
 
-class Pixels:
+class DecodedCache:
     """The decoded pixels of large originals, for recipes that ask for a region.
 
     :param gate: what holds the number of renders; decoding is one
     """
 
-    def __init__(self, files: PixelFiles, flight: SingleFlight, gate: Gate, limits: RenderConfiguration) -> None:
+    def __init__(
+        self, files: DecodedFiles, flight: SingleFlight, gate: RenderLimiter, limits: RenderConfiguration
+    ) -> None:
         self._files = files
         self._flight = flight
         self._gate = gate
@@ -255,7 +259,7 @@ class Pixels:
         self._lock = threading.Lock()
         self._without: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)
 
-    def find(self, current: Current, recipe: Recipe, original: Callable[[], BinaryIO]) -> memoryview | None:
+    def find(self, current: Original, recipe: Recipe, original: Callable[[], BinaryIO]) -> memoryview | None:
         """What :func:`image_repo.render.cut` takes the region out of, decoded once for all who ask.
 
         :param original: opens the original; called when nothing is kept

@@ -18,16 +18,17 @@ from typing import Any
 from image_repo import render
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Document, Row
-from image_repo.catalogue.indexer import BROKEN, UNREAD, Follower
-from image_repo.concurrency.single_flight import Exclusive
+from image_repo.catalogue.indexer import BROKEN, UNREAD, Indexer
+from image_repo.concurrency.locks import KeyedLock
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
 from image_repo.model.rendition import ImageInfo
 from image_repo.model.strict_json import MOST_LEVELS
-from image_repo.repository.resolver import Current, Versions, read_record, read_record_object
+from image_repo.repository.resolver import Resolver, read_record, read_record_object
 from image_repo.repository.spool import Spool
 from image_repo.stores.base import Store
 
@@ -39,7 +40,7 @@ MOST_DATA = 64 << 10
 _ATTEMPTS = 3
 
 #: opens an original: which version it is, and its bytes
-Opener = Callable[[Current], AbstractContextManager[tuple[Current, Spool]]]
+Opener = Callable[[Original], AbstractContextManager[tuple[Original, Spool]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def merge(data: Any, patch: Any) -> Any:
 
 
 def describe(
-    current: Current,
+    current: Original,
     info: ImageInfo,
     sha256: str,
     stored: Record | None,
@@ -129,7 +130,7 @@ def describe(
     )
 
 
-def fitting(stored: Record | None, current: Current | None) -> Record | None:
+def fitting(stored: Record | None, current: Original | None) -> Record | None:
     """The record when it tells of what the name stands for now: this picture, or none as yet."""
     if stored is None:
         return None
@@ -147,7 +148,7 @@ def _saying(made: Record | None, stored: Record | None) -> Record | None:
     return replace(made, data=stored.data if stored else {}) if made else None
 
 
-class Records:
+class MetadataStore:
     """The records beside the originals, and the lock of all who write to a name.
 
     :param follower: tells the index of each record that is written
@@ -157,9 +158,9 @@ class Records:
     def __init__(
         self,
         origin: Store,
-        versions: Versions,
-        writing: Exclusive,
-        follower: Follower,
+        versions: Resolver,
+        writing: KeyedLock,
+        follower: Indexer,
         limits: RenderConfiguration,
         *,
         location: bool,
@@ -265,7 +266,7 @@ class Records:
         self._completed(current, known, document)
         return document is not None
 
-    def _completed(self, current: Current, known: str, document: Document | None) -> None:
+    def _completed(self, current: Original, known: str, document: Document | None) -> None:
         """Tells the index what was read, unless somebody has told it more meanwhile: the record may be kept by now."""
         index, name = self._follower.index, current.name.text
         with self.held(current.name):
@@ -277,7 +278,7 @@ class Records:
                 stored = read_record(self._origin, current.name)
                 index.put([Row(name, indexer.listed(current, stored), indexer.bare(known) + BROKEN)])
 
-    def of(self, current: Current, original: Opener) -> Record:
+    def of(self, current: Original, original: Opener) -> Record:
         """What is known of an image, positions too; where that is missing or of another version, it is made anew.
 
         What was made is kept beside the original where we may write there.
@@ -359,7 +360,7 @@ class Records:
 
 
 def patched(name: ImageName, patch: Any) -> Callable[[Any], Any]:
-    """What :meth:`Records.change` needs to merge a patch into data.
+    """What :meth:`MetadataStore.change` needs to merge a patch into data.
 
     :raises ImageNotFound: from what is returned, when there is nothing to be changed
     """

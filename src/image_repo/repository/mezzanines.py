@@ -20,14 +20,15 @@ from cachetools import LRUCache
 
 from image_repo import render
 from image_repo.caches.tiers import Caches
-from image_repo.concurrency.single_flight import Gate, SingleFlight
+from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, OverBudget, Problem
-from image_repo.model.names import Key, prefix_of
+from image_repo.model.key import Key, prefix_of
+from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.rendition import Rendition
-from image_repo.render import Copied, Copyable
-from image_repo.repository.resolver import Current
+from image_repo.render import MezzaninePixels, MezzaninePlan
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ _COPIES: dict[int, Recipe] = {which: Recipe(copy=which) for which in render.COPI
 _SMALLEST = render.COPIES[0]
 
 #: all copies, from what another node has kept for all; asked once
-Shared = Callable[[], Copied | None]
+Shared = Callable[[], MezzaninePixels | None]
 
 
-class WorkingCopies:
+class Mezzanines:
     """The working copies of large originals.
 
     :param near: where this node keeps them
@@ -50,7 +51,7 @@ class WorkingCopies:
     """
 
     def __init__(
-        self, near: Caches, far: Caches, flight: SingleFlight, gate: Gate, limits: RenderConfiguration
+        self, near: Caches, far: Caches, flight: SingleFlight, gate: RenderLimiter, limits: RenderConfiguration
     ) -> None:
         self._near = near
         self._far = far
@@ -59,9 +60,9 @@ class WorkingCopies:
         self._limits = limits
         self._generation = render.generation()
         self._lock = threading.Lock()
-        self._remembered: LRUCache[str, tuple[Copyable | None]] = LRUCache(_MOST_REMEMBERED)
+        self._remembered: LRUCache[str, tuple[MezzaninePlan | None]] = LRUCache(_MOST_REMEMBERED)
 
-    def find(self, current: Current, recipe: Recipe, original: Callable[[], BinaryIO]) -> BinaryIO | None:
+    def find(self, current: Original, recipe: Recipe, original: Callable[[], BinaryIO]) -> BinaryIO | None:
         """The working copy that a variant is made from, which the caller closes; None for the original itself.
 
         :param original: opens the original; called when nothing else tells
@@ -75,7 +76,7 @@ class WorkingCopies:
             return None
         return self._here(current, which) or io.BytesIO(self._made(current, original, shared)[which])
 
-    def keep(self, current: Current, copied: Copied) -> None:
+    def keep(self, current: Original, copied: MezzaninePixels) -> None:
         """Keeps what was made of an original, best effort."""
         self._keep_here(current, copied)
         largest = copied.pictures.get(render.LARGEST)
@@ -88,26 +89,26 @@ class WorkingCopies:
             else:
                 self._far.fill(*self._entry(current, render.LARGEST, packed))
 
-    def _keep_here(self, current: Current, copied: Copied) -> None:
+    def _keep_here(self, current: Original, copied: MezzaninePixels) -> None:
         self._remember(current, copied.original)
         for which, made in copied.pictures.items():
             self._near.fill(*self._entry(current, which, made.body))
 
-    def _entry(self, current: Current, which: int, body: bytes) -> tuple[str, Rendition]:
+    def _entry(self, current: Original, which: int, body: bytes) -> tuple[str, Rendition]:
         key = self._key(current, which)
         etag = hashlib.sha256(key.encode()).hexdigest()[:32]
         return key, Rendition(body, render.COPY_TYPE, etag, current.modified)
 
     # -- what is known of the original -------------------------------------------------
 
-    def _judged(self, current: Current, original: Callable[[], BinaryIO], shared: Shared) -> Copyable | None:
+    def _judged(self, current: Original, original: Callable[[], BinaryIO], shared: Shared) -> MezzaninePlan | None:
         """What decides which variants come from a copy; None when the original has none.
 
         Asked of what is remembered, then of the smallest copy, then of the one that all nodes find, last of the
         original itself: by one for all, so that the others need not fetch it when copies come of it.
         """
 
-        def read() -> tuple[Copyable | None]:
+        def read() -> tuple[MezzaninePlan | None]:
             restored = shared()
             if restored:
                 return (restored.original,)
@@ -118,7 +119,7 @@ class WorkingCopies:
         )
         return found[0]
 
-    def _known(self, current: Current) -> tuple[Copyable | None] | None:
+    def _known(self, current: Original) -> tuple[MezzaninePlan | None] | None:
         with self._lock:
             remembered = self._remembered.get(_id(current))
         if remembered:
@@ -129,14 +130,14 @@ class WorkingCopies:
         with smallest:
             return self._remember(current, render.judge_copies(smallest, self._limits, from_copy=True))
 
-    def _remember(self, current: Current, original: Copyable | None) -> tuple[Copyable | None]:
+    def _remember(self, current: Original, original: MezzaninePlan | None) -> tuple[MezzaninePlan | None]:
         with self._lock:
             self._remembered[_id(current)] = (original,)
         return (original,)
 
     # -- the copies ------------------------------------------------------------------
 
-    def _made(self, current: Current, original: Callable[[], BinaryIO], shared: Shared) -> Mapping[int, bytes]:
+    def _made(self, current: Original, original: Callable[[], BinaryIO], shared: Shared) -> Mapping[int, bytes]:
         """All copies of an original, made once for all who wait."""
 
         def make() -> Mapping[int, bytes]:
@@ -150,7 +151,7 @@ class WorkingCopies:
 
         return self._flight.do(_id(current) + "+copies", make, lambda: self._all(current), self._limits.wait)
 
-    def _restored(self, current: Current) -> Copied | None:
+    def _restored(self, current: Original) -> MezzaninePixels | None:
         """All copies, from what another node has kept for all; None where there is nothing of it."""
         found = self._far.get(self._key(current, render.LARGEST))
         if found is None:
@@ -164,7 +165,7 @@ class WorkingCopies:
         self._keep_here(current, copied)
         return copied
 
-    def _all(self, current: Current) -> Mapping[int, bytes] | None:
+    def _all(self, current: Original) -> Mapping[int, bytes] | None:
         """All copies, where another has just made them."""
         if not (self._known(current) or (None,))[0]:
             return None
@@ -177,13 +178,13 @@ class WorkingCopies:
                 found[which] = copy.read()
         return found
 
-    def _here(self, current: Current, which: int) -> BinaryIO | None:
+    def _here(self, current: Original, which: int) -> BinaryIO | None:
         found = self._near.open(self._key(current, which))
         return found.file if found else None
 
-    def _key(self, current: Current, which: int) -> str:
+    def _key(self, current: Original, which: int) -> str:
         return str(Key(current.name, current.version, _COPIES[which], self._generation))
 
 
-def _id(current: Current) -> str:
+def _id(current: Original) -> str:
     return prefix_of(current.name) + current.version

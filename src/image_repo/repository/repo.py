@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from image_repo import render
-from image_repo.caches.tiers import Caches, Keeper, Kept
+from image_repo.caches.tiers import CachedFile, Caches, LinkTarget
 from image_repo.catalogue.base import Index, Row
-from image_repo.catalogue.indexer import Behind, Follower, listed, tells_of
-from image_repo.concurrency.invalidation import SharedMarks
-from image_repo.concurrency.single_flight import Gate, Room, SingleFlight
+from image_repo.catalogue.indexer import Indexer, listed, tells_of
+from image_repo.catalogue.outbox import Outbox
+from image_repo.concurrency.invalidation import InvalidationEpochs
+from image_repo.concurrency.limiter import RenderLimiter, Room
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
 from image_repo.errors import (
     ImageNotFound,
@@ -36,7 +38,9 @@ from image_repo.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from image_repo.model.names import ImageName, Key, prefix_of
+from image_repo.model.key import Key, prefix_of
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.recipe import Focus, Recipe, focus_of
 from image_repo.model.record import Record, record_key
 from image_repo.model.rendition import ImageInfo, Rendition, Served
@@ -44,11 +48,20 @@ from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.render import Rendered
 from image_repo.repository import bulk
-from image_repo.repository.decoded_cache import Pixels
-from image_repo.repository.metadata import UNCONDITIONAL, Conditions, Records, check_data, describe, fitting, patched
-from image_repo.repository.mezzanines import WorkingCopies
-from image_repo.repository.resolver import Current, Fresh, Lease, Versions, image_of, read_record
+from image_repo.repository.decoded_cache import DecodedCache
+from image_repo.repository.metadata import (
+    UNCONDITIONAL,
+    Conditions,
+    MetadataStore,
+    check_data,
+    describe,
+    fitting,
+    patched,
+)
+from image_repo.repository.mezzanines import Mezzanines
+from image_repo.repository.resolver import Lease, Resolver, image_of, original_of, read_record
 from image_repo.repository.spool import Spool
+from image_repo.repository.ttl_cache import TtlCache
 from image_repo.stores import tempurl
 from image_repo.stores.base import Store
 from image_repo.stores.tempurl import LinkBase
@@ -80,7 +93,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Linker:
+class LinkTargetUrls:
     """Where temporary URLs of kept renditions point.
 
     :param base: of the store that serves them
@@ -118,7 +131,7 @@ def _digest_of(name: ImageName) -> str | None:
     return found[1] if found else None
 
 
-class Moved(Exception):
+class OriginalChanged(Exception):
     """The original is no longer the version that was asked for."""
 
 
@@ -132,17 +145,17 @@ class Repo:
     def __init__(
         self,
         origin: Store,
-        versions: Versions,
-        records: Records,
-        follower: Follower,
-        focus: Fresh[Focus],
+        versions: Resolver,
+        records: MetadataStore,
+        follower: Indexer,
+        focus: TtlCache[Focus],
         caches: Caches,
-        copies: WorkingCopies,
-        pixels: Pixels,
-        keeper: Keeper | None,
-        linker: Linker | None,
+        copies: Mezzanines,
+        pixels: DecodedCache,
+        keeper: LinkTarget | None,
+        linker: LinkTargetUrls | None,
         flight: SingleFlight,
-        gate: Gate,
+        gate: RenderLimiter,
         limits: RenderConfiguration,
         policy: Policy,
         counters: Counters,
@@ -171,7 +184,7 @@ class Repo:
 
     # -- reading ---------------------------------------------------------------------
 
-    def current(self, readings: Iterable[ImageName]) -> Current:
+    def current(self, readings: Iterable[ImageName]) -> Original:
         """What the first of these names that stands for anything stands for.
 
         A content address that is no name of its own stands for any image whose original is known to have the digest.
@@ -192,7 +205,7 @@ class Repo:
             return found
         raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
 
-    def named(self, readings: Iterable[ImageName]) -> Current:
+    def named(self, readings: Iterable[ImageName]) -> Original:
         """What the first of these names stands for that is an image's own: for those who change it.
 
         :raises ImageNotFound: when the container has none of them
@@ -203,7 +216,7 @@ class Repo:
             raise ImageNotFound(f"There is no image {names[0].text!r}.", name=names[0].text)
         return current
 
-    def _with_digest(self, sha256: str) -> Current | None:
+    def _with_digest(self, sha256: str) -> Original | None:
         """An image whose original has this digest, as the index knows and the container confirms."""
         try:
             index = self._follower.index
@@ -218,11 +231,11 @@ class Repo:
                 return found
         return None
 
-    def key(self, current: Current, recipe: Recipe) -> Key:
+    def key(self, current: Original, recipe: Recipe) -> Key:
         """Under which key the rendition is kept: everything that decides its bytes."""
         return Key(current.name, current.version, recipe, self._generation)
 
-    def etag(self, current: Current, recipe: Recipe) -> str:
+    def etag(self, current: Original, recipe: Recipe) -> str:
         """The entity tag of the rendition, known before it is made."""
         return self.etag_of(str(self.key(current, recipe)))
 
@@ -232,11 +245,11 @@ class Repo:
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     @property
-    def marks(self) -> SharedMarks:
+    def marks(self) -> InvalidationEpochs:
         """Where it shows that a process of the node has written to a name."""
         return self._versions.marks
 
-    def lease(self, current: Current, *, focused: bool = False) -> Lease | None:
+    def lease(self, current: Original, *, focused: bool = False) -> Lease | None:
         """How long this holds as what its name stands for, without anybody being asked.
 
         :param focused: whether the point of interest of its record had a say in the recipe
@@ -251,7 +264,7 @@ class Repo:
         """How the tier in memory is asked for a key, where there is one."""
         return self._caches.nearest("memory")
 
-    def fetch(self, current: Current, recipe: Recipe) -> Served:
+    def fetch(self, current: Original, recipe: Recipe) -> Served:
         """The rendition, from the nearest layer that has it, else made: once, whoever asks for it meanwhile.
 
         :raises Problem: as :mod:`image_repo.errors` says
@@ -259,11 +272,11 @@ class Repo:
         for _ in range(_ATTEMPTS):
             try:
                 return self._fetch(current, recipe)
-            except Moved:
+            except OriginalChanged:
                 current = self._now(current.name)
         raise OriginalDamaged("The original does not stay the same while it is read.")
 
-    def _fetch(self, current: Current, recipe: Recipe) -> Served:
+    def _fetch(self, current: Original, recipe: Recipe) -> Served:
         key = str(self.key(current, recipe))
         found = self._cached(key, current)
         if found:
@@ -276,12 +289,12 @@ class Repo:
                 timeout=self.limits.wait,
             )
 
-    def _admit(self, key: str, current: Current, recipe: Recipe) -> Served:
+    def _admit(self, key: str, current: Original, recipe: Recipe) -> Served:
         """Makes it, unless as many others are being made as may: nothing is fetched before."""
         with self._making.place():
             return self._make(key, current, recipe)
 
-    def _cached(self, key: str, current: Current) -> Served | None:
+    def _cached(self, key: str, current: Original) -> Served | None:
         began = time.perf_counter()
         found = self._caches.get(key)
         if found is None:
@@ -290,7 +303,7 @@ class Repo:
         self.counters.add(metrics.HITS, layer)
         return Served(rendition, layer, current.version, (("cache", time.perf_counter() - began),))
 
-    def _make(self, key: str, current: Current, recipe: Recipe) -> Served:
+    def _make(self, key: str, current: Original, recipe: Recipe) -> Served:
         clock = [time.perf_counter()]
         with self._source(current, recipe) as (make, heavy):
             clock.append(time.perf_counter())
@@ -307,7 +320,7 @@ class Repo:
         return Served(rendition, "rendered", current.version, tuple(took))
 
     @contextmanager
-    def _source(self, current: Current, recipe: Recipe) -> Iterator[tuple[Callable[[], Rendered], bool]]:
+    def _source(self, current: Original, recipe: Recipe) -> Iterator[tuple[Callable[[], Rendered], bool]]:
         """How a variant is made from what its recipe asks for: a working copy, decoded pixels, else the original.
 
         The original is fetched when it is needed, and once.
@@ -328,7 +341,7 @@ class Repo:
                 yield lambda: render.render(file, recipe, self.limits), render.is_heavy(file, self.limits)
 
     @contextmanager
-    def source(self, current: Current) -> Iterator[Spool]:
+    def source(self, current: Original) -> Iterator[Spool]:
         """The original's bytes, verified, in a temporary file.
 
         :raises Moved: when the container holds another version by now
@@ -336,45 +349,45 @@ class Repo:
         """
         body = self.origin.get(current.key)
         if body is None:
-            raise Moved
+            raise OriginalChanged
         # Where the store has no digest of its own, the record has.
         ours = not self.origin.verifies or bool(body.entry.metadata.get("segmented"))
         with body, Spool(self.policy.spool, self.limits.max_source, hashed=ours) as spool:
             if body.entry.etag != current.version:
-                raise Moved
+                raise OriginalChanged
             spool.fill(body)
             if ours:
                 self._verify(current, spool)
             yield spool
 
-    def _verify(self, current: Current, spool: Spool) -> None:
+    def _verify(self, current: Original, spool: Spool) -> None:
         record = read_record(self.origin, current.name)
         if record and record.version == current.version and record.sha256 != spool.sha256:
             log.error("the original %s is damaged: its SHA-256 is %s", current.key, spool.sha256)
             raise OriginalDamaged("The original is not what was stored.", name=current.name.text)
 
-    def _now(self, name: ImageName) -> Current:
+    def _now(self, name: ImageName) -> Original:
         found = self._versions.look(name)
         if found is None:
             raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
         return found
 
     @contextmanager
-    def original(self, current: Current) -> Iterator[tuple[Current, Spool]]:
+    def original(self, current: Original) -> Iterator[tuple[Original, Spool]]:
         """The uploaded bytes as they are, and the version that they are; who may have them is decided at the door."""
         for attempt in range(_ATTEMPTS):
             try:
                 with self.source(current) as spool:
                     yield current, spool
                     return
-            except Moved:
+            except OriginalChanged:
                 if attempt == _ATTEMPTS - 1:
                     raise OriginalDamaged("The original does not stay the same while it is read.") from None
                 current = self._now(current.name)
 
     # -- records ---------------------------------------------------------------------
 
-    def record(self, current: Current) -> Record:
+    def record(self, current: Original) -> Record:
         """What is known of an image: its record, or, where that is missing or of another version, made anew."""
         return self._records.told(self._records.of(current, self.original))
 
@@ -402,7 +415,7 @@ class Repo:
         """Replaces the user's data of an image; where there is none, it becomes a description.
 
         :returns: the record, and whether there was none
-        :raises Problem: as :meth:`Records.change` says
+        :raises Problem: as :meth:`MetadataStore.change` says
         """
         return self._records.change(name, lambda _: data, conditions, self.original)
 
@@ -414,11 +427,11 @@ class Repo:
         """Merges a patch into the user's data of an image (RFC 7396).
 
         :raises ImageNotFound: when there is neither a picture nor a description
-        :raises Problem: as :meth:`Records.change` says
+        :raises Problem: as :meth:`MetadataStore.change` says
         """
         return self._records.change(name, patched(name, patch), conditions, self.original)[0]
 
-    def focus(self, current: Current) -> Focus | None:
+    def focus(self, current: Original) -> Focus | None:
         """The point of interest that the user's data names, if it does; at most ``freshness`` old."""
 
         def ask() -> Focus | None:
@@ -431,14 +444,14 @@ class Repo:
 
     def images(
         self, prefix: str = "", matches: Callable[[str], bool] | None = None, after: str = ""
-    ) -> Iterator[Current]:
+    ) -> Iterator[Original]:
         """The images below a folder, from the container's listing, a page at a time.
 
         :param prefix: empty, or a folder with its ``/``
         :param matches: a test of the name's part behind the prefix
         :param after: only images whose original has a key behind this one
         """
-        waiting: dict[str, Current] = {}
+        waiting: dict[str, Original] = {}
         for entry in self.origin.keys(prefix, after=after):
             name = image_of(entry.key, entry.media_type)
             # Originals of one name begin with it and a dot: they stand together but for what sorts in between.
@@ -446,7 +459,7 @@ class Repo:
                 yield waiting.pop(text)
             if name is None or (matches and not matches(name.text[len(prefix) :])):
                 continue
-            found = Current.of(name, entry)
+            found = original_of(name, entry)
             before = waiting.get(name.text)
             if before is None or before.modified < found.modified:
                 waiting[name.text] = found
@@ -464,12 +477,12 @@ class Repo:
         return self._follower.index
 
     @property
-    def behind(self) -> Behind:
+    def behind(self) -> Outbox:
         """Names that the index has still to be told of."""
         return self._follower.behind
 
     def row(self, name: ImageName) -> Row | None:
-        """What the container tells of a name right now, as the index keeps it: :meth:`Records.row`."""
+        """What the container tells of a name right now, as the index keeps it: :meth:`MetadataStore.row`."""
         return self._records.row(name)
 
     def told(self, record: Record) -> Record:
@@ -477,16 +490,16 @@ class Repo:
         return self._records.told(record)
 
     def follow(self, name: ImageName) -> str | None:
-        """Makes the index tell what the container tells of a name right now: :meth:`Records.follow`."""
+        """Makes the index tell what the container tells of a name right now: :meth:`MetadataStore.follow`."""
         return self._records.follow(name)
 
     def complete(self, name: ImageName) -> bool:
-        """Reads an original of which the index has only what a listing tells: :meth:`Records.complete`."""
+        """Reads an original of which the index has only what a listing tells: :meth:`MetadataStore.complete`."""
         return self._records.complete(name, self.original)
 
     # -- links -----------------------------------------------------------------------
 
-    def link(self, current: Current, recipe: Recipe, lifetime: int | None, filename: str) -> Link:
+    def link(self, current: Original, recipe: Recipe, lifetime: int | None, filename: str) -> Link:
         """A temporary URL at which the store itself serves these bytes, and the promise that it does.
 
         :param lifetime: seconds; the configuration's when None
@@ -503,7 +516,7 @@ class Repo:
             key = str(self.key(current, recipe))
         return Link(current.name, tempurl.temporary_url(base, self._linker.prefix + key, expires, filename), expires)
 
-    def _promise(self, keeper: Keeper, current: Current, recipe: Recipe, until: float) -> Current:
+    def _promise(self, keeper: LinkTarget, current: Original, recipe: Recipe, until: float) -> Original:
         if not recipe.is_original:
             served = self.fetch(current, recipe)
             # What was made, not what is there by now: that may be yet another version.
@@ -515,7 +528,7 @@ class Repo:
             keeper.keep(str(self.key(current, recipe)), spool.file, facts, until)
         return current
 
-    def kept(self, key: str, given: str, expires: str) -> Kept:
+    def kept(self, key: str, given: str, expires: str) -> CachedFile:
         """What a temporary URL that this program answers itself stands for.
 
         :param key: behind the base path, percent-decoded once
@@ -572,7 +585,7 @@ class Repo:
             # What must not be there yet may have come since it was looked for: the store itself is asked to see to it.
             absent = conditions.absent or (before is None and not self.policy.overwrite)
             entry = self.origin.put(key, spool.file, media_type=info.media_type, overwrite=not absent)
-            current = Current.of(name, entry)
+            current = original_of(name, entry)
             self._versions.written(name, current)  # whatever fails from here on, the picture is there, and seen
             record = describe(current, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
             self._records.write(record)
@@ -583,7 +596,7 @@ class Repo:
         self._copies.keep(current, copied)
         return self._records.told(record), before is None
 
-    def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Copied]:
+    def _accept(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.MezzaninePixels]:
         """Judges an upload: what it is, and its working copies, of which checking it gives the pixels anyway."""
         if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
             raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
@@ -595,12 +608,12 @@ class Repo:
         spool.file.seek(0)
         return info, copied
 
-    def _check_conditions(self, before: Current | None, stored: Record | None, conditions: Conditions) -> None:
+    def _check_conditions(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         self._check_match(before, stored, conditions)
         if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
             raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
 
-    def _check_match(self, before: Current | None, stored: Record | None, conditions: Conditions) -> None:
+    def _check_match(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         """``If-Match`` may name the version, the picture's entity tag or the record's."""
         known = self._records.tags(fitting(stored, before))
         if before:

@@ -19,17 +19,19 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
 from image_repo.caches.tiers import Tier
-from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.concurrency.turnstile import aside
 from image_repo.errors import StoreUnavailable
 from image_repo.model.formats import ENDINGS, split_ending
-from image_repo.model.names import ImageName, prefix_of
+from image_repo.model.key import prefix_of
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.model.record import Record, record_key
 from image_repo.model.rendition import Rendition
@@ -51,33 +53,8 @@ _MOST_RECORD_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
-    """What a name stands for.
-
-    :param key: the object that holds the original, in its own spelling
-    :param version: its entity tag
-    :param modified: seconds since the epoch
-    """
-
-    name: ImageName
-    key: str
-    version: str
-    size: int
-    modified: float
-    media_type: str
-
-    @classmethod
-    def of(cls, name: ImageName, entry: Entry) -> Current:
-        """What a store's entry tells of the original of this name."""
-        made = split_ending(entry.key)[1]
-        media_type = made.media_type if made else entry.media_type
-        # Swift's Last-Modified is its time rounded up; a listing tells the fractions, a HEAD does not.
-        return cls(name, entry.key, entry.etag, entry.size, float(math.ceil(entry.modified)), media_type)
-
-
-@dataclass(frozen=True, slots=True)
 class _Known:
-    current: Current | None
+    current: Original | None
     asked: float
     listed: float
     mark: bytes
@@ -96,77 +73,12 @@ class Lease:
     until: float
 
 
-class Fresh(Generic[T]):
-    """Remembers something of each name for ``freshness`` seconds, or until a process of this node writes to it.
-
-    What was known last is kept on disk, where it is more than None, and is good for as long as the store
-    cannot be asked.
-
-    :param disk: best effort
-    :param what: tells it apart from other things that are kept there of a name
-    :param load: makes it from the JSON that it is kept as
-    """
-
-    def __init__(
-        self,
-        marks: SharedMarks,
-        disk: Tier | None,
-        what: str,
-        load: Callable[[Any], T | None],
-        *,
-        freshness: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._marks = marks
-        self._disk = disk
-        self._what = what
-        self._load = load
-        self._freshness = freshness
-        self._clock = clock
-        self._known: LRUCache[str, tuple[T | None, float, bytes]] = LRUCache(_MOST_NAMES)
-        self._lock = threading.Lock()
-
-    def get(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:
-        """What is remembered, else what ``ask`` answers, else what was known last."""
-        mark = self._marks.read(name.text)
-        with self._lock:
-            known = self._known.get(name.text)
-        known = known if known and known[2] == mark else None
-        if known and self._clock() - known[1] < self._freshness:
-            return known[0]
-        try:
-            value = ask()
-        except StoreUnavailable:
-            return known[0] if known else self._from_disk(name)
-        with self._lock:
-            self._known[name.text] = (value, self._clock(), mark)
-        if known is None or known[0] != value:
-            self._to_disk(name, value)
-        return value
-
-    def until(self, name: ImageName) -> float:
-        """Until when what is remembered holds, in monotonic seconds; in the past when nothing is."""
-        with self._lock:
-            known = self._known.get(name.text)
-        return known[1] + self._freshness if known else 0.0
-
-    def _from_disk(self, name: ImageName) -> T | None:
-        try:
-            kept = self._disk.get(prefix_of(name) + self._what) if self._disk else None
-            return self._load(json.loads(kept.body)) if kept else None
-        except (OSError, ValueError) as error:
-            log.warning("the %s of %s cannot be read from disk: %s", self._what, name, error)
-            return None
-
-    def _to_disk(self, name: ImageName, value: T | None) -> None:
-        if self._disk is None:
-            return
-        key = prefix_of(name) + self._what
-        with contextlib.suppress(OSError):
-            if value is None:
-                self._disk.delete(key)
-            else:
-                self._disk.put(key, Rendition(json.dumps(value).encode(), "application/json", self._what, 0.0))
+def original_of(name: ImageName, entry: Entry) -> Original:
+    """Return the original of a name from a store's entry."""
+    known = split_ending(entry.key)[1]
+    media_type = known.media_type if known else entry.media_type
+    # Swift's Last-Modified is its time rounded up: a listing has fractions, a HEAD does not.
+    return Original(name, entry.key, entry.etag, entry.size, float(math.ceil(entry.modified)), media_type)
 
 
 def image_of(key: str, media_type: str) -> ImageName | None:
@@ -181,8 +93,8 @@ def image_of(key: str, media_type: str) -> ImageName | None:
     return ImageName.of_key(stem)
 
 
-class Versions:
-    """Name → :class:`Current`.
+class Resolver:
+    """Name → :class:`Original`.
 
     :param marks: tells when another process of the node has written to a name
     :param disk: keeps what was known last; best effort
@@ -194,12 +106,12 @@ class Versions:
     def __init__(
         self,
         origin: Store,
-        marks: SharedMarks,
+        marks: InvalidationEpochs,
         disk: Tier | None,
         *,
         freshness: float,
         changed: Callable[[ImageName], object] = lambda _: None,
-        learnt: Callable[[ImageName, Current | None], object] = lambda _, __: None,
+        learnt: Callable[[ImageName, Original | None], object] = lambda _, __: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
@@ -214,7 +126,7 @@ class Versions:
         self._asking = SingleFlight(None)
         self._refresher = _Refresher(self._once)
 
-    def current(self, name: ImageName, *, absence: bool = False) -> Current | None:
+    def current(self, name: ImageName, *, absence: bool = False) -> Original | None:
         """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
 
         :param absence: whether it is enough that there was none; otherwise that is always asked anew, because
@@ -245,12 +157,12 @@ class Versions:
             self._refresher.soon(name, known.mark)
         return True
 
-    def _once(self, name: ImageName) -> Current | None:
+    def _once(self, name: ImageName) -> Original | None:
         # Who asks after a write does not get the answer to a question from before it.
         flight = f"{name.text}\0{self.marks.read(name.text).hex()}"
         return self._asking.do(flight, lambda: self._ask(name), lambda: None, timeout=60.0)
 
-    def lease(self, current: Current) -> Lease | None:
+    def lease(self, current: Original) -> Lease | None:
         """How long this holds as what its name stands for; None when it does not any more."""
         text = current.name.text
         known = self._remembered(current.name)
@@ -258,7 +170,7 @@ class Versions:
             return None
         return Lease(self.marks.slot(text), known.mark, known.asked + self._freshness)
 
-    def look(self, name: ImageName) -> Current | None:
+    def look(self, name: ImageName) -> Original | None:
         """What the name stands for right now: the container is asked, and nothing else will do.
 
         :raises StoreUnavailable: when it cannot be asked
@@ -273,7 +185,7 @@ class Versions:
             self._learnt(name, found)
         return found
 
-    def written(self, name: ImageName, current: Current | None) -> None:
+    def written(self, name: ImageName, current: Original | None) -> None:
         """Says what a name stands for after a write of ours, None after its removal."""
         if self._from_disk(name) != current:  # of a record that was written it is the same as before
             self._to_disk(name, current)
@@ -297,7 +209,7 @@ class Versions:
         with self._lock:
             return self._known.get(name.text)
 
-    def _ask(self, name: ImageName) -> Current | None:
+    def _ask(self, name: ImageName) -> Original | None:
         # The mark is read before the container is: a write in between shows as a difference later.
         mark = self.marks.read(name.text)
         known = self._remembered(name)
@@ -321,29 +233,29 @@ class Versions:
             self._learnt(name, found)
         return found
 
-    def _again(self, hint: Current) -> Current | None:
+    def _again(self, hint: Original) -> Original | None:
         entry = self._origin.head(hint.key)
-        return Current.of(hint.name, entry) if entry else None
+        return original_of(hint.name, entry) if entry else None
 
-    def _find(self, name: ImageName) -> Current | None:
+    def _find(self, name: ImageName) -> Original | None:
         originals = self.originals(name)
         key = originals[0].key if originals else self._from_record(name)
         # A listing may lag behind: the object itself says which version it is.
         entry = self._origin.head(key) if key else None
-        return Current.of(name, entry) if entry else None
+        return original_of(name, entry) if entry else None
 
     def _from_record(self, name: ImageName) -> str | None:
         record = read_record(self._origin, name)
         return record.key if record and image_of(record.key, "image/") == name else None
 
-    def _keep(self, name: ImageName, current: Current | None, mark: bytes, *, listed: bool) -> None:
+    def _keep(self, name: ImageName, current: Original | None, mark: bytes, *, listed: bool) -> None:
         now = self._clock()
         with self._lock:
             before = self._known.get(name.text)
             since = now if listed or not before else before.listed
             self._known[name.text] = _Known(current, now, since, mark)
 
-    def _from_disk(self, name: ImageName) -> Current | None:
+    def _from_disk(self, name: ImageName) -> Original | None:
         if self._disk is None:
             return None
         try:
@@ -353,7 +265,7 @@ class Versions:
             log.warning("what was known of %s cannot be read: %s", name, error)
             return None
 
-    def _to_disk(self, name: ImageName, current: Current | None) -> None:
+    def _to_disk(self, name: ImageName, current: Original | None) -> None:
         if self._disk is None:
             return
         try:
@@ -405,13 +317,13 @@ def _may_be_picture(entry: Entry) -> bool:
     return entry.media_type.startswith("image/") or "." not in entry.key.rpartition("/")[2]
 
 
-def _dump(current: Current) -> bytes:
+def _dump(current: Original) -> bytes:
     return json.dumps(asdict(replace(current, name=current.name)) | {"name": current.name.text}).encode()
 
 
-def _load(text: bytes) -> Current:
+def _load(text: bytes) -> Original:
     members: dict[str, Any] = json.loads(text)
-    return Current(**(members | {"name": ImageName(members["name"])}))
+    return Original(**(members | {"name": ImageName(members["name"])}))
 
 
 class _Asked:
@@ -420,10 +332,10 @@ class _Asked:
     def __init__(self, name: ImageName, mark: bytes) -> None:
         self.name = name
         self.mark = mark
-        self.outcome: Future[Current | None] = Future()
+        self.outcome: Future[Original | None] = Future()
         self._began = time.monotonic()
 
-    def result(self, patience: float) -> Current | None:
+    def result(self, patience: float) -> Original | None:
         """What the store says.
 
         :param patience: seconds since it began; who comes later waits less
@@ -435,7 +347,7 @@ class _Asked:
 class _Refresher:
     """Asks in threads of its own: ahead for names in use, and for requests that can do without the answer."""
 
-    def __init__(self, ask: Callable[[ImageName], Current | None]) -> None:
+    def __init__(self, ask: Callable[[ImageName], Original | None]) -> None:
         self._ask = ask
         self._waiting: queue.Queue[_Asked | None] = queue.Queue(_MOST_REFRESHES)
         self._pending: dict[tuple[str, bytes], _Asked] = {}

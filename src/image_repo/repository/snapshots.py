@@ -35,11 +35,12 @@ from image_repo.errors import (
     SnapshotNotFound,
 )
 from image_repo.model.names import ImageName
+from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
 from image_repo.repository import manifest
 from image_repo.repository.manifest import Header, Tree
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current, read_record
+from image_repo.repository.resolver import read_record
 from image_repo.repository.spool import Spool
 from image_repo.stores.base import CHUNK, Entry
 
@@ -334,7 +335,7 @@ class Snapshots:
 
     # -- what became of it -----------------------------------------------------------
 
-    def standing(self, document: Mapping[str, Any]) -> Current:
+    def standing(self, document: Mapping[str, Any]) -> Original:
         """What an entry stands for, when its name has those bytes still.
 
         :raises ImageNotFound: when nothing has this name any more

@@ -32,7 +32,7 @@ _EPOLL = Path("anon_inode:[eventpoll]")
 _ROUND, _FIRST_ROUND = 5.0, 0.5
 
 
-class Waking:
+class ListenerRegistrations:
     """The epolls of this process that wait for connections."""
 
     def __init__(self) -> None:

@@ -26,11 +26,10 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class _Progress:
     received: int
 
 
-class Doorkeeper:
+class SlowClientReaper:
     """Watches the connections of this worker.
 
     :param port: of the listening socket: only connections to it are looked at
@@ -193,58 +192,6 @@ class Doorkeeper:
                 quiet = connection not in self._served and _unsent(sock) == 0
                 if quiet and _silent(sock) > _QUIET:  # what has just come may be read by now, and answered in a moment
                     _close(sock)
-
-
-class Kept:
-    """Connections that are kept after an answer, and which answer is the last.
-
-    uWSGI keeps them whatever anybody says, so here is decided when one is to end (RFC 9112, section 9.6), and ended.
-
-    :param keeper: knows when this worker is to end
-    :param connection: tells the handle of the connection whose request is being answered
-    """
-
-    def __init__(self, keeper: Doorkeeper, connection: Callable[[], int]) -> None:
-        self.keeper = keeper
-        self._connection = connection
-
-    def is_last(self, environ: Mapping[str, Any]) -> bool:
-        """Whether nothing more is read from this connection after the answer to this request."""
-        # Behind a body in chunks uWSGI may have read on, and what it has read is lost.
-        return (
-            self.keeper.ending
-            or "close" in environ.get("HTTP_CONNECTION", "").lower()
-            or "HTTP_TRANSFER_ENCODING" in environ
-        )
-
-    def hang_up(self) -> None:
-        """Ends the connection, behind what is still on its way."""
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection())) as sock:
-            _close(sock)
-
-
-class Closing:
-    """An answer after which something is done.
-
-    :param afterwards: called when everything is sent, or the client is gone
-    """
-
-    def __init__(self, inner: Iterable[bytes], afterwards: Callable[[], None]) -> None:
-        self._inner = inner
-        self._afterwards = afterwards
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._inner
-        # uWSGI sends the head with the first piece of the body: where there is none, it would only do so after close
-        yield b""
-
-    def close(self) -> None:
-        """Called by the server."""
-        try:
-            if hasattr(self._inner, "close"):
-                self._inner.close()
-        finally:
-            self._afterwards()
 
 
 def _close(sock: socket.socket) -> None:

@@ -29,7 +29,7 @@ _PROBE = 2.0
 _PATIENCE = 2.0
 
 
-class Guarded:
+class CircuitBreaker:
     """A store with a breaker before it.
 
     :param failures: how many in a row open it

@@ -20,18 +20,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from image_repo import wiring
 from image_repo.catalogue.base import Index
-from image_repo.catalogue.indexer import REBUILDING, UNREAD, Behind, Swept
+from image_repo.catalogue.indexer import REBUILDING, UNREAD, SweepState
+from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
-from image_repo.config import Config
 from image_repo.errors import Busy, Problem
 from image_repo.model.names import ImageName
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repo import Repo
 from image_repo.sync import reconciler
-from image_repo.sync.membership import RENEWED, Nodes
-from image_repo.sync.reconciler import Outcome, Sweep
+from image_repo.sync.membership import RENEWED, Membership
+from image_repo.sync.reconciler import Sweep, SweepOutcome
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class _Stopped(Exception):
     """It is to end."""
 
 
-class Background:
+class CatalogueDaemon:
     """Runs in a thread of a serving process.
 
     :param own: the private folder of the node, where its processes agree who does it
@@ -75,7 +74,7 @@ class Background:
         own: Path,
         *,
         every: int,
-        nodes: Nodes | None = None,
+        nodes: Membership | None = None,
         artifacts: Artifacts | None = None,
     ) -> None:
         self._repo = repo
@@ -184,7 +183,7 @@ class Background:
                 artifacts.follower.behind, index, lambda name: reconciler.overwrite(index, name, artifacts.row(name))
             )
 
-    def _settle_noted(self, behind: Behind, index: Index, settle: Callable[[str], None]) -> None:
+    def _settle_noted(self, behind: Outbox, index: Index, settle: Callable[[str], None]) -> None:
         if behind.is_empty():
             return
         noted = behind.take()
@@ -210,7 +209,7 @@ class Background:
         if now - self._looked < _LOOK:
             return False
         self._looked = now
-        swept = Swept.read(self._index)
+        swept = SweepState.read(self._index)
         if swept is None:
             return True
         age = time.time() - swept.at
@@ -220,7 +219,7 @@ class Background:
         """Holds the index against everything that the container lists."""
         ours = secrets.token_hex(8)
         self._index.keep_note(SWEEPING, ours)
-        if Swept.read(self._index) is None:
+        if SweepState.read(self._index) is None:
             self._index.check()
             self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
         outcome, took = self._follow_all(self._sweep, self._images.listing())
@@ -230,13 +229,13 @@ class Background:
         if self._index.note(SWEEPING) != ours:
             log.info("the catalogue was made anew while it followed, and follows from the beginning")
             return
-        Swept(time.time(), took).keep(self._index)
+        SweepState(time.time(), took).keep(self._index)
         self._unread, self._reading = outcome.unread > 0, None
         if not self._unread:
             self._progress.end()
 
-    def _follow_all(self, sweep: Sweep, listing: reconciler.Listing) -> tuple[Outcome, float]:
-        outcome, took, began = Outcome(), 0.0, time.monotonic()
+    def _follow_all(self, sweep: Sweep, listing: reconciler.Listing) -> tuple[SweepOutcome, float]:
+        outcome, took, began = SweepOutcome(), 0.0, time.monotonic()
         for outcome in sweep.run(listing):
             took += self._rest(began)
             if sweep is self._sweep:
@@ -295,27 +294,6 @@ def _try_to(settle: Callable[[str], None], name: str) -> None:
         if isinstance(error, Problem) and error.retry_after is not None:
             raise
         log.warning("the catalogue cannot be told of %s: %s", name, error, exc_info=not isinstance(error, Problem))
-
-
-def begin(config: Config, repo: Repo) -> Callable[[], None]:
-    """Begins, where the configuration has a catalogue and there is a place for it.
-
-    :returns: what ends it
-    """
-    own = wiring.own_folder(config, repo.origin)
-    if own is None or not config.catalogue.enabled:
-        return lambda: None
-    stores = wiring.build_stores(config)
-    artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
-    every, nodes = config.catalogue.reconcile, wiring.nodes(config, stores)
-    background = Background(repo, own, every=every, nodes=nodes, artifacts=artifacts)
-    background.start()
-
-    def end() -> None:
-        background.close()
-        stores.close()
-
-    return end
 
 
 class _Claim:

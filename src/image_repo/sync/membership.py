@@ -53,7 +53,7 @@ class Node:
             return None
 
 
-class Board(Protocol):
+class MembershipBoard(Protocol):
     """Where notes are left."""
 
     def write(self, name: str, text: bytes, until: float) -> None:
@@ -69,7 +69,7 @@ class Board(Protocol):
         ...
 
 
-class StoreBoard:
+class StoreMembershipBoard:
     """In a container that all nodes share, with an expiry."""
 
     def __init__(self, store: Store) -> None:
@@ -92,7 +92,7 @@ class StoreBoard:
                     yield b"".join(body)
 
 
-class FolderBoard:
+class FolderMembershipBoard:
     """In a folder that all nodes share; what is out of date is removed by whoever sees it."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,13 +121,13 @@ class FolderBoard:
                         yield path.read_bytes()
 
 
-class Nodes:
+class Membership:
     """This node, and the others that serve the same container.
 
     :param own: the private folder of this node, which keeps its id
     """
 
-    def __init__(self, board: Board, own: Path) -> None:
+    def __init__(self, board: MembershipBoard, own: Path) -> None:
         self._board = board
         self._own = own
 

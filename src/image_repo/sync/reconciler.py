@@ -25,14 +25,14 @@ from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Index, Row
 from image_repo.catalogue.indexer import UNREAD
 from image_repo.catalogue.query import Filter
-from image_repo.concurrency.invalidation import SharedMarks
+from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import Busy, CatalogueUnavailable, Problem
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.repository.metadata import fitting
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current, image_of, read_record_object
+from image_repo.repository.resolver import image_of, original_of, read_record_object
 from image_repo.stores.base import Entry
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ Listing = Iterable[tuple[str, str]]
 
 
 @dataclass(slots=True)
-class Outcome:
+class SweepOutcome:
     """What a sweep has done so far.
 
     :param seen: things that the container lists, records that have lost their original too
@@ -92,7 +92,7 @@ class Sweep:
         load: Callable[[str], Row | None],
         settle: Callable[[str], object] | None = None,
         *,
-        marks: SharedMarks | None = None,
+        marks: InvalidationEpochs | None = None,
         at_once: int = 1,
     ) -> None:
         self._index = index
@@ -103,12 +103,12 @@ class Sweep:
         #: what was loaded and is nothing: a record that lost its original is not read again and again
         self._void: dict[int, None] = {}
 
-    def run(self, listing: Listing) -> Iterator[Outcome]:
+    def run(self, listing: Listing) -> Iterator[SweepOutcome]:
         """Makes the index follow; tells after each step how far it is.
 
         :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was done stays
         """
-        outcome, there = Outcome(), _Hashes()
+        outcome, there = SweepOutcome(), _Hashes()
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self._workers)) if self._workers > 1 else None
             each: _Each = pool.map if pool else map
@@ -122,7 +122,7 @@ class Sweep:
         yield from self._remove(there, outcome)
 
     def _differing(
-        self, batch: Sequence[tuple[str, str]], outcome: Outcome, there: _Hashes
+        self, batch: Sequence[tuple[str, str]], outcome: SweepOutcome, there: _Hashes
     ) -> Iterator[list[tuple[str, str]]]:
         """What has to be loaded, in parts that are small enough for one transaction."""
         known = self._index.stamps([name for name, _ in batch])
@@ -143,7 +143,7 @@ class Sweep:
         names: list[str],
         stamps: dict[str, str],
         each: _Each,
-        outcome: Outcome,
+        outcome: SweepOutcome,
         there: _Hashes,
     ) -> None:
         """Loads what differs and writes it, unless somebody else is writing it."""
@@ -178,7 +178,7 @@ class Sweep:
             self._void.pop(next(iter(self._void)))
         self._void[_hash(f"{stamp}\0{name}")] = None
 
-    def _put(self, rows: list[Row], outcome: Outcome) -> None:
+    def _put(self, rows: list[Row], outcome: SweepOutcome) -> None:
         """Writes rows; where the index does not take one, all the others."""
         if not rows:
             return
@@ -201,7 +201,7 @@ class Sweep:
     def _marked(self, names: Iterable[str]) -> dict[str, bytes]:
         return {name: self._marks.read(name) for name in names} if self._marks else {}
 
-    def _remove(self, there: _Hashes, outcome: Outcome) -> Iterator[Outcome]:
+    def _remove(self, there: _Hashes, outcome: SweepOutcome) -> Iterator[SweepOutcome]:
         """Takes out what was not listed, after one more look: a listing may lag behind."""
         if self._index.count(Filter()) <= len(there):
             return
@@ -228,14 +228,14 @@ def overwrite(index: Index, name: str, row: Row | None) -> None:
 
 def sweep(
     index: Index, listing: Listing, load: Callable[[str], Row | None], settle: Callable[[str], object] | None = None
-) -> Outcome:
+) -> SweepOutcome:
     """Holds an index against a listing once, to the end: as :class:`Sweep`."""
     return run_to_end(Sweep(index, load, settle).run(listing))
 
 
-def run_to_end(steps: Iterator[Outcome]) -> Outcome:
+def run_to_end(steps: Iterator[SweepOutcome]) -> SweepOutcome:
     """Goes all the way."""
-    outcome = Outcome()
+    outcome = SweepOutcome()
     for outcome in steps:  # noqa: B007
         pass
     return outcome
@@ -360,7 +360,7 @@ class Images:
         if found is None:
             return self._repo.row(ImageName(name))
         image = ImageName(name)
-        current = Current.of(image, found.original) if found.original else None
+        current = original_of(image, found.original) if found.original else None
         if not found.record:
             return Row(name, indexer.listed(current, None), found.stamp + UNREAD) if current else None
         stored, etag = read_record_object(self._repo.origin, image)
@@ -370,7 +370,7 @@ class Images:
         if known is None and current and stored:
             # The listing may lag behind; and it has no entity tag of what another tool has put together of segments.
             head = self._repo.origin.head(current.key)
-            current = Current.of(image, head) if head else None
+            current = original_of(image, head) if head else None
             known = fitting(stored, current)
         if known:
             return Row(name, self._repo.told(known).public(), found.stamp)

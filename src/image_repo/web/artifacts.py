@@ -102,14 +102,14 @@ class _Views:
             return unchanged
         return self._head(found, dress) if request.method == "HEAD" else self._bytes(found, dress)
 
-    def _head(self, found: Artifact, dress: responses.Dress) -> Response:
+    def _head(self, found: Artifact, dress: responses.ResponseHead) -> Response:
         if not self._artifacts.is_whole(found):
             raise ArtifactNotFound(f"The bytes of {found.artifact_id} are not there any more.")
         response = Response(headers=dress.head())
         response.content_length = found.bytes
         return response
 
-    def _bytes(self, found: Artifact, dress: responses.Dress) -> Response:
+    def _bytes(self, found: Artifact, dress: responses.ResponseHead) -> Response:
         with ExitStack() as stack:
             spool = stack.enter_context(self._artifacts.opened(found))
             response = responses.send_file(spool.file, spool.size, dress)
@@ -117,8 +117,8 @@ class _Views:
         return response
 
 
-def _dress(found: Artifact, origin: str | None) -> responses.Dress:
-    return responses.Dress(
+def _dress(found: Artifact, origin: str | None) -> responses.ResponseHead:
+    return responses.ResponseHead(
         media_type=found.media_type,
         etag=found.sha256,
         modified=found.modified,

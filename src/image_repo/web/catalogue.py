@@ -10,7 +10,16 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 from flask import Flask, Response, request
 
 from image_repo.catalogue.base import Page
-from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS, Grammar, Wanted, Words
+from image_repo.catalogue.grammar import (
+    BULK_WORDS,
+    FILTER_WORDS,
+    IMAGES,
+    OPERATORS,
+    PAGE_WORDS,
+    Grammar,
+    ParsedQuery,
+    Words,
+)
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
@@ -46,7 +55,7 @@ def install(app: Flask, collection: Collection, config: Config) -> None:
 
 def wanted(
     known: Known[str], others: Known[str] = (), *, single_underscore: bool = False, grammar: Grammar = IMAGES
-) -> Wanted:
+) -> ParsedQuery:
     """What the query string of this request asks for.
 
     :param known: the words that mean something here, of :mod:`image_repo.catalogue.grammar`
@@ -172,7 +181,7 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
 # -- pages ----------------------------------------------------------------------------------
 
 
-def send_page(page: Page, asked: Wanted, what: str, state: Mapping[str, str], origin: str | None) -> Response:
+def send_page(page: Page, asked: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None) -> Response:
     """A page under its own entity tag, with the addresses of the pages beside it.
 
     :param what: the member that holds the documents
@@ -185,7 +194,7 @@ def send_page(page: Page, asked: Wanted, what: str, state: Mapping[str, str], or
     return response
 
 
-def _members(page: Page, asked: Wanted, what: str) -> dict[str, Any]:
+def _members(page: Page, asked: ParsedQuery, what: str) -> dict[str, Any]:
     limit = asked.query.limit
     members = {
         "count": page.count,
@@ -197,7 +206,7 @@ def _members(page: Page, asked: Wanted, what: str) -> dict[str, Any]:
     return members if page.exact else {**members, "count_is": "estimate"}
 
 
-def _links(page: Page, asked: Wanted) -> list[tuple[str, str]]:
+def _links(page: Page, asked: ParsedQuery) -> list[tuple[str, str]]:
     """The pages beside this one (RFC 8288); the next by where this one ends, so that it costs no more than this one."""
     found = [("first", _address({}))]
     if asked.query.after is None and asked.query.skip > 0:
@@ -208,7 +217,7 @@ def _links(page: Page, asked: Wanted) -> list[tuple[str, str]]:
     return found
 
 
-def _before(asked: Wanted) -> dict[str, object]:
+def _before(asked: ParsedQuery) -> dict[str, object]:
     """Where the page before begins, said as this one was."""
     if "page" in request.args and asked.page is not None:
         return {"page": asked.page - 1} if asked.page > 2 else {}

@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 
-from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.limiter import Room
 from image_repo.errors import Busy
 
 #: seconds to wait for the first: what takes longer is waited for elsewhere, and what comes of it may be of no use
 PATIENCE = 0.5
 
 
-class Alike:
+class RequestCoalescer:
     """Lets the first of those who ask for the same go ahead.
 
     :param room: for all who wait here; who finds no place there goes ahead as well
@@ -27,7 +27,7 @@ class Alike:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._lock = threading.Lock()
-        self._asked: dict[Hashable, _Line] = {}
+        self._asked: dict[Hashable, _WaitingLine] = {}
 
     @contextmanager
     def turn(self, what: Hashable) -> Iterator[bool]:
@@ -36,7 +36,7 @@ class Alike:
             line = self._asked.get(what)
             ours = None if line is None else line.join()
             if line is None:
-                line = self._asked[what] = _Line()
+                line = self._asked[what] = _WaitingLine()
         if ours is not None:
             with suppress(Busy), self._room.place():
                 line.wait(ours)
@@ -51,7 +51,7 @@ class Alike:
             line.call()
 
 
-class _Line:
+class _WaitingLine:
     """Those who wait for one answer. Each calls the next: all at once, they would fight for the interpreter."""
 
     def __init__(self) -> None:

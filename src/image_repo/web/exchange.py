@@ -16,15 +16,14 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo import wiring
 from image_repo.catalogue.base import Document
-from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, Wanted, Words
+from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
-from image_repo.exchange import archive
-from image_repo.exchange.archive import Member
-from image_repo.exchange.base import About, Format, Outcome, Status
+from image_repo.exchange.base import About, Format, ImportOutcome, Status
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, temporary
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importer import Importer, from_zip
+from image_repo.exchange.zip_writer import Member, stream_zip
 from image_repo.model.recipe import PARAMETERS, unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repo import Repo
@@ -87,7 +86,7 @@ class _Views:
         members = Export(self._repo, made, about, formats, frozen=frozen).members(documents)
         return _limited(self._exports, partial(_zip, self._stream(members)))
 
-    def _documents(self, asked: Wanted) -> Iterator[Document]:
+    def _documents(self, asked: ParsedQuery) -> Iterator[Document]:
         """What is to be exported: what a filter means now, or what a snapshot holds."""
         if "snapshot" not in asked.rest:
             if self._collection.rebuilding(surely=True) is not None:
@@ -98,7 +97,7 @@ class _Views:
         return self._snapshots.documents(self._snapshots.get(asked.rest["snapshot"]))
 
     def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
-        return archive.stream_zip(members, self._repo.policy.spool)
+        return stream_zip(members, self._repo.policy.spool)
 
     def _settled(self, told: Mapping[str, str]) -> Settled:
         """How a picture is made; what is wrong with it shows now.
@@ -153,7 +152,7 @@ def _begun(documents: Iterator[Document]) -> Iterator[Document]:
     return itertools.chain(first, documents)
 
 
-def _title(asked: Wanted) -> str:
+def _title(asked: ParsedQuery) -> str:
     if "snapshot" in asked.rest:
         return f"snapshot {asked.rest['snapshot']}"
     text = "&".join(f"{name}={value}" for name, value in request.args.items(multi=True) if name not in asked.rest)
@@ -217,7 +216,7 @@ def _received(repo: Repo) -> Iterator[Spool]:
         yield spool
 
 
-def _told(outcomes: Iterable[Outcome]) -> Iterator[str]:
+def _told(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
     """The report: ``entries`` first, each as soon as it is known, and how many there were of each kind at the end."""
     counts: Counter[str] = Counter()
     separator = '{"entries":['

@@ -23,21 +23,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cachetools import TTLCache
 
-from image_repo.concurrency.single_flight import Room
+from image_repo.concurrency.limiter import Room
 from image_repo.concurrency.turnstile import Turnstile
 from image_repo.errors import Problem
+from image_repo.model.original import Original
 from image_repo.model.rendition import Rendition
 from image_repo.observability import metrics
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current, Lease
-from image_repo.server.slow_clients import Closing, Kept
+from image_repo.repository.resolver import Lease
 from image_repo.web import access_log, ops
 from image_repo.web.access_log import AccessLog, client_of, sane
-from image_repo.web.coalescing import Alike
+from image_repo.web.closing import Closing
+from image_repo.web.coalescing import RequestCoalescer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -87,14 +88,14 @@ _PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CacheableHit:
     """What the application knows of a picture that it answers with.
 
     :param key: of the rendition
     :param focused: whether the point of interest of its record had a say
     """
 
-    current: Current
+    current: Original
     key: str
     focused: bool
 
@@ -105,7 +106,7 @@ class Ready:
 
     headers: Headers
     body: bytes
-    shown: Shown | None
+    shown: CacheableHit | None
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class _Entry:
     """An answer, and how long it holds."""
 
     place: str | tuple[str, str]
-    shown: Shown
+    shown: CacheableHit
     key: str
     etag: str
     modified: str
@@ -135,7 +136,21 @@ _HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SE
 _NEGOTIATED = object()
 
 
-class Fast:
+class KeepAlive(Protocol):
+    """Keeps connections open after a response, and ends them."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether this worker is about to end."""
+
+    def is_last(self, environ: WSGIEnvironment) -> bool:
+        """Return whether no further request is read from this connection."""
+
+    def hang_up(self) -> None:
+        """End the connection of this thread once everything is sent."""
+
+
+class FastPath:
     """Stands before the application.
 
     :param inner: answers what is not answered here
@@ -152,7 +167,7 @@ class Fast:
         inner: WSGIApplication,
         repo: Repo,
         freshness: float,
-        kept: Kept | None = None,
+        kept: KeepAlive | None = None,
         log: AccessLog | None = None,
         pictures: str = "/images/",
         waiting: Room | None = None,
@@ -161,7 +176,7 @@ class Fast:
         self._at_work = at_work
         self._log = log
         self._pictures = pictures
-        self._alike = Alike(waiting or Room(_ROOM))
+        self._alike = RequestCoalescer(waiting or Room(_ROOM))
         #: what was asked for, and its answer could not be kept: nobody waits for that
         self._unlearnt: TTLCache[tuple[str, str | None], bool] = TTLCache(_MOST_UNLEARNT, _UNLEARNT)
         self._turnstile = Turnstile(_PLACES)
@@ -216,7 +231,7 @@ class Fast:
             )
             log.tell((time.time(), log.number(), given, what, client_of(environ)))
         kept = self._kept
-        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.keeper.ending) and kept.is_last(environ):
+        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.ending) and kept.is_last(environ):
             start_response(status, [*headers, _ENDS])
             return Closing(body, kept.hang_up)
         start_response(status, headers)
@@ -341,14 +356,14 @@ class Fast:
         return _Counted(answer, done)
 
     def _may_learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
-        shown: Shown | None = environ.get(NOTE)
+        shown: CacheableHit | None = environ.get(NOTE)
         uri = environ.get("REQUEST_URI")
         if not self._learns or not shown or not uri or len(uri) > _MOST_TEXT or not status.startswith("200 "):
             return
         if environ.get("REQUEST_METHOD") == "GET" and UNUSUAL.isdisjoint(environ):
             self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
 
-    def _learn(self, uri: str, accept: str, shown: Shown, headers: Headers) -> None:
+    def _learn(self, uri: str, accept: str, shown: CacheableHit, headers: Headers) -> None:
         lease = self._repo.lease(shown.current, focused=shown.focused)
         if lease is None or len(accept) > _MOST_TEXT:
             return
@@ -388,7 +403,9 @@ class _Counted:
             self._done(self._sent)
 
 
-def _entry(place: str | tuple[str, str], shown: Shown, headers: Headers, lease: Lease, freshness: float) -> _Entry:
+def _entry(
+    place: str | tuple[str, str], shown: CacheableHit, headers: Headers, lease: Lease, freshness: float
+) -> _Entry:
     said = dict(headers)
     kept = [(name, value) for name, value in headers if name not in _OF_THE_ANSWER]
     return _Entry(

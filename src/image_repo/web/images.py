@@ -16,15 +16,16 @@ from werkzeug.exceptions import HTTPException
 from image_repo import wiring
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadName, ImageNotFound, OriginalsNotServed, Problem
-from image_repo.exchange import archive, exporter
+from image_repo.exchange import exporter
+from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model import regex
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
-from image_repo.model.recipe import Asked, Recipe, ask, integer, read_boolean, unknown_parameter
+from image_repo.model.original import Original
+from image_repo.model.recipe import Recipe, RecipeRequest, ask, integer, read_boolean, unknown_parameter
 from image_repo.model.record import Record, timestamp
 from image_repo.repository.metadata import Conditions
 from image_repo.repository.repo import Repo
-from image_repo.repository.resolver import Current
 from image_repo.web import fast_path, openapi, plain, problems, responses, uploads
 from image_repo.web.paths import check_encoding
 
@@ -99,7 +100,7 @@ class Images:
             raise
         return self._one(current, asked, options, told=current.name == readings[0])
 
-    def _one(self, current: Current, asked: Asked, options: Options, *, told: bool = False) -> Response:
+    def _one(self, current: Original, asked: RecipeRequest, options: Options, *, told: bool = False) -> Response:
         """
         :param told: whether whoever stands before the application may answer the same request again by itself
         """
@@ -112,7 +113,7 @@ class Images:
         response, replaced = self._picture(current, recipe, options, negotiated=negotiated)
         if told and not replaced and not recipe.is_original:
             key = str(self._repo.key(current, recipe))
-            request.environ[fast_path.NOTE] = fast_path.Shown(current, key, self._by_record(asked))
+            request.environ[fast_path.NOTE] = fast_path.CacheableHit(current, key, self._by_record(asked))
         return response
 
     def plain(self, path: str, query: str, accept: str | None) -> fast_path.Ready | None:
@@ -139,15 +140,15 @@ class Images:
             return None
         key = str(self._repo.key(current, recipe))
         dress = self._dress(current, recipe, options, negotiated=negotiated, etag=self._repo.etag_of(key))
-        shown = fast_path.Shown(current, key, self._by_record(asked)) if current.name == readings[0] else None
+        shown = fast_path.CacheableHit(current, key, self._by_record(asked)) if current.name == readings[0] else None
         return fast_path.Ready(responses.whole(dress, served), served.rendition.body, shown)
 
-    def _by_record(self, asked: Asked) -> bool:
+    def _by_record(self, asked: RecipeRequest) -> bool:
         """Whether what the record says has a part in what is asked for."""
         wanted = asked.with_preset(self._defaults.presets)
         return wanted.fit == "cover" and wanted.focus is None
 
-    def _settle(self, current: Current, asked: Asked, accept: str | None) -> tuple[Recipe, bool]:
+    def _settle(self, current: Original, asked: RecipeRequest, accept: str | None) -> tuple[Recipe, bool]:
         wanted = asked.with_preset(self._defaults.presets)
         focus = self._repo.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
         recipe, negotiated = wanted.settle(self._defaults, accept=accept, focus=focus)
@@ -159,7 +160,7 @@ class Images:
         return recipe, negotiated
 
     def _picture(
-        self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool
+        self, current: Original, recipe: Recipe, options: Options, *, negotiated: bool
     ) -> tuple[Response, bool]:
         """The answer, and whether it shows another version, because the picture was replaced while it was asked for."""
         dress = self._dress(current, recipe, options, negotiated=negotiated)
@@ -180,7 +181,7 @@ class Images:
         response.headers.extend(responses.told_of(served))
         return response, replaced
 
-    def _original(self, current: Current, recipe: Recipe, options: Options) -> Response:
+    def _original(self, current: Original, recipe: Recipe, options: Options) -> Response:
         with ExitStack() as stack:
             current, spool = stack.enter_context(self._repo.original(current))
             dress = replace(self._dress(current, recipe, options, negotiated=False), sha256=spool.sha256)
@@ -192,10 +193,10 @@ class Images:
         return response
 
     def _dress(
-        self, current: Current, recipe: Recipe, options: Options, *, negotiated: bool, etag: str | None = None
-    ) -> responses.Dress:
+        self, current: Original, recipe: Recipe, options: Options, *, negotiated: bool, etag: str | None = None
+    ) -> responses.ResponseHead:
         filename = options.download or _filename(current, recipe)
-        return responses.Dress(
+        return responses.ResponseHead(
             media_type=current.media_type if recipe.is_original else recipe.media_type,
             etag=etag or self._repo.etag(current, recipe),
             modified=current.modified,
@@ -206,7 +207,7 @@ class Images:
             origin=self._origin,
         )
 
-    def _link(self, current: Current, recipe: Recipe, options: Options, here: str) -> dict[str, Any]:
+    def _link(self, current: Original, recipe: Recipe, options: Options, here: str) -> dict[str, Any]:
         link = self._repo.link(current, recipe, options.lifetime, options.download or _filename(current, recipe))
         url = here + link.url if link.url.startswith("/") else link.url
         return {"name": link.name.text, "url": url, "expires": timestamp(link.expires)}
@@ -220,7 +221,7 @@ class Images:
 
     # -- many ------------------------------------------------------------------------
 
-    def _many(self, prefix: str, asked: Asked, options: Options) -> Response:
+    def _many(self, prefix: str, asked: RecipeRequest, options: Options) -> Response:
         images = self._repo.images(prefix, options.regex)
         first = list(itertools.islice(images, 2))
         if not first:
@@ -234,22 +235,24 @@ class Images:
             return self._one(first[0], asked, options)
         return self._zip(prefix, everything, first[0], asked)
 
-    def _many_links(self, images: Iterable[Current], first: Current, asked: Asked, options: Options) -> Response:
+    def _many_links(
+        self, images: Iterable[Original], first: Original, asked: RecipeRequest, options: Options
+    ) -> Response:
         settled, here = self._settler(first, asked), self._here()
         return _stream_json(images, lambda current: self._link(current, settled(current), options, here))
 
-    def _zip(self, prefix: str, images: Iterable[Current], first: Current, asked: Asked) -> Response:
+    def _zip(self, prefix: str, images: Iterable[Original], first: Original, asked: RecipeRequest) -> Response:
         settled = self._settler(first, asked)
         # Of an iterator nobody tells the length: how long the zip would be is not known.
         members = exporter.pictures(self._repo, images, settled)
-        zipped = archive.stream_zip(members, self._repo.policy.spool)
+        zipped = stream_zip(members, self._repo.policy.spool)
         response = Response(zipped if request.method == "GET" else iter(()), mimetype="application/zip")
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         response.headers["Content-Disposition"] = responses.disposition(name, attachment=True)
         response.headers["Cache-Control"] = "no-store"
         return responses.guard(response)
 
-    def _settler(self, first: Current, asked: Asked) -> Callable[[Current], Recipe]:
+    def _settler(self, first: Original, asked: RecipeRequest) -> Callable[[Original], Recipe]:
         """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
         recipe, _ = self._settle(first, asked, request.headers.get("Accept"))
         wanted = asked.with_preset(self._defaults.presets)
@@ -301,7 +304,7 @@ class Images:
         return _written(record, 201 if created else 200)
 
     def _conditions(self) -> Conditions:
-        return uploads.conditions(Asked().settle(self._defaults)[0])
+        return uploads.conditions(RecipeRequest().settle(self._defaults)[0])
 
     def delete(self, path: str) -> Response:
         """``DELETE /images/NAME``: tells what went from which layer."""
@@ -346,7 +349,7 @@ def _self_named(folder: str, said: Any) -> ImageName:
     return ImageName.readings(folder + name)[0]
 
 
-def _filename(current: Current, recipe: Recipe) -> str:
+def _filename(current: Original, recipe: Recipe) -> str:
     """The last part of the name, with the ending of what is served."""
     return f"{current.name.text.rpartition('/')[2]}.{exporter.ending_of(current, recipe)}"
 
@@ -369,11 +372,11 @@ def _only_derived() -> bool:
     return read_boolean("derived", request.args.get("derived", "false"))
 
 
-def _stream_json(images: Iterable[Current], make: Callable[[Current], dict[str, Any]]) -> Response:
+def _stream_json(images: Iterable[Original], make: Callable[[Original], dict[str, Any]]) -> Response:
     """A JSON list, one image at a time; where one cannot be told of, its problem stands in its place."""
     dumps = current_app.json.dumps
 
-    def item(current: Current) -> str:
+    def item(current: Original) -> str:
         try:
             return dumps(make(current))
         except Problem as problem:

@@ -65,7 +65,7 @@ def _temporary(repo: Repo, key: str, origin: str | None) -> Response:
         problem.members.pop("name", None)  # a refused caller learns nothing of what there is
         raise
     filename = request.args.get("filename") or key.rpartition("/")[2]
-    dress = responses.Dress(
+    dress = responses.ResponseHead(
         media_type=kept.media_type,
         etag=kept.etag,
         modified=kept.modified,

@@ -21,7 +21,7 @@ _YEAR = 31_536_000
 
 
 @dataclass(frozen=True, slots=True)
-class Dress:
+class ResponseHead:
     """What stands in the head of an answer with bytes.
 
     :param etag: without quotes
@@ -119,7 +119,7 @@ def server_timing(timings: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in timings)
 
 
-def not_modified(dress: Dress) -> Response | None:
+def not_modified(dress: ResponseHead) -> Response | None:
     """304 when the request holds this representation already (RFC 9110, section 13.2.2).
 
     :raises PreconditionFailed: when the request wants another one, or none that is as new
@@ -135,7 +135,7 @@ def not_modified(dress: Dress) -> Response | None:
     return response
 
 
-def _check_preconditions(dress: Dress) -> None:
+def _check_preconditions(dress: ResponseHead) -> None:
     if "If-Match" in request.headers:
         if not request.if_match.contains(dress.etag):
             raise PreconditionFailed("If-Match names another representation than this one.")
@@ -180,7 +180,7 @@ def _send_tagged(text: bytes, etag: str, status: int, origin: str | None) -> Res
     return response
 
 
-def whole(dress: Dress, served: Served) -> list[tuple[str, str]]:
+def whole(dress: ResponseHead, served: Served) -> list[tuple[str, str]]:
     """The head of a plain 200 with a rendition."""
     length = ("Content-Length", str(len(served.rendition.body)))
     return [*dress.head(), length, *told_of(served)]
@@ -192,7 +192,7 @@ def told_of(served: Served) -> list[tuple[str, str]]:
     return [status, ("Server-Timing", server_timing(served.timings))] if served.layer == "rendered" else [status]
 
 
-def send_bytes(body: bytes, dress: Dress) -> Response:
+def send_bytes(body: bytes, dress: ResponseHead) -> Response:
     """200, 206 or 416 with bytes from memory."""
     return _ranged(Response(body, headers=dress.head()), len(body))
 
@@ -223,7 +223,7 @@ class _Rest:
         return self._file.tell() - self._first
 
 
-def send_file(file: BinaryIO, size: int, dress: Dress) -> Response:
+def send_file(file: BinaryIO, size: int, dress: ResponseHead) -> Response:
     """200, 206 or 416 with what an open file holds from here on; it is closed with the answer."""
     response = Response(_Rest(file), headers=dress.head())
     response.call_on_close(file.close)

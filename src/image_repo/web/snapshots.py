@@ -93,8 +93,8 @@ class _Views:
         dress = self._dress(found)
         return responses.not_modified(dress) or self._manifest(found, dress)
 
-    def _dress(self, found: Snapshot) -> responses.Dress:
-        return responses.Dress(
+    def _dress(self, found: Snapshot) -> responses.ResponseHead:
+        return responses.ResponseHead(
             media_type=_LINES,
             etag=found.sha256,
             modified=found.modified,
@@ -105,7 +105,7 @@ class _Views:
             sha256=found.sha256,
         )
 
-    def _manifest(self, found: Snapshot, dress: responses.Dress) -> Response:
+    def _manifest(self, found: Snapshot, dress: responses.ResponseHead) -> Response:
         if request.method == "HEAD":
             response = Response(headers=dress.head())
             response.content_length = found.bytes

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from image_repo.errors import BrokenPicture, DigestMismatch, NotAPicture, OverBudget, Problem
-from image_repo.exchange.base import Item, Outcome
+from image_repo.exchange.base import ImportOutcome, Item
 from image_repo.exchange.legacy.blobs import Blob, Blobs
 from image_repo.exchange.legacy.documents import Documents
 from image_repo.exchange.legacy.json_stream import CHUNK, is_json
@@ -41,7 +41,7 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 class Taker(Protocol):
     """Who takes images in: :class:`image_repo.exchange.importer.Importer`."""
 
-    def run(self, items: Iterable[Item]) -> Iterator[Outcome]:
+    def run(self, items: Iterable[Item]) -> Iterator[ImportOutcome]:
         """Takes items in, several at a time; outcomes come in the order of the items."""
         ...
 
@@ -59,7 +59,7 @@ def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
         return Documents(path, uploads) if is_json(file.read(CHUNK)) else None
 
 
-def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artifacts) -> Iterator[Outcome]:
+def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artifacts) -> Iterator[ImportOutcome]:
     """Takes everything in, and says of each what became of it.
 
     :raises BadParameter: when documents name files and it was not said where they are
@@ -75,7 +75,7 @@ def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artif
             yield from pool.map(take, batch)
 
 
-def _images(blobs: Blobs, importer: Taker, take: partial[Outcome]) -> Iterator[Outcome]:
+def _images(blobs: Blobs, importer: Taker, take: partial[ImportOutcome]) -> Iterator[ImportOutcome]:
     """What was stored as an image becomes one; where that is refused, an artifact, with the reason: nothing is lost."""
     waiting: dict[str, Blob] = {}
 
@@ -94,7 +94,7 @@ def _images(blobs: Blobs, importer: Taker, take: partial[Outcome]) -> Iterator[O
             yield outcome
 
 
-def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> Outcome:
+def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> ImportOutcome:
     """Takes a blob in as an artifact."""
     try:
         with repo.spool() as spool:
@@ -103,8 +103,8 @@ def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> Outcome:
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
             made, new = artifacts.put(spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
     except Problem as problem:
-        return Outcome(blob.entry, "failed", problem=problem)
-    return Outcome(blob.entry, "stored" if new else "unchanged", made.artifact_id)
+        return ImportOutcome(blob.entry, "failed", problem=problem)
+    return ImportOutcome(blob.entry, "stored" if new else "unchanged", made.artifact_id)
 
 
 def _media_type(blob: Blob) -> str | None:

@@ -1,0 +1,91 @@
+"""The outbox: names not yet indexed, in a file of the node."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Names that the index has still to be told of, for all processes of the node; survives them.
+
+    :param path: of the file that holds them; None for nowhere: then the next look at everything finds them
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._taken = path.with_name(path.name + ".taken") if path else None
+
+    def add(self, name: str, version: str = "") -> None:
+        """Notes a name; best effort.
+
+        :param version: how the stamp has to begin; empty when the name is to be looked at in any case
+        """
+        if self._path is None:
+            return
+        line = json.dumps([name, version]).encode() + b"\n"
+        try:
+            while not self._append(self._path, line):
+                pass
+        except OSError as error:
+            log.info("it is not noted that the catalogue does not know of %s: %s", name, error)
+
+    @staticmethod
+    def _append(path: Path, line: bytes) -> bool:
+        """Whether it was written into the file that the others read from now on."""
+        handle = os.open(path, _OPEN, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            ours = os.fstat(handle)
+            with contextlib.suppress(FileNotFoundError):
+                there = path.stat()
+                if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                    if ours.st_size < _MOST_BYTES:
+                        os.write(handle, line)
+                    return True
+            return False
+        finally:
+            os.close(handle)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is noted."""
+        return not any(path.exists() for path in (self._path, self._taken) if path)
+
+    def take(self) -> list[tuple[str, str]]:
+        """What is noted, each name once; noted still until :meth:`done`. One process at a time may do this."""
+        if self._path is None or self._taken is None:
+            return []
+        if not self._taken.exists():
+            try:
+                self._path.rename(self._taken)
+            except FileNotFoundError:
+                return []
+        with self._taken.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # somebody may be about to end his line
+            return list(dict(_lines(file.read(2 * _MOST_BYTES))).items())
+
+    def done(self) -> None:
+        """Forgets what was taken."""
+        if self._taken:
+            self._taken.unlink(missing_ok=True)
+
+
+def _lines(text: bytes) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, TypeError):  # a line that was cut off by the end of its process
+            name, version = json.loads(line)
+            yield str(name), str(version)
+
+
+#: the most bytes of names that are noted; what is beyond is found by its stamp
+_MOST_BYTES = 4 << 20
+
+
+_OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
