@@ -31,7 +31,7 @@ from image_repo.exchange.formats.coco import Coco
 from image_repo.exchange.formats.croissant import Croissant
 from image_repo.exchange.formats.positions import distance
 from image_repo.exchange.imagefolder import ImageFolder
-from image_repo.model.recipe import Defaults, ExportRequest, Recipe
+from image_repo.model.recipe import Defaults, Recipe, RecipeRequest
 
 HERE = Path(__file__).resolve().parents[1]
 ABOUT = About("Foxes of 2024", "https://pictures.example/images", tempfile.TemporaryFile)
@@ -101,20 +101,20 @@ def told(files: Mapping[str, bytes]) -> str:
 # -- where things lie in an exported picture ------------------------------------------------
 
 MADE = [
-    pytest.param(ExportRequest(), id="as large as it is"),
-    pytest.param(ExportRequest(xsize=100), id="scaled to a width"),
-    pytest.param(ExportRequest(xsize=101, ysize=67), id="inside a box, with sides that are rounded"),
-    pytest.param(ExportRequest(xsize=100, ysize=100, fit="fill"), id="squeezed into a square"),
-    pytest.param(ExportRequest(xsize=100, ysize=100, fit="cover"), id="cropped to a square"),
-    pytest.param(ExportRequest(xsize=60, ysize=200, fit="cover", focus=(0.0, 0.5)), id="cropped at the left"),
-    pytest.param(ExportRequest(xsize=120, ysize=200, fit="contain"), id="padded"),
-    pytest.param(ExportRequest(xsize=800, enlarge=True), id="enlarged"),
-    pytest.param(ExportRequest(thumbnail=True), id="a thumbnail"),
+    pytest.param(RecipeRequest(), id="as large as it is"),
+    pytest.param(RecipeRequest(xsize=100), id="scaled to a width"),
+    pytest.param(RecipeRequest(xsize=101, ysize=67), id="inside a box, with sides that are rounded"),
+    pytest.param(RecipeRequest(xsize=100, ysize=100, fit="fill"), id="squeezed into a square"),
+    pytest.param(RecipeRequest(xsize=100, ysize=100, fit="cover"), id="cropped to a square"),
+    pytest.param(RecipeRequest(xsize=60, ysize=200, fit="cover", focus=(0.0, 0.5)), id="cropped at the left"),
+    pytest.param(RecipeRequest(xsize=120, ysize=200, fit="contain"), id="padded"),
+    pytest.param(RecipeRequest(xsize=800, enlarge=True), id="enlarged"),
+    pytest.param(RecipeRequest(thumbnail=True), id="a thumbnail"),
 ]
 
 
 @pytest.mark.parametrize("asked", MADE)
-def test_a_box_is_around_the_same_thing_in_the_exported_picture(asked: ExportRequest) -> None:
+def test_a_box_is_around_the_same_thing_in_the_exported_picture(asked: RecipeRequest) -> None:
     """Against the renderer: a red patch is painted where the box is, and looked for in what was made."""
     box = (60.0, 40.0, 160.0, 120.0)
     image = Image.new("RGB", (400, 300), (0, 0, 255))
