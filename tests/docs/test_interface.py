@@ -15,7 +15,10 @@ from image_repo.web.problems import KNOWN
 
 #: what is asked of the catalogue
 WORDS = {*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS}
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+#: every page for users
+PAGES = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +43,12 @@ def test_every_parameter_is_in_the_readme(name):
 
 
 @pytest.mark.parametrize("name", sorted(WORDS - {"after"}))
-def test_every_word_of_a_query_is_in_the_readme(name):
-    assert f"`{name}`" in README or f"`{name}=" in README
+def test_every_word_of_a_query_is_documented(name):
+    assert f"`{name}`" in PAGES or f"`{name}=" in PAGES
 
 
-def test_every_operator_is_in_the_readme():
-    assert f"`{' '.join(OPERATORS)}`" in README
+def test_every_operator_is_documented():
+    assert f"`{' '.join(OPERATORS)}`" in PAGES
 
 
 @pytest.mark.parametrize("query", re.findall(r"http://127.0.0.1:5000/images\?(\S+?)'", README))
