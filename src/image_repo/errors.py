@@ -7,7 +7,9 @@
     │   ├── BadPattern         a regular expression that RE2 refuses
     │   ├── BadBody            an upload whose form is wrong
     │   └── DigestMismatch     the bytes are not those that the sender's digest names
+    ├── Unauthenticated    401 credentials are missing or not accepted
     ├── LinkRefused        401 a temporary URL without or with a wrong signature
+    ├── Forbidden          403 these credentials do not allow it
     ├── OriginalsNotServed 403 `kind=original` where the configuration does not allow it
     ├── ImageNotFound      404 the container looked, and it is not there
     ├── ArtifactNotFound   404 no artifact has this digest
@@ -54,6 +56,8 @@ class Problem(Exception):
     title = "Something went wrong here"
     #: seconds after which the client may try again, sent as ``Retry-After``
     retry_after: int | None = None
+    #: how to authenticate, sent as ``WWW-Authenticate`` (RFC 9110, section 11.6.1)
+    challenge: str | None = None
 
     def __init__(self, detail: str = "", **members: object) -> None:
         super().__init__(detail or self.title)
@@ -113,12 +117,29 @@ class DigestMismatch(BadRequest):
     title = "The bytes are not the ones that the digest names"
 
 
+class Unauthenticated(Problem):
+    """401: this needs credentials, and the request has none that are accepted."""
+
+    status = 401
+    slug = "unauthenticated"
+    title = "Credentials are needed"
+    challenge = "Bearer"
+
+
 class LinkRefused(Problem):
     """401: a temporary URL whose signature is missing or wrong."""
 
     status = 401
     slug = "link-refused"
     title = "The signature of this temporary URL is not valid"
+
+
+class Forbidden(Problem):
+    """403: the credentials of the request do not allow this."""
+
+    status = 403
+    slug = "forbidden"
+    title = "This is not allowed with these credentials"
 
 
 class OriginalsNotServed(Problem):

@@ -49,7 +49,10 @@ def document(problem: Problem) -> dict[str, object]:
 def _answer(problem: Problem) -> Response:
     if problem.status >= 500 and not isinstance(problem, errors.Busy):  # where many are refused, the log tells of each
         log.warning("%s %s: %s: %s (%r)", request.method, request.path, problem.slug, problem.detail, problem.__cause__)
-    return _respond(document(problem), problem.status, problem.retry_after)
+    response = _respond(document(problem), problem.status, problem.retry_after)
+    if problem.challenge:
+        response.headers["WWW-Authenticate"] = problem.challenge
+    return response
 
 
 def _answer_http(error: HTTPException) -> Response:

@@ -1,0 +1,28 @@
+"""Principals: on whose behalf a request is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller, or nobody in particular.
+
+    :param name: unique per caller; None without credentials
+    :param roles: what the caller is, such as ``reader``, ``writer`` or ``admin``
+    """
+
+    name: str | None = None
+    roles: frozenset[str] = frozenset()
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the request came without credentials."""
+        return self.name is None
+
+
+#: a request without credentials
+ANONYMOUS = Principal()
+#: the command line: its user can read the configuration and the store anyway
+ADMINISTRATOR = Principal("administrator", frozenset({"admin"}))
