@@ -27,6 +27,7 @@
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
     ├── CatalogueDisabled  501 the configuration has no catalogue
+    ├── LibraryMissing     501 an optional library that is not installed
     ├── Busy               503 the queue of renders is full
     ├── StoreUnavailable   503 the store could not be asked
     ├── CatalogueUnavailable 503 the index could not be asked
@@ -280,6 +281,14 @@ class CatalogueDisabled(Problem):
     status = 501
     slug = "catalogue-disabled"
     title = "There is no catalogue here"
+
+
+class LibraryMissing(Problem):
+    """A request needs an optional library, and it is not installed."""
+
+    status = 501
+    slug = "library-missing"
+    title = "A library that this needs is not installed"
 
 
 class Busy(Problem):

@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from image_repo.exchange.base import About, Exported, Item
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importer import Importer, from_folder
 from image_repo.exchange.legacy import Blob, Blobs, Documents, detect, outcomes
-from image_repo.exchange.legacy.extended_json import MOST_LEVELS, NotExtended, plain
+from image_repo.exchange.legacy.extended_json import MAX_LEVELS, NotExtended, plain
 from image_repo.exchange.legacy.json_stream import CHUNK, MOST_VALUE, values
 from image_repo.exchange.manifest_lines import Lines
 from image_repo.model.names import ImageName
@@ -122,9 +124,25 @@ def test_a_wrapper_that_does_not_hold_what_it_says_is_named(wrong: Any) -> None:
         plain({"a": wrong})
 
 
+def test_extended_json_without_pymongo_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "plain.json").write_text('{"name": "a"}')
+    (tmp_path / "dump.json").write_text('{"name": "a", "at": {"$date": 0}}\n{"name": "b"}')
+    script = (
+        "import sys; sys.modules['bson'] = None\n"
+        "from pathlib import Path\n"
+        "from image_repo.exchange.legacy import detect\n"
+        "print([item.name for item in detect(Path('plain.json')).items()])\n"
+        "list(detect(Path('dump.json')).items())"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stdout == "['a']\n"
+    assert "LibraryMissing" in ended.stderr
+    assert "pip install 'image_repo[mongo]'" in ended.stderr
+
+
 def test_nothing_is_followed_deeper_than_it_may_be() -> None:
     deep: Any = 1
-    for _ in range(MOST_LEVELS + 1):
+    for _ in range(MAX_LEVELS + 1):
         deep = [deep]
     with pytest.raises(NotExtended, match="deep"):
         plain(deep)

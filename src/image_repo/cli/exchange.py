@@ -23,10 +23,10 @@ from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
 from image_repo.exchange.base import About, Format, ImportOutcome
-from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, temporary, write_folder
+from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importer import Importer, from_folder, from_zip
-from image_repo.exchange.zip_writer import Member, stream_zip
+from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.recipe import ORIGINAL
 from image_repo.repository.artifacts import Artifacts

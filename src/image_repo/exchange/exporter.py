@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 
 from image_repo import render
 from image_repo.catalogue.base import Document
@@ -29,7 +29,7 @@ from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
 from image_repo.exchange.base import About, Exported, File, Format, Sheets
 from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
-from image_repo.exchange.zip_writer import Member, chunks
+from image_repo.exchange.zip_writer import Member, chunks, temporary
 from image_repo.model.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
@@ -47,22 +47,11 @@ _TURNS = 20
 _ATTEMPTS = 3
 #: pictures that are made while others are on their way
 AHEAD = 2
-#: up to here a temporary file stays in memory
-_IN_MEMORY = 1 << 20
 
 #: how pictures are made, in the words of a request; without aliases, because other words are filters
 PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
 #: the recipe of a picture: takes the point of interest that its user's data names
 Settled = Callable[[Focus | None], Recipe]
-
-
-def temporary(folder: Path | None) -> BinaryIO:
-    """A file that is gone when it is closed.
-
-    :param folder: where it lies when it is large; the system's own for such files where None
-    """
-    place = str(folder) if folder and folder.is_dir() else None
-    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=place))
 
 
 def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:

@@ -23,8 +23,6 @@ from typing import BinaryIO
 from image_repo.errors import BrokenArchive, TooLarge
 from image_repo.stores.base import CHUNK
 
-#: MS-DOS time, which zip uses, begins in 1980 and ends in 2107 (section 4.4.6)
-_FIRST, _LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 _MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
 
 # Sections 4.3.7, 4.3.12, 4.3.14, 4.3.15 and 4.3.16, each behind its signature.
@@ -37,20 +35,11 @@ _LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _END_64_MARK, _LOCATOR_MARK = b"PK\6\6", b"PK\6\7"
 
 _STORED, _DEFLATED = 0, 8
-_UNIX = 3
-#: version 4.5: zip64 (section 4.4.3.2)
-_VERSION = 45
 #: general purpose flags (section 4.4.4): encrypted, patched, strongly encrypted, masked; names in UTF-8
 _UNREADABLE, _UTF8 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13, 1 << 11
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
 #: the header id of the zip64 sizes (section 4.5.3)
 _SIZES_64 = 1
-
-
-# -- out ----------------------------------------------------------------------------------
-
-
-# -- in -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,93 +1,109 @@
-"""Zips out, streamed."""
+"""Stream zip archives out."""
 
 from __future__ import annotations
 
+import json
 import stat
-import struct
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from image_repo.exchange.zip_reader import (
-    _CENTRAL,
-    _CENTRAL_MARK,
-    _END,
-    _END_64,
-    _END_64_MARK,
-    _END_MARK,
-    _FIRST,
-    _LAST,
-    _LOCAL,
-    _LOCAL_MARK,
-    _LOCATOR,
-    _LOCATOR_MARK,
-    _MOST_16,
-    _MOST_32,
-    _SIZES_64,
-    _STORED,
-    _UNIX,
-    _UTF8,
-    _VERSION,
-)
 from image_repo.stores.base import CHUNK
 
-#: name in the archive, when it was changed (seconds since the epoch), and its bytes: a file from its present
-#: position on, which is read twice
+#: name in the archive, modification time (seconds since the epoch), and content: a file is read from its current
+#: position on, twice
 Member = tuple[str, float, bytes | BinaryIO]
+
+#: MS-DOS time, as zip uses it, begins in 1980 and ends in 2107 (APPNOTE 6.3.10, section 4.4.6)
+_FIRST_TIME, _LAST_TIME = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+_UNIX = 3
+_IN_MEMORY_BYTES = 1 << 20
 
 
 def stream_zip(members: Iterable[Member], folder: Path | None = None) -> Iterator[bytes]:
-    """An archive of members, stored (pictures are compressed already), a piece at a time.
+    """Yield an archive of stored members in pieces; the same members give the same bytes.
 
-    The same members give the same bytes. Sizes and checksums stand ahead of the bytes, so that it can be unpacked
-    while it arrives; zip64 is used where the numbers need it, and nowhere else.
+    Sizes and checksums precede the content, so that the archive can be unpacked while it arrives. Zip64 is used only
+    where numbers need it. Memory does not grow with the members. Closing the generator closes ``members``.
 
-    A consumer that goes away closes the generator, and with it whatever makes the members.
-
-    :param folder: of temporary files; the system's own where None
+    :param folder: of temporary files; the system's own if None
     """
-    at = count = 0
-    with _temporary(folder) as directory:
+    offset = 0
+    with temporary(folder) as file, temporary(folder) as directory:
+        entries = _Entries(file)
         for name, modified, body in members:
-            head, entry = _heads(name, modified, body, at)
-            yield head
-            at += len(head)
-            for chunk in chunks(body):
-                at += len(chunk)
-                yield chunk
-            directory.write(entry)
-            count += 1
-        size = directory.tell()
+            info = _member_info(name, modified, body, offset)
+            yield (head := info.FileHeader())
+            yield from chunks(body)
+            entries.append(info)
+            offset += len(head) + info.file_size
+        with zipfile.ZipFile(cast("BinaryIO", _Sink(directory, offset)), "w") as archive:
+            archive.filelist = entries
         directory.seek(0)
-        yield from iter(lambda: directory.read(CHUNK), b"")
-    yield _ending(count, size, at)
+        yield from chunks(directory)
 
 
-def _heads(name: str, modified: float, body: bytes | BinaryIO, at: int) -> tuple[bytes, bytes]:
-    """What stands ahead of a member's bytes, and its entry in the directory."""
-    crc, size = _measure(body)
-    year, *rest = min(max(time.gmtime(modified)[:6], _FIRST), _LAST)
-    month, day, hour, minute, second = rest
-    moment = hour << 11 | minute << 5 | second // 2, (year - 1980) << 9 | month << 5 | day
-    text = name.encode()
-    told = min(size, _MOST_32)
-    both = struct.pack("<2H2Q", _SIZES_64, 16, size, size) if size >= _MOST_32 else b""
-    head = _LOCAL.pack(_LOCAL_MARK, _VERSION, _UTF8, _STORED, *moment, crc, told, told, len(text), len(both))
-    far = struct.pack("<Q", at) if at >= _MOST_32 else b""
-    more = struct.pack("<2H", _SIZES_64, len(both[4:] + far)) + both[4:] + far if both or far else b""
-    mode = (stat.S_IFREG | 0o644) << 16
-    entry = _CENTRAL.pack(
-        _CENTRAL_MARK, _VERSION, _UNIX, _VERSION, 0, _UTF8, _STORED, *moment, crc, told, told,
-        len(text), len(more), 0, 0, 0, mode, min(at, _MOST_32),
-    )  # fmt: skip
-    return head + text + both, entry + text + more
+class _Sink:
+    """The unseekable file to which zipfile writes the directory.
+
+    :param offset: of the directory in the archive
+    """
+
+    def __init__(self, file: BinaryIO, offset: int) -> None:
+        self._file = file
+        self._offset = offset
+
+    def tell(self) -> int:
+        return self._offset + self._file.tell()
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Do nothing: the file is read back through the same buffer."""
+
+
+class _Entries(list[zipfile.ZipInfo]):
+    """The members that zipfile lists in the directory, in a file: in memory, each takes 700 bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self._count = 0
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        entry = (info.filename, info.date_time, info.CRC, info.file_size, info.header_offset)
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        self._file.seek(0)
+        for line in self._file:
+            yield _info(*json.loads(line))
+
+
+def _member_info(name: str, modified: float, body: bytes | BinaryIO, offset: int) -> zipfile.ZipInfo:
+    return _info(name, min(max(time.gmtime(modified)[:6], _FIRST_TIME), _LAST_TIME), *_measure(body), offset)
+
+
+def _info(
+    name: str, date_time: tuple[int, int, int, int, int, int], crc: int, size: int, offset: int
+) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, date_time)
+    info.CRC, info.file_size, info.compress_size, info.header_offset = crc, size, size, offset
+    info.create_system, info.external_attr = _UNIX, (stat.S_IFREG | 0o644) << 16
+    return info
 
 
 def _measure(body: bytes | BinaryIO) -> tuple[int, int]:
-    """CRC-32 and size of what is there to be written; a file is left where it was."""
+    """Return CRC-32 and size of what remains to be read; a file stays at its position."""
     if isinstance(body, bytes):
         return zlib.crc32(body), len(body)
     begin = body.tell()
@@ -98,30 +114,18 @@ def _measure(body: bytes | BinaryIO) -> tuple[int, int]:
     return crc, size
 
 
-def _ending(count: int, size: int, at: int) -> bytes:
-    """What ends an archive.
-
-    :param size: of the directory
-    :param at: where the directory begins
-    """
-    end = _END.pack(
-        _END_MARK, 0, 0, *(min(count, _MOST_16),) * 2, min(size, _MOST_32), min(at, _MOST_32), 0
-    )  # fmt: skip
-    if count < _MOST_16 and size < _MOST_32 and at < _MOST_32:
-        return end
-    wide = _END_64.pack(_END_64_MARK, _END_64.size - 12, _UNIX << 8 | _VERSION, _VERSION, 0, 0, count, count, size, at)
-    return wide + _LOCATOR.pack(_LOCATOR_MARK, 0, at + size, 1) + end
-
-
 def chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
-    """What a member holds, in pieces."""
+    """Yield the content of a member in pieces."""
     if isinstance(body, bytes):
         yield body
-        return
-    while chunk := body.read(CHUNK):
-        yield chunk
+    else:
+        yield from iter(lambda: body.read(CHUNK), b"")
 
 
-def _temporary(folder: Path | None) -> BinaryIO:
-    place = str(folder) if folder and folder.is_dir() else None
-    return cast("BinaryIO", tempfile.SpooledTemporaryFile(1 << 20, dir=place))
+def temporary(folder: Path | None) -> BinaryIO:
+    """Open a file that is deleted when it is closed, and stays in memory while it is small.
+
+    :param folder: in which it lies when it is large; the system's own if None
+    """
+    directory = str(folder) if folder and folder.is_dir() else None
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=directory))

@@ -20,10 +20,10 @@ from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, 
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
 from image_repo.exchange.base import About, Format, ImportOutcome, Status
-from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, temporary
+from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.importer import Importer, from_zip
-from image_repo.exchange.zip_writer import Member, stream_zip
+from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.recipe import PARAMETERS, unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repo import Repo

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from image_repo.errors import BadParameter, BadRequest, Problem
+from image_repo.errors import BadParameter, BadRequest, LibraryMissing, Problem
 from image_repo.exchange.base import Item
 from image_repo.exchange.legacy.extended_json import NotExtended, plain
 from image_repo.exchange.legacy.folders import chunks
@@ -70,7 +70,7 @@ class Documents:
             if _is_picture(document):
                 return self._picture(value.where, document)
             name, data = _description(document)
-        except BadParameter:
+        except (BadParameter, LibraryMissing):
             raise
         except Problem as problem:
             return Item(value.where, "", problem=problem)
@@ -99,6 +99,8 @@ def as_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for value in values(chunks):
         try:
             yield json.dumps(_line(_document(value)), ensure_ascii=False).encode() + b"\n"
+        except LibraryMissing:
+            raise
         except Problem:
             yield b"[%s]\n" % b",".join(b'{"file_name":%s}' % file for file in _files(value))
 

@@ -1,6 +1,6 @@
-"""MongoDB Extended JSON to plain JSON, versions 1 and 2, relaxed and canonical. Pure.
+"""MongoDB Extended JSON to plain JSON, versions 1 and 2, relaxed and canonical, by pymongo's ``bson``.
 
-What JSON can hold stays what it is; the rest becomes text, or an object, that a person reads without a manual:
+What JSON can hold stays as it is; the rest becomes text, or an object, that a person reads without a manual:
 
 ========================================  =======================================================
 ``$oid``                                  its 24 hex digits
@@ -27,194 +27,153 @@ Sources: MongoDB Extended JSON v2 specification (mongodb/specifications, extende
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from image_repo.errors import LibraryMissing
+
+if TYPE_CHECKING:
+    from bson.regex import Regex
 
 #: how deep objects and lists may be nested: what data may, and what the wrappers add
-MOST_LEVELS = 64
+MAX_LEVELS = 64
 
-_OID = re.compile(r"[0-9a-fA-F]{24}")
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
-_DOUBLE = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?")
-_DECIMAL = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,5})?")
-_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: subtypes of binary data: a UUID in the order of RFC 9562
-_UUID = "04"
+#: the members that a wrapper has, and no others
+_WRAPPERS = frozenset(
+    map(
+        frozenset[str],
+        (
+            {"$oid"}, {"$date"}, {"$numberInt"}, {"$numberLong"}, {"$numberDouble"}, {"$numberDecimal"}, {"$binary"},
+            {"$binary", "$type"}, {"$uuid"}, {"$timestamp"}, {"$regularExpression"}, {"$regex", "$options"},
+            {"$symbol"}, {"$code"}, {"$minKey"}, {"$maxKey"}, {"$undefined"},
+        ),
+    )
+)  # fmt: skip
+#: bson also takes digits of other scripts, and underscores
+_NUMBER = re.compile(r"-?Infinity|NaN|[+-]?[0-9.]{1,400}([eE][+-]?[0-9]{1,5})?")
+_UUID_SUBTYPE = 4
 
 
 class NotExtended(ValueError):
-    """A wrapper that does not hold what its name says: what was expected."""
+    """A wrapper holds a value that its name does not allow."""
 
 
-def plain(value: Any, levels: int = MOST_LEVELS) -> Any:
-    """A value of extended JSON as plain JSON.
+def plain(value: Any) -> Any:
+    """Return a value of extended JSON as plain JSON.
 
-    :raises NotExtended: for a wrapper that holds something else, or what is nested too deep
+    :raises NotExtended: for a wrapper that holds something else, or deeper nesting than :data:`MAX_LEVELS`
+    :raises LibraryMissing: for a wrapper, if pymongo is not installed
     """
-    if isinstance(value, Mapping):
-        wrapper = _WRAPPERS.get(frozenset(value))
-        if wrapper:
-            return wrapper(value)
-    elif not isinstance(value, list):
+    return _plain(_read(value, MAX_LEVELS))
+
+
+def _read(value: Any, levels: int) -> Any:
+    """Return a value with the types of bson in place of its wrappers."""
+    if not isinstance(value, Mapping | list):
         return value
     if not levels:
-        raise NotExtended(f"objects and lists are nested more than {MOST_LEVELS} deep")
+        raise NotExtended(f"objects and lists are nested more than {MAX_LEVELS} deep")
     if isinstance(value, list):
-        return [plain(each, levels - 1) for each in value]
-    return {name: plain(each, levels - 1) for name, each in value.items()}
+        return [_read(each, levels - 1) for each in value]
+    members = {name: _read(each, levels - 1) for name, each in value.items()}
+    return _unwrap(members) if frozenset(members) in _WRAPPERS else members
 
 
-def _text(value: Mapping[str, Any], name: str, form: re.Pattern[str] | None = None) -> str:
-    found = value[name]
-    if not isinstance(found, str) or (form and not form.fullmatch(found)):
-        raise NotExtended(f"{name} holds {_shown(found)}, which it cannot")
-    return found
+def _unwrap(wrapper: dict[str, Any]) -> Any:
+    name, content = min(wrapper.items())
+    unwrap = _bson()[0]
+    try:
+        if name.startswith("$number") and not isinstance(content, bool):
+            content = str(content)  # numbers of version 1
+            wrapper = {name: content if _NUMBER.fullmatch(content) else None}
+        value = unwrap(wrapper)
+    except Exception as error:
+        raise NotExtended(f"{name} holds {_abbreviated(content)}, which it cannot") from error
+    if _is_changed(name, content, value):
+        raise NotExtended(f"{name} holds {_abbreviated(content)}, which it cannot")
+    return _decimal(content) if name == "$numberDecimal" else value
 
 
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+def _is_changed(name: str, content: Any, value: Any) -> bool:
+    """Return whether bson takes a wrapper that says something else than what it returns."""
+    if name == "$binary":
+        text = content["base64"] if isinstance(content, Mapping) else content
+        return isinstance(value, bytes) and base64.b64encode(value) != str(text).encode()
+    if name in ("$symbol", "$code", "$regularExpression", "$regex"):
+        return not _is_text(content)
+    return isinstance(value, float) and math.isinf(value) and "Inf" not in content
+
+
+def _is_text(content: Any) -> bool:
+    return all(isinstance(each, str) for each in (content.values() if isinstance(content, Mapping) else [content]))
+
+
+def _abbreviated(content: Any) -> str:
+    text = repr(content) if isinstance(content, str | int | float) else f"a {type(content).__name__}"
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-# -- numbers ------------------------------------------------------------------------------
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    converters = _bson()[1]
+    return next(convert for kind, convert in converters.items() if isinstance(value, kind))(value)
 
 
-def _integer(name: str) -> Callable[[Mapping[str, Any]], int]:
-    return lambda value: _whole(name, value[name])
-
-
-def _whole(name: str, found: Any) -> int:
-    """A whole number as text; version 1 of the format has numbers too."""
-    return found if type(found) is int else int(_text({name: found}, name, _INTEGER))
-
-
-def _double(value: Mapping[str, Any]) -> float | str:
-    found = value["$numberDouble"]
-    if found in _NO_NUMBERS:
-        return str(found)
-    number = float(found) if type(found) in (int, float) else float(_text(value, "$numberDouble", _DOUBLE))
-    if not math.isfinite(number):
-        raise NotExtended(f"$numberDouble holds {_shown(found)}, which is too large")
-    return number
-
-
-def _decimal(value: Mapping[str, Any]) -> int | float | str:
-    text = value["$numberDecimal"]
-    if text in _NO_NUMBERS:
-        return str(text)
-    text = _text(value, "$numberDecimal", _DECIMAL)
+@cache
+def _bson() -> tuple[Callable[[Mapping[str, Any]], Any], Mapping[type, Callable[[Any], Any]]]:
+    """Return what reads a wrapper, and what makes plain JSON of each type that it returns."""
     try:
-        number = float(text)
-        exact = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
-    except (InvalidOperation, OverflowError):
-        exact = False
-    return number if exact else text
+        from bson import json_util, max_key, min_key, regex, timestamp  # noqa: PLC0415, an extra
+        from bson.codec_options import DatetimeConversion  # noqa: PLC0415
+        from bson.datetime_ms import DatetimeMS  # noqa: PLC0415
+        from bson.objectid import ObjectId  # noqa: PLC0415
+    except ImportError as error:
+        raise LibraryMissing(
+            "MongoDB's Extended JSON is read by pymongo, which is not installed: pip install 'image_repo[mongo]'"
+        ) from error
+    options = json_util.JSONOptions(tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+    return lambda wrapper: json_util.object_hook(wrapper, options), {
+        ObjectId: str,
+        datetime: _time,
+        DatetimeMS: int,
+        int: int,
+        bytes: _binary,
+        timestamp.Timestamp: lambda value: {"t": value.time, "i": value.inc},
+        regex.Regex: _expression,
+        str: str,
+        min_key.MinKey: lambda _: "MinKey",
+        max_key.MaxKey: lambda _: "MaxKey",
+    }
 
 
-# -- times --------------------------------------------------------------------------------
+def _time(value: datetime) -> str:
+    """Return RFC 3339 in UTC; of one form, so that text compares as time does."""
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _date(value: Mapping[str, Any]) -> str | int:
-    found = value["$date"]
-    if isinstance(found, Mapping) and set(found) == {"$numberLong"}:
-        found = _whole("$date", found["$numberLong"])
-    if type(found) is int:
-        return _of_milliseconds(found)
-    if isinstance(found, str):
-        try:
-            return _iso(datetime.fromisoformat(found))
-        except (ValueError, OverflowError):
-            pass
-    raise NotExtended(f"$date holds {_shown(found)}, which is no time")
+def _decimal(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) and Decimal(repr(number)) == Decimal(text) else text
 
 
-def _of_milliseconds(milliseconds: int) -> str | int:
-    try:
-        return _iso(_EPOCH + timedelta(milliseconds=milliseconds))
-    except OverflowError:
-        return milliseconds
+def _binary(value: bytes) -> str:
+    is_uuid = getattr(value, "subtype", 0) == _UUID_SUBTYPE and len(value) == 16
+    return str(uuid.UUID(bytes=bytes(value))) if is_uuid else base64.b64encode(value).decode()
 
 
-def _iso(time: datetime) -> str:
-    """RFC 3339 in UTC; of one form, so that text compares as time does. Without a zone it is UTC, as in MongoDB."""
-    there = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return there.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _timestamp(value: Mapping[str, Any]) -> dict[str, int]:
-    found = value["$timestamp"]
-    if not isinstance(found, Mapping) or set(found) != {"t", "i"}:
-        raise NotExtended("$timestamp holds no t and i")
-    return {name: _whole("$timestamp", found[name]) for name in ("t", "i")}
-
-
-# -- bytes and text -----------------------------------------------------------------------
-
-
-def _binary(value: Mapping[str, Any]) -> str:
-    found = value["$binary"]
-    if isinstance(found, Mapping) and set(found) == {"base64", "subType"}:
-        return _bytes(_text(found, "base64"), _text(found, "subType"))
-    if "$type" in value:  # version 1
-        kind = value["$type"]
-        return _bytes(_text(value, "$binary"), f"{kind:02x}" if type(kind) is int else _text(value, "$type"))
-    raise NotExtended("$binary holds no base64 and subType")
-
-
-def _bytes(text: str, kind: str) -> str:
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise NotExtended(f"$binary holds {_shown(text)}, which is no base64") from None
-    return str(uuid.UUID(bytes=content)) if kind.zfill(2) == _UUID and len(content) == 16 else text
-
-
-def _uuid(value: Mapping[str, Any]) -> str:
-    try:
-        return str(uuid.UUID(_text(value, "$uuid")))
-    except ValueError:
-        raise NotExtended(f"$uuid holds {_shown(value['$uuid'])}, which is none") from None
-
-
-def _expression(value: Mapping[str, Any]) -> str:
-    found = value["$regularExpression"]
-    if not isinstance(found, Mapping) or set(found) != {"pattern", "options"}:
-        raise NotExtended("$regularExpression holds no pattern and options")
-    return f"/{_text(found, 'pattern')}/{_text(found, 'options')}"
-
-
-def _old_expression(value: Mapping[str, Any]) -> str:
-    return f"/{_text(value, '$regex')}/{_text(value, '$options')}"
-
-
-def _undefined(_: Mapping[str, Any]) -> None:
-    return None
-
-
-#: the members that an object has, and no others → how it is read
-_WRAPPERS: dict[frozenset[str], Callable[[Mapping[str, Any]], Any]] = {
-    frozenset({"$oid"}): lambda value: _text(value, "$oid", _OID).lower(),
-    frozenset({"$date"}): _date,
-    frozenset({"$numberInt"}): _integer("$numberInt"),
-    frozenset({"$numberLong"}): _integer("$numberLong"),
-    frozenset({"$numberDouble"}): _double,
-    frozenset({"$numberDecimal"}): _decimal,
-    frozenset({"$binary"}): _binary,
-    frozenset({"$binary", "$type"}): _binary,
-    frozenset({"$uuid"}): _uuid,
-    frozenset({"$timestamp"}): _timestamp,
-    frozenset({"$regularExpression"}): _expression,
-    frozenset({"$regex", "$options"}): _old_expression,
-    frozenset({"$symbol"}): lambda value: _text(value, "$symbol"),
-    frozenset({"$code"}): lambda value: _text(value, "$code"),
-    frozenset({"$minKey"}): lambda _: "MinKey",
-    frozenset({"$maxKey"}): lambda _: "MaxKey",
-    frozenset({"$undefined"}): _undefined,
-}
+def _expression(value: Regex[str]) -> str:
+    letters = "".join(letter for letter in "ilmsux" if value.flags & re.RegexFlag[letter.upper()])
+    return f"/{value.pattern}/{letters}"
