@@ -18,7 +18,7 @@ from image_repo.catalogue.base import Index
 from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.invalidation import InvalidationEpochs
-from image_repo.concurrency.limiter import RenderLimiter, Room
+from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.locks import KeyedLock
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
@@ -127,10 +127,8 @@ def build(config: Config) -> Repo:
     )
     local = _disk(config, belongs, "renditions", config.local_cache_configuration, partial(_evicted, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
-    at_once = config.render.at_once or len(os.sched_getaffinity(0))
-    queue, waiting = config.render.queue, counters.waiting
-    heavy = RenderLimiter(shared / "heavy" if shared else None, 1, queue, waiting=waiting)
-    gate = RenderLimiter(shared / "renders" if shared else None, at_once, queue, waiting=waiting, heavy=heavy)
+    table = limits(threads=config.server.threads, renders=config.render.at_once, queue=config.render.queue)
+    limiter = Limiter(table, shared / "limits" if shared else None, waiting=counters.waiting)
     writing = KeyedLock(own / "writing" if own else None)
     return Repo(
         origin,
@@ -141,20 +139,22 @@ def build(config: Config) -> Repo:
         Caches(tier for tier in (memory, local, keeper) if tier is not None),
         # memory is for what is served, unless there is nothing else on this node
         Mezzanines(
-            Caches([local or memory]), Caches([keeper] if stores.cache and keeper else []), flight, gate, config.render
+            Caches([local or memory]),
+            Caches([keeper] if stores.cache and keeper else []),
+            flight,
+            limiter,
+            config.render,
         ),
         DecodedCache(
-            DecodedFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, gate, config.render
+            DecodedFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, limiter, config.render
         ),
         keeper,
         _linker(stores),
         flight,
-        gate,
+        limiter,
         config.render,
         policy(config, shared),
         counters,
-        Room(-(-config.server.threads // 2)),
-        Room(at_once + config.render.queue),
     )
 
 

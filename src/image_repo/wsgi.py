@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image_repo.concurrency.limiter import Room
-from image_repo.concurrency.turnstile import aside
+from image_repo.concurrency import deadline
+from image_repo.concurrency.limiter import aside
 from image_repo.config import Config, load
 from image_repo.errors import BadBody, BadRequest, ConfigurationError, HeadersTooLarge, Problem, TooLarge
 from image_repo.observability.logging import LogSettings, configure
@@ -107,15 +107,10 @@ def _build() -> FastPath:
     form = config.server.access_log
     told = None if form == "none" else AccessLog(form)
     pictures = f"/{config.repository_base_pathname}/"
-    # Half of the threads may wait for pictures in the application, a third before it, which costs less; the others are
-    # left for those that need not wait.
-    waiting = Room(max(1, config.server.threads // 3))
     door = Guard(app.wsgi_app, config, keeper, kept)
     if keeper is None:
-        return FastPath(door, repo, config.freshness, kept, told, pictures, waiting)
-    return FastPath(
-        door, repo, config.freshness, kept, told, pictures, waiting, lambda: keeper.at_work(uwsgi.connection_fd())
-    )
+        return FastPath(door, repo, config.freshness, kept, told, pictures)
+    return FastPath(door, repo, config.freshness, kept, told, pictures, lambda: keeper.at_work(uwsgi.connection_fd()))
 
 
 def _configuration() -> Config:
@@ -260,7 +255,7 @@ class Body:
 
     def _more(self, size: int) -> bytes:
         try:
-            with aside(), self.waiting():
+            with aside(), deadline.suspended(), self.waiting():
                 part = self._read(size)
         except OSError as error:
             self.ended = True

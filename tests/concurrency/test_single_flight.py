@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.limiter import Limiter, Stage, limits
 from image_repo.concurrency.single_flight import SingleFlight, _follow
 from image_repo.errors import BadParameter, BrokenPicture, Busy, Problem, RenderTimeout
 
@@ -27,11 +27,11 @@ import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from image_repo.errors import BadParameter, Problem
-from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
 
 folder, mode, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-flight, gate = SingleFlight(folder / "locks"), RenderLimiter(folder / "locks", 2, 64)
+flight, limiter = SingleFlight(folder / "locks"), Limiter(limits(renders=2), folder / "locks")
 
 def note(text):
     with (folder / "made").open("a") as file:
@@ -60,7 +60,7 @@ def ask(_):
         return f"{type(error).__name__} {error.detail} {error.members}"
 
 def hold():
-    with gate.slot(20.0):
+    with limiter.slot(20.0):
         tell("holding")
         sys.stdin.readline()
     tell("freed")
@@ -177,7 +177,7 @@ class TestThreads:
             raise raised
 
         def follow() -> Problem:
-            future = flight._flying["key"]
+            future = flight._flights["key"]
             waiting.release()
             with pytest.raises(Problem) as caught:
                 _follow(future, time.monotonic() + WAIT)
@@ -272,7 +272,7 @@ class TestProcesses:
         flight = SingleFlight(tmp_path / "locks")
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(flight.do, "a/b@1", lambda: pytest.fail("made"), lambda: None, WAIT)
-            wait_for_lock_waiter()
+            wait_for_lock_waiter(tmp_path / "locks")
             leader.go()
             error = asked.exception(WAIT)
         assert isinstance(error, BadParameter)
@@ -292,20 +292,22 @@ class TestProcesses:
             SingleFlight(tmp_path / "locks").do("a/b@1", lambda: "mine", lambda: None, 0.05)
         leader.go()
         assert leader.answers() == ["result"]
-        for thread in threading.enumerate():
-            if thread.name == "image_repo-lock":
-                thread.join(WAIT)
         assert len(list(Path("/proc/self/fd").iterdir())) <= handles
 
 
-def wait_for_lock_waiter() -> None:
-    """Returns when this process sleeps in the kernel for a file lock (``/proc/locks``, proc_locks(5))."""
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        if any(lock[1] == "->" and lock[5] == str(os.getpid()) for lock in locks):
-            return
+def wait_for_lock_waiter(folder: Path) -> None:
+    """Return when this process has a lock file of another process open (``/proc/PID/fd``, proc_pid_fd(5))."""
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        for handle in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if handle.readlink().parent == folder:
+                    return
     raise AssertionError("nobody waits")
+
+
+def limiter_of(folder: Path | None, renders: int, queue: int) -> Limiter:
+    return Limiter(limits(renders=renders, queue=queue), folder)
 
 
 @pytest.fixture(params=["over processes", "in one process"])
@@ -313,15 +315,15 @@ def folder(request, tmp_path):
     return tmp_path / "locks" if request.param == "over processes" else None
 
 
-class TestGate:
+class TestRenderSlots:
     def test_as_many_as_may_run_at_once(self, folder) -> None:
-        gate = RenderLimiter(folder, 3, 64)
+        limiter = limiter_of(folder, 3, 64)
         lock, running, most = threading.Lock(), 0, 0
         all_in = threading.Barrier(3)
 
         def work(_: int) -> None:
             nonlocal running, most
-            with gate.slot(WAIT):
+            with limiter.slot(WAIT):
                 with lock:
                     running += 1
                     most = max(most, running)
@@ -334,38 +336,38 @@ class TestGate:
         assert most == 3
 
     def test_the_queue_is_bounded(self, folder) -> None:
-        gate = RenderLimiter(folder, 1, 0)
-        with gate.slot(WAIT), pytest.raises(Busy) as caught, gate.slot(WAIT):
+        limiter = limiter_of(folder, 1, 0)
+        with limiter.slot(WAIT), pytest.raises(Busy) as caught, limiter.slot(WAIT):
             pass
         assert caught.value.retry_after
-        with gate.slot(WAIT):
+        with limiter.slot(WAIT):
             pass
 
     def test_waiting_has_a_bound(self, folder) -> None:
-        gate = RenderLimiter(folder, 1, 8)
-        with gate.slot(WAIT), pytest.raises(Busy), gate.slot(0.05):
+        limiter = limiter_of(folder, 1, 8)
+        with limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(0.05):
             pass
 
     def test_an_error_frees_the_slot(self, folder) -> None:
-        gate = RenderLimiter(folder, 1, 0)
-        with pytest.raises(ValueError, match="broken"), gate.slot(WAIT):
+        limiter = limiter_of(folder, 1, 0)
+        with pytest.raises(ValueError, match="broken"), limiter.slot(WAIT):
             raise ValueError("broken")
-        with gate.slot(0.0):
+        with limiter.slot(0.0):
             pass
 
     def test_those_who_wait_go_on_in_their_order(self, folder) -> None:
-        gate = RenderLimiter(folder, 1, 64)
+        limiter = limiter_of(folder, 1, 64)
         order: list[int] = []
 
         def work(number: int) -> None:
-            with gate.slot(WAIT):
+            with limiter.slot(WAIT):
                 order.append(number)
 
-        with ThreadPoolExecutor(8) as pool, gate.slot(WAIT):
+        with ThreadPoolExecutor(8) as pool, limiter.slot(WAIT):
             for number in range(8):
                 pool.submit(work, number)
                 deadline = time.monotonic() + WAIT
-                while len(gate._line) <= number and time.monotonic() < deadline:
+                while len(limiter._queues[Stage.RENDER]._line) <= number and time.monotonic() < deadline:
                     threading.Event().wait(0.001)
         assert order == list(range(8))
 
@@ -375,41 +377,41 @@ class TestGate:
             assert holder.says() == "ready"
             holder.go()
             assert holder.says() == "holding"
-        gate = RenderLimiter(tmp_path / "locks", 2, 64)
-        with pytest.raises(Busy), gate.slot(0.05):
+        limiter = limiter_of(tmp_path / "locks", 2, 64)
+        with pytest.raises(Busy), limiter.slot(0.05):
             pass
         holders[0].kill()
-        with gate.slot(WAIT), pytest.raises(Busy), gate.slot(0.05):
+        with limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(0.05):
             pass
         holders[1].go()
         assert holders[1].says() == "freed"
-        with gate.slot(WAIT), gate.slot(WAIT):
+        with limiter.slot(WAIT), limiter.slot(WAIT):
             pass
 
     def test_a_folder_that_is_deleted_is_made_again(self, tmp_path) -> None:
-        gate = RenderLimiter(tmp_path / "locks", 1, 0)
-        with gate.slot(WAIT):
+        limiter = limiter_of(tmp_path / "locks", 1, 0)
+        with limiter.slot(WAIT):
             pass
         for path in (tmp_path / "locks").iterdir():
             path.unlink()
         (tmp_path / "locks").rmdir()
-        with gate.slot(WAIT), pytest.raises(Busy), RenderLimiter(tmp_path / "locks", 1, 0).slot(WAIT):
+        with limiter.slot(WAIT), pytest.raises(Busy), limiter_of(tmp_path / "locks", 1, 0).slot(WAIT):
             pass
 
     def test_without_a_folder_that_can_be_used_it_counts_its_threads(self, tmp_path, caplog) -> None:
         (tmp_path / "locks").write_text("a file")
-        gate = RenderLimiter(tmp_path / "locks", 1, 0)
-        with caplog.at_level(logging.WARNING), gate.slot(WAIT), pytest.raises(Busy), gate.slot(WAIT):
+        limiter = limiter_of(tmp_path / "locks", 1, 0)
+        with caplog.at_level(logging.WARNING), limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(WAIT):
             pass
         assert len(caplog.records) == 1
 
 
 def test_heavy_work_runs_alone_beside_light_work(tmp_path):
-    gate = RenderLimiter(tmp_path / "renders", 3, 8, heavy=RenderLimiter(tmp_path / "heavy", 1, 8))
-    with gate.slot(1, heavy=True):
-        with gate.slot(1):
+    limiter = limiter_of(tmp_path / "locks", 3, 8)
+    with limiter.slot(1, heavy=True):
+        with limiter.slot(1):
             pass
-        with pytest.raises(Busy), gate.slot(0.05, heavy=True):
+        with pytest.raises(Busy), limiter.slot(0.05, heavy=True):
             pass
-    with gate.slot(1, heavy=True):
+    with limiter.slot(1, heavy=True):
         pass

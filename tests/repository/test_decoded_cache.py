@@ -22,7 +22,7 @@ import pytest
 from rendered import LIMITS
 from webserver import embedded, serving
 
-from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import BrokenPicture
 from image_repo.model.names import ImageName
@@ -282,7 +282,10 @@ class Noting(DecodedFiles):
 
 def pixels_of(folder: Path, most: int = 64 * MIB) -> DecodedCache:
     return DecodedCache(
-        Noting(folder / "pixels", most), SingleFlight(folder / "locks"), RenderLimiter(folder / "locks", 2, 64), LIMITS
+        Noting(folder / "pixels", most),
+        SingleFlight(folder / "locks"),
+        Limiter(limits(renders=2), folder / "locks"),
+        LIMITS,
     )
 
 
@@ -368,17 +371,19 @@ def test_of_what_is_not_kept_it_is_remembered(tmp_path):
     assert len(opened) == 1
 
 
-def test_no_slot_of_the_gate_is_held_while_others_are_waited_for(tmp_path):
+def test_no_render_slot_is_held_while_others_are_waited_for(tmp_path):
     """With a single slot, many regions of two pictures still come to an end."""
     (tmp_path / "original").write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
-    gate = RenderLimiter(tmp_path / "locks", 1, 64)
-    pixels = DecodedCache(DecodedFiles(tmp_path / "pixels", 64 * MIB), SingleFlight(tmp_path / "locks"), gate, LIMITS)
+    limiter = Limiter(limits(renders=1), tmp_path / "locks")
+    pixels = DecodedCache(
+        DecodedFiles(tmp_path / "pixels", 64 * MIB), SingleFlight(tmp_path / "locks"), limiter, LIMITS
+    )
     wanted = [(replace(CURRENT, version=version), recipe) for recipe in regions(6) for version in ("v1", "v2")]
 
     def ask(pair):
         with contextlib.ExitStack() as opened:
             found = pixels.find(*pair, lambda: opened.enter_context((tmp_path / "original").open("rb")))
-        with gate.slot(20.0):
+        with limiter.slot(20.0):
             return found is not None
 
     with ThreadPoolExecutor(12) as pool:

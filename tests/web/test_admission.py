@@ -13,30 +13,35 @@ import pictures
 import pytest
 import requests
 
-from image_repo.concurrency.limiter import Room
+from image_repo.concurrency.limiter import Limit, Limiter, Stage
 from image_repo.errors import Busy
 
 
-def test_a_room_has_as_many_places_as_it_has() -> None:
-    room = Room(2)
-    with room.place(), room.place(), pytest.raises(Busy), room.place():
+def test_a_stage_admits_as_many_as_its_capacity() -> None:
+    limiter = Limiter({Stage.RENDITION: Limit(2)})
+    with (
+        limiter.admit(Stage.RENDITION),
+        limiter.admit(Stage.RENDITION),
+        pytest.raises(Busy),
+        limiter.admit(Stage.RENDITION),
+    ):
         pass
-    with room.place(), room.place():
+    with limiter.admit(Stage.RENDITION), limiter.admit(Stage.RENDITION):
         pass
 
 
-def test_whoever_finds_no_place_does_not_wait() -> None:
-    room = Room(1)
+def test_a_full_stage_without_a_queue_refuses_at_once() -> None:
+    limiter = Limiter({Stage.RENDITION: Limit(1)})
     outcome: list[type[BaseException]] = []
 
     def enter() -> None:
         try:
-            with room.place():
+            with limiter.admit(Stage.RENDITION):
                 pass
         except Busy as error:
             outcome.append(type(error))
 
-    with room.place():
+    with limiter.admit(Stage.RENDITION):
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join(5)

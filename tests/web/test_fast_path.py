@@ -20,7 +20,7 @@ from webserver import embedded
 from werkzeug.test import EnvironBuilder
 
 from image_repo import wiring
-from image_repo.concurrency.limiter import Room
+from image_repo.concurrency.limiter import Limit, Limiter, Stage
 from image_repo.config import Config, MemoryCacheConfiguration
 from image_repo.model.names import ImageName
 from image_repo.repository.repo import Repo
@@ -266,7 +266,7 @@ def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> N
 def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> None:
     with ExitStack() as held:
         for _ in range(-(-house.config.server.threads // 2)):
-            held.enter_context(house.repo.waiting.place())
+            held.enter_context(house.repo.limiter.admit(Stage.RENDITION))
         slow, quick = ask(house.slow, URI), ask(house.fast, URI)
     assert quick == slow
     assert (quick.status, quick["Retry-After"], house.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
@@ -530,8 +530,8 @@ def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.M
 
 
 def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
-    house.fast._alike = coalescing.RequestCoalescer(Room(1))
-    with house.fast._alike._room.place():
+    house.fast._alike = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
+    with house.fast._alike._limiter.admit(Stage.COALESCED):
         answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
     assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
 
@@ -540,7 +540,7 @@ def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: Hous
     monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
     with ExitStack() as taken:
         for _ in range(-(-house.config.server.threads // 2) - 1):  # there is one place left, for the first
-            taken.enter_context(house.repo.waiting.place())
+            taken.enter_context(house.repo.limiter.admit(Stage.RENDITION))
         answers, asked = _alike(house, [(URI, "GET", {})] * 4, waiting=3)
     assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})
 

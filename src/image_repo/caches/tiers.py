@@ -8,12 +8,12 @@ decides the bytes, an entry is never wrong, only there or not.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol, TypeVar
 
+from image_repo.concurrency.backoff import Backoff
 from image_repo.model.rendition import Layer, Rendition
 
 log = logging.getLogger(__name__)
@@ -83,13 +83,13 @@ class LinkTarget(Tier, Protocol):
 class Caches:
     """The tiers in the order in which they are asked.
 
-    :param pause: seconds for which a tier that failed is left alone
+    :param pause: seconds for which a tier that failed is left alone, at first
+    :param longest_pause: and at most, after failures in a row
     """
 
-    def __init__(self, tiers: Iterable[Tier], *, pause: float = 1.0) -> None:
+    def __init__(self, tiers: Iterable[Tier], *, pause: float = 1.0, longest_pause: float = 5.0) -> None:
         self.tiers = tuple(tiers)
-        self._pause = pause
-        self._resting: dict[str, float] = {}
+        self._backoff = {tier.name: Backoff(pause, longest_pause) for tier in self.tiers}
 
     def get(self, key: str) -> tuple[Rendition, Layer] | None:
         """The first answer, which is then kept in the tiers above as well."""
@@ -129,11 +129,14 @@ class Caches:
             tier.close()
 
     def _try(self, tier: Tier, verb: str, call: Callable[[], T], otherwise: T, *, always: bool = False) -> T:
-        if not always and self._resting.get(tier.name, 0.0) > time.monotonic():
+        backoff = self._backoff[tier.name]
+        if not always and backoff.left() > 0:
             return otherwise
         try:
-            return call()
+            result = call()
         except Exception as error:  # whatever a tier does, the request goes on without it
-            self._resting[tier.name] = time.monotonic() + self._pause
+            backoff.fail()
             log.warning("the %s tier failed at %s: %s: %s", tier.name, verb, type(error).__name__, error)
             return otherwise
+        backoff.reset()
+        return result

@@ -12,13 +12,12 @@ import base64
 import hashlib
 import json
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from image_repo.catalogue.base import Document, Index, Row
 from image_repo.catalogue.outbox import Outbox
+from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import CatalogueDisabled, Problem
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
@@ -35,7 +34,7 @@ REBUILDING = "rebuilding"
 #: note of an index: when it was held against the container last, and how long that took
 SWEPT = "swept"
 #: seconds for which an index that did not answer is not told anything, at first and at most
-_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
 # -- stamps --------------------------------------------------------------------------
@@ -144,9 +143,7 @@ class Indexer:
         self._index = index
         self._trouble = trouble
         self.behind = behind
-        self._lock = threading.Lock()
-        self._pause = 0.0
-        self._until = 0.0
+        self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
 
     @property
     def index(self) -> Index:
@@ -192,7 +189,7 @@ class Indexer:
     def _tell(self, names: Sequence[str], say: Callable[[Index], object]) -> None:
         if self._index is None or not names:
             return
-        if time.monotonic() < self._until:
+        if self._backoff.left() > 0:
             self._behind_with(names)
             return
         try:
@@ -201,16 +198,14 @@ class Indexer:
             self._behind_with(names)
             self._failed(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", error)
         else:
-            self._pause = 0.0
+            self._backoff.reset()
 
     def _behind_with(self, names: Sequence[str]) -> None:
         for name in names:
             self.behind.add(name)
 
     def _failed(self, name: str, error: Exception) -> None:
-        with self._lock:
-            self._pause = min(max(_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
-            self._until = time.monotonic() + self._pause
+        self._backoff.fail()
         known = isinstance(error, Problem)
         reason = (error.detail or error.title) if isinstance(error, Problem) else error
         log.warning("the catalogue could not be told of %s, and will be: %s", name, reason, exc_info=not known)

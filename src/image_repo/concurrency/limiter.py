@@ -1,226 +1,356 @@
-"""Bounds on how many requests wait, and how many renders run at a time."""
+"""Admission control: how many requests wait, fetch and render at a time.
+
+One object with one table of limits. It alone refuses a request because too many others wait (503 ``busy``).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import logging
+import math
 import os
-import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
-from image_repo.concurrency.locks import _OPEN
+from image_repo.concurrency import deadline
+from image_repo.concurrency.backoff import Backoff
+from image_repo.concurrency.locks import poll, try_lock
 from image_repo.errors import Busy
 
 log = logging.getLogger(__name__)
 
-
-#: seconds after which a waiter looks again although nobody has woken it: the holder may have been killed
-_LOOK_AGAIN = 0.1
-
-
-class Room:
-    """A bounded number of places in this process. Who finds none is refused at once: nobody waits for a place."""
-
-    def __init__(self, places: int) -> None:
-        self._free = threading.BoundedSemaphore(places)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Takes a place.
-
-        :raises Busy: when there is none
-        """
-        if not self._free.acquire(blocking=False):
-            raise Busy("As many requests wait for pictures as may.")
-        try:
-            yield
-        finally:
-            self._free.release()
+#: seconds between two attempts at a render slot of another process, at first and at most
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.002
 
 
-class RenderLimiter:
-    """Lets a bounded number of renders run at a time on a node, and a bounded number wait.
+class Stage(Enum):
+    """A stretch of a request's way through the program that a limited number of requests are in at a time."""
 
-    Each slot is a lock file. Threads of one process wait in a line, and only its head looks
-    at the slots; a named pipe wakes the heads of all processes when a slot is freed.
+    #: waits for the response to an identical request
+    COALESCED = "coalesced"
+    #: runs application code: hundreds of threads share one interpreter, and a few get through it sooner
+    APPLICATION = "application"
+    #: waits for a rendition that no cache has
+    RENDITION = "rendition"
+    #: makes one: fetches its original, then renders
+    FETCH = "fetch"
+    #: renders what needs much memory; renders within that as well
+    HEAVY_RENDER = "heavy"
+    #: renders
+    RENDER = "render"
 
-    :param folder: shared by the processes of the node; None for the threads of this process alone
-    :param at_once: slots; 0 for as many as there are processors
-    :param queue: how many threads of this process may wait
-    :param waiting: is told that one more, or one less, waits
-    :param heavy: a gate that those pass first who need much memory, so that fewer of them run at a time
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A row of the table.
+
+    :param capacity: requests that are admitted at a time
+    :param queue: requests of one process that may wait for that; None for any number
+    :param is_node_wide: whether the capacity is that of all processes of the node, else of each process
+    :param lease: seconds for which an admission counts: afterwards the next request is admitted beside it
+    """
+
+    capacity: int
+    queue: int | None = 0
+    is_node_wide: bool = False
+    lease: float = math.inf
+
+
+def limits(*, threads: int = 64, renders: int = 0, queue: int = 64, lease: float = 0.025) -> dict[Stage, Limit]:
+    """Return the table of limits.
+
+    :param threads: of a process
+    :param renders: at a time on the node; 0 for as many as there are processors
+    :param queue: renders of a process that may wait
+    :param lease: seconds for which an application thread counts: much longer than a response takes, and no longer
+        than any request should wait for others. Without it, a few slow requests would keep everybody waiting.
+    """
+    renders = renders or len(os.sched_getaffinity(0))
+    return {
+        # Half of the threads may wait in the application, and a third before it, which costs less; the others are left
+        # for requests that need not wait.
+        Stage.COALESCED: Limit(max(1, threads // 3)),
+        Stage.APPLICATION: Limit(2, queue=None, lease=lease),
+        Stage.RENDITION: Limit(-(-threads // 2)),
+        Stage.FETCH: Limit(renders + queue),
+        Stage.HEAVY_RENDER: Limit(1, queue, is_node_wide=True),
+        Stage.RENDER: Limit(renders, queue, is_node_wide=True),
+    }
+
+
+class Limiter:
+    """Admits requests to the stages of their way, first come, first served.
+
+    :param table: stage → limit
+    :param folder: of the lock files for what is counted over the processes of the node; None to count in this process
+    :param waiting: called with 1 and -1 when a render begins and ends to wait
     """
 
     def __init__(
         self,
-        folder: Path | None,
-        at_once: int,
-        queue: int,
+        table: Mapping[Stage, Limit] | None = None,
+        folder: Path | None = None,
         *,
         waiting: Callable[[int], object] = lambda _: None,
-        heavy: RenderLimiter | None = None,
     ) -> None:
-        self._heavy = heavy
-        self._slots = _Slots(folder, at_once or len(os.sched_getaffinity(0)))
-        self._queue = queue
-        self._waiting = waiting
-        self._line: deque[threading.Event] = deque()
-        self._lock = threading.Lock()
+        self._queues = {
+            stage: _NodeQueue(stage, limit, waiting, folder)
+            if folder and limit.is_node_wide
+            else _Queue(stage, limit, waiting if limit.is_node_wide else lambda _: None)
+            for stage, limit in (table or limits()).items()
+        }
+
+    @contextmanager
+    def admit(self, stage: Stage, timeout: float = 0.0) -> Iterator[None]:
+        """Hold a place in a stage. Hold it only while working: to wait for a lock meanwhile can block everybody.
+
+        :param timeout: seconds to wait for it
+        :raises Busy: when too many wait already, or time is up
+        """
+        with self._queues[stage].admitted(deadline.until(timeout)):
+            yield
 
     @contextmanager
     def slot(self, timeout: float, *, heavy: bool = False) -> Iterator[None]:
-        """Holds a slot. Hold it only while working: who waits for another lock with it can block everybody.
+        """Hold a slot to render in; a heavy render waits for its turn among those first.
 
         :param timeout: seconds to wait for it
-        :param heavy: whether much memory is needed
         :raises Busy: when too many wait already, or time is up
         """
-        if heavy and self._heavy:
-            with self._heavy.slot(timeout), self.slot(timeout):
-                yield
-            return
-        number = self._take(time.monotonic() + timeout)
-        try:
+        with contextlib.ExitStack() as admissions:
+            if heavy:
+                admissions.enter_context(self.admit(Stage.HEAVY_RENDER, timeout))
+            admissions.enter_context(self.admit(Stage.RENDER, timeout))
+            admissions.enter_context(deadline.suspended())
             yield
-        finally:
-            self._slots.give(number)
 
-    def _take(self, deadline: float) -> int:
-        turn = threading.Event()
-        with self._lock:
-            number = None if self._line else self._slots.take()
-            if number is not None:
-                return number
-            if len(self._line) >= self._queue:
-                raise Busy("As many renders wait as may.")
-            self._line.append(turn)
-            self._waiting(1)
-            self._line[0].set()
-        try:
-            if turn.wait(max(0.0, deadline - time.monotonic())):
-                number = self._wait(deadline)
-        finally:
-            with self._lock:
-                self._line.remove(turn)
-                self._waiting(-1)
-                if self._line:
-                    self._line[0].set()
-        if number is None:
-            raise Busy("Too many renders were ahead of this one.")
-        return number
+    @contextmanager
+    def application(self) -> Iterator[None]:
+        """Hold a place among the application threads; within one, no second is taken.
 
-    def _wait(self, deadline: float) -> int | None:
-        while (left := deadline - time.monotonic()) > 0:
-            self._slots.drain()
-            number = self._slots.take()
-            if number is not None:
-                # Another slot may have been freed at the same time, and its call drained: pass it on.
-                self._slots.wake()
-                return number
-            self._slots.sleep(min(left, _LOOK_AGAIN))
-        return None
-
-
-class _Slots:
-    """A lock file for each slot, and the pipe that tells that one was freed."""
-
-    def __init__(self, folder: Path | None, count: int) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._held = [False] * count
-        self._handles: list[int] = []
-        self._pipe = (-1, -1)
-        self._owner = 0
-
-    def take(self) -> int | None:
-        """A free slot, without waiting."""
-        with self._lock:
-            self._ready()
-            for number, held in enumerate(self._held):
-                if not held and self._lock_file(number):
-                    self._held[number] = True
-                    return number
-        return None
-
-    def give(self, number: int) -> None:
-        """Frees a slot, and wakes those who wait."""
-        with self._lock:
-            self._held[number] = False
-            if self._handles:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._handles[number], fcntl.LOCK_UN)
-        self.wake()
-
-    def wake(self) -> None:
-        """Wakes those who wait. One byte is enough for all of them, so there is never more than a few."""
-        with self._lock, contextlib.suppress(OSError):
-            if not _readable(self._pipe[0], 0.0):
-                os.write(self._pipe[1], b"!")
-
-    def sleep(self, seconds: float) -> None:
-        """Waits to be woken."""
-        _readable(self._pipe[0], seconds)
-
-    def drain(self) -> None:
-        """Forgets calls until now: they are answered by looking."""
-        with self._lock, contextlib.suppress(OSError):
-            os.read(self._pipe[0], 64)
-
-    def _lock_file(self, number: int) -> bool:
-        if not self._handles:
-            return True
-        try:
-            fcntl.flock(self._handles[number], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:  # a file system without locks: the threads of this process are counted all the same
-            log.warning("renders are counted in each process alone: %s", error)
-            for handle in self._handles:
-                os.close(handle)
-            self._handles = []
-        return True
-
-    def _ready(self) -> None:
-        """Opens the files; anew in a forked child, whose locks would be its parent's, and when they were deleted."""
-        mine = self._owner == os.getpid()
-        if mine and (any(self._held) or not self._handles or os.fstat(self._handles[0]).st_nlink):
+        The line moves on with each lease that ends, so this wait has no other limit.
+        """
+        if _held.ticket is not None:
+            yield
             return
-        if not mine:
-            self._held = [False] * len(self._held)
-        for handle in {*self._handles, *self._pipe} - {-1}:
-            os.close(handle)
-        self._handles, self._pipe, self._owner = [], (-1, -1), os.getpid()
+        with self._queues[Stage.APPLICATION].admitted(math.inf) as ticket:
+            _held.ticket = ticket
+            try:
+                yield
+            finally:
+                _held.ticket = None
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Release the application place of this thread while it waits, and take one in front of the line afterwards."""
+    ticket, _held.ticket = _held.ticket, None
+    if ticket is None:
+        yield
+        return
+    ticket.queue.leave(ticket)
+    try:
+        yield
+    finally:
+        _held.ticket = ticket
+        # It has little left to do, and its client has waited longest.
+        ticket.queue.enter(ticket, math.inf, first=True)
+
+
+class _Ticket:
+    """The place of a thread in a queue.
+
+    :param since: monotonic seconds; None while it does not count
+    """
+
+    __slots__ = ("call", "has_waited", "queue", "since")
+
+    def __init__(self, queue: _Queue) -> None:
+        self.queue = queue
+        self.since: float | None = None
+        self.has_waited = False
+        #: locked while it waits
+        self.call = threading.Lock()
+
+
+class _Held(threading.local):
+    """The place of this thread among the application threads."""
+
+    ticket: _Ticket | None = None
+
+
+_held = _Held()
+
+
+class _Queue:
+    """Admits the threads of this process to one stage."""
+
+    def __init__(self, stage: Stage, limit: Limit, waiting: Callable[[int], object]) -> None:
+        self._stage = stage
+        self._limit = limit
+        self._waiting = waiting
+        self._lock = threading.Lock()
+        #: those that count, the oldest first
+        self._admitted: deque[_Ticket] = deque()
+        self._line: deque[_Ticket] = deque()
+        #: admitted here, and waiting for another process
+        self._polling = 0
+        self._line_began = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    @contextmanager
+    def admitted(self, end: float) -> Iterator[_Ticket]:
+        """Hold a place.
+
+        :param end: of the wait, in monotonic seconds
+        :raises Busy: when too many wait already, or time is up
+        """
+        ticket = _Ticket(self)
         try:
-            self._handles, self._pipe = self._open()
-        except OSError as error:
-            log.warning("renders are counted in each process alone: %s", error)
-        if not self._handles:
-            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self.enter(ticket, end)
+            yield ticket
+        finally:
+            self.leave(ticket)
 
-    def _open(self) -> tuple[list[int], tuple[int, int]]:
-        if self._folder is None:
-            return [], (-1, -1)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            handles = []
-            for number in range(len(self._held)):
-                handles.append(os.open(self._folder / f"render-{number}", _OPEN, 0o600))
-                undo.callback(os.close, handles[-1])
-            pipe = self._folder / "render-freed"
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(pipe, 0o600)
-            end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-            undo.pop_all()
-        return handles, (end, end)
+    def enter(self, ticket: _Ticket, end: float, *, first: bool = False) -> None:
+        """Wait to be admitted.
+
+        :param first: whether to wait in front of the others
+        :raises Busy: when too many wait already, or time is up
+        """
+        with self._lock:
+            if not self._line and len(self._admitted) < self._limit.capacity:
+                self._admit(ticket)
+                return
+            self._check_length()
+            ticket.has_waited = True
+            ticket.call.acquire()
+            (self._line.appendleft if first else self._line.append)(ticket)
+            if self._limit.lease < math.inf:
+                self._tick()
+        self._waiting(1)
+        try:
+            if not ticket.call.acquire(timeout=-1 if end == math.inf else deadline.remaining(end)):
+                raise Busy(f"Too many requests were ahead of this one ({self._stage.value}).")
+        finally:
+            self._waiting(-1)
+        ticket.call.release()
+
+    def leave(self, ticket: _Ticket) -> None:
+        """Give the place, or that in the line, to the next."""
+        with self._lock:
+            if ticket.since is not None:
+                ticket.since = None
+                self._admitted.remove(ticket)
+            elif ticket in self._line:
+                self._line.remove(ticket)
+            self._call()
+
+    def _check_length(self) -> None:
+        if self._limit.queue is not None and len(self._line) + self._polling >= self._limit.queue:
+            raise Busy(f"As many requests as may wait do ({self._stage.value}).")
+
+    def _admit(self, ticket: _Ticket) -> None:
+        ticket.since = time.monotonic()
+        self._admitted.append(ticket)
+
+    def _call(self) -> None:
+        while self._line and len(self._admitted) < self._limit.capacity:
+            ticket = self._line.popleft()
+            self._admit(ticket)
+            ticket.call.release()
+
+    def _tick(self) -> None:
+        """Have leases ended by a thread while there is a line."""
+        self._line_began.set()
+        if self._ticker is None or not self._ticker.is_alive():  # a thread does not live on in a forked child
+            self._ticker = threading.Thread(target=self._end_leases, name="image_repo-limiter", daemon=True)
+            self._ticker.start()
+
+    def _end_leases(self) -> None:
+        while self._line_began.wait():
+            time.sleep(self._limit.lease / 2)
+            with self._lock:
+                before = time.monotonic() - self._limit.lease
+                while self._admitted and (self._admitted[0].since or 0.0) < before:
+                    self._admitted.popleft().since = None
+                self._call()
+                if not self._line:
+                    self._line_began.clear()
 
 
-def _readable(handle: int, seconds: float) -> bool:
-    poll = select.poll()  # not select(): that cannot wait for handles above 1023
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
+class _NodeQueue(_Queue):
+    """Admits the threads of all processes of a node to one stage: a lock file for each place."""
+
+    def __init__(self, stage: Stage, limit: Limit, waiting: Callable[[int], object], folder: Path) -> None:
+        super().__init__(stage, limit, waiting)
+        self._paths = [folder / f"{stage.value}-{number}" for number in range(limit.capacity)]
+        self._waiting_path = folder / f"{stage.value}-waiting"
+        self._has_warned = False
+
+    @contextmanager
+    def admitted(self, end: float) -> Iterator[_Ticket]:
+        """Hold a place.
+
+        :param end: of the wait, in monotonic seconds
+        :raises Busy: when too many wait already, or time is up
+        """
+        with super().admitted(end) as ticket:
+            try:
+                handle = self._take(ticket, end)
+            except OSError as error:  # the threads of this process are counted all the same
+                if not self._has_warned:
+                    log.warning("renders are counted in each process alone: %s", error)
+                self._has_warned, handle = True, None
+            try:
+                yield ticket
+            finally:
+                _close(handle)
+
+    def _take(self, ticket: _Ticket, end: float) -> int:
+        """Return the handle of a locked file."""
+        # A thread that was called by one of its own process would always be the first at the slot that this one freed.
+        yields = ticket.has_waited and self._do_others_wait()
+        handle = None if yields else self._try()
+        if handle is None:
+            with self._lock:
+                if not ticket.has_waited:
+                    self._check_length()
+                self._polling += 1
+            self._waiting(1)
+            try:
+                handle = self._poll(end, _LONGEST_PAUSE_S if yields else _FIRST_PAUSE_S)
+            finally:
+                self._waiting(-1)
+                with self._lock:
+                    self._polling -= 1
+        if handle is None:
+            raise Busy(f"Too many requests were ahead of this one ({self._stage.value}).")
+        return handle
+
+    def _poll(self, end: float, first: float) -> int | None:
+        announcement = try_lock(self._waiting_path, fcntl.LOCK_SH)
+        try:
+            return poll(self._try, end, Backoff(first, _LONGEST_PAUSE_S))
+        finally:
+            _close(announcement)
+
+    def _try(self) -> int | None:
+        return next((handle for path in self._paths if (handle := try_lock(path)) is not None), None)
+
+    def _do_others_wait(self) -> bool:
+        handle = try_lock(self._waiting_path)
+        _close(handle)
+        return handle is None
+
+
+def _close(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)

@@ -1,4 +1,8 @@
-"""One holder per key, over the threads and processes of a node (``flock``)."""
+"""One holder per key, over the threads and processes of a node (``flock``).
+
+The kernel frees a file lock when its holder ends, however it ends, so a killed process blocks nobody. Processes wait
+for each other by polling: ``flock`` has no timeout, and a thread for each waiter would cost more.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +14,94 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from image_repo import errors
+from image_repo.concurrency import deadline
+from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import Busy, Problem, RenderTimeout
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: seconds between two attempts at a lock of another process, at first and at most
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
+#: the longest text of an error that is left for another process
+_MAX_OUTCOME_BYTES = 1 << 16
 
 
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+def open_lock(path: Path) -> int:
+    """Return a handle of a lock file; make file and folder where they are not there.
+
+    :raises OSError: when that cannot be done
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
 
 
-#: the longest text of an error that is left for another process, in bytes
-_MOST_OUTCOME = 1 << 16
+def try_lock(path: Path, mode: int = fcntl.LOCK_EX) -> int | None:
+    """Return a handle that holds the lock; None where it cannot be had without waiting.
+
+    :param mode: ``LOCK_EX`` or ``LOCK_SH``
+    :raises OSError: where lock files cannot be used
+    """
+    handle = open_lock(path)
+    with _closed_on_error(handle):
+        if _lock(handle, mode):
+            return handle
+    os.close(handle)
+    return None
+
+
+def _lock(handle: int, mode: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def poll(attempt: Callable[[], T | None], end: float, backoff: Backoff) -> T | None:
+    """Return what an attempt gives; repeat it after growing pauses while that is None and time is left.
+
+    :param end: monotonic seconds
+    """
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, backoff.grow()))
+        result = attempt()
+        if result is not None:
+            return result
+    return None
 
 
 class KeyedLock:
-    """Lets one at a time have a key, over the threads and the processes of a node.
+    """Lets one thread at a time hold a key, over the processes of a node.
 
     :param folder: of the lock files; None for the threads of this process alone
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._files = _KeyLocks(folder) if folder else None
+        self._files = LockFolder(folder) if folder else None
         self._lock = threading.Lock()
         self._users: dict[str, tuple[threading.Lock, int]] = {}
 
     @contextmanager
     def held(self, key: str, timeout: float) -> Iterator[None]:
-        """Holds the key. Who waits for another lock with it can block everybody.
+        """Hold the key. To wait for another lock meanwhile can block everybody.
 
         :param timeout: seconds to wait for it
         :raises Busy: when that was not enough
         """
-        deadline = time.monotonic() + timeout
-        with self._alone(key, deadline):
-            file = self._file(key, deadline)
+        end = deadline.until(timeout)
+        with self._held_in_process(key, end):
+            file = self._take_file(key, end)
             try:
                 yield
             finally:
@@ -55,13 +109,12 @@ class KeyedLock:
                     file.release()
 
     @contextmanager
-    def _alone(self, key: str, deadline: float) -> Iterator[None]:
-        """Holds it among the threads of this process."""
+    def _held_in_process(self, key: str, end: float) -> Iterator[None]:
         with self._lock:
             lock, users = self._users.get(key, (threading.Lock(), 0))
             self._users[key] = (lock, users + 1)
         try:
-            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            if not lock.acquire(timeout=deadline.remaining(end)):
                 raise Busy("Others write to this name for too long.")
             try:
                 yield
@@ -73,167 +126,115 @@ class KeyedLock:
                 if users > 1:
                     self._users[key] = (lock, users - 1)
 
-    def _file(self, key: str, deadline: float) -> _KeyLock | None:
-        """Holds it among the processes; None where lock files cannot be kept."""
+    def _take_file(self, key: str, end: float) -> LockFile | None:
+        """Return the lock among the processes; None where lock files cannot be used."""
         while self._files:
             try:
-                file = self._files.take(key, deadline)
+                file = self._files.take(key, end)
             except RenderTimeout as error:
                 raise Busy("Others write to this name for too long.") from error
-            if file is None or file.holds():
+            if file is None or file.is_current():
                 return file
             file.release()
         return None
 
 
-class _KeyLocks:
-    """A folder with a lock file for each key that somebody is at work on."""
+class LockFolder:
+    """A folder with a lock file for each key in use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._complained = False
+        self._has_warned = False
 
-    def take(self, key: str, deadline: float) -> _KeyLock | None:
-        """The lock; None when locks cannot be kept here.
+    def take(self, key: str, end: float) -> LockFile | None:
+        """Return the lock; None where lock files cannot be used.
 
-        :raises Problem: that of the maker who was waited for
+        :param end: of the wait, in monotonic seconds
+        :raises Problem: of the holder that was waited for
         :raises RenderTimeout: when waiting took too long
         """
         path = self._folder / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         try:
-            return _KeyLock(path, self._locked(path, deadline))
+            handle = open_lock(path)
+            with _closed_on_error(handle):
+                if not _lock(handle):
+                    if not poll(lambda: _lock(handle) or None, end, Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)):
+                        raise render_timeout()
+                    _raise_left_problem(handle)
         except OSError as error:
-            if not self._complained:
-                log.warning(
-                    "locks cannot be kept, so the processes of this node do not wait for one another: %s", error
-                )
-            self._complained = True
+            if not self._has_warned:
+                log.warning("lock files cannot be used, so processes do not wait for each other: %s", error)
+            self._has_warned = True
             return None
-
-    def _locked(self, path: Path, deadline: float) -> int:
-        handle = self._open(path)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _Wait(handle).until(deadline)
-            _raise_left(handle)
-        except OSError:
-            os.close(handle)
-            raise
-        return handle
-
-    def _open(self, path: Path) -> int:
-        try:
-            return os.open(path, _OPEN, 0o600)
-        except FileNotFoundError:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(path, _OPEN, 0o600)
+        return LockFile(path, handle)
 
 
-class _KeyLock:
-    """A lock that is held; leaving it as a context manager frees it.
+@contextmanager
+def _closed_on_error(handle: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(handle)
+        raise
 
-    A maker that failed leaves its problem in the file, for those who wait on the same file.
-    It is unlinked before it is unlocked, so whoever comes later begins with a new one.
+
+class LockFile:
+    """A lock that is held; to leave it as a context manager frees it.
+
+    A holder that failed leaves its problem in the file, for those that wait on the same file. The file is unlinked
+    before it is unlocked, so that later requests begin with a new one.
     """
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path = path
         self._handle = handle
 
-    def holds(self) -> bool:
-        """Whether the file is still the one that the path names: else somebody may hold a newer one."""
-        ours = os.fstat(self._handle)
+    def is_current(self) -> bool:
+        """Return whether the path still names this file: else somebody may hold a newer one."""
         try:
-            there = self._path.stat()
+            return os.path.samestat(os.fstat(self._handle), self._path.stat())
         except OSError:
             return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
 
-    def __enter__(self) -> _KeyLock:
+    def __enter__(self) -> LockFile:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            with contextlib.suppress(OSError):  # a full disk: those who wait make it themselves
+            with contextlib.suppress(OSError):  # on a full disk, those that wait do the work themselves
                 if isinstance(error, Problem):
-                    _leave(self._handle, error)
+                    outcome = {"problem": type(error).__name__, "detail": error.detail, "members": error.members}
+                    os.pwrite(self._handle, json.dumps(outcome, default=str).encode(), 0)
         finally:
             self.release()
 
     def release(self) -> None:
-        """Frees the lock, and leaves nothing to those who wait for it."""
+        """Free the lock, and leave nothing to those that wait for it."""
         try:
             with contextlib.suppress(OSError):
-                if self.holds():
+                if self.is_current():
                     self._path.unlink()
         finally:
             os.close(self._handle)
 
 
-class _Wait:
-    """Waits for a lock with a bound, woken by the kernel: a thread waits, and is left to itself when time is up."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._given_up = False
-        self._error: OSError | None = None
-        threading.Thread(target=self._run, name="image_repo-lock", daemon=True).start()
-
-    def until(self, deadline: float) -> None:
-        """Returns with the lock.
-
-        :raises RenderTimeout: when time is up; the handle is then closed as soon as that can be done
-        """
-        if not self._ended.wait(max(0.0, deadline - time.monotonic())):
-            with self._lock:
-                if not self._ended.is_set():
-                    self._given_up = True
-                    raise _too_long()
-        if self._error:
-            os.close(self._handle)
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-        except OSError as error:
-            self._error = error
-        with self._lock:
-            self._ended.set()
-            if self._given_up:
-                os.close(self._handle)
-
-
-def _leave(handle: int, error: Problem) -> None:
-    """Leaves a problem to those who wait for this lock."""
-    outcome = {"problem": type(error).__name__, "detail": error.detail, "members": error.members}
-    os.pwrite(handle, json.dumps(outcome, default=str).encode(), 0)
-
-
-def _raise_left(handle: int) -> None:
-    """Raises the problem that the maker has left, if it left one. Closes the handle then."""
-    text = os.pread(handle, _MOST_OUTCOME, 0)
-    if not text:
-        return
+def _raise_left_problem(handle: int) -> None:
+    """Raise the problem that the last holder left, if it left one."""
     try:
-        outcome = json.loads(text)
-        kind = getattr(errors, outcome["problem"])
-        problem = _rebuild(kind, outcome["detail"], outcome["members"])
+        outcome = json.loads(os.pread(handle, _MAX_OUTCOME_BYTES, 0))
+        problem = rebuild(getattr(errors, outcome["problem"]), outcome["detail"], outcome["members"])
     except (ValueError, TypeError, KeyError, AttributeError):
-        return  # it was killed while it wrote; then it is made again
-    os.close(handle)
+        return  # nothing, or the holder was killed while it wrote
     raise problem
 
 
-def _too_long() -> RenderTimeout:
-    return RenderTimeout("The picture is being made for somebody else, and that takes too long.")
+def render_timeout() -> RenderTimeout:
+    """Return the problem of a wait that took too long."""
+    return RenderTimeout("The picture is being made for another request, and that takes too long.")
 
 
-def _rebuild(kind: type[Problem], detail: str, members: dict[str, object]) -> Problem:
-    """A problem as it was; its own constructor may want other arguments."""
+def rebuild(kind: type[Problem], detail: str, members: dict[str, object]) -> Problem:
+    """Return a problem as it was; its own constructor may take other arguments."""
     problem = kind.__new__(kind)
     Problem.__init__(problem, detail, **members)
     return problem

@@ -1,70 +1,66 @@
-"""One maker per key, one writer per name, a bounded number of renders at a time: over a node's threads and processes.
+"""Single flight: each missing thing is made once, for all threads and processes of a node that want it meanwhile.
 
-All lean on ``flock``: the kernel frees a lock when its holder ends, however it ends, so a
-killed process strands nobody. Where the folder of the locks cannot be used (full,
-read-only), they hold for the threads of one process only: work may be done twice, never wrongly.
+This keeps a stampede of requests for one rendition (also called dog-piling) from becoming as many renders. Where the
+folder of the locks cannot be used (full, read-only), it holds for the threads of one process: work may be done twice,
+never wrongly.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from image_repo.concurrency.locks import _KeyLocks, _rebuild, _too_long
-from image_repo.concurrency.turnstile import aside
+from image_repo.concurrency import deadline
+from image_repo.concurrency.limiter import aside
+from image_repo.concurrency.locks import LockFolder, rebuild, render_timeout
 from image_repo.errors import Problem
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class SingleFlight:
-    """Makes each missing thing once, however many ask for it at the same time.
+    """Makes each missing thing once, however many requests want it at the same time.
 
     :param folder: of the lock files that the processes of a node share; None for the threads of this process alone
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._locks = _KeyLocks(folder) if folder else None
+        self._locks = LockFolder(folder) if folder else None
         self._lock = threading.Lock()
-        self._flying: dict[str, Future[Any]] = {}
+        self._flights: dict[str, Future[Any]] = {}
 
     def do(self, key: str, make: Callable[[], T], again: Callable[[], T | None], timeout: float) -> T:
-        """What ``make`` gives; for those who ask while it is being made, what the maker got.
+        """Return what ``make`` gives; calls that come while it runs get its outcome.
 
-        An error of the maker is everybody's, and is not remembered. Other processes share it
+        An error of the leader is raised for all of them, and is not remembered. Other processes share it
         when it is a :class:`~image_repo.errors.Problem`.
 
-        :param again: looks where finished things are kept; called before anything is made, since
-            another maker may have ended just now
-        :param timeout: seconds to wait for another maker; how long ``make`` takes is its own affair
+        :param again: looks where finished things are stored; called before anything is made, since
+            another leader may have ended just now
+        :param timeout: seconds to wait for another leader; ``make`` itself is not limited
         :raises RenderTimeout: when that was not enough
         """
-        deadline = time.monotonic() + timeout
+        end = deadline.until(timeout)
         while True:
             ours: Future[T] = Future()
             with self._lock:
-                flight: Future[T] = self._flying.setdefault(key, ours)
-            # Who waits keeps nobody from what takes a moment; nor does the one who makes it, there are few of those.
+                flight: Future[T] = self._flights.setdefault(key, ours)
+            # A follower blocks no application thread; nor does the leader, since there are few of those.
             with aside():
                 if flight is ours:
-                    return self._lead(key, flight, make, again, deadline)
-                # A leader that was interrupted has cancelled its flight: one of those who waited takes over.
+                    return self._lead(key, flight, make, again, end)
+                # A leader that was interrupted has cancelled its flight: a follower takes over.
                 with contextlib.suppress(CancelledError):
-                    return _follow(flight, deadline)
+                    return _follow(flight, end)
 
-    def _lead(
-        self, key: str, flight: Future[T], make: Callable[[], T], again: Callable[[], T | None], deadline: float
-    ) -> T:
+    def _lead(self, key: str, flight: Future[T], make: Callable[[], T], again: Callable[[], T | None], end: float) -> T:
         try:
-            result = self._make(key, make, again, deadline)
+            result = self._make(key, make, again, end)
         except Exception as error:
             self._land(key)
             flight.set_exception(error)
@@ -79,32 +75,32 @@ class SingleFlight:
 
     def _land(self, key: str) -> None:
         with self._lock:
-            del self._flying[key]
+            del self._flights[key]
 
-    def _make(self, key: str, make: Callable[[], T], again: Callable[[], T | None], deadline: float) -> T:
+    def _make(self, key: str, make: Callable[[], T], again: Callable[[], T | None], end: float) -> T:
         while True:
-            lock = self._locks.take(key, deadline) if self._locks else None
+            lock = self._locks.take(key, end) if self._locks else None
             with lock or contextlib.nullcontext():
-                found = again()
-                if found is not None:
-                    return found
-                if lock is None or lock.holds():
+                result = again()
+                if result is not None:
+                    return result
+                if lock is None or lock.is_current():
                     return make()
 
 
-def _follow(flight: Future[T], deadline: float) -> T:
+def _follow(flight: Future[T], end: float) -> T:
     try:
-        return flight.result(max(0.0, deadline - time.monotonic()))
+        return flight.result(deadline.remaining(end))
     except TimeoutError:
         if not flight.done():
-            raise _too_long() from None
+            raise render_timeout() from None
         raise
     except Problem as error:
-        # Each thread raises one of its own: a shared one would gather the traces of all of them.
-        raise _twin(error) from error
+        # Each thread raises its own copy: a shared one would gather the tracebacks of all of them.
+        raise _copied(error) from error
 
 
-def _twin(error: Problem) -> Problem:
-    twin = _rebuild(type(error), error.detail, error.members)
-    twin.__dict__.update(copy.copy(error.__dict__))
-    return twin
+def _copied(error: Problem) -> Problem:
+    problem = rebuild(type(error), error.detail, error.members)
+    problem.__dict__.update(copy.copy(error.__dict__))
+    return problem

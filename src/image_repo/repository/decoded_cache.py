@@ -35,7 +35,7 @@ from cachetools import LRUCache
 
 from image_repo import render
 from image_repo.caches.eviction import Item, Priority, evict
-from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.limiter import Limiter
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
@@ -249,11 +249,11 @@ class DecodedCache:
     """
 
     def __init__(
-        self, files: DecodedFiles, flight: SingleFlight, gate: RenderLimiter, limits: RenderConfiguration
+        self, files: DecodedFiles, flight: SingleFlight, limiter: Limiter, limits: RenderConfiguration
     ) -> None:
         self._files = files
         self._flight = flight
-        self._gate = gate
+        self._limiter = limiter
         self._limits = limits
         self._generation = render.generation()
         self._lock = threading.Lock()
@@ -292,5 +292,5 @@ class DecodedCache:
                 self._without[key] = True
             return (None,)
         # four bytes for each pixel, and a third more for the levels
-        with self._gate.slot(self._limits.wait, heavy=pixels.size > 5 * render.HEAVY):
+        with self._limiter.slot(self._limits.wait, heavy=pixels.size > 5 * render.HEAVY):
             return (self._files.keep(key, pixels.size, pixels.write),)

@@ -20,7 +20,7 @@ from cachetools import LRUCache
 
 from image_repo import render
 from image_repo.caches.tiers import Caches
-from image_repo.concurrency.limiter import RenderLimiter
+from image_repo.concurrency.limiter import Limiter
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, OverBudget, Problem
@@ -51,12 +51,12 @@ class Mezzanines:
     """
 
     def __init__(
-        self, near: Caches, far: Caches, flight: SingleFlight, gate: RenderLimiter, limits: RenderConfiguration
+        self, near: Caches, far: Caches, flight: SingleFlight, limiter: Limiter, limits: RenderConfiguration
     ) -> None:
         self._near = near
         self._far = far
         self._flight = flight
-        self._gate = gate
+        self._limiter = limiter
         self._limits = limits
         self._generation = render.generation()
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class Mezzanines:
         largest = copied.pictures.get(render.LARGEST)
         if largest and self._far.tiers:
             try:
-                with self._gate.slot(self._limits.wait):
+                with self._limiter.slot(self._limits.wait):
                     packed = render.packed(largest.body)
             except Problem as problem:  # other nodes make it themselves
                 log.warning("the working copy of %s is not shared: %s", current.key, problem.detail or problem.title)
@@ -144,7 +144,7 @@ class Mezzanines:
             copied = shared()
             if copied is None:
                 file = original()
-                with self._gate.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):
+                with self._limiter.slot(self._limits.wait, heavy=render.is_heavy(file, self._limits)):
                     copied = render.copies(file, self._limits)
                 self.keep(current, copied)
             return {which: made.body for which, made in copied.pictures.items()}
@@ -157,7 +157,7 @@ class Mezzanines:
         if found is None:
             return None
         try:
-            with self._gate.slot(self._limits.wait):
+            with self._limiter.slot(self._limits.wait):
                 copied = render.unpacked(found[0].body, self._limits)
         except (BrokenPicture, OverBudget):
             log.warning("the working copy of %s in the cache container cannot be read: it is made anew", current.key)

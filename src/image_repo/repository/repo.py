@@ -25,7 +25,7 @@ from image_repo.catalogue.base import Index, Row
 from image_repo.catalogue.indexer import Indexer, listed, tells_of
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.invalidation import InvalidationEpochs
-from image_repo.concurrency.limiter import RenderLimiter, Room
+from image_repo.concurrency.limiter import Limiter, Stage
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import RenderConfiguration
 from image_repo.errors import (
@@ -136,10 +136,9 @@ class OriginalChanged(Exception):
 
 
 class Repo:
-    """The repository: everything that can be asked of it, whoever asks.
+    """The repository: reading, writing, links and records.
 
-    :param waiting: for all who want a rendition that is not there: some threads are left for those that are
-    :param making: for those of them who make one, so that not more is fetched than can be rendered soon
+    :param limiter: also bounds the requests that wait for a missing rendition, so that threads are left for hits
     """
 
     def __init__(
@@ -155,18 +154,15 @@ class Repo:
         keeper: LinkTarget | None,
         linker: LinkTargetUrls | None,
         flight: SingleFlight,
-        gate: RenderLimiter,
+        limiter: Limiter,
         limits: RenderConfiguration,
         policy: Policy,
         counters: Counters,
-        waiting: Room,
-        making: Room,
     ) -> None:
         self.origin = origin
         self.policy = policy
         self.counters = counters
-        self.waiting = waiting
-        self._making = making
+        self.limiter = limiter
         self.limits = limits
         self._versions = versions
         self._records = records
@@ -178,7 +174,6 @@ class Repo:
         self._keeper = keeper
         self._linker = linker
         self._flight = flight
-        self._gate = gate
         self._generation = render.generation()
         self._closing: list[Closes] = []
 
@@ -281,7 +276,7 @@ class Repo:
         found = self._cached(key, current)
         if found:
             return found
-        with self.waiting.place():
+        with self.limiter.admit(Stage.RENDITION):
             return self._flight.do(
                 key,
                 lambda: self._admit(key, current, recipe),
@@ -291,7 +286,7 @@ class Repo:
 
     def _admit(self, key: str, current: Original, recipe: Recipe) -> Served:
         """Makes it, unless as many others are being made as may: nothing is fetched before."""
-        with self._making.place():
+        with self.limiter.admit(Stage.FETCH):
             return self._make(key, current, recipe)
 
     def _cached(self, key: str, current: Original) -> Served | None:
@@ -307,7 +302,7 @@ class Repo:
         clock = [time.perf_counter()]
         with self._source(current, recipe) as (make, heavy):
             clock.append(time.perf_counter())
-            with self._gate.slot(self.limits.wait, heavy=heavy):
+            with self.limiter.slot(self.limits.wait, heavy=heavy):
                 clock.append(time.perf_counter())
                 made = make()
                 clock.append(time.perf_counter())
@@ -603,7 +598,7 @@ class Repo:
         if spool.size > self.limits.max_source:
             raise TooLarge(f"Pictures of at most {self.limits.max_source} bytes are taken.")
         info = render.inspect(spool.file, self.limits, location=True)
-        with self._gate.slot(self.limits.wait, heavy=info.width * info.height > render.HEAVY):
+        with self.limiter.slot(self.limits.wait, heavy=info.width * info.height > render.HEAVY):
             copied = render.verify(spool.file, self.limits)
         spool.file.seek(0)
         return info, copied

@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 from cachetools import LRUCache
 
 from image_repo.caches.tiers import Tier
+from image_repo.concurrency import deadline
 from image_repo.concurrency.invalidation import InvalidationEpochs
+from image_repo.concurrency.limiter import aside
 from image_repo.concurrency.single_flight import SingleFlight
-from image_repo.concurrency.turnstile import aside
 from image_repo.errors import StoreUnavailable
 from image_repo.model.formats import ENDINGS, split_ending
 from image_repo.model.key import prefix_of
@@ -341,7 +342,7 @@ class _Asked:
         :param patience: seconds since it began; who comes later waits less
         :raises TimeoutError: when it takes longer
         """
-        return self.outcome.result(max(0.0, self._began + patience - time.monotonic()))
+        return self.outcome.result(deadline.left(self._began + patience - time.monotonic()))
 
 
 class _Refresher:

@@ -23,7 +23,7 @@ socket, threads of each process       honest client  hit: rate, CPU      304: ra
 So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. The kernel would wake all of them
 for each new connection (that cost a millisecond); :mod:`image_repo.server.epoll` has it wake one. And as so many
 threads have
-one interpreter, few of them are let into Flask at a time (:mod:`image_repo.concurrency.turnstile`).
+one interpreter, few of them are let into Flask at a time (:mod:`image_repo.concurrency.limiter`).
 Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of
 uWSGI, ``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
 :mod:`image_repo.server.slow_clients` decides which answer is the last on one, ends those that idle, and lets go of

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Self, TypeVar
 
+from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import StoreUnavailable
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
@@ -23,6 +24,8 @@ from image_repo.stores.tempurl import LinkBase
 
 T = TypeVar("T")
 
+#: seconds between two callers that try, at most
+LONGEST_PAUSE_S = 5.0
 #: seconds for which a caller that tries may be waited for before another one tries
 _PROBE = 2.0
 #: seconds without any answer after which the store is taken for frozen, timeouts or not
@@ -33,7 +36,7 @@ class CircuitBreaker:
     """A store with a breaker before it.
 
     :param failures: how many in a row open it
-    :param pause: seconds until one caller tries again, at most 5
+    :param pause: seconds until one caller tries again, at first; they grow to :data:`LONGEST_PAUSE_S`
     :param counters: count what the store is asked, and what it does not answer
     """
 
@@ -42,7 +45,7 @@ class CircuitBreaker:
     ) -> None:
         self._store = store
         self._counters = counters
-        self._breaker = _Breaker(failures, min(pause, 5.0))
+        self._breaker = _Breaker(failures, pause)
         self.description = store.description
         self.identity = store.identity
         self.verifies = store.verifies
@@ -133,7 +136,7 @@ class _Breaker:
 
     def __init__(self, failures: int, pause: float) -> None:
         self._most = failures
-        self._pause = pause
+        self._backoff = Backoff(pause, LONGEST_PAUSE_S)
         self._lock = threading.Lock()
         self._failed = 0
         #: quick calls under way, and when there was an answer to one, or the first of them began
@@ -170,7 +173,7 @@ class _Breaker:
             if self._failed < self._most and not frozen:
                 left = 0.0
             elif left <= 0:
-                self._next = now + max(self._pause, _PROBE)
+                self._next = now + _PROBE
             if left <= 0:
                 self._sign = self._sign if self._inside else now
                 self._inside += quick
@@ -188,8 +191,10 @@ class _Breaker:
 
     def _count(self, *, failed: bool) -> None:
         self._failed = self._failed + 1 if failed else 0
+        if not failed:
+            self._backoff.reset()
         if self._failed >= self._most:
-            self._next = time.monotonic() + self._pause
+            self._next = time.monotonic() + self._backoff.fail()
 
 
 class _GuardedBody:

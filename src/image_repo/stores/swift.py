@@ -31,7 +31,8 @@ from swiftclient import client as swift  # type: ignore[import-untyped]
 from swiftclient.exceptions import ClientException  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
-from image_repo.concurrency.turnstile import aside
+from image_repo.concurrency import deadline
+from image_repo.concurrency.limiter import aside
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.config.loading import OPENSTACK
 from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
@@ -131,7 +132,7 @@ class _Login:
         known, now = self._known, time.monotonic()
         if known and known.token != refused and now < known.ends:
             return known if now < known.renew else self._ahead(known)
-        if not self._lock.acquire(timeout=self._settings.timeout):
+        if not self._lock.acquire(timeout=deadline.left(self._settings.timeout)):
             raise StoreUnavailable("Signing in to the store takes too long.")
         try:
             known = self._known
@@ -315,7 +316,7 @@ class ConnectionPool:
 
         :raises StoreUnavailable: when none is free in time
         """
-        if not self._slots.acquire(timeout=self.settings.timeout):
+        if not self._slots.acquire(timeout=deadline.left(self.settings.timeout)):
             raise StoreUnavailable("All connections to the store are in use.")
         try:
             connection = self._idle.pop()

@@ -24,6 +24,7 @@ from image_repo.catalogue.base import Index
 from image_repo.catalogue.indexer import REBUILDING, UNREAD, SweepState
 from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
+from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import Busy, Problem
 from image_repo.model.names import ImageName
 from image_repo.repository.artifacts import Artifacts
@@ -49,7 +50,7 @@ _REST, _LONGEST_REST = 1.0, 1.0
 #: seconds after which a node that says nothing follows no more
 _CLAIM = 60.0
 #: seconds of pause after trouble, at first and at most
-_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 #: seconds that are waited for the end of a step
 _PATIENCE = 5.0
 #: originals and records that are read at a time
@@ -94,7 +95,7 @@ class CatalogueDaemon:
         self._resumed = False
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
-        self._pause = 0.0
+        self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
 
@@ -113,7 +114,7 @@ class CatalogueDaemon:
     def _run(self) -> None:
         with contextlib.suppress(_Stopped):
             while True:
-                self._wait(self._pause or _POLL)
+                self._wait(max(self._backoff.left(), _POLL))
                 if self._duty.taken():
                     self._try()
         self._leave()
@@ -127,12 +128,12 @@ class CatalogueDaemon:
         except _Stopped:
             raise
         except Exception as error:  # it has all the time of the world
-            self._pause = min(max(_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            pause = self._backoff.fail()
             known = isinstance(error, Problem)
             reason = (error.detail or error.title) if isinstance(error, Problem) else error
-            log.warning("the catalogue does not follow, and will in %g s: %s", self._pause, reason, exc_info=not known)
+            log.warning("the catalogue does not follow, and will in %.1f s: %s", pause, reason, exc_info=not known)
         else:
-            self._pause = 0.0
+            self._backoff.reset()
 
     def turn(self) -> None:
         """Does what is to be done now.
@@ -140,7 +141,7 @@ class CatalogueDaemon:
         :raises Problem: when something cannot be asked
         """
         self._tell()
-        if self._pause:
+        if self._backoff.is_failing:
             self._index.check()
         self._catch_up()
         if not self._claim.is_ours():

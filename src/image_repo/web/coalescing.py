@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 
-from image_repo.concurrency.limiter import Room
+from image_repo.concurrency import deadline
+from image_repo.concurrency.limiter import Limiter, Stage
 from image_repo.errors import Busy
 
 #: seconds to wait for the first: what takes longer is waited for elsewhere, and what comes of it may be of no use
@@ -21,11 +22,11 @@ PATIENCE = 0.5
 class RequestCoalescer:
     """Lets the first of those who ask for the same go ahead.
 
-    :param room: for all who wait here; who finds no place there goes ahead as well
+    :param limiter: bounds the requests that wait here; beyond that, a request proceeds uncoalesced
     """
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
         self._lock = threading.Lock()
         self._asked: dict[Hashable, _WaitingLine] = {}
 
@@ -38,7 +39,7 @@ class RequestCoalescer:
             if line is None:
                 line = self._asked[what] = _WaitingLine()
         if ours is not None:
-            with suppress(Busy), self._room.place():
+            with suppress(Busy), self._limiter.admit(Stage.COALESCED):
                 line.wait(ours)
             line.call(ours)
             yield False
@@ -68,7 +69,7 @@ class _WaitingLine:
 
     def wait(self, called: threading.Lock) -> None:
         """Waits to be called, or for long enough."""
-        called.acquire(timeout=PATIENCE)
+        called.acquire(timeout=deadline.left(PATIENCE))
 
     def call(self, own: threading.Lock | None = None) -> None:
         """Calls the next; from who was called himself, or has ended what was waited for."""

@@ -9,7 +9,7 @@ of the node writes to the name. So what is answered here is what the application
 
 Whatever is unusual goes on to the application: other methods, bodies, ranges, conditions of
 any other form than clients of caches send, whoever shows credentials, and all that was evicted.
-It does so through a turnstile (:mod:`image_repo.concurrency.turnstile`): however many ask for what takes time,
+It is admitted by the limiter (:mod:`image_repo.concurrency.limiter`): however many ask for what takes time,
 few threads are at work on it at once, and a hit waits for no more of them. And of requests that are
 alike, one goes ahead (:mod:`image_repo.web.coalescing`): as a rule its answer is that of the others.
 """
@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cachetools import TTLCache
 
-from image_repo.concurrency.limiter import Room
-from image_repo.concurrency.turnstile import Turnstile
+from image_repo.concurrency import deadline
 from image_repo.errors import Problem
 from image_repo.model.original import Original
 from image_repo.model.rendition import Rendition
@@ -71,16 +70,12 @@ _OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition
 _STAYS = (None, "keep-alive", "Keep-Alive")
 _ENDS = ("Connection", "close")
 _FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
-#: threads of a process that the application is answering in at once, but for those that wait there
-_PLACES = 2
 #: requests that are remembered; each takes about 2 kB
 _MOST_ENTRIES = 2048
 #: the longest request line and Accept that are
 _MOST_TEXT = 1024
 #: marks a request that has waited for one that is alike, and says since when
 _WAITED = "image_repo.waited"
-#: how many wait so, where nothing else is said
-_ROOM = 64
 #: how many requests whose answers could not be kept are remembered, and for how many seconds
 _MOST_UNLEARNT, _UNLEARNT = 4096, 10.0
 #: seconds between two looks whether a version that is asked for ahead has come
@@ -158,7 +153,6 @@ class FastPath:
     :param kept: where connections are kept after an answer
     :param log: is told of each request
     :param pictures: the path below which they are
-    :param waiting: for requests that wait for one that is alike
     :param at_work: marks the connection of this thread as one whose request is being answered; gives what ends that
     """
 
@@ -170,16 +164,14 @@ class FastPath:
         kept: KeepAlive | None = None,
         log: AccessLog | None = None,
         pictures: str = "/images/",
-        waiting: Room | None = None,
         at_work: Callable[[], Callable[[], None]] = lambda: _nothing,
     ) -> None:
         self._at_work = at_work
         self._log = log
         self._pictures = pictures
-        self._alike = RequestCoalescer(waiting or Room(_ROOM))
+        self._alike = RequestCoalescer(repo.limiter)
         #: what was asked for, and its answer could not be kept: nobody waits for that
         self._unlearnt: TTLCache[tuple[str, str | None], bool] = TTLCache(_MOST_UNLEARNT, _UNLEARNT)
-        self._turnstile = Turnstile(_PLACES)
         self._inner = inner
         self._kept = kept
         self._repo = repo
@@ -288,6 +280,11 @@ class FastPath:
     # -- learning --------------------------------------------------------------------
 
     def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a miss; all its waiting shares one deadline."""
+        with deadline.limited(self._repo.limits.wait):
+            return self._coalesce(environ, start_response)
+
+    def _coalesce(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Lets the application answer, unless it is at a request like this one: then what comes of that will do."""
         if not self._may_wait(environ):
             return self._pass_on(environ, start_response)
@@ -336,7 +333,7 @@ class FastPath:
 
         # Who asks whether we live shall not wait for all the others.
         beside = environ.get("PATH_INFO") in ops.ALIVE
-        with contextlib.nullcontext() if beside else self._turnstile.place():
+        with contextlib.nullcontext() if beside else self._repo.limiter.application():
             answer = self._inner(environ, begin)
         if not said:  # a server may be told later (PEP 3333), but the application does not do so
             return answer
