@@ -9,18 +9,18 @@ from typing import Any
 from image_repo import wiring
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.reconciler import SweepOutcome
 
 
-def swept(repo: Repo) -> SweepOutcome:
+def swept(repo: Repository) -> SweepOutcome:
     """One look at everything that the container lists; nothing is read of originals."""
     images, sweep = reconciler.images(repo)
     return reconciler.run_to_end(sweep.run(images.listing()))
 
 
-def followed(repo: Repo) -> SweepOutcome:
+def followed(repo: Repository) -> SweepOutcome:
     """The same, and all originals are read of which the index has only what a listing tells."""
     outcome = swept(repo)
     for _ in reconciler.complete(repo):
@@ -28,13 +28,13 @@ def followed(repo: Repo) -> SweepOutcome:
     return outcome
 
 
-def told(repo: Repo) -> dict[str, dict[str, Any]]:
+def told(repo: Repository) -> dict[str, dict[str, Any]]:
     """Every record that the index holds, by name."""
-    return {document["name"]: document for document in repo.catalogue.each(Filter())}
+    return {document["name"]: document for document in repo.indexer.index.each(Filter())}
 
 
 @contextmanager
-def in_background(repo: Repo, config: Config) -> Iterator[None]:
+def in_background(repo: Repository, config: Config) -> Iterator[None]:
     """Lets it follow by itself meanwhile."""
     end = wiring.start_daemon(config, repo)
     try:

@@ -19,7 +19,7 @@ from image_repo import wiring
 from image_repo.catalogue.indexer import SweepState
 from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.errors import CatalogueUnavailable
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.web.app import create_app
 
 
@@ -94,7 +94,7 @@ class Served:
     """A running application."""
 
     client: Client
-    repo: Repo
+    repo: Repository
     config: Config
     folder: Path
 
@@ -122,7 +122,7 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
     if config.catalogue.enabled:
         with suppress(CatalogueUnavailable):
             # It was held against the container, long ago: what tests put there behind its back, they have it follow.
-            SweepState(0.0, 0.0).keep(repo.catalogue)
+            SweepState(0.0, 0.0).keep(repo.indexer.index)
     server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

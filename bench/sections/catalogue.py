@@ -45,7 +45,7 @@ def run(bench: Bench) -> Section:
         for engine, settings in _engines(stack):
             server = ImageRepo(bench.folder / f"catalogue-{engine}", {}, catalogue={"reconcile": 0, **settings})
             with closing(wiring.build(_configured(server))) as repo:
-                told = _fill(section, engine, repo.catalogue, bench.rounds)
+                told = _fill(section, engine, repo.indexer.index, bench.rounds)
             with server:
                 pages.rows += _ask(section, engine, server, bench.rounds)
                 memory = server.pss() / 1e6

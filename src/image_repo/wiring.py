@@ -6,10 +6,12 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from image_repo.access.control import AccessControl, Rules
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.memory import MemoryTier
@@ -25,16 +27,22 @@ from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
-from image_repo.model.recipe import Defaults, ask, read_focus
+from image_repo.model.recipe import Defaults, Focus, ask, read_focus
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
+from image_repo.repository.links import Links, LinkTargetUrls
 from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.mezzanines import Mezzanines
-from image_repo.repository.repo import LinkTargetUrls, Policy, Repo
+from image_repo.repository.originals import Originals
+from image_repo.repository.policy import Policy
+from image_repo.repository.reader import Reader
+from image_repo.repository.renditions import Renditions
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Resolver
 from image_repo.repository.ttl_cache import TtlCache
+from image_repo.repository.writer import Writer
 from image_repo.stores.base import Store
 from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
@@ -104,56 +112,88 @@ def prepare(config: Config, stores: Stores) -> list[str]:
     return warnings
 
 
-def build(config: Config) -> Repo:
-    """The live repository. Called in each worker, after the fork."""
-    stores = build_stores(config)
-    belongs = _belongs(stores.origin)
+def build(config: Config, *, rules: Rules | None = None, stores: Stores | None = None) -> Repository:
+    """Return the live repository. Called in each worker, after the fork.
+
+    :param rules: who may do what; everybody everything where None
+    :param stores: those that the configuration names where None
+    """
+    stores = stores or build_stores(config)
     shared = _private(Path(config.local_file_cache_path))
     own = own_folder(config, stores.origin)
-    follower = _follower(config, stores.origin, own, "images")
     counters = Counters(own)
+    indexer = _follower(config, stores.origin, own, "images")
     origin = CircuitBreaker(stores.origin, counters=counters)
-    marks = InvalidationEpochs(own / "marks" if own else None)
+    epochs = InvalidationEpochs(own / "marks" if own else None)
     memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, counters, "memory"))
-    keeper = _keeper(config, stores, counters)
-    names = _disk(config, belongs, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
-    versions = Resolver(
+    target = _link_target(config, stores, counters)
+    names = _disk(config, stores.origin, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
+    resolver = Resolver(
         origin,
-        marks,
+        epochs,
         names,
         freshness=config.freshness,
         changed=lambda name: memory.purge(prefix_of(name)),
-        learnt=follower.noted,
+        learnt=indexer.noted,
     )
-    local = _disk(config, belongs, "renditions", config.local_cache_configuration, partial(_evicted, counters, "disk"))
-    flight = SingleFlight(own / "flights" if own else None)
+    use_policy = policy(config, shared)
+    access = AccessControl(rules)
+    originals = Originals(origin, resolver, use_policy.spool, config.render.max_source)
     table = limits(threads=config.server.threads, renders=config.render.at_once, queue=config.render.queue)
     limiter = Limiter(table, shared / "limits" if shared else None, waiting=counters.waiting)
-    writing = KeyedLock(own / "writing" if own else None)
-    return Repo(
-        origin,
-        versions,
-        MetadataStore(origin, versions, writing, follower, config.render, location=config.metadata_location),
-        follower,
-        TtlCache(marks, names, "focus", read_focus, freshness=config.freshness),
-        Caches(tier for tier in (memory, local, keeper) if tier is not None),
-        # memory is for what is served, unless there is nothing else on this node
-        Mezzanines(
-            Caches([local or memory]),
-            Caches([keeper] if stores.cache and keeper else []),
-            flight,
-            limiter,
-            config.render,
-        ),
-        DecodedCache(
-            DecodedFiles(own / "pixels" if own else None, config.render.pixel_cache), flight, limiter, config.render
-        ),
-        keeper,
-        _linker(stores),
+    renditions = _renditions(config, stores, originals, memory, target, limiter, own, counters)
+    locks = KeyedLock(own / "writing" if own else None)
+    metadata = MetadataStore(
+        origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
+    )
+    focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
+    reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
+    resources = ExitStack()
+    for part in (counters, origin, indexer, renditions.caches, resolver):
+        resources.callback(part.close)
+    return Repository(
+        access=access,
+        reader=reader,
+        writer=Writer(access, origin, resolver, metadata, indexer, renditions, use_policy),
+        links=Links(access, reader, origin, target, _link_target_urls(stores), use_policy),
+        metadata=metadata,
+        renditions=renditions,
+        indexer=indexer,
+        origin=origin,
+        epochs=epochs,
+        policy=use_policy,
+        limits=config.render,
+        limiter=limiter,
+        counters=counters,
+        resources=resources,
+    )
+
+
+def _renditions(
+    config: Config,
+    stores: Stores,
+    originals: Originals,
+    memory: MemoryTier,
+    target: LinkTarget | None,
+    limiter: Limiter,
+    own: Path | None,
+    counters: Counters,
+) -> Renditions:
+    """Return the renditions, in tiers of this node and of the container."""
+    settings, render = config.local_cache_configuration, config.render
+    local = _disk(config, stores.origin, "renditions", settings, partial(_evicted, counters, "disk"))
+    flight = SingleFlight(own / "flights" if own else None)
+    # memory is for what is served, unless there is nothing else on this node
+    near, far = Caches([local or memory]), Caches([target] if stores.cache and target else [])
+    return Renditions(
+        originals,
+        Caches(tier for tier in (memory, local, target) if tier is not None),
+        Mezzanines(near, far, flight, limiter, render),
+        DecodedCache(DecodedFiles(own / "pixels" if own else None, render.pixel_cache), flight, limiter, render),
+        target,
         flight,
         limiter,
-        config.render,
-        policy(config, shared),
+        render,
         counters,
     )
 
@@ -260,7 +300,7 @@ def defaults(config: Config) -> Defaults:
     )
 
 
-def _keeper(config: Config, stores: Stores, counters: Counters) -> LinkTarget | None:
+def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarget | None:
     cache = config.swift_cache_configuration
     if not cache.enabled:
         return None
@@ -276,7 +316,7 @@ def _keeper(config: Config, stores: Stores, counters: Counters) -> LinkTarget | 
     return None
 
 
-def _linker(stores: Stores) -> LinkTargetUrls:
+def _link_target_urls(stores: Stores) -> LinkTargetUrls:
     if stores.cache is not None:
         return LinkTargetUrls(stores.cache.link_base, PREFIX)
     return LinkTargetUrls(stores.origin.link_base, "")
@@ -284,7 +324,7 @@ def _linker(stores: Stores) -> LinkTargetUrls:
 
 def _disk(
     config: Config,
-    belongs: str,
+    origin: Store,
     part: str,
     settings: LocalCacheConfiguration,
     evicted: Callable[[int], object] = lambda _: None,
@@ -296,7 +336,9 @@ def _disk(
     ):
         return None
     try:
-        return DiskTier(Path(config.local_cache_configuration.cache_path) / belongs / part, settings, evicted=evicted)
+        return DiskTier(
+            Path(config.local_cache_configuration.cache_path) / _belongs(origin) / part, settings, evicted=evicted
+        )
     except OSError as error:
         log.warning("there is no disk cache: %s", error)
         return None
@@ -312,7 +354,7 @@ def _private(folder: Path) -> Path | None:
     return folder
 
 
-def start_daemon(config: Config, repo: Repo) -> Callable[[], None]:
+def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
     """Start the catalogue daemon, where the configuration has a catalogue and there is a place for it.
 
     :returns: what ends it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from image_repo.access.control import AccessControl, Action, Denial, Grant, Rules
-from image_repo.access.principal import ADMINISTRATOR, ANONYMOUS, Principal
+from image_repo.access.principal import ADMIN, ANONYMOUS, Principal
 from image_repo.errors import ArtifactNotFound, Forbidden, ImageNotFound, Unauthenticated
 
 
@@ -23,7 +23,7 @@ class Fixed:
 
 def test_without_rules_everything_is_allowed_and_may_be_kept_by_shared_caches():
     access = AccessControl()
-    for principal in (ANONYMOUS, ADMINISTRATOR, Principal("ann", frozenset({"reader"}))):
+    for principal in (ANONYMOUS, ADMIN, Principal("ann", frozenset({"reader"}))):
         for action in Action:
             assert access.authorise(principal, action, "a/b").is_shared
             assert access.allows(principal, action, "")
@@ -65,4 +65,4 @@ def test_rules_get_the_principal_the_action_and_the_target_and_their_grant_is_re
 
 def test_a_principal_is_anonymous_without_a_name():
     assert ANONYMOUS.is_anonymous
-    assert not ADMINISTRATOR.is_anonymous
+    assert not ADMIN.is_anonymous

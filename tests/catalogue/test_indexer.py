@@ -20,13 +20,14 @@ from following import followed, in_background, told
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.indexer import REBUILDING, SWEPT
 from image_repo.catalogue.outbox import Outbox
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import ImageNotFound, StoreUnavailable
 from image_repo.model.names import ImageName
 from image_repo.repository.metadata import UNCONDITIONAL
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.stores.disk import DiskStore
 
 ONE = pictures.jpeg(pictures.photo(40, 30))
@@ -130,7 +131,7 @@ def test_without_a_catalogue_everything_else_goes_on(tmp_path):
 
 def test_a_picture_of_another_tool_is_known_as_soon_as_somebody_asks_for_it(served, client):
     with in_background(served.repo, served.config):
-        until(lambda: served.repo.catalogue.note(SWEPT) is not None, "the first look")
+        until(lambda: served.repo.indexer.index.note(SWEPT) is not None, "the first look")
         (served.folder / "data" / "x.jpg").write_bytes(ONE)
         assert client.get("/images/x?w=20").status == 200
         until(lambda: told(served.repo).get("x", {}).get("width") == 40, "it is known, and read", 5)
@@ -144,7 +145,7 @@ def test_a_hit_notes_nothing(served, client):
     for _ in range(3):
         client.get("/images/a?w=20")
         client.get("/images/a?meta=True")
-    assert served.repo.behind.is_empty()
+    assert served.repo.indexer.behind.is_empty()
 
 
 # -- content addresses -----------------------------------------------------------------
@@ -168,7 +169,7 @@ def test_an_original_under_two_names_is_two_names_for_one_digest(served, client)
     client.put("/images/a", ONE)
     answer = client("POST", "/images", ONE, Content_Type="image/jpeg")
     assert (answer.status, answer.json()["name"]) == (201, ADDRESS)
-    assert served.repo.catalogue.named_by(ADDRESS.removeprefix("sha256:")) == ["a", ADDRESS]
+    assert served.repo.indexer.index.named_by(ADDRESS.removeprefix("sha256:")) == ["a", ADDRESS]
     data(client, "PATCH", "/images/a", {"of": "a"})
     data(client, "PATCH", f"/images/{ADDRESS}", {"of": "itself"})
     assert record(client, "a")["data"] == {"of": "a"}
@@ -353,10 +354,10 @@ def counted(client: Client) -> dict[str, int]:
 def test_a_catalogue_that_is_deleted_under_a_running_server_is_made_again(served, client):
     with in_background(served.repo, served.config):
         client.put("/images/a", ONE)
-        until(lambda: served.repo.catalogue.note(SWEPT) is not None, "the first look")
+        until(lambda: served.repo.indexer.index.note(SWEPT) is not None, "the first look")
         delete(file_of(served))
         until(lambda: counted(client) == {"a": 40}, "it is there again", 20)
-        until(lambda: served.repo.catalogue.note(REBUILDING) is None, "it is complete")
+        until(lambda: served.repo.indexer.index.note(REBUILDING) is None, "it is complete")
 
 
 def test_a_full_disk_stops_nothing(tmp_path):
@@ -399,7 +400,7 @@ def test_an_index_that_missed_everything_is_complete_after_one_look(served, clie
     for name in "abc":
         client.put(f"/images/{name}", ONE)
     before = told(served.repo)
-    served.repo.catalogue.clear()
+    served.repo.indexer.index.clear()
     followed(served.repo)
     assert told(served.repo) == before
 
@@ -453,18 +454,18 @@ class Ailing(DiskStore):
         return super().called(names, endings)
 
 
-def put(repo: Repo, name: str, body: bytes) -> None:
-    with repo.spool() as spool:
+def put(repo: Repository, name: str, body: bytes) -> None:
+    with repo.writer.spool() as spool:
         spool.fill([body])
-        repo.put(ImageName(name), spool, data={"site": 2})
+        repo.writer.put(ADMIN, ImageName(name), spool, data={"site": 2})
 
 
-WRITES: dict[str, Callable[[Repo], object]] = {
+WRITES: dict[str, Callable[[Repository], object]] = {
     "a new picture": lambda repo: put(repo, "new", TWO),
     "a replaced picture": lambda repo: put(repo, "old", TWO),
-    "changed data": lambda repo: repo.patch(ImageName("old"), {"site": 2}, UNCONDITIONAL),
-    "a new description": lambda repo: repo.say(ImageName("new"), {"site": 2}, UNCONDITIONAL),
-    "a deletion": lambda repo: repo.delete(ImageName("old")),
+    "changed data": lambda repo: repo.writer.patch_data(ADMIN, ImageName("old"), {"site": 2}, UNCONDITIONAL),
+    "a new description": lambda repo: repo.writer.replace_data(ADMIN, ImageName("new"), {"site": 2}, UNCONDITIONAL),
+    "a deletion": lambda repo: repo.writer.delete(ADMIN, ImageName("old")),
 }
 
 
@@ -493,21 +494,21 @@ def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, mo
             covered += 1
             for name in ("new", "old"):
                 with contextlib.suppress(ImageNotFound):
-                    repo.delete(ImageName(name))
+                    repo.writer.delete(ADMIN, ImageName(name))
         else:
             pytest.fail("it never went well")
     assert covered >= 4
 
 
-def catch_up(repo: Repo) -> None:
+def catch_up(repo: Repository) -> None:
     """What a server does with names that are noted."""
-    for name, _ in repo.behind.take():
-        repo.follow(ImageName(name))
-        repo.complete(ImageName(name))
-    repo.behind.done()
+    for name, _ in repo.indexer.behind.take():
+        repo.metadata.reindex(ImageName(name))
+        repo.metadata.complete(ImageName(name))
+    repo.indexer.behind.done()
 
 
-def whole(repo: Repo) -> dict[str, dict]:
+def whole(repo: Repository) -> dict[str, dict]:
     """What the container tells."""
-    found = {name: repo.row(ImageName(name)) for name in ("new", "old")}
+    found = {name: repo.metadata.row(ImageName(name)) for name in ("new", "old")}
     return {name: dict(row.document) for name, row in found.items() if row}

@@ -23,6 +23,7 @@ from pictures import jpeg, photo, png
 from webserver import Answer, Client, Served, embedded, serving
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.cli import pictures
 from image_repo.config import Config, PersistentStoreConfiguration, foreign, load
 from image_repo.errors import ConfigurationError
@@ -131,7 +132,9 @@ def take_in(served: Served, path: Path, uploads: Path | None = None) -> None:
     left = detect(path, uploads)
     assert left is not None
     artifacts = Artifacts(served.repo, wiring.artifacts_follower(served.config, served.repo.origin))
-    assert {told.status for told in outcomes(left, Importer(served.repo), served.repo, artifacts)} == {"stored"}
+    assert {told.status for told in outcomes(left, Importer(served.repo, ADMIN), served.repo, ADMIN, artifacts)} == {
+        "stored"
+    }
 
 
 # -- a data set of images over MongoDB ----------------------------------------------------

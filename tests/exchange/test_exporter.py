@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from webserver import embedded
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.cli import exchange, main
 from image_repo.errors import BadBody, BadRequest, BrokenArchive, NotAPicture
 from image_repo.exchange.base import About, Exported, File, ImportOutcome, Item
@@ -61,21 +62,21 @@ def repo(tmp_path):
 
 
 def store(repo, name: str, body: bytes = PICTURE, **said):
-    with repo.spool() as spool:
-        return repo.put(ImageName.parse(name), spool.fill([body]), **said)[0]
+    with repo.writer.spool() as spool:
+        return repo.writer.put(ADMIN, ImageName.parse(name), spool.fill([body]), **said)[0]
 
 
 def record(repo, name: str):
-    return repo.record(repo.named([ImageName.parse(name)]))
+    return repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName.parse(name)], aliases=False))
 
 
 def original(repo, name: str) -> bytes:
-    with repo.original(repo.named([ImageName.parse(name)])) as (_, spool):
+    with repo.reader.original(ADMIN, repo.reader.resolve(ADMIN, [ImageName.parse(name)], aliases=False)) as (_, spool):
         return spool.file.read()
 
 
 def description(repo, name: str):
-    return repo.description([ImageName.parse(name)]).data
+    return repo.reader.description(ADMIN, [ImageName.parse(name)]).data
 
 
 def jsonl(*lines) -> bytes:
@@ -87,7 +88,7 @@ def take_in(repo, *members: tuple[str, bytes], prefix: str = "", made: bytes | N
     body = made if made is not None else b"".join(stream_zip((name, 0.0, data) for name, data in members))
     with tempfile.TemporaryFile() as lines:
         found = from_zip(io.BytesIO(body), len(body), lines, 1_000)
-        outcomes = list(Importer(repo, prefix).run(found.items))
+        outcomes = list(Importer(repo, ADMIN, prefix).run(found.items))
     assert len(outcomes) <= found.total + 10
     entries = [outcome.entry for outcome in outcomes]
     assert len(set(entries)) == len(entries) or Counter(entries).most_common(1)[0][1] > 1
@@ -492,11 +493,12 @@ def test_a_bomb_is_not_unpacked_to_its_end(repo):
 
 @contextmanager
 def opened_limit(repo, most: int):
-    before, repo.policy = repo.policy, replace(repo.policy, most_upload=most)
+    writer = repo.writer
+    before, writer.policy = writer.policy, replace(writer.policy, most_upload=most)
     try:
         yield
     finally:
-        repo.policy = before
+        writer.policy = before
 
 
 def test_metadata_that_cannot_be_read_refuses_the_whole(repo):
@@ -517,7 +519,7 @@ def test_the_items_of_an_import_do_not_wait_in_memory(repo):
             taken += 1
             yield Item(str(taken), f"n{taken}", lambda: [b"no picture"])
 
-    outcomes = Importer(repo).run(endless())
+    outcomes = Importer(repo, ADMIN).run(endless())
     for _ in range(500):
         told.append(next(outcomes))
     outcomes.close()
@@ -532,7 +534,7 @@ def test_memory_does_not_grow_with_the_entries(repo):
         with tempfile.TemporaryFile() as lines:
             tracemalloc.start()
             items = from_zip(io.BytesIO(body), len(body), lines, number).items
-            assert sum(1 for _ in Importer(repo).run(items)) == number
+            assert sum(1 for _ in Importer(repo, ADMIN).run(items)) == number
             most = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         return most
@@ -545,21 +547,23 @@ def test_memory_does_not_grow_with_the_entries(repo):
 
 
 def said(repo, **data):
-    return repo.say_many({ImageName.parse(name.replace("__", "/")): value for name, value in data.items()})
+    return repo.writer.replace_many(
+        ADMIN, {ImageName.parse(name.replace("__", "/")): value for name, value in data.items()}
+    )
 
 
 def test_what_is_said_of_many_is_what_would_be_said_one_by_one(repo):
     store(repo, "f/picture", data={"old": 1})
-    repo.say(ImageName("f/known"), {"same": 1}, UNCONDITIONAL)
-    repo.say(ImageName("f/other"), {"old": 1}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("f/known"), {"same": 1}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("f/other"), {"old": 1}, UNCONDITIONAL)
     done = said(repo, f__new={"n": 1}, f__known={"same": 1}, f__other={"n": 2}, f__picture={"n": 3})
     assert {name.text: outcome for name, outcome in done.items()} == {
         "f/new": "stored", "f/known": "unchanged", "f/other": "replaced", "f/picture": "replaced",
     }  # fmt: skip
     assert (description(repo, "f/new"), description(repo, "f/other")) == ({"n": 1}, {"n": 2})
     assert (record(repo, "f/picture").data, original(repo, "f/picture")) == ({"n": 3}, PICTURE)
-    found = {name: repo.catalogue.stamps([name]).get(name) for name in ("f/new", "f/known", "f/other", "f/picture")}
-    assert found == {name: repo.row(ImageName(name)).stamp for name in found}, "the catalogue was told of each"
+    found = {name: repo.indexer.index.stamps([name]).get(name) for name in ("f/new", "f/known", "f/other", "f/picture")}
+    assert found == {name: repo.metadata.row(ImageName(name)).stamp for name in found}, "the catalogue was told of each"
 
 
 def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
@@ -585,7 +589,7 @@ def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
 
 def test_what_is_called_like_another_with_its_ending_is_left_to_be_done_one_by_one(repo, tmp_path):
     (tmp_path / "data" / "a.jpg").write_bytes(PICTURE)
-    assert repo.say_many({ImageName("a"): {"n": 1}, ImageName("a.jpg"): {"n": 2}}) == {}
+    assert repo.writer.replace_many(ADMIN, {ImageName("a"): {"n": 1}, ImageName("a.jpg"): {"n": 2}}) == {}
     assert not (tmp_path / "data" / "a.json").exists()
 
 
@@ -601,12 +605,12 @@ def test_what_is_called_like_another_with_its_ending_is_left_to_be_done_one_by_o
 def test_many_descriptions(repo, names):
     for number in range(300):  # what lies between them
         if number % 30 == 0:
-            repo.say(ImageName(f"d/{number:06}x"), {}, UNCONDITIONAL)
+            repo.writer.replace_data(ADMIN, ImageName(f"d/{number:06}x"), {}, UNCONDITIONAL)
     told = jsonl(*({"name": name, "data": {"n": name}} for name in names))
     assert Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values()) == {"stored": len(names)}
     assert all(description(repo, name) == {"n": name} for name in names)
     assert Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values()) == {"unchanged": len(names)}
-    assert all(repo.catalogue.stamps([name]) == {name: repo.row(ImageName(name)).stamp} for name in names)
+    assert all(repo.indexer.index.stamps([name]) == {name: repo.metadata.row(ImageName(name)).stamp} for name in names)
 
 
 def test_two_imports_of_the_same_names_end(repo):
@@ -624,7 +628,7 @@ def test_two_imports_of_the_same_names_end(repo):
         counts = [each.result(60) for each in both]
     assert sum(each["stored"] for each in counts) == len(names)
     assert sum(each["failed"] for each in counts) == 0
-    assert all(repo.catalogue.stamps([name]) == {name: repo.row(ImageName(name)).stamp} for name in names)
+    assert all(repo.indexer.index.stamps([name]) == {name: repo.metadata.row(ImageName(name)).stamp} for name in names)
 
 
 # -- out, and in again -------------------------------------------------------------------------
@@ -635,13 +639,13 @@ def documents(repo, *names: str):
         try:
             yield record(repo, name).public()
         except Exception:
-            yield repo.description([ImageName(name)]).public()
+            yield repo.reader.description(ADMIN, [ImageName(name)]).public()
 
 
 def export_of(repo, said=None, **options) -> Export:
     about = About("everything", None, tempfile.TemporaryFile)
     made = settled(said or {"kind": "original"}, wiring.defaults(embedded(Path("/nowhere"))))
-    return Export(repo, made, about, **options)
+    return Export(repo, ADMIN, made, about, **options)
 
 
 def exported(repo, docs, said=None, **options) -> bytes:
@@ -671,7 +675,9 @@ def test_nothing_is_lost(repo, tmp_path):
             filename="I.JPG",
         )
     by_content = store(repo, f"sha256:{sha256(PICTURE).hexdigest()}").name
-    repo.say(ImageName("only/words"), {"species": None, "deep": {"a": [1, "x", {}]}}, UNCONDITIONAL)
+    repo.writer.replace_data(
+        ADMIN, ImageName("only/words"), {"species": None, "deep": {"a": [1, "x", {}]}}, UNCONDITIONAL
+    )
     everything = [*NAMES, by_content, "only/words"]
     made = exported(repo, documents(repo, *everything))
     with opened(tmp_path / "other") as other:
@@ -700,7 +706,7 @@ def test_the_same_export_has_the_same_bytes(repo):
     for name in "abc":
         store(repo, name)
     first = exported(repo, documents(repo, *"abc"))
-    repo.current([ImageName("a")])
+    repo.reader.resolve(ADMIN, [ImageName("a")])
     assert exported(repo, documents(repo, *"abc")) == first
 
 
@@ -716,7 +722,7 @@ def test_what_is_missing_is_told_and_what_was_said_of_it_stays(repo, tmp_path):
     store(repo, "a")
     store(repo, "b", data={"kept": True})
     docs = list(documents(repo, "a", "b"))
-    repo.delete(ImageName("b"))
+    repo.writer.delete(ADMIN, ImageName("b"))
     members = unzipped(exported(repo, docs))
     assert sorted(members) == ["_missing.txt", "a.jpg", "descriptions.jsonl", "metadata.jsonl"]
     assert members["_missing.txt"].startswith(b"b: 404 ")
@@ -736,7 +742,7 @@ def test_a_frozen_picture_is_the_very_one_or_missing(repo):
     store(repo, "b", data={"n": 1})
     docs = list(documents(repo, "a", "b"))
     store(repo, "a", OTHER)
-    repo.say(ImageName("b"), {"n": 2}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("b"), {"n": 2}, UNCONDITIONAL)
     members = unzipped(exported(repo, docs, frozen=True))
     assert sorted(members) == ["_missing.txt", "b.jpg", "descriptions.jsonl", "metadata.jsonl"]
     assert told(members)[0]["data"] == {"n": 1}, "as it was said then"
@@ -766,7 +772,9 @@ def test_foreign_names_never_reach_a_zip_as_they_are(repo, tmp_path):
     for name in ("a\\..\\b\x07.jpg", "new\nline.jpg", "C:x.jpg"):
         (folder / name).write_bytes(PICTURE)
     settle = settled({"kind": "original"}, wiring.defaults(embedded(Path("/x"))))
-    members = unzipped(b"".join(stream_zip(picture_members(repo, repo.images(), lambda _: settle(None)))))
+    members = unzipped(
+        b"".join(stream_zip(picture_members(repo, ADMIN, repo.reader.images(ADMIN), lambda _: settle(None))))
+    )
     assert members == {"C%3Ax.jpg": PICTURE}
 
 
@@ -833,7 +841,7 @@ def test_only_what_does_not_fit_is_text():
 def test_a_folder_is_what_a_zip_of_it_would_be(repo, tmp_path):
     for name in ("a", "b/c"):
         store(repo, name, data={"n": name})
-    repo.say(ImageName("d"), {}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("d"), {}, UNCONDITIONAL)
     out = tmp_path / "out"
     write_folder(export_of(repo).members(documents(repo, "a", "b/c", "d")), out)
     files = sorted(path for path in out.rglob("*") if path.is_file())
@@ -845,7 +853,7 @@ def test_a_folder_is_what_a_zip_of_it_would_be(repo, tmp_path):
     ]
     with opened(tmp_path / "other") as other, tempfile.TemporaryFile() as lines:
         found = from_folder(out, files, lines)
-        outcomes = list(Importer(other).run(found.items))
+        outcomes = list(Importer(other, ADMIN).run(found.items))
         assert (found.total, [outcome.status for outcome in outcomes]) == (3, ["stored"] * 3)
         assert record(other, "b/c").data == {"n": "b/c"}
 

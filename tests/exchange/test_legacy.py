@@ -24,6 +24,7 @@ from pictures import jpeg, photo
 from webserver import embedded
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.errors import BadParameter, Problem
 from image_repo.exchange.base import About, Exported, Item
 from image_repo.exchange.imagefolder import ImageFolder
@@ -35,7 +36,7 @@ from image_repo.exchange.manifest_lines import Lines
 from image_repo.model.names import ImageName
 from image_repo.model.record import Record
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 
 OID = "57e193d7a9cc81b4027498b5"
 
@@ -553,7 +554,7 @@ def test_another_folder_is_none(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class House:
-    repo: Repo
+    repo: Repository
     artifacts: Artifacts
 
 
@@ -570,7 +571,7 @@ def taken(path: Path, house: House, uploads: Path | None = None) -> dict[str, tu
     """Entry → status, and the slug of its problem."""
     found = detect(path, uploads)
     assert found is not None
-    made = outcomes(found, Importer(house.repo), house.repo, house.artifacts)
+    made = outcomes(found, Importer(house.repo, ADMIN), house.repo, ADMIN, house.artifacts)
     return {told.entry: (told.status, told.problem.slug if told.problem else None) for told in made}
 
 
@@ -585,7 +586,7 @@ def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(tmp_path: Path, up
         ("failed", "name-conflict"),
     ]
     assert next(iter(taken(dump, house, uploads).values())) == ("unchanged", None)
-    record = house.repo.record(house.repo.current([ImageName("6339b5e4c5b1a4f0a1b2c3d4")]))
+    record = house.repo.reader.record(ADMIN, house.repo.reader.resolve(ADMIN, [ImageName("6339b5e4c5b1a4f0a1b2c3d4")]))
     assert (record.width, record.height, record.filename) == (8, 6, "a.jpg")
     assert record.data["label"] == "ok"
 
@@ -595,14 +596,14 @@ def test_of_what_lies_outside_nothing_is_taken_in(tmp_path: Path, uploads: Path,
     documents = [{"_id": f"{n}", "file": file, "data": {}} for n, file in enumerate(_hostile(uploads).values())]
     (tmp_path / "dump.json").write_text(json.dumps(documents))
     assert set(taken(tmp_path / "dump.json", house, uploads).values()) == {("failed", "bad-request")}
-    assert list(house.repo.images()) == []
+    assert list(house.repo.reader.images(ADMIN)) == []
 
 
 def test_descriptions_are_taken_in(tmp_path: Path, house: House) -> None:
     dump = tmp_path / "images.json"
     dump.write_text('{"count": 1, "images": [{"name": "library/nginx:latest", "stars": 4}]}')
     assert list(taken(dump, house).values()) == [("stored", None)]
-    record = house.repo.description([ImageName("library/nginx:latest")])
+    record = house.repo.reader.description(ADMIN, [ImageName("library/nginx:latest")])
     assert record.data == {"name": "library/nginx:latest", "stars": 4}
 
 
@@ -626,9 +627,16 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
         wrong: ("failed", "digest-mismatch"),
     }
     artifacts, repo = house.artifacts, house.repo
-    assert repo.record(repo.current([ImageName(f"sha256:{image}")])).sha256 == image
-    assert artifacts.get(f"sha256:{mask}").meta == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
-    assert (artifacts.get(f"sha256:{none}").kind, artifacts.get(f"sha256:{none}").media_type) == ("image", "text/plain")
+    assert repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName(f"sha256:{image}")])).sha256 == image
+    assert artifacts.get(ADMIN, f"sha256:{mask}").meta == {
+        "run": 7,
+        "created_at": 1759650001.25,
+        "kind": "calibration result",
+    }
+    assert (
+        artifacts.get(ADMIN, f"sha256:{none}").kind,
+        artifacts.get(ADMIN, f"sha256:{none}").media_type,
+    ) == ("image", "text/plain")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
 
 

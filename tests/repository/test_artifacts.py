@@ -12,6 +12,7 @@ from swiftserved import house, until
 from webserver import embedded, serving
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Query
 from image_repo.cli import pictures
 from image_repo.errors import ArtifactNotFound
@@ -42,8 +43,8 @@ def artifacts(served):
 
 
 def put(artifacts, repo, body, **said):
-    with repo.spool() as spool:
-        return artifacts.put(spool.fill([body]), **said)
+    with repo.writer.spool() as spool:
+        return artifacts.put(ADMIN, spool.fill([body]), **said)
 
 
 # -- records ----------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def test_the_index_is_told_what_a_listing_tells(served, artifacts):
     for name, stamp in listed:
         row = artifacts.row(name)
         assert (row.name, row.stamp) == (name, stamp)
-        assert {**row.document} == {"name": name, **artifacts.get(name).public()}
+        assert {**row.document} == {"name": name, **artifacts.get(ADMIN, name).public()}
 
 
 def test_only_what_is_whole_is_listed(served, artifacts):
@@ -116,7 +117,7 @@ def test_only_what_is_whole_is_listed(served, artifacts):
     for key in strange:
         assert artifacts.row(f"sha256:{key}") is None
         with pytest.raises(ArtifactNotFound):
-            artifacts.get(f"sha256:{key}")
+            artifacts.get(ADMIN, f"sha256:{key}")
 
 
 def test_a_record_of_other_bytes_is_none(served, artifacts):
@@ -125,12 +126,12 @@ def test_a_record_of_other_bytes_is_none(served, artifacts):
         served.repo.origin.put(PREFIX + HEX, b"two", media_type="a/b")
         served.repo.origin.put(f"{PREFIX}{HEX}.json", text, media_type=MEDIA_TYPE)
         with pytest.raises(ArtifactNotFound):
-            artifacts.get(f"sha256:{HEX}")
+            artifacts.get(ADMIN, f"sha256:{HEX}")
         assert artifacts.row(f"sha256:{HEX}") is None
 
 
 def found(artifacts, **told):
-    return [document["artifact_id"] for document in artifacts.page(Query(**told)).documents]
+    return [document["artifact_id"] for document in artifacts.page(ADMIN, Query(**told)).documents]
 
 
 def test_an_index_that_is_empty_or_behind_is_made_to_follow(served, artifacts):
@@ -163,7 +164,7 @@ def test_in_the_background_it_follows_by_itself(tmp_path):
 def test_artifacts_are_nothing_to_those_who_look_at_images(served, artifacts):
     put(artifacts, served.repo, b"\xff\xd8\xff\xe0 looks like a picture", media_type="image/jpeg")
     put(artifacts, served.repo, b"{}", media_type="application/json")
-    assert list(served.repo.images()) == []
+    assert list(served.repo.reader.images(ADMIN)) == []
     walked = pictures.walk(served.repo)
     assert (walked.originals, walked.records, walked.others) == ({}, {}, [])
     assert list(pictures.check(served.repo, walked, lambda: None)) == []

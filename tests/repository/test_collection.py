@@ -17,6 +17,7 @@ from swiftserved import house, until
 from webserver import embedded
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Row
 from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES
 from image_repo.catalogue.query import Filter, Query, SortKey
@@ -26,11 +27,11 @@ from image_repo.model.names import ImageName
 from image_repo.model.record import Record
 from image_repo.repository.collection import Changed, Collection
 from image_repo.repository.metadata import UNCONDITIONAL
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 
 
 @pytest.fixture
-def repo(tmp_path) -> Iterator[Repo]:
+def repo(tmp_path) -> Iterator[Repository]:
     # whoever waits for a name that another holds is told soon
     config = replace(embedded(tmp_path), render=RenderConfiguration(wait=0.2))
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
@@ -44,17 +45,17 @@ def collection(repo) -> Collection:
     return Collection(repo)
 
 
-def say(repo: Repo, **said: dict[str, Any]) -> None:
+def say(repo: Repository, **said: dict[str, Any]) -> None:
     for name, data in said.items():
-        repo.say(ImageName(name), data, UNCONDITIONAL)
+        repo.writer.replace_data(ADMIN, ImageName(name), data, UNCONDITIONAL)
 
 
 def where(**conditions: str) -> Filter:
     return IMAGES.read(conditions.items(), (*FILTER_WORDS, *BULK_WORDS)).query.filter
 
 
-def stored(repo: Repo, name: str) -> dict[str, Any]:
-    return dict(repo.description((ImageName(name),)).data)
+def stored(repo: Repository, name: str) -> dict[str, Any]:
+    return dict(repo.reader.description(ADMIN, (ImageName(name),)).data)
 
 
 def counts(changed: Changed) -> tuple[int, int, list[tuple[str, int]]]:
@@ -66,44 +67,47 @@ def counts(changed: Changed) -> tuple[int, int, list[tuple[str, int]]]:
 
 def test_documents_are_records_as_they_are_told(repo, collection):
     say(repo, a={"n": 1}, b={"n": 2})
-    page = collection.page(Query(where(n="2")))
-    assert page.documents == [repo.description((ImageName("b"),)).public()]
-    assert [each["name"] for each in collection.each(Filter())] == ["a", "b"]
-    assert [each["name"] for each in collection.each(Filter(), [SortKey(("data", "n"), descending=True)])] == ["b", "a"]
-    assert collection.statistics(Filter(), ("data", "n")).mean == 1.5
+    page = collection.page(ADMIN, Query(where(n="2")))
+    assert page.documents == [repo.reader.description(ADMIN, (ImageName("b"),)).public()]
+    assert [each["name"] for each in collection.each(ADMIN, Filter())] == ["a", "b"]
+    assert [each["name"] for each in collection.each(ADMIN, Filter(), [SortKey(("data", "n"), descending=True)])] == [
+        "b",
+        "a",
+    ]
+    assert collection.statistics(ADMIN, Filter(), ("data", "n")).mean == 1.5
 
 
 def test_what_is_selected(repo, collection):
     say(repo, a={"n": 1, "m": 2})
-    assert collection.page(Query(select=(("data", "n"),))).documents == [{"data": {"n": 1}}]
+    assert collection.page(ADMIN, Query(select=(("data", "n"),))).documents == [{"data": {"n": 1}}]
 
 
 # -- changes, while others change too -----------------------------------------------------
 
 
-def stale(repo: Repo, name: str, data: dict[str, Any]) -> None:
+def stale(repo: Repository, name: str, data: dict[str, Any]) -> None:
     """The index knows of something that is not so any more, or never was."""
-    repo.catalogue.put([Row(name, Record.description(name, data).public(), "old")])
+    repo.indexer.index.put([Row(name, Record.description(name, data).public(), "old")])
 
 
 def test_a_record_is_judged_again_before_it_is_changed(repo, collection):
     say(repo, changed={"n": 1}, same={"n": 1})
     stale(repo, "changed", {"n": 2})
     stale(repo, "gone", {"n": 2})
-    assert counts(collection.update(where(n="2"), {"x": 1})) == (0, 0, [])
+    assert counts(collection.update(ADMIN, where(n="2"), {"x": 1})) == (0, 0, [])
     assert (stored(repo, "changed"), stored(repo, "same")) == ({"n": 1}, {"n": 1})
-    told = [(each["name"], each["data"]) for each in collection.each(Filter())]
+    told = [(each["name"], each["data"]) for each in collection.each(ADMIN, Filter())]
     assert told == [("changed", {"n": 1}), ("same", {"n": 1})], "the catalogue knows better now"
     stale(repo, "changed", {"n": 2})
-    assert counts(collection.delete(where(n="2"))) == (0, 0, [])
-    assert counts(collection.delete(where(n="1"))) == (2, 2, [])
+    assert counts(collection.delete(ADMIN, where(n="2"))) == (0, 0, [])
+    assert counts(collection.delete(ADMIN, where(n="1"))) == (2, 2, [])
 
 
 def test_what_counts_is_what_the_record_says_by_now(repo, collection):
     say(repo, a={"n": 1, "x": 1})
     stale(repo, "a", {"n": 1})
-    assert counts(collection.update(where(n="1"), {"x": 1})) == (1, 0, [])
-    assert counts(collection.update(where(n="1"), {"x": True})) == (1, 1, [])
+    assert counts(collection.update(ADMIN, where(n="1"), {"x": 1})) == (1, 0, [])
+    assert counts(collection.update(ADMIN, where(n="1"), {"x": True})) == (1, 1, [])
     assert stored(repo, "a")["x"] is True
 
 
@@ -113,25 +117,25 @@ def test_of_changes_of_many_at_the_same_time_none_is_lost(repo, collection):
 
     def change(key: str) -> Changed:
         begin.wait(10)
-        return collection.update(Filter(), {key: True})
+        return collection.update(ADMIN, Filter(), {key: True})
 
     with ThreadPoolExecutor(2) as pool:
         changes = list(pool.map(change, ("one", "two")))
     assert [counts(each) for each in changes] == [(12, 12, [])] * 2
     for number in range(12):
         assert stored(repo, f"r{number}") == {"n": number, "one": True, "two": True}
-    assert collection.page(Query(where(one="true", two="true"))).count == 12
+    assert collection.page(ADMIN, Query(where(one="true", two="true"))).count == 12
 
 
 def test_one_that_others_write_to_is_told_and_the_rest_is_done(repo, collection):
     say(repo, a={"n": 1}, b={"n": 1}, c={"n": 1})
-    with repo.held(ImageName("b")):
-        changed = collection.update(where(n="1"), {"x": 1})
+    with repo.metadata.lock(ImageName("b")):
+        changed = collection.update(ADMIN, where(n="1"), {"x": 1})
         assert counts(changed) == (3, 2, [("b", 503)])
         assert changed.passing
-        assert counts(collection.delete(where(x="1"))) == (2, 2, [])
-    assert [each["name"] for each in collection.each(Filter())] == ["b"]
-    assert counts(collection.update(where(n="1"), {"x": 1})) == (1, 1, [])
+        assert counts(collection.delete(ADMIN, where(x="1"))) == (2, 2, [])
+    assert [each["name"] for each in collection.each(ADMIN, Filter())] == ["b"]
+    assert counts(collection.update(ADMIN, where(n="1"), {"x": 1})) == (1, 1, [])
 
 
 def test_more_at_a_time_than_may_are_refused(repo, collection):
@@ -147,15 +151,15 @@ def test_more_at_a_time_than_may_are_refused(repo, collection):
             return super().items()
 
     with ThreadPoolExecutor(2) as pool:
-        others = [pool.submit(collection.update, where(name=name), Waits(x=1)) for name in ("a", "b")]
+        others = [pool.submit(collection.update, ADMIN, where(name=name), Waits(x=1)) for name in ("a", "b")]
         try:
             assert all(begun.acquire(timeout=10) for _ in others)
             with pytest.raises(Busy):
-                collection.delete(Filter())
+                collection.delete(ADMIN, Filter())
         finally:
             ended.set()
         assert [counts(other.result()) for other in others] == [(1, 1, [])] * 2
-    assert counts(collection.delete(Filter())) == (2, 2, [])
+    assert counts(collection.delete(ADMIN, Filter())) == (2, 2, [])
 
 
 # -- pictures of other tools --------------------------------------------------------------
@@ -163,29 +167,29 @@ def test_more_at_a_time_than_may_are_refused(repo, collection):
 
 def test_a_picture_of_another_tool_is_changed_and_deleted_as_all_are(repo, collection, tmp_path):
     (tmp_path / "data" / "theirs.jpg").write_bytes(pictures.jpeg(pictures.photo(64, 48)))
-    repo.follow(ImageName("theirs"))
-    assert counts(collection.update(where(name="theirs"), {"x": 1})) == (1, 1, [])
-    (document,) = collection.each(where(width="64"))
+    repo.metadata.reindex(ImageName("theirs"))
+    assert counts(collection.update(ADMIN, where(name="theirs"), {"x": 1})) == (1, 1, [])
+    (document,) = collection.each(ADMIN, where(width="64"))
     assert document["data"] == {"x": 1}
-    assert counts(collection.delete(where(width="64", x="1"))) == (1, 1, [])
+    assert counts(collection.delete(ADMIN, where(width="64", x="1"))) == (1, 1, [])
     assert not list((tmp_path / "data").glob("theirs*"))
 
 
 def test_what_is_no_picture_cannot_be_described_and_can_be_deleted(repo, collection, tmp_path):
     (tmp_path / "data" / "bad.jpg").write_bytes(b"no picture")
-    repo.follow(ImageName("bad"))
-    assert counts(collection.update(where(name="bad"), {"x": 1})) == (1, 0, [("bad", 415)])
-    assert counts(collection.delete(where(name="bad"))) == (1, 1, [])
+    repo.metadata.reindex(ImageName("bad"))
+    assert counts(collection.update(ADMIN, where(name="bad"), {"x": 1})) == (1, 0, [("bad", 415)])
+    assert counts(collection.delete(ADMIN, where(name="bad"))) == (1, 1, [])
     assert not (tmp_path / "data" / "bad.jpg").exists()
 
 
 def test_a_picture_that_was_replaced_meanwhile_is_judged_by_what_it_is_now(repo, collection, tmp_path):
     path = tmp_path / "data" / "theirs.jpg"
     path.write_bytes(pictures.jpeg(pictures.photo(64, 48)))
-    repo.follow(ImageName("theirs"))
-    repo.complete(ImageName("theirs"))
+    repo.metadata.reindex(ImageName("theirs"))
+    repo.metadata.complete(ImageName("theirs"))
     path.write_bytes(pictures.jpeg(pictures.photo(99, 33)))
-    assert counts(collection.update(where(width="64"), {"x": 1})) == (0, 0, [])
+    assert counts(collection.update(ADMIN, where(width="64"), {"x": 1})) == (0, 0, [])
     assert path.exists()
 
 
@@ -196,29 +200,29 @@ def test_a_change_that_takes_too_long_ends_and_says_where(repo, caplog):
     collection = Collection(repo, batch=3)
     say(repo, **{f"r{number}": {} for number in range(5)})
     with caplog.at_level(logging.INFO, "image_repo.repository.collection"):
-        changed = collection.update(Filter(), {"x": 1}, seconds=0)
+        changed = collection.update(ADMIN, Filter(), {"x": 1}, seconds=0)
     assert (changed.matched, changed.modified, changed.last) == (3, 3, "r2")
     assert isinstance(changed.ended, Busy)
     assert not changed.is_whole
     assert "PATCH of many ended: 3 matched, 3 modified, 0 failed" in caplog.text
-    rest = collection.update(where(name__gt=changed.last), {"x": 1})
+    rest = collection.update(ADMIN, where(name__gt=changed.last), {"x": 1})
     assert (counts(rest), rest.last, rest.is_whole) == ((2, 2, []), "r4", True)
-    assert collection.page(Query(where(x="1"))).count == 5
+    assert collection.page(ADMIN, Query(where(x="1"))).count == 5
 
 
 def test_records_in_several_batches_are_all_changed(repo):
     collection = Collection(repo, batch=3)
     say(repo, **{f"r{number:02}": {"n": number % 2} for number in range(20)})
-    assert counts(collection.update(where(n="1"), {"n": 3})) == (10, 10, [])
-    changed = collection.delete(where(n="3"))
+    assert counts(collection.update(ADMIN, where(n="1"), {"n": 3})) == (10, 10, [])
+    changed = collection.delete(ADMIN, where(n="3"))
     assert (counts(changed), changed.is_whole) == ((10, 10, []), True)
-    assert [each["data"]["n"] for each in collection.each(Filter())] == [0] * 10
+    assert [each["data"]["n"] for each in collection.each(ADMIN, Filter())] == [0] * 10
 
 
 def test_the_log_tells_how_far_it_is(repo, caplog):
     say(repo, a={}, b={}, c={})
     with caplog.at_level(logging.INFO, "image_repo.repository.collection"):
-        Collection(repo, batch=2, progress=0).delete(Filter())
+        Collection(repo, batch=2, progress=0).delete(ADMIN, Filter())
     told = [record.getMessage().partition(" in ")[0] for record in caplog.records if record.name.endswith("collection")]
     assert told == [
         "DELETE of many goes on: 2 matched, 2 modified, 0 failed",
@@ -230,15 +234,15 @@ def test_the_log_tells_how_far_it_is(repo, caplog):
 def test_what_nobody_foresaw_is_told_and_the_rest_is_done(repo, collection, caplog):
     say(repo, a={"n": 1}, c={"n": 1})
     stale(repo, "b\0", {"n": 1})  # no file can be called so
-    assert counts(collection.update(where(n="1"), {"x": 1})) == (3, 2, [("b\0", 500)])
+    assert counts(collection.update(ADMIN, where(n="1"), {"x": 1})) == (3, 2, [("b\0", 500)])
     assert "'b\\x00' could not be changed" in caplog.text
 
 
 def test_where_nothing_can_be_written_it_does_not_go_on(repo):
     collection = Collection(repo, batch=1)
     say(repo, a={"n": 1}, b={"n": 1})
-    with repo.held(ImageName("a")):
-        changed = collection.update(Filter(), {"x": 1})
+    with repo.metadata.lock(ImageName("a")):
+        changed = collection.update(ADMIN, Filter(), {"x": 1})
     assert (counts(changed), changed.last) == ((1, 0, [("a", 503)]), "a")
     assert changed.ended is changed.failed[0].problem
     assert stored(repo, "b") == {"n": 1}
@@ -273,7 +277,7 @@ def test_when_the_catalogue_fails_midway_what_is_done_is_told(postgres, tmp_path
         repo = wiring.build(config)
         say(repo, a={"n": 1})
         # more than it tells at a time; what is not there is not changed
-        repo.catalogue.put(Row(f"b/{n}", Record.description(f"b/{n}", {}).public(), "old") for n in range(600))
+        repo.indexer.index.put(Row(f"b/{n}", Record.description(f"b/{n}", {}).public(), "old") for n in range(600))
 
         class Breaks(dict[str, Any]):
             """A patch with which the catalogue is gone."""
@@ -282,10 +286,10 @@ def test_when_the_catalogue_fails_midway_what_is_done_is_told(postgres, tmp_path
                 proxy.fail("refuse")
                 return super().items()
 
-        changed = Collection(repo).update(Filter(), Breaks(x=1))
+        changed = Collection(repo).update(ADMIN, Filter(), Breaks(x=1))
         assert counts(changed) == (1, 1, [])
         assert isinstance(changed.ended, CatalogueUnavailable)
         with pytest.raises(CatalogueUnavailable):
-            Collection(repo).update(Filter(), {"x": 1})
+            Collection(repo).update(ADMIN, Filter(), {"x": 1})
         assert stored(repo, "a") == {"n": 1, "x": 1}
         repo.close()

@@ -22,6 +22,7 @@ import pytest
 from rendered import LIMITS
 from webserver import embedded, serving
 
+from image_repo.access.principal import ADMIN
 from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import BrokenPicture
@@ -453,7 +454,7 @@ def test_damaged_or_deleted_pixels_cost_time_and_nothing_else(tmp_path, original
         expected = [served.client.get(path).body for path in TILES]
         for change in (_shorten, _empty, _write_over, _change_facts, lambda path: shutil.rmtree(path.parent)):
             shutil.rmtree(tmp_path / "cache")
-            served.repo.purge(ImageName("a"))
+            served.repo.writer.purge(ADMIN, ImageName("a"))
             assert served.client.get(TILES[0]).status == 200
             (path,) = pixel_files(served)
             change(path)

@@ -18,6 +18,7 @@ from rendered import LIMITS, pixels, rendered, ssim
 from webserver import embedded
 
 from image_repo import render, wiring
+from image_repo.access.principal import ADMIN
 from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches
 from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfiguration
@@ -374,9 +375,9 @@ class House:
         own = self.folder / (cache or f"own-{next(self._numbers)}")
         config = embedded(own, **changes)
         config = replace(config, persistent_store_configuration=self._store)
-        wiring.prepare(config, wiring.build_stores(config, {}))
-        repo = wiring.build(config)
-        repo.origin = Counted(repo.origin)
+        stores = wiring.build_stores(config, {})
+        wiring.prepare(config, stores)
+        repo = wiring.build(config, stores=replace(stores, origin=Counted(stores.origin)))
         try:
             yield repo
         finally:
@@ -384,14 +385,20 @@ class House:
 
 
 def upload(repo, name, body):
-    with repo.spool() as spool:
+    with repo.writer.spool() as spool:
         spool.write(body)
         spool.file.seek(0)
-        repo.put(ImageName(name), spool)
+        repo.writer.put(ADMIN, ImageName(name), spool)
 
 
 def fetch(repo, name="a/b", **recipe):
-    return repo.fetch(repo.current([ImageName(name)]), Recipe(**{"background": "ffffff", "quality": 82, **recipe}))
+    return repo.reader.fetch(
+        repo.reader.variant(
+            ADMIN,
+            repo.reader.resolve(ADMIN, [ImageName(name)]),
+            Recipe(**{"background": "ffffff", "quality": 82, **recipe}),
+        )
+    )
 
 
 @pytest.fixture
@@ -417,7 +424,7 @@ def test_the_bytes_are_the_same_whatever_the_caches_held(house, original):
         seen.append([])
         for recipe in VARIANTS:
             seen[-1].append(fetch(repo, **recipe).rendition)
-            repo.purge(ImageName("a/b"))
+            repo.writer.purge(ADMIN, ImageName("a/b"))
     with house.opened() as repo:  # through the interface
         upload(repo, "c", original)
         seen.append([fetch(repo, "c", **recipe).rendition for recipe in VARIANTS])
@@ -429,46 +436,48 @@ def test_the_bytes_are_the_same_whatever_the_caches_held(house, original):
 def test_the_original_is_fetched_once_for_all_small_variants(house):
     with house.opened("node") as repo:
         fetch(repo, width=300)
-        assert len(repo.origin.got) == 1
+        assert len(repo.origin._store.got) == 1
         for width in (40, 80, 160, 320):
             fetch(repo, width=width)
-        assert len(repo.origin.got) == 1
+        assert len(repo.origin._store.got) == 1
         assert fetch(repo, width=1500).layer == "rendered"
-        assert len(repo.origin.got) == 2
+        assert len(repo.origin._store.got) == 2
     with house.opened("node") as repo:  # after a restart
         fetch(repo, width=41)
-        assert repo.origin.got == []
+        assert repo.origin._store.got == []
 
 
 def test_after_an_upload_no_small_variant_fetches_the_original(house, original):
     with house.opened() as repo:
         upload(repo, "new", original)
-        repo.origin.got.clear()
+        repo.origin._store.got.clear()
         assert fetch(repo, "new", width=300).layer == "rendered"
-        assert "new.jpg" not in repo.origin.got
+        assert "new.jpg" not in repo.origin._store.got
 
 
 def test_many_variants_asked_for_at_once_fetch_it_twice_at_most(house):
     widths = (40, 60, 80, 100, 120, 140)
     with house.opened() as repo, ThreadPoolExecutor(len(widths)) as pool:
-        current = repo.current([ImageName("a/b")])
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
         start = threading.Barrier(len(widths))
 
         def ask_for(width):
             start.wait(10)
-            return repo.fetch(current, Recipe(width=width, background="ffffff", quality=82))
+            return repo.reader.fetch(
+                repo.reader.variant(ADMIN, current, Recipe(width=width, background="ffffff", quality=82))
+            )
 
         served = list(pool.map(ask_for, widths))
         assert [pictures.load(one.rendition.body).width for one in served] == list(widths)
-        assert len(repo.origin.got) <= 2
+        assert len(repo.origin._store.got) <= 2
 
 
 def test_a_copy_takes_no_memory(house):
     with house.opened() as repo:
-        current = repo.current([ImageName("a/b")])
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
         fetch(repo, width=300)
-        memory, disk = repo._caches.tiers[:2]
-        key = str(repo.key(current, Recipe(copy=2)))
+        memory, disk = repo.renditions.caches.tiers[:2]
+        key = repo.reader.variant(ADMIN, current, Recipe(copy=2)).key
         assert (memory.name, memory.get(key)) == ("memory", None)
         assert (disk.name, disk.get(key).media_type) == ("disk", render.COPY_TYPE)
 
@@ -476,15 +485,15 @@ def test_a_copy_takes_no_memory(house):
 def test_of_an_original_without_copies_that_is_remembered(house):
     (house.folder / "data" / "small.jpg").write_bytes(pictures.jpeg(pictures.photo(320, 240)))
     with house.opened() as repo:
-        tier = Counted(repo._copies._near.tiers[0])
-        repo._copies._near.tiers = (tier,)
+        tier = Counted(repo.renditions.mezzanines._near.tiers[0])
+        repo.renditions.mezzanines._near.tiers = (tier,)
         fetch(repo, "small", width=30)
         assert len(tier.got) <= 2
         tier.got.clear()
         for width in (31, 32, 33):
             fetch(repo, "small", width=width)
         assert tier.got == []
-        assert len(repo.origin.got) == 4
+        assert len(repo.origin._store.got) == 4
 
 
 def test_without_a_disk_copies_are_kept_in_memory(house):
@@ -492,7 +501,7 @@ def test_without_a_disk_copies_are_kept_in_memory(house):
     with house.opened(local_cache_configuration=settings) as repo:
         fetch(repo, width=300)
         fetch(repo, width=100)
-        assert len(repo.origin.got) == 1
+        assert len(repo.origin._store.got) == 1
 
 
 def test_another_original_has_other_copies(house, original):
@@ -508,10 +517,10 @@ def test_another_original_has_other_copies(house, original):
 def test_a_removed_image_leaves_no_copy(house):
     with house.opened() as repo:
         fetch(repo, width=100)
-        current = repo.current([ImageName("a/b")])
-        gone = repo.delete(ImageName("a/b"))
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
+        gone = repo.writer.delete(ADMIN, ImageName("a/b"))
         assert gone["disk"] == 1 + len(render.COPIES)
-        assert repo._caches.tiers[1].get(str(repo.key(current, Recipe(copy=2)))) is None
+        assert repo.renditions.caches.tiers[1].get(repo.reader.variant(ADMIN, current, Recipe(copy=2)).key) is None
 
 
 def test_a_damaged_original_is_told_to_everybody_and_not_remembered(house, original):
@@ -527,28 +536,30 @@ def test_a_damaged_original_is_told_to_everybody_and_not_remembered(house, origi
 
 def test_a_copy_of_another_node_that_cannot_be_read_is_made_anew(house, caplog):
     with house.opened() as repo:
-        current = repo.current([ImageName("a/b")])
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
         shared = MemoryTier(64 << 20)
-        repo._copies._far = Caches([shared])
-        key = str(repo.key(current, Recipe(copy=1)))
+        repo.renditions.mezzanines._far = Caches([shared])
+        key = repo.reader.variant(ADMIN, current, Recipe(copy=1)).key
         shared.put(key, Rendition(b"image_repo copy 2\n and no more", render.COPY_TYPE, "", 0.0))
         before = fetch(repo, width=300).rendition.body
         assert "cannot be read" in caplog.text
-        repo.purge(ImageName("a/b"))
+        repo.writer.purge(ADMIN, ImageName("a/b"))
         assert fetch(repo, width=300).rendition.body == before
-        assert len(repo.origin.got) == 1, "what is shared by now can be read"
+        assert len(repo.origin._store.got) == 1, "what is shared by now can be read"
 
 
 def test_what_other_nodes_keep_is_asked_for_once(house):
     with house.opened() as repo:
         shared = Counted(MemoryTier(64 << 20))
-        repo._copies._far = Caches([shared])
+        repo.renditions.mezzanines._far = Caches([shared])
         fetch(repo, width=300)
         assert len(shared.got) == 1, "there is nothing: the original is fetched"
-        repo._copies._near = Caches([MemoryTier(0)])
-        repo._copies._remembered.clear()
+        repo.renditions.mezzanines._near = Caches([MemoryTier(0)])
+        repo.renditions.mezzanines._remembered.clear()
         fetch(repo, width=200)
-        assert (len(shared.got), len(repo.origin.got)) == (2, 1), "nothing can be kept here, and it is made out of that"
+        assert (len(shared.got), len(repo.origin._store.got)) == (2, 1), (
+            "nothing can be kept here, and it is made out of that"
+        )
 
 
 @pytest.mark.servers
@@ -562,4 +573,4 @@ def test_a_new_node_never_fetches_a_large_original_for_a_small_variant(swift, co
     with house.opened(swift_cache_configuration=cache) as two:
         assert (fetch(two, width=300).layer, fetch(two, width=200).layer) == ("cache", "rendered")
         assert fetch(two, width=300).rendition.body == first.rendition.body
-        assert two.origin.got == []
+        assert two.origin._store.got == []

@@ -25,6 +25,7 @@ from swiftserved import house
 from threats import is_clean_problem
 from webserver import embedded, serving
 
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Filter
 from image_repo.cli import pictures as verbs
 from image_repo.config import CatalogueConfiguration
@@ -266,10 +267,10 @@ def test_what_another_tool_put_there_is_read_and_what_is_no_picture_is_counted(a
     body = pictures.jpeg(pictures.photo(50, 20, 3), gps=True)
     (alone.folder / "data" / "theirs.jpg").write_bytes(body)
     (alone.folder / "data" / "broken.jpg").write_bytes(body[:300])
-    index = alone.repo.catalogue
+    index = alone.repo.indexer.index
     for name in ("theirs", "broken"):
         assert index.stamps([name]) == {}
-        alone.repo.follow(ImageName(name))  # as a listing tells of it: nothing is read
+        alone.repo.metadata.reindex(ImageName(name))  # as a listing tells of it: nothing is read
     told = freeze(alone.client, "?exif=True").json()
     assert (told["count"], told["left_out"], told["filter"]) == (2, 1, "")
     _, lines = manifest(alone.client, told["id"])
@@ -537,7 +538,7 @@ def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alon
         f".snapshots/{told['id']}.json: The manifest of this snapshot is not what was stored."
     ]
     with pytest.raises(OriginalDamaged):
-        list(Snapshots(alone.repo).documents(Snapshots(alone.repo).get(told["id"])))
+        list(Snapshots(alone.repo).documents(ADMIN, Snapshots(alone.repo).get(ADMIN, told["id"])))
     lines.unlink()
     assert alone.client.get(f"/snapshots/{told['id']}").slug == "original-damaged"
     assert freeze(alone.client, "?name=a").json() == told
@@ -546,10 +547,10 @@ def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alon
 
 def test_nothing_is_frozen_of_a_catalogue_that_is_still_being_made(alone):
     put(alone.client, "a")
-    alone.repo.catalogue.keep_note("rebuilding", "0.41")
+    alone.repo.indexer.index.keep_note("rebuilding", "0.41")
     answer = freeze(alone.client)
     assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "catalogue-unavailable", "5")
-    alone.repo.catalogue.keep_note("rebuilding", None)
+    alone.repo.indexer.index.keep_note("rebuilding", None)
     assert freeze(alone.client).status == 201
 
 
@@ -649,7 +650,7 @@ def test_nodes_that_freeze_the_same_at_once_make_one(swift, container, tmp_path)
         for number in range(4):
             put(one.client, f"p/{number}", number, n=number)
         for number in range(4):
-            two.repo.follow(ImageName(f"p/{number}"))
+            two.repo.metadata.reindex(ImageName(f"p/{number}"))
         start = threading.Barrier(2)
 
         def run(node, query):
@@ -703,8 +704,8 @@ def test_the_engines_freeze_the_same_under_the_same_name(postgres, tmp_path):
 def test_only_one_is_frozen_at_a_time(alone):
     put(alone.client, "a")
     quick = replace(alone.repo.limits, wait=0.05)
-    alone.repo._records._limits = quick
-    with alone.repo.held(ImageName(".snapshots")):
+    alone.repo.metadata._limits = quick
+    with alone.repo.metadata.lock(ImageName(".snapshots")):
         answer = freeze(alone.client)
     assert (answer.status, answer.slug) == (503, "busy")
-    assert Snapshots(alone.repo).freeze(Filter(), "").new
+    assert Snapshots(alone.repo).freeze(ADMIN, Filter(), "").new

@@ -98,7 +98,7 @@ def test_rebuild_tells_what_it_did_and_does_nothing_twice(path, run):
 def test_a_rebuilt_catalogue_needs_no_server_to_be_complete(path, run):
     run("-y", path, "rebuild")
     with closing(wiring.build(config.load(path, {}))) as repo:
-        assert (repo.catalogue.note(REBUILDING), repo.catalogue.note(SWEPT) is not None) == (None, True)
+        assert (repo.indexer.index.note(REBUILDING), repo.indexer.index.note(SWEPT) is not None) == (None, True)
 
 
 def test_without_a_catalogue_there_is_nothing_to_rebuild(tmp_path, run):
@@ -353,7 +353,7 @@ def test_a_server_that_looks_for_nothing_by_itself_is_complete_all_the_same(tmp_
     with closing(wiring.build(settings)) as repo:
         end = wiring.start_daemon(settings, repo)
         try:
-            until(lambda: repo.catalogue.note(SWEPT) is not None, "the first look")
+            until(lambda: repo.indexer.index.note(SWEPT) is not None, "the first look")
         finally:
             end()
         followed(repo)
@@ -370,15 +370,15 @@ def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(t
 
         def interrupted():
             yield from listing()
-            repo.catalogue.clear()
+            repo.indexer.index.clear()
             works._images.listing = listing
 
         works._images.listing = interrupted
         works._look_through()
-        assert repo.catalogue.note(SWEPT) is None
+        assert repo.indexer.index.note(SWEPT) is None
         works._look_through()
         assert sorted(told(repo)) == ["a", "b/c"]
-        assert repo.catalogue.note(SWEPT)
+        assert repo.indexer.index.note(SWEPT)
         works.close()
 
 

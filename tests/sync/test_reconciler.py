@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from webserver import embedded
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Row
 from image_repo.catalogue.indexer import BROKEN, UNREAD
 from image_repo.catalogue.query import Filter
@@ -26,7 +27,7 @@ from image_repo.errors import BadName, StoreUnavailable
 from image_repo.model.names import ImageName
 from image_repo.model.record import Record
 from image_repo.repository.metadata import UNCONDITIONAL
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.reconciler import Sweep, compare, run_to_end, sweep
 
@@ -35,7 +36,7 @@ TWO = pictures.jpeg(pictures.photo(20, 10, seed=1))
 
 
 @pytest.fixture
-def repo(tmp_path) -> Iterator[Repo]:
+def repo(tmp_path) -> Iterator[Repository]:
     with closing(wiring.build(embedded(tmp_path))) as repo:
         yield repo
 
@@ -57,14 +58,14 @@ def lay(folder: Path, key: str, body: bytes, *, age: float = 0.0) -> Path:
     return path
 
 
-def upload(repo: Repo, name: str, body: bytes = ONE, **data: object) -> None:
-    with repo.spool() as spool:
+def upload(repo: Repository, name: str, body: bytes = ONE, **data: object) -> None:
+    with repo.writer.spool() as spool:
         spool.fill([body])
-        repo.put(ImageName(name), spool, data=data or None)
+        repo.writer.put(ADMIN, ImageName(name), spool, data=data or None)
 
 
-def stamp(repo: Repo, name: str) -> str | None:
-    return repo.catalogue.stamps([name]).get(name)
+def stamp(repo: Repository, name: str) -> str | None:
+    return repo.indexer.index.stamps([name]).get(name)
 
 
 # -- what other tools do ---------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_a_picture_that_another_tool_put_there_is_told_of_at_once_and_read_later
     assert followed(repo).written == 0, "what a listing tells is there already"
     whole = told(repo)["a/b"]
     assert (whole["width"], whole["height"]) == (40, 30)
-    assert whole == repo.record(repo.current([ImageName("a/b")])).public()
+    assert whole == repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName("a/b")])).public()
 
 
 def test_what_a_listing_tells_has_every_member_of_a_record(repo, folder):
@@ -133,9 +134,9 @@ def test_a_changed_record_is_seen(repo, folder):
 
 
 def test_a_description_is_an_image_whose_picture_is_still_to_come(repo, folder):
-    repo.say(ImageName("later"), {"site": 3}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("later"), {"site": 3}, UNCONDITIONAL)
     before = told(repo)
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     swept(repo)
     assert told(repo) == before
     assert told(repo)["later"]["version"] is None
@@ -161,8 +162,8 @@ def test_names_as_macos_spells_them(repo, folder, name):
     followed(repo)  # by now there is a record, in the other spelling
     assert told(repo)[name]["width"] == 40
     assert swept(repo) == replace(swept(repo), written=0, removed=0, failed=[])
-    repo.patch(ImageName(name), {"site": 1}, UNCONDITIONAL)
-    repo.catalogue.clear()
+    repo.writer.patch_data(ADMIN, ImageName(name), {"site": 1}, UNCONDITIONAL)
+    repo.indexer.index.clear()
     followed(repo)
     assert told(repo)[name]["data"] == {"site": 1}
 
@@ -175,7 +176,7 @@ def test_of_two_spellings_of_a_name_the_newest_original_is_the_image(repo, folde
     followed(repo)
     followed(repo)
     assert told(repo)[name]["width"] == (40 if newer == "NFC" else 20)
-    assert repo.current([ImageName(name)]).version == told(repo)[name]["version"]
+    assert repo.reader.resolve(ADMIN, [ImageName(name)]).version == told(repo)[name]["version"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_of_two_originals_the_newest_is_the_image(repo, folder, older, newer, wi
     lay(folder, newer, TWO)
     followed(repo)
     assert told(repo)["a"]["width"] == width
-    assert repo.current([ImageName("a")]).version == told(repo)["a"]["version"]
+    assert repo.reader.resolve(ADMIN, [ImageName("a")]).version == told(repo)["a"]["version"]
 
 
 def test_names_that_begin_alike_are_told_apart(repo, folder):
@@ -195,7 +196,7 @@ def test_names_that_begin_alike_are_told_apart(repo, folder):
     for name in names:
         lay(folder, f"{name}.{'png' if name == 'a.jso' else 'jpg'}", ONE)
     followed(repo)
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     followed(repo)
     assert told(repo).keys() == names
     assert all(document["width"] == 40 for document in told(repo).values())
@@ -225,7 +226,7 @@ def test_what_has_a_name_that_nobody_could_ask_for_is_no_image(repo, folder, nam
     lay(folder, name + "2.json", Record.description(name + "2", {}).dump())
     swept(repo)
     assert told(repo).keys() == {"good", "t/words"}
-    assert [current.name.text for current in repo.images()] == ["good"]
+    assert [current.name.text for current in repo.reader.images(ADMIN)] == ["good"]
 
 
 @given(st.text(st.characters() | st.sampled_from("./\\é\x7f"), max_size=12) | st.text("aé\N{PILE OF POO}", min_size=55))
@@ -270,16 +271,16 @@ def test_what_is_unchanged_is_not_loaded(repo, folder):
 def test_our_own_writes_leave_the_stamps_that_the_listing_tells(repo):
     upload(repo, "a", site=1)
     upload(repo, "b")
-    repo.patch(ImageName("a"), {"site": 2}, UNCONDITIONAL)
-    repo.say(ImageName("b"), {"said": True}, UNCONDITIONAL)
-    repo.say(ImageName("c"), {"said": True}, UNCONDITIONAL)
-    assert compare(repo.catalogue, reconciler.Images(repo).listing()) == reconciler.Difference()
+    repo.writer.patch_data(ADMIN, ImageName("a"), {"site": 2}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("b"), {"said": True}, UNCONDITIONAL)
+    repo.writer.replace_data(ADMIN, ImageName("c"), {"said": True}, UNCONDITIONAL)
+    assert compare(repo.indexer.index, reconciler.Images(repo).listing()) == reconciler.Difference()
 
 
 def test_a_sweep_that_was_interrupted_goes_on_where_it_was(repo, folder):
     for number in range(250):
         upload(repo, f"{number:03}") if number < 3 else lay(folder, f"{number:03}.jpg", ONE)
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     images, first = reconciler.images(repo)
     loaded = []
 
@@ -292,7 +293,7 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(repo, folder):
     first._load = load
     with pytest.raises(StoreUnavailable):
         run_to_end(first.run(images.listing()))
-    there = repo.catalogue.count(Filter())
+    there = repo.indexer.index.count(Filter())
     assert 0 < there <= 150
     images, second = reconciler.images(repo)
     outcome = run_to_end(second.run(images.listing()))
@@ -301,12 +302,12 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(repo, folder):
 
 def test_a_write_while_an_older_state_is_loaded_is_not_overwritten(repo, folder):
     upload(repo, "a", site="old")
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     images, again = reconciler.images(repo)
 
     def load(name: str) -> Row | None:
         row = images.load(name)
-        repo.patch(ImageName(name), {"site": "new"}, UNCONDITIONAL)
+        repo.writer.patch_data(ADMIN, ImageName(name), {"site": "new"}, UNCONDITIONAL)
         return row
 
     again._load = load
@@ -316,12 +317,12 @@ def test_a_write_while_an_older_state_is_loaded_is_not_overwritten(repo, folder)
 
 def test_a_deletion_while_it_is_loaded_is_not_undone(repo, folder):
     upload(repo, "a")
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     images, again = reconciler.images(repo)
 
     def load(name: str) -> Row | None:
         row = images.load(name)
-        repo.delete(ImageName(name))
+        repo.writer.delete(ADMIN, ImageName(name))
         return row
 
     again._load = load
@@ -344,7 +345,7 @@ def test_a_damaged_record_does_not_keep_the_others_out(repo, folder):
     upload(repo, "c")
     text = (folder / "b.json").read_bytes()
     lay(folder, "b.json", text[: len(text) // 2], age=-5)
-    repo.catalogue.clear()
+    repo.indexer.index.clear()
     followed(repo)
     assert told(repo).keys() == {"a", "b", "c"}
     assert told(repo)["b"]["width"] == 40
@@ -356,7 +357,7 @@ def test_a_row_that_the_index_does_not_take_does_not_keep_the_others_out(repo):
     def load(name: str) -> Row:
         return Row(name, {"name": name, "data": {"x": math.nan if name == "b" else 1}}, "1")
 
-    outcome = sweep(repo.catalogue, listing, load)
+    outcome = sweep(repo.indexer.index, listing, load)
     assert [name for name, _ in outcome.failed] == ["b"]
     assert told(repo).keys() == {"a", "c"}
 
@@ -370,7 +371,7 @@ _states = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["1", "2"
 @given(states=st.lists(_states, min_size=1, max_size=4))
 def test_after_a_sweep_the_index_holds_what_was_listed(tmp_path_factory, states):
     with closing(wiring.build(embedded(tmp_path_factory.mktemp("model")))) as repo:
-        index = repo.catalogue
+        index = repo.indexer.index
         for state in states:
             outcome = sweep(
                 index,
@@ -410,7 +411,7 @@ def test_positions_are_in_no_index_of_a_repository_that_does_not_tell_them(tmp_p
             followed(repo)
             known = json.dumps(told(repo)["a"])
             assert ("46.9" in known) is location
-            assert told(repo)["a"] == repo.record(repo.current([ImageName("a")])).public()
+            assert told(repo)["a"] == repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName("a")])).public()
 
 
 def test_a_difference_is_told_and_nothing_is_changed(repo, folder):
@@ -421,15 +422,15 @@ def test_a_difference_is_told_and_nothing_is_changed(repo, folder):
     (folder / "b.json").unlink()
     lay(folder, "d.jpg", ONE)
     before = told(repo)
-    found = compare(repo.catalogue, reconciler.Images(repo).listing())
+    found = compare(repo.indexer.index, reconciler.Images(repo).listing())
     assert found == reconciler.Difference(missing=1, stale=1, gone=1)
     assert told(repo) == before
     swept(repo)
-    assert compare(repo.catalogue, reconciler.Images(repo).listing()) == reconciler.Difference(unread=2)
+    assert compare(repo.indexer.index, reconciler.Images(repo).listing()) == reconciler.Difference(unread=2)
     assert stamp(repo, "d").endswith(UNREAD)
 
 
 def test_loads_go_on_side_by_side_where_that_is_wanted(repo):
-    together = Sweep(repo.catalogue, lambda name: Row(name, {"name": name}, "1"), at_once=3)
+    together = Sweep(repo.indexer.index, lambda name: Row(name, {"name": name}, "1"), at_once=3)
     outcome = run_to_end(together.run((f"{number}", "1") for number in range(2_500)))
-    assert (outcome.written, repo.catalogue.count(Filter())) == (2_500, 2_500)
+    assert (outcome.written, repo.indexer.index.count(Filter())) == (2_500, 2_500)

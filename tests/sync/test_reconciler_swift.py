@@ -16,7 +16,7 @@ from webserver import embedded
 from image_repo import wiring
 from image_repo.cli import pictures as verbs
 from image_repo.config import CatalogueConfiguration, Config
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.sync.reconciler import Difference, Images, compare
 
 pytestmark = pytest.mark.servers
@@ -39,7 +39,7 @@ def other_tool(swift):
     connection.close()
 
 
-def widths(repo: Repo) -> dict[str, int | None]:
+def widths(repo: Repository) -> dict[str, int | None]:
     return {name: found["width"] for name, found in told(repo).items()}
 
 
@@ -72,10 +72,10 @@ def test_our_own_writes_leave_the_stamps_that_the_listing_tells(building):
         served.client("PATCH", "/images/a", json.dumps({"site": 1}), Content_Type="application/json")
         served.client("PUT", "/images/later", json.dumps({"site": 2}), Content_Type="application/json")
         served.client.delete("/images/b")
-        assert compare(served.repo.catalogue, Images(served.repo).listing()) == Difference()
+        assert compare(served.repo.indexer.index, Images(served.repo).listing()) == Difference()
         before = told(served.repo)
         assert before["a"]["data"] == {"site": 1}
-        served.repo.catalogue.clear()
+        served.repo.indexer.index.clear()
         swept(served.repo)
         assert told(served.repo) == before
 

@@ -70,7 +70,7 @@ def names(answer: Answer) -> list[str]:
 def put_rows(served: Served, count: int, *, begin: str = "many") -> None:
     """Tells the index alone: what it does with many is of interest, not where they come from."""
     said = ((f"{begin}/{number:05}", {"n": number, "half": number // 2}) for number in range(count))
-    served.repo.catalogue.put(Row(name, Record.description(name, data).public(), "s") for name, data in said)
+    served.repo.indexer.index.put(Row(name, Record.description(name, data).public(), "s") for name, data in said)
 
 
 # -- filters ------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def test_up_to_ten_thousand_are_counted_and_beyond_where_it_is_asked(tmp_path):
 
 def test_a_page_while_the_catalogue_is_made_says_so(tmp_path):
     with serving(embedded(tmp_path), tmp_path) as other:
-        other.repo.catalogue.keep_note("rebuilding", "0.43")
+        other.repo.indexer.index.keep_note("rebuilding", "0.43")
         for path in ("/images", "/search", "/stats/width"):
             assert other.client.get(path).json()["catalogue"] == "rebuilding"
         answer = other.client.delete("/images?all=True")
@@ -613,14 +613,14 @@ def test_a_change_that_ended_early_says_where_and_that_it_may_be_asked_again(tmp
     with serving(replace(embedded(tmp_path), render=RenderConfiguration(wait=0.2)), tmp_path) as busy:
         for name in ("a", "b"):
             say(busy.client, "PUT", f"/images/{name}", {"n": 1})
-        with busy.repo.held(ImageName("a")), busy.repo.held(ImageName("b")):
+        with busy.repo.metadata.lock(ImageName("a")), busy.repo.metadata.lock(ImageName("b")):
             answer = busy.client.delete("/images?n=1")
         told = answer.json()
         assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "unfinished", "2")
         assert (told["matched"], told["modified"], told["last"]) == (2, 0, "b")
         assert [each["status"] for each in told["failed"]] == [503, 503]
         assert "name__gt" in told["detail"]
-        with busy.repo.held(ImageName("a")):
+        with busy.repo.metadata.lock(ImageName("a")):
             answer = busy.client.delete("/images?n=1")
         assert (answer.status, answer.slug) == (503, "unfinished")
         assert "last" not in answer.json(), "all were looked at"

@@ -196,7 +196,7 @@ def test_an_export_needs_a_catalogue_that_is_whole(tmp_path):
 
 def test_an_export_does_not_lack_what_the_catalogue_lacks_as_yet(empty):
     empty.client.put("/images/a", PICTURE)
-    empty.repo.catalogue.keep_note("rebuilding", "0.5")
+    empty.repo.indexer.index.keep_note("rebuilding", "0.5")
     answer = empty.client.get("/export")
     assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "catalogue-unavailable", "5")
 

@@ -20,10 +20,11 @@ from webserver import embedded
 from werkzeug.test import EnvironBuilder
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.concurrency.limiter import Limit, Limiter, Stage
 from image_repo.config import Config, MemoryCacheConfiguration
 from image_repo.model.names import ImageName
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.web import coalescing
 from image_repo.web import fast_path as fast_module
 from image_repo.web.app import create_app
@@ -67,7 +68,7 @@ def ask(door: Any, uri: str, method: str = "GET", **told: str) -> Answer:
 class House:
     """One worker: the application, and the doors before it; which requests passed them."""
 
-    repo: Repo
+    repo: Repository
     config: Config
     passed: list[str] = field(default_factory=list)
     flask: list[str] = field(default_factory=list)
@@ -88,9 +89,9 @@ class House:
         return self.slow(environ, start_response)
 
     def put(self, name: str, picture: bytes, data: dict[str, Any] | None = None) -> None:
-        with self.repo.spool() as spool:
+        with self.repo.writer.spool() as spool:
             spool.fill([picture])
-            self.repo.put(ImageName(name), spool, data=data)
+            self.repo.writer.put(ADMIN, ImageName(name), spool, data=data)
 
     def warm(self, uri: str, **told: str) -> None:
         """Afterwards the door knows it, and the memory holds it."""
@@ -309,14 +310,14 @@ def test_what_another_worker_replaces_is_seen_at_once(house: House, other: House
 def test_a_deleted_picture_is_gone_at_once(house: House, other: House, mine: bool) -> None:
     house.warm(URI)
     tag = ask(house.fast, URI)["ETag"]
-    (house if mine else other).repo.delete(ImageName("a/b"))
+    (house if mine else other).repo.writer.delete(ADMIN, ImageName("a/b"))
     for told in ({}, {"If_None_Match": tag}):
         assert ask(house.fast, URI, **told).status == "404 NOT FOUND"
 
 
 def test_a_purged_picture_is_made_anew(house: House) -> None:
     house.warm(URI)
-    house.repo.purge(ImageName("a/b"))
+    house.repo.writer.purge(ADMIN, ImageName("a/b"))
     assert ask(house.fast, URI)["Cache-Status"].endswith("detail=rendered")
 
 
@@ -357,7 +358,7 @@ def test_what_the_memory_dropped_is_the_application_s_again(house: House) -> Non
     shown = ask(house.fast, URI)
     for number in range(1, 6):
         house.put(f"noise/{number}", pictures.jpeg(pictures.photo(300, 200, seed=number)))
-    assert house.repo._caches.tiers[0].purge("a/b@") >= 1
+    assert house.repo.renditions.caches.tiers[0].purge("a/b@") >= 1
     again = ask(house.fast, URI)
     assert (again.body, again["Cache-Status"]) == (shown.body, "image_repo; hit; detail=disk")
     assert ask(house.fast, URI, If_None_Match=shown["ETag"]).status == "304 NOT MODIFIED"

@@ -110,7 +110,7 @@ def test_a_zip_waits_for_its_turn_where_others_are_told_to_come_again(tmp_path):
     with serving(config, tmp_path) as other:
         for name in ("z/a", "z/b"):
             other.client.put(f"/images/{name}", pictures.jpeg(pictures.photo(64, 48)))
-        gate, begun, asked = other.repo._gate, threading.Event(), threading.Event()
+        gate, begun, asked = other.repo.limiter, threading.Event(), threading.Event()
 
         def hold():
             with gate.slot(5):

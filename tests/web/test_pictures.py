@@ -113,10 +113,10 @@ def test_deleting_the_caches_while_it_runs_changes_nothing_but_speed(get, served
     before = get(path)
     shutil.rmtree(served.folder / "cache")
     assert get(path).layer == "memory"
-    served.repo._caches.tiers[0].purge("")
+    served.repo.renditions.caches.tiers[0].purge("")
     again = get(path)
     assert (again.layer, again.body) == ("rendered", before.body)
-    served.repo._caches.tiers[0].purge("")
+    served.repo.renditions.caches.tiers[0].purge("")
     assert get(path).layer == "disk"
 
 

@@ -25,4 +25,4 @@ class Principal:
 #: a request without credentials
 ANONYMOUS = Principal()
 #: the command line: its user can read the configuration and the store anyway
-ADMINISTRATOR = Principal("administrator", frozenset({"admin"}))
+ADMIN = Principal("administrator", frozenset({"admin"}))

@@ -43,6 +43,10 @@ class Condition:
     test: Callable[[str], bool] | None = field(default=None, compare=False)
 
 
+#: no name begins with it
+_NO_NAME = "//"
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Conditions that all have to hold.
@@ -59,6 +63,14 @@ class Filter:
     def is_empty(self) -> bool:
         """Whether it holds for everything."""
         return not (self.conditions or self.prefix or self.words)
+
+    def __and__(self, other: Filter) -> Filter:
+        """Return the filter that holds where both do."""
+        if other.is_empty or self.is_empty:
+            return self if other.is_empty else other
+        short, long = sorted((self.prefix, other.prefix), key=len)
+        prefix = long if long.startswith(short) else _NO_NAME
+        return Filter(self.conditions + other.conditions, prefix, self.words + other.words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import BadParameter, CatalogueDisabled, Problem
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.daemon import Lock, Progress
 from image_repo.sync.reconciler import Sweep, SweepOutcome
@@ -47,13 +47,13 @@ class RebuildReport:
         return [*self.images.failed, *self.artifacts.failed]
 
 
-def rebuild(config: Config, repo: Repo, bar: Bar, *, from_scratch: bool = False) -> RebuildReport:
+def rebuild(config: Config, repo: Repository, bar: Bar, *, from_scratch: bool = False) -> RebuildReport:
     """Makes the index tell what the container holds; what it tells already is not loaded again.
 
     :param from_scratch: throw away what there is first
     :raises CatalogueDisabled, CatalogueUnavailable, StoreUnavailable: as their names say; what was done stays
     """
-    index, artifacts = repo.catalogue, Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+    index, artifacts = repo.indexer.index, Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
     images, sweep = reconciler.images(repo, at_once=_AT_ONCE)
     index.check()
     with _alone(config, repo):
@@ -79,7 +79,7 @@ def rebuild(config: Config, repo: Repo, bar: Bar, *, from_scratch: bool = False)
 
 
 @contextmanager
-def _alone(config: Config, repo: Repo) -> Iterator[None]:
+def _alone(config: Config, repo: Repository) -> Iterator[None]:
     """Lets servers of this node wait with the same; where one is at it already, both are, and share the work."""
     own = wiring.own_folder(config, repo.origin)
     lock = Lock(own / "sweeping") if own else None
@@ -140,13 +140,13 @@ def forget_order(index: Index, keys: list[Indexed]) -> list[Indexed]:
 # -- check and trial -------------------------------------------------------------------
 
 
-def differences(repo: Repo) -> tuple[list[str], list[str]]:
+def differences(repo: Repository) -> tuple[list[str], list[str]]:
     """Holds the index against the container.
 
     :returns: what is wrong with the index, and how it differs; nothing where there is none by configuration
     """
     try:
-        index = repo.catalogue
+        index = repo.indexer.index
         index.check()
         found = reconciler.compare(index, reconciler.Images(repo).listing())
     except CatalogueDisabled:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
 from image_repo.catalogue.indexer import SweepState
@@ -30,7 +31,8 @@ from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.recipe import ORIGINAL
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.collection import Collection
+from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ def _snapshot(wanted: ParsedQuery, folders: Sequence[str]) -> str | None:
     return wanted.rest.get("snapshot")
 
 
-def export(config: Config, repo: Repo, asked: ExportRequest, output: Path, bar: Bar) -> Export:
+def export(config: Config, repo: Repository, asked: ExportRequest, output: Path, bar: Bar) -> Export:
     """Writes what is asked for into a zip, or a folder where the output does not end in ``.zip``.
 
     A catalogue that has never been held against the container is made first: an export must not lack what it lacks.
@@ -104,7 +106,7 @@ def export(config: Config, repo: Repo, asked: ExportRequest, output: Path, bar: 
     """
     base = f"{config.public_url.rstrip('/')}/{config.repository_base_pathname}" if config.public_url else None
     about = About(asked.title, base, partial(temporary, repo.policy.spool))
-    made = Export(repo, asked.settled, about, asked.formats, frozen=asked.snapshot is not None, ahead=_AHEAD)
+    made = Export(repo, ADMIN, asked.settled, about, asked.formats, frozen=asked.snapshot is not None, ahead=_AHEAD)
     documents, total = _documents(config, repo, asked, bar)
     with bar("Exporting", total) as step:
         members = made.members(_stepping(documents, step))
@@ -115,16 +117,17 @@ def export(config: Config, repo: Repo, asked: ExportRequest, output: Path, bar: 
     return made
 
 
-def _documents(config: Config, repo: Repo, asked: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
+def _documents(config: Config, repo: Repository, asked: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
     """What goes out, and how many they are."""
     if asked.snapshot is not None:
         snapshots = Snapshots(repo)
-        snapshot = snapshots.get(asked.snapshot)
-        return snapshots.documents(snapshot), snapshot.count
-    if SweepState.read(repo.catalogue) is None:
+        snapshot = snapshots.get(ADMIN, asked.snapshot)
+        return snapshots.documents(ADMIN, snapshot), snapshot.count
+    if SweepState.read(repo.indexer.index) is None:
         for name, reason in catalogue.rebuild(config, repo, bar).failed:
             log.warning("the catalogue does not tell of %s, nor will the export: %s", name, reason)
-    return repo.catalogue.each(asked.filter, asked.order), repo.catalogue.count(asked.filter)
+    collection = Collection(repo)
+    return collection.each(ADMIN, asked.filter, asked.order), collection.count(ADMIN, asked.filter)
 
 
 def _stepping(documents: Iterable[Document], step: Callable[[int], object]) -> Iterator[Document]:
@@ -150,7 +153,7 @@ def _write_zip(members: Iterable[Member], output: Path, spool: Path | None) -> N
 
 def take_in(
     config: Config,
-    repo: Repo,
+    repo: Repository,
     path: Path,
     prefix: str,
     uploads: Path | None,
@@ -166,7 +169,7 @@ def take_in(
     :raises Problem: when nothing of it can be understood
     :raises OSError: when it cannot be read
     """
-    importer = Importer(repo, prefix)
+    importer = Importer(repo, ADMIN, prefix)
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
         outcomes, total, reached = _outcomes(config, repo, importer, path, uploads, opened)
@@ -182,13 +185,13 @@ def take_in(
 
 
 def _outcomes(
-    config: Config, repo: Repo, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
+    config: Config, repo: Repository, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
 ) -> tuple[Iterator[ImportOutcome], int, Callable[[], int] | None]:
     """What becomes of each entry; how far it goes, and what tells how far it is: None where entries are counted."""
     left = legacy.detect(path, uploads)
     if left is not None:
         artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
-        return legacy.outcomes(left, importer, repo, artifacts), left.total, lambda: left.done
+        return legacy.outcomes(left, importer, repo, ADMIN, artifacts), left.total, lambda: left.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():
         found = from_folder(path, files_below(path), lines)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from image_repo import __version__
+from image_repo.access.principal import ADMIN
 from image_repo.config import Config, dump, load
 from image_repo.errors import ConfigurationError, Problem
 from image_repo.observability.logging import LogSettings, clean, configure
@@ -21,7 +22,7 @@ from image_repo.server import uwsgi
 
 if TYPE_CHECKING:
     from image_repo.exchange.base import ImportOutcome
-    from image_repo.repository.repo import Repo
+    from image_repo.repository.repository import Repository
 
 log = logging.getLogger("image_repo")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,7 +107,7 @@ class Options:
                 fail(f"the log cannot be set up: {error}")
         return self._config[0]
 
-    def repo(self) -> Repo:
+    def repo(self) -> Repository:
         """The live repository, for verbs."""
         from image_repo import wiring  # noqa: PLC0415, a verb like link-key or -Y has no use for all of it
 
@@ -388,7 +389,7 @@ def link(options: Options, /, name: str, parameters: tuple[str, ...], lifetime: 
         raise click.UsageError(f"Expected --lifetime of at most {most} (url_lifetime_most).")
     with closing(options.repo()) as repo:
         current, recipe = pictures.find(repo, config, name, _pairs(parameters))
-        made = repo.link(current, recipe, lifetime, pictures.filename(current, recipe))
+        made = repo.links.create(ADMIN, current, recipe, lifetime, pictures.filename(current, recipe))
     click.echo(uwsgi.url(config) + made.url if made.url.startswith("/") else made.url)
 
 
@@ -429,7 +430,7 @@ def warm(options: Options, /, prefix: str, parameters: tuple[str, ...], presets:
     config, said = options.load(), _pairs(parameters)
     wanted = [{"preset": preset, **said} for preset in presets] or [said]
     with closing(options.repo()) as repo:
-        images = list(repo.images(parse_prefix(prefix)))
+        images = list(repo.reader.images(ADMIN, parse_prefix(prefix)))
         with click.progressbar(length=len(images), label="Warming", file=sys.stderr) as bar:
             report = pictures.warm(repo, config, images, wanted, lambda: bar.update(1))
     for name, reason in sorted(report.failed):
@@ -520,11 +521,11 @@ def index(options: Options, /, keys: tuple[str, ...], drop: bool, listed: bool, 
     wanted = [catalogue.read_key(key) for key in keys]
     with closing(options.repo()) as repo:
         if drop:
-            unknown = catalogue.forget_order(repo.catalogue, wanted)
+            unknown = catalogue.forget_order(repo.indexer.index, wanted)
         else:
             unknown = []
-            catalogue.keep_in_order(repo.catalogue, wanted)
-        kept = sorted(map(catalogue.show_key, repo.catalogue.indexed()))
+            catalogue.keep_in_order(repo.indexer.index, wanted)
+        kept = sorted(map(catalogue.show_key, repo.indexer.index.indexed()))
     for key in kept:
         click.echo(key)
     if unknown:

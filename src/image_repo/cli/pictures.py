@@ -14,6 +14,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from image_repo import wiring
+from image_repo.access.principal import ADMIN
 from image_repo.cli import catalogue
 from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config, foreign
@@ -25,7 +26,7 @@ from image_repo.model.recipe import ORIGINAL, Recipe, ask
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.model.record import record_key
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, read_record
 from image_repo.repository.snapshots import Snapshots
 from image_repo.server import uwsgi
@@ -200,7 +201,7 @@ def files_below(folder: Path) -> list[Path]:
     return found
 
 
-def put(repo: Repo, folder: Path, files: Iterable[Path], prefix: str, step: Step) -> Report:
+def put(repo: Repository, folder: Path, files: Iterable[Path], prefix: str, step: Step) -> Report:
     """Uploads files under their path below a folder. May be repeated: what is there with the same bytes is skipped.
 
     :param prefix: empty, or a folder of the repository
@@ -232,23 +233,23 @@ def put(repo: Repo, folder: Path, files: Iterable[Path], prefix: str, step: Step
     return report
 
 
-def _put_one(repo: Repo, name: ImageName, file: Path) -> bool:
+def _put_one(repo: Repository, name: ImageName, file: Path) -> bool:
     """Whether there was something to upload."""
-    with repo.spool() as spool:
+    with repo.writer.spool() as spool:
         with file.open("rb") as source:
             spool.fill(iter(lambda: source.read(CHUNK), b""))
         if _is_there(repo, name, spool.sha256):
             return False
-        repo.put(name, spool, filename=file.name)
+        repo.writer.put(ADMIN, name, spool, filename=file.name)
     return True
 
 
-def _is_there(repo: Repo, name: ImageName, sha256: str) -> bool:
+def _is_there(repo: Repository, name: ImageName, sha256: str) -> bool:
     record = read_record(repo.origin, name)
     if record is None or record.sha256 != sha256:
         return False
     try:
-        return repo.current([name]).version == record.version
+        return repo.reader.resolve(ADMIN, [name]).version == record.version
     except ImageNotFound:
         return False
 
@@ -262,25 +263,25 @@ def _reason(error: Exception) -> str:
 # -- one image -------------------------------------------------------------------------
 
 
-def find(repo: Repo, config: Config, name: str, parameters: Mapping[str, str]) -> tuple[Original, Recipe]:
+def find(repo: Repository, config: Config, name: str, parameters: Mapping[str, str]) -> tuple[Original, Recipe]:
     """What a name and ``parameter=value`` stand for, as over HTTP.
 
     :raises Problem: as over HTTP
     """
     defaults = wiring.defaults(config)
     asked = ask(parameters.items())[0].with_preset(defaults.presets)
-    current = repo.current(ImageName.readings(name))
-    focus = repo.focus(current) if asked.fit == "cover" and asked.focus is None else None
+    current = repo.reader.resolve(ADMIN, ImageName.readings(name))
+    focus = repo.reader.focus(current) if asked.fit == "cover" and asked.focus is None else None
     return current, asked.settle(defaults, focus=focus)[0]
 
 
-def get(repo: Repo, current: Original, recipe: Recipe) -> Iterator[bytes]:
+def get(repo: Repository, current: Original, recipe: Recipe) -> Iterator[bytes]:
     """The bytes of a picture; of the original too, which the command line may always have."""
     if recipe.is_original:
-        with repo.original(current) as (_, spool):
+        with repo.reader.original(ADMIN, current) as (_, spool):
             yield from iter(lambda: spool.file.read(CHUNK), b"")
     else:
-        yield repo.fetch(current, recipe).rendition.body
+        yield repo.reader.fetch(repo.reader.variant(ADMIN, current, recipe)).rendition.body
 
 
 def filename(current: Original, recipe: Recipe) -> str:
@@ -291,19 +292,19 @@ def filename(current: Original, recipe: Recipe) -> str:
     return f"{last}.{ending}" if ending else last
 
 
-def purge(repo: Repo, target: str) -> tuple[int, dict[str, int]]:
+def purge(repo: Repository, target: str) -> tuple[int, dict[str, int]]:
     """Removes renditions: of one image, or of all below a path that ends in ``/``.
 
     :returns: how many images were looked at, and how many renditions went from each layer
     """
     if target.endswith("/"):
-        names: Iterable[ImageName] = (current.name for current in repo.images(parse_prefix(target)))
+        names: Iterable[ImageName] = (current.name for current in repo.reader.images(ADMIN, parse_prefix(target)))
     else:
-        names = [repo.current(ImageName.readings(target)).name]
+        names = [repo.reader.resolve(ADMIN, ImageName.readings(target)).name]
     count, gone = 0, dict[str, int]()
     for name in names:
         count += 1
-        for layer, number in repo.purge(name).items():
+        for layer, number in repo.writer.purge(ADMIN, name).items():
             gone[layer] = gone.get(layer, 0) + number
     return count, gone
 
@@ -323,7 +324,7 @@ class WarmReport:
 
 
 def warm(
-    repo: Repo, config: Config, images: Iterable[Original], wanted: Iterable[Mapping[str, str]], step: Step
+    repo: Repository, config: Config, images: Iterable[Original], wanted: Iterable[Mapping[str, str]], step: Step
 ) -> WarmReport:
     """Makes the renditions of images that somebody will ask for, unless a cache has them.
 
@@ -336,7 +337,7 @@ def warm(
         for parameters in requests:
             try:
                 found, recipe = find(repo, config, current.name.text, parameters)
-                rendered = repo.fetch(found, recipe).layer == "rendered"
+                rendered = repo.reader.fetch(repo.reader.variant(ADMIN, found, recipe)).layer == "rendered"
             except Problem as problem:
                 report.failed.append((current.name.text, problem.detail or problem.title))
                 continue
@@ -364,7 +365,7 @@ class ContainerScan:
     unnamed: list[str]
 
 
-def walk(repo: Repo) -> ContainerScan:
+def walk(repo: Repository) -> ContainerScan:
     """Lists the whole container."""
     walked = ContainerScan({}, {}, [], [])
     for entry in repo.origin.keys():  # noqa: SIM118, a store is no dict
@@ -392,7 +393,7 @@ def _is_unnamed(entry: Entry) -> bool:
     return (made is not None or entry.media_type.startswith("image/")) and ImageName.of_key(stem) is None
 
 
-def check(repo: Repo, walked: ContainerScan, step: Step) -> Iterator[str]:
+def check(repo: Repository, walked: ContainerScan, step: Step) -> Iterator[str]:
     """Reads every original and holds it against what is known of it; one line for each thing that is wrong.
 
     :param step: called after each image
@@ -415,13 +416,13 @@ def check(repo: Repo, walked: ContainerScan, step: Step) -> Iterator[str]:
                 yield wrong
 
 
-def check_beside(config: Config, repo: Repo) -> Iterator[str]:
+def check_beside(config: Config, repo: Repository) -> Iterator[str]:
     """Reads what lies beside the images, artifacts and snapshots; one line for each that is damaged."""
     yield from Artifacts(repo, wiring.artifacts_follower(config, repo.origin)).damaged()
     yield from Snapshots(repo).damaged()
 
 
-def _check_one(repo: Repo, name: ImageName, entries: list[Entry]) -> str | None:
+def _check_one(repo: Repository, name: ImageName, entries: list[Entry]) -> str | None:
     entry = entries[0]
     try:
         digest = _sha256(repo.origin, entry.key)

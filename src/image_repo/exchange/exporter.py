@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from image_repo import render
+from image_repo.access.principal import Principal
 from image_repo.catalogue.base import Document
 from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
 from image_repo.exchange.base import About, Exported, File, Format, Sheets
@@ -35,7 +36,8 @@ from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.recipe import Defaults, Focus, Recipe, ask, focus_of
 from image_repo.model.rendition import Served
-from image_repo.repository.repo import Repo
+from image_repo.repository.reader import Reader, Variant
+from image_repo.repository.repository import Repository
 from image_repo.stores.base import CHUNK
 
 log = logging.getLogger(__name__)
@@ -143,30 +145,30 @@ class _Picture:
         self._opened.close()
 
 
-def _make(repo: Repo, current: Original, recipe: Recipe) -> _Picture:
+def _make(repo: Repository, principal: Principal, current: Original, recipe: Recipe) -> _Picture:
     """Makes a picture, or opens its original.
 
     :raises Problem: when that cannot be
     """
     with ExitStack() as stack:
         if not recipe.is_original:
-            served = _patiently(repo, current, recipe)
+            served = _patiently(repo.reader, repo.reader.variant(principal, current, recipe))
             return _Picture(replace(current, version=served.version), recipe, served.rendition.body, stack.pop_all())
-        found, spool = stack.enter_context(repo.original(current))
+        found, spool = stack.enter_context(repo.reader.original(principal, current))
         return _Picture(found, recipe, spool.file, stack.pop_all())
 
 
-def _patiently(repo: Repo, current: Original, recipe: Recipe) -> Served:
+def _patiently(reader: Reader, variant: Variant) -> Served:
     """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
 
     :raises Busy: when its turn does not come
     """
     for _ in range(_TURNS):
         try:
-            return repo.fetch(current, recipe)
+            return reader.fetch(variant)
         except Busy as busy:
             time.sleep(busy.retry_after or 1)
-    return repo.fetch(current, recipe)
+    return reader.fetch(variant)
 
 
 class _Missing:
@@ -189,7 +191,9 @@ class _Missing:
         self._file.close()
 
 
-def pictures(repo: Repo, images: Iterable[Original], settled: Callable[[Original], Recipe]) -> Iterator[Member]:
+def pictures(
+    repo: Repository, principal: Principal, images: Iterable[Original], settled: Callable[[Original], Recipe]
+) -> Iterator[Member]:
     """Pictures alone, under their names.
 
     :param settled: the recipe of each; may raise problems
@@ -201,7 +205,7 @@ def pictures(repo: Repo, images: Iterable[Original], settled: Callable[[Original
             try:
                 recipe = settled(current)
                 name = member_name(name, ending_of(current, recipe))
-                with _make(repo, current, recipe) as made:
+                with _make(repo, principal, current, recipe) as made:
                     newest = max(newest, made.current.modified)
                     yield name, made.current.modified, made.body
             except Problem as problem:
@@ -242,7 +246,8 @@ class Export:
 
     def __init__(
         self,
-        repo: Repo,
+        repo: Repository,
+        principal: Principal,
         settled: Settled,
         about: About,
         formats: Sequence[Format] = (),
@@ -251,6 +256,7 @@ class Export:
         ahead: int = AHEAD,
     ) -> None:
         self._repo = repo
+        self._principal = principal
         self._settled = settled
         self._about = about
         self._formats = formats
@@ -325,10 +331,10 @@ class Export:
     def _with_picture(self, document: Document, moment: float) -> _Ready:
         name = ImageName(document["name"])
         for _ in range(_ATTEMPTS):
-            current = self._repo.named([name])
+            current = self._repo.reader.resolve(self._principal, [name], aliases=False)
             if current.version != document["version"] or not document.get("sha256"):
                 document = self._now(document, current)
-            picture = _make(self._repo, current, self._settled(focus_of(document.get("data"))))
+            picture = _make(self._repo, self._principal, current, self._settled(focus_of(document.get("data"))))
             if picture.current.version == current.version:
                 with ExitStack() as failing:
                     failing.enter_context(picture)
@@ -341,7 +347,7 @@ class Export:
 
     def _now(self, document: Document, current: Original) -> Document:
         """What is known of a picture now, where the document tells of another version."""
-        record = self._repo.record(current)
+        record = self._repo.reader.record(self._principal, current)
         if not self._frozen:
             return record.public()
         if record.sha256 != document.get("sha256"):

@@ -16,6 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from image_repo.access.control import Action
+from image_repo.access.principal import Principal
 from image_repo.errors import (
     BrokenArchive,
     Busy,
@@ -35,7 +37,7 @@ from image_repo.model.strict_json import is_same
 from image_repo.render.headers import sniff
 from image_repo.repository import bulk
 from image_repo.repository.metadata import UNCONDITIONAL
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 from image_repo.repository.spool import Spool
 from image_repo.stores.base import CHUNK, NotOnDisk
@@ -64,8 +66,9 @@ class Importer:
     :raises BadName: for a prefix that no image can have
     """
 
-    def __init__(self, repo: Repo, prefix: str = "") -> None:
+    def __init__(self, repo: Repository, principal: Principal, prefix: str = "") -> None:
         self._repo = repo
+        self._principal = principal
         self._above = parse_prefix(prefix)
         self._named: set[bytes] = set()
         self._lock = threading.Lock()
@@ -111,7 +114,7 @@ class Importer:
         if len(batch) > 1:
             said = {name: _said(item.data) for item, name in batch if isinstance(name, ImageName)}
             try:
-                done = self._repo.say_many(said)
+                done = self._repo.writer.replace_many(self._principal, said)
             except NotOnDisk as problem:  # what is read there now is no proof
                 return [_refused(item, name if isinstance(name, ImageName) else None, problem) for item, name in batch]
             except Problem as problem:  # each of them is told what it is
@@ -146,6 +149,7 @@ class Importer:
         if isinstance(name, Problem):
             return _refused(item, None, name)
         try:
+            self._repo.access.authorise(self._principal, Action.WRITE, name.text)
             status = self._picture(name, item, item.open) if item.open else self._description(name, item)
         except Problem as problem:
             return _refused(item, name, problem)
@@ -155,7 +159,7 @@ class Importer:
         return ImportOutcome(item.entry, status, name.text)
 
     def _picture(self, name: ImageName, item: Item, opener: Opener) -> Status:
-        with self._repo.spool() as spool:
+        with self._repo.writer.spool() as spool:
             spool.fill(_sniffed(opener()))
             if not spool.size:
                 raise NotAPicture("It is empty.")
@@ -178,7 +182,7 @@ class Importer:
 
     def _put_now(self, name: ImageName, item: Item, spool: Spool) -> bool:
         spool.file.seek(0)
-        return self._repo.put(name, spool, filename=item.filename, data=item.data)[1]
+        return self._repo.writer.put(self._principal, name, spool, filename=item.filename, data=item.data)[1]
 
     def _description(self, name: ImageName, item: Item) -> Status:
         stored = read_record(self._repo.origin, name)
@@ -188,7 +192,7 @@ class Importer:
         """Replaces what is said of an image, if it is something else."""
         if stored and (data is None or is_same(data, stored.data)):
             return "unchanged"
-        _, created = self._repo.say(name, _said(data), UNCONDITIONAL)
+        _, created = self._repo.writer.replace_data(self._principal, name, _said(data), UNCONDITIONAL)
         return "stored" if created else "replaced"
 
     def _there(self, name: ImageName) -> Record | None:
@@ -197,7 +201,7 @@ class Importer:
         if stored is None or stored.is_description:
             return None
         try:
-            current = self._repo.current([name])
+            current = self._repo.reader.resolve(self._principal, [name])
         except ImageNotFound:
             return None
         return stored if (current.name, current.version) == (name, stored.version) else None

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
+from image_repo.access.control import Action
+from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Page, Row
 from image_repo.catalogue.grammar import Grammar
@@ -28,7 +30,7 @@ from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
 from image_repo.model.record import MOST_BYTES, timestamp
 from image_repo.repository.metadata import check_data, merge
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool
 from image_repo.stores.base import Entry
 
@@ -118,32 +120,45 @@ class Artifacts:
     :param follower: tells the index over them, from which queries are answered; it is closed with the repository
     """
 
-    def __init__(self, repo: Repo, follower: Indexer) -> None:
+    def __init__(self, repo: Repository, follower: Indexer) -> None:
         self._repo = repo
         self._origin = repo.origin
+        self._authorise = repo.access.authorise
         self.follower = follower
-        repo.closes(follower)
+        repo.resources.callback(follower.close)
 
     # -- reading ---------------------------------------------------------------------
 
-    def get(self, artifact_id: str) -> Artifact:
-        """What is known of an artifact.
+    def get(self, principal: Principal, artifact_id: str) -> Artifact:
+        """Return what is known of an artifact.
 
         :raises ArtifactNotFound: when the container has none of this name
         """
         sha256 = _sha256(artifact_id)
+        if sha256:
+            self._authorise(principal, Action.READ, PREFIX + sha256, lambda _: _not_found(artifact_id))
+        return self._get(sha256, artifact_id)
+
+    def _get(self, sha256: str | None, artifact_id: str) -> Artifact:
         found = self._read(sha256) if sha256 else None
         if found is None:
             raise _not_found(artifact_id)
         return found
 
     @contextmanager
-    def opened(self, artifact: Artifact) -> Iterator[Spool]:
-        """Its bytes in a temporary file, held against their name.
+    def open(self, principal: Principal, artifact: Artifact) -> Iterator[Spool]:
+        """Yield its bytes in a temporary file, verified by their name.
 
         :raises ArtifactNotFound: when they are not there any more
         :raises OriginalDamaged: when they are not those that were stored
         """
+        key = PREFIX + artifact.sha256
+        self._authorise(principal, Action.READ, key, lambda _: _not_found(artifact.artifact_id))
+        with self._verified(artifact) as spool:
+            yield spool
+
+    @contextmanager
+    def _verified(self, artifact: Artifact) -> Iterator[Spool]:
         body = self._origin.get(PREFIX + artifact.sha256)
         if body is None:
             raise _not_found(artifact.artifact_id)
@@ -158,7 +173,7 @@ class Artifacts:
         """Reads every artifact; a line for each whose bytes are not those that were stored."""
         for name, _ in self.stamps():
             try:
-                with self.opened(self.get(name)):
+                with self._verified(self._get(_sha256(name), name)):
                     pass
             except OriginalDamaged as problem:
                 yield f"{name}: {problem.detail}"
@@ -171,12 +186,13 @@ class Artifacts:
         entry = self._origin.head(PREFIX + artifact.sha256)
         return entry is not None and entry.size == artifact.bytes
 
-    def page(self, query: Query) -> Page:
-        """A page of records.
+    def page(self, principal: Principal, query: Query) -> Page:
+        """Return a page of records.
 
         :raises CatalogueDisabled: when the configuration has no catalogue
         """
-        page = self.follower.index.page(query)
+        visible = self._authorise(principal, Action.LIST, PREFIX).visible
+        page = self.follower.index.page(replace(query, filter=query.filter & visible))
         return replace(page, documents=[_untold(document) for document in page.documents])
 
     def _read(self, sha256: str) -> Artifact | None:
@@ -198,6 +214,7 @@ class Artifacts:
 
     def put(
         self,
+        principal: Principal,
         spool: Spool,
         *,
         kind: str | None = None,
@@ -213,7 +230,8 @@ class Artifacts:
         :raises BadBody, TooLarge: when there is too much ``meta`` in all
         """
         sha256 = spool.sha256
-        with self._repo.held(_name(sha256)):
+        self._authorise(principal, Action.WRITE, PREFIX + sha256)
+        with self._repo.metadata.lock(_name(sha256)):
             before = self._read(sha256)
             made = before or Artifact(_ID + sha256, DEFAULT_KIND, spool.size, OCTETS, None, timestamp(time.time()))
             made = replace(
@@ -230,7 +248,7 @@ class Artifacts:
             self.follower.wrote(made.artifact_id, _document(made), _stamp(stored, told))
         return made, before is None
 
-    def delete(self, artifact_id: str) -> dict[str, int]:
+    def delete(self, principal: Principal, artifact_id: str) -> dict[str, int]:
         """Removes an artifact; how many objects went of each sort.
 
         :raises ArtifactNotFound: when there was none
@@ -239,7 +257,8 @@ class Artifacts:
         sha256 = _sha256(artifact_id)
         if sha256 is None:
             raise _not_found(artifact_id)
-        with self._repo.held(_name(sha256)):
+        self._authorise(principal, Action.DELETE, PREFIX + sha256, lambda _: _not_found(artifact_id))
+        with self._repo.metadata.lock(_name(sha256)):
             try:
                 artifacts = self._origin.delete(PREFIX + sha256)
                 # It goes last: while it is there, a deletion that has failed can be repeated to its end.

@@ -55,7 +55,7 @@ def say_many(
         # Who holds several takes them in one order: so nobody waits for who waits for him. And what is read while
         # nobody else holds it, is on the disk.
         for name in sorted(said):
-            held.enter_context(records.held(name))
+            held.enter_context(records.lock(name))
         done: dict[ImageName, Said] = dict.fromkeys(_unchanged(origin, said), "unchanged")
         names = sorted(said.keys() - done.keys())
         rows: list[Row] = []

@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
+from image_repo.access.control import Action
+from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Document, Page, Statistics
 from image_repo.catalogue.evaluator import holds
@@ -24,7 +27,7 @@ from image_repo.errors import Busy, ImageNotFound, PreconditionFailed, Problem
 from image_repo.model.names import ImageName
 from image_repo.model.strict_json import is_same
 from image_repo.repository.metadata import Conditions, merge
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +115,7 @@ class Collection:
     :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: from every call
     """
 
-    def __init__(self, repo: Repo, batch: int = 200, progress: float = 10.0) -> None:
+    def __init__(self, repo: Repository, batch: int = 200, progress: float = 10.0) -> None:
         self._repo = repo
         self._batch = batch
         self._every = progress
@@ -121,20 +124,29 @@ class Collection:
 
     # -- asking ----------------------------------------------------------------------
 
-    def page(self, query: Query) -> Page:
-        """A page, of each document what the query selects."""
-        return self._repo.catalogue.page(query)
+    def page(self, principal: Principal, query: Query) -> Page:
+        """Return a page, of each document what the query selects."""
+        visible = self._visible(principal, query.filter)
+        return self._repo.indexer.index.page(replace(query, filter=visible))
 
-    def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
-        """Every document for which a filter holds; by name where no order is given."""
-        return self._repo.catalogue.each(wanted, order)
+    def each(self, principal: Principal, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
+        """Return every document for which a filter holds; by name where no order is given."""
+        return self._repo.indexer.index.each(self._visible(principal, wanted), order)
 
-    def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
-        """What values a key has.
+    def count(self, principal: Principal, wanted: Filter) -> int:
+        """Return how many documents a filter holds for."""
+        return self._repo.indexer.index.count(self._visible(principal, wanted))
 
-        :param most: how many of them are told
+    def statistics(self, principal: Principal, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
+        """Return the values of a key, the most frequent first.
+
+        :param most: how many of them
         """
-        return self._repo.catalogue.statistics(wanted, path, most)
+        return self._repo.indexer.index.statistics(self._visible(principal, wanted), path, most)
+
+    def _visible(self, principal: Principal, wanted: Filter) -> Filter:
+        """Return the filter, restricted to what the principal may see."""
+        return wanted & self._repo.access.authorise(principal, Action.LIST, "").visible
 
     def rebuilding(self, *, surely: bool = False) -> str | None:
         """How far the catalogue is that is being made anew, 0 to 1 as text; None when it is whole.
@@ -144,27 +156,32 @@ class Collection:
         asked, known = self._rebuilding
         now = time.monotonic()
         if surely or now - asked > _REMEMBERED:
-            known = indexer.lacking(self._repo.catalogue)
+            known = indexer.lacking(self._repo.indexer.index)
             self._rebuilding = (now, known)
         return known
 
     # -- changing many ---------------------------------------------------------------
 
-    def update(self, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
+    def update(self, principal: Principal, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
         """Merges a patch (RFC 7396) into the user's data of every record for which a filter holds.
 
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises Busy: when as many changes of many are under way as may
         """
-        return self._change("PATCH", wanted, patch, lambda name, fits: self._repo.patch(name, patch, fits), seconds)
+        patch_data = self._repo.writer.patch_data
+        wanted = self._visible(principal, wanted)
+        return self._change(
+            "PATCH", wanted, patch, lambda name, fits: patch_data(principal, name, patch, fits), seconds
+        )
 
-    def delete(self, wanted: Filter, *, seconds: float | None = None) -> Changed:
+    def delete(self, principal: Principal, wanted: Filter, *, seconds: float | None = None) -> Changed:
         """Deletes every image, and every description, for which a filter holds.
 
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises Busy: when as many changes of many are under way as may
         """
-        return self._change("DELETE", wanted, None, self._repo.delete, seconds)
+        wanted = self._visible(principal, wanted)
+        return self._change("DELETE", wanted, None, partial(self._repo.writer.delete, principal), seconds)
 
     def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
         until = time.monotonic() + seconds if seconds is not None else float("inf")
@@ -172,7 +189,7 @@ class Collection:
         progress = _Progress(verb, told, self._every)
         with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
-            names = (str(document["name"]) for document in self.each(wanted))
+            names = (str(document["name"]) for document in self._repo.indexer.index.each(wanted))
             while told.ended is None and (batch := _next(names, self._batch, told)):
                 outcomes = pool.map(lambda name: self._attempt(name, _Judge(wanted, patch), act), batch)
                 told.add(batch, list(outcomes))
@@ -200,7 +217,7 @@ class Collection:
                 raise
         if judge.said == "other":  # perhaps the catalogue has missed something
             with suppress(Problem):
-                self._repo.follow(name)
+                self._repo.metadata.reindex(name)
         return judge.said
 
     @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
 from image_repo.model.rendition import ImageInfo
 from image_repo.model.strict_json import MOST_LEVELS
+from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
-from image_repo.repository.spool import Spool
 from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 MOST_DATA = 64 << 10
 #: how often a change begins anew when what it changes has changed meanwhile
 _ATTEMPTS = 3
-
-#: opens an original: which version it is, and its bytes
-Opener = Callable[[Original], AbstractContextManager[tuple[Original, Spool]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,91 +148,95 @@ def _saying(made: Record | None, stored: Record | None) -> Record | None:
 class MetadataStore:
     """The records beside the originals, and the lock of all who write to a name.
 
-    :param follower: tells the index of each record that is written
-    :param location: whether positions are told; they are kept in any case
+    :param originals: read where a record is missing
+    :param locks: of names that are written to
+    :param indexer: indexes each record that is written
+    :param location: whether positions are disclosed; they are stored in any case
     """
 
     def __init__(
         self,
         origin: Store,
-        versions: Resolver,
-        writing: KeyedLock,
-        follower: Indexer,
+        resolver: Resolver,
+        originals: Originals,
+        locks: KeyedLock,
+        indexer: Indexer,
         limits: RenderConfiguration,
         *,
         location: bool,
     ) -> None:
         self._origin = origin
-        self._versions = versions
-        self._writing = writing
-        self._follower = follower
+        self._resolver = resolver
+        self._originals = originals
+        self._locks = locks
+        self._indexer = indexer
         self._limits = limits
         self._location = location
 
     @contextmanager
-    def held(self, name: ImageName) -> Iterator[None]:
-        """Holds a name, so that nobody else on this node writes to it.
+    def lock(self, name: ImageName) -> Iterator[None]:
+        """Hold the lock of a name, so that no other thread or process of this node writes to it.
 
-        :raises Busy: when others do for too long
+        :raises Busy: when others hold it for too long
         """
-        with self._writing.held(name.text, self._limits.wait):
+        with self._locks.held(name.text, self._limits.wait):
             try:
                 yield
             except BaseException as error:
                 if not isinstance(error, Problem) or error.status >= 500:
-                    self._follower.noted(name)  # nobody knows how far it got
+                    self._indexer.noted(name)  # how far it got is unknown
                 raise
 
-    def told(self, record: Record) -> Record:
-        """The record with or without positions, as the configuration says."""
+    def redact(self, record: Record) -> Record:
+        """Return the record with or without positions, as the configuration says."""
         if self._location:
             return record
         return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
 
     def write(self, record: Record, *, fresh: bool = False) -> None:
-        """Stores it, and tells the index. Whoever calls this holds the name.
+        """Store a record and index it; the caller holds the lock of its name.
 
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
-        self._follower.wrote_all([self.store(record, fresh=fresh)])
+        self._indexer.wrote_all([self.store(record, fresh=fresh)])
 
     def store(self, record: Record, *, fresh: bool = False) -> Row:
-        """Stores it; what the index has to be told. Whoever calls this holds the name.
+        """Store a record, and return its row for the index; the caller holds the lock of its name.
 
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
         entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
         stamp = indexer.stamp(record.key, record.version, entry.etag)
-        return Row(record.name, self.told(record).public(), stamp)
+        return Row(record.name, self.redact(record).public(), stamp)
 
     def row(self, name: ImageName) -> Row | None:
-        """What the container tells of a name right now, as the index keeps it; None where nothing is.
+        """Return the row of a name from what is in the container right now; None where nothing is.
 
-        A picture without a record is not read for this: only what the container tells of the object is there then.
+        A picture without a record is not read for this: its row holds only what a listing knows.
 
         :raises StoreUnavailable: when it cannot be asked
         """
-        current = self._versions.look(name)
+        current = self._resolver.look(name)
         stored, etag = read_record_object(self._origin, name)
         known = fitting(stored, current)
         if current is None and known is None:
             return None
         stamp = indexer.stamp(current.key if current else "", current.version if current else "", etag)
         if known:
-            return Row(name.text, self.told(known).public(), stamp)
+            return Row(name.text, self.redact(known).public(), stamp)
         return Row(name.text, indexer.listed(current, stored), stamp + UNREAD) if current else None
 
-    def follow(self, name: ImageName) -> str | None:
-        """Makes the index tell what the container tells of a name right now.
+    def reindex(self, name: ImageName) -> str | None:
+        """Make the index agree with the container on one name.
 
         :returns: the stamp of its row; None where there is none
         :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked
         :raises Busy: when others write to the name for too long
         """
-        index = self._follower.index
-        with self.held(name):
+        index = self._indexer.index
+        with self.lock(name):
             row = self.row(name)
             known = index.stamps([name.text]).get(name.text)
             if row is None:
@@ -246,18 +247,18 @@ class MetadataStore:
             index.put([row])
             return row.stamp
 
-    def complete(self, name: ImageName, original: Opener) -> bool:
-        """Reads an original of which the index has only what a listing tells; once, if it cannot be understood.
+    def complete(self, name: ImageName) -> bool:
+        """Read an original that the index knows only from a listing; once, if it cannot be understood.
 
         :returns: whether there is a whole record of it now
         :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
         """
-        known = self.follow(name)
-        current = self._versions.current(name)
+        known = self.reindex(name)
+        current = self._resolver.current(name)
         if known is None or not known.endswith(UNREAD) or current is None:
             return known is not None
         try:
-            document = self.told(self.of(current, original)).public()
+            document = self.redact(self.read(current)).public()
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
@@ -267,9 +268,9 @@ class MetadataStore:
         return document is not None
 
     def _completed(self, current: Original, known: str, document: Document | None) -> None:
-        """Tells the index what was read, unless somebody has told it more meanwhile: the record may be kept by now."""
-        index, name = self._follower.index, current.name.text
-        with self.held(current.name):
+        """Index what was read, unless the row has changed meanwhile: the record may be stored by now."""
+        index, name = self._indexer.index, current.name.text
+        with self.lock(current.name):
             if index.stamps([name]).get(name) != known:
                 return
             if document is not None and document["version"] == current.version:
@@ -278,23 +279,23 @@ class MetadataStore:
                 stored = read_record(self._origin, current.name)
                 index.put([Row(name, indexer.listed(current, stored), indexer.bare(known) + BROKEN)])
 
-    def of(self, current: Original, original: Opener) -> Record:
-        """What is known of an image, positions too; where that is missing or of another version, it is made anew.
+    def read(self, current: Original) -> Record:
+        """Return the record of an image, positions included; where it is missing or outdated, it is made anew.
 
-        What was made is kept beside the original where we may write there.
+        A new one is stored beside the original where we may write there.
         """
         stored = read_record(self._origin, current.name)
         known = fitting(stored, current)
         if known:
             return known
-        with original(current) as (found, spool):
+        with self._originals.open(current) as (found, spool):
             info = render.inspect(spool.file, self._limits, location=True)
             made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
         return self._keep(made, current.name, stored)
 
     def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:
         try:
-            with self._writing.held(name.text, 0.0):  # a reader does not wait for writers
+            with self._locks.held(name.text, 0.0):  # a reader does not wait for writers
                 stored = read_record(self._origin, name)
                 if not _are_same(stored, before):  # somebody has written meanwhile: theirs is the newer one
                     return replace(made, data=stored.data) if stored else made
@@ -304,7 +305,7 @@ class MetadataStore:
         return made
 
     def description(self, name: ImageName) -> Record | None:
-        """What is said of an image without a picture; None where nothing is."""
+        """Return the record of a name without a picture; None where there is none."""
         return fitting(read_record(self._origin, name), None)
 
     def change(
@@ -312,19 +313,18 @@ class MetadataStore:
         name: ImageName,
         edit: Callable[[Any], Any],
         conditions: Conditions,
-        original: Opener,
     ) -> tuple[Record, bool]:
-        """Changes what the user says of an image.
+        """Change the user's data of an image.
 
         :param edit: the data as it is, None where there is neither picture nor description → as it shall be
-        :returns: the record as it is told, and whether there was none
+        :returns: the redacted record, and whether there was none
         :raises PreconditionFailed: when a condition forbids it
         :raises NameConflict: when another tool's JSON lies where the record would
         """
         made: Record | None = None
         for _ in range(_ATTEMPTS):
-            with self.held(name):
-                current = self._versions.look(name)
+            with self.lock(name):
+                current = self._resolver.look(name)
                 stored = read_record(self._origin, name)
                 known = fitting(stored, current) or fitting(_saying(made, stored), current)
                 if current is None or known:
@@ -333,23 +333,23 @@ class MetadataStore:
                     check_data(data)
                     changed = replace(known, data=data) if known else Record.description(name.text, data)
                     if self._replace(changed, fresh=stored is None):
-                        self._versions.written(name, current)
-                        return self.told(changed), known is None
+                        self._resolver.written(name, current)
+                        return self.redact(changed), known is None
             if current and not known:
-                made = self.of(current, original)  # it takes long, so nobody has to wait for it
+                made = self.read(current)  # it takes long, so the lock is not held meanwhile
         raise NameConflict(f"The JSON at {record_key(name.text)!r} is another tool's.", name=name.text)
 
     def _check(self, known: Record | None, conditions: Conditions) -> None:
         if conditions.match is not None and conditions.match.isdisjoint(self.tags(known)):
             raise PreconditionFailed("If-Match names another record than the one that is stored.")
-        if conditions.holds and not (known and conditions.holds(self.told(known).public())):
+        if conditions.holds and not (known and conditions.holds(self.redact(known).public())):
             raise PreconditionFailed("The record is not what it was any more.")
         if known and conditions.absent:
             raise PreconditionFailed(f"There is something called {known.name!r} already.", name=known.name)
 
     def tags(self, known: Record | None) -> set[str]:
-        """The entity tags of a record as it is told; none where there is none."""
-        return {"*", self.told(known).etag} if known else set()
+        """Return the entity tags of the redacted record; none where there is none."""
+        return {"*", self.redact(known).etag} if known else set()
 
     def _replace(self, changed: Record, *, fresh: bool) -> bool:
         try:

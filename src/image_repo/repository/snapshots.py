@@ -20,9 +20,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from heapq import nlargest
 from typing import Any, Literal, TypeVar
 
+from image_repo.access.control import Action
+from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.query import Filter
 from image_repo.errors import (
@@ -39,7 +42,7 @@ from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
 from image_repo.repository import manifest
 from image_repo.repository.manifest import Header, Tree
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 from image_repo.repository.spool import Spool
 from image_repo.stores.base import CHUNK, Entry
@@ -132,13 +135,14 @@ class Frozen:
 class Snapshots:
     """The snapshots of a repository."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._origin = repo.origin
+        self._authorise = repo.access.authorise
 
     # -- freezing --------------------------------------------------------------------
 
-    def freeze(self, wanted: Filter, asked: str, *, exif: bool = False) -> Frozen:
+    def freeze(self, principal: Principal, wanted: Filter, asked: str, *, exif: bool = False) -> Frozen:
         """Freezes the pictures for which a filter holds; descriptions without a picture are none.
 
         :param asked: the filter in words, as it is to be told
@@ -148,9 +152,11 @@ class Snapshots:
         :raises Busy: when another one is being frozen for too long
         :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow, StoreUnavailable: as they say
         """
+        self._authorise(principal, Action.WRITE, PREFIX)
+        wanted &= self._authorise(principal, Action.LIST, "").visible
         spool = self._repo.policy.spool
-        with self._repo.held(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
-            tree, left_out = self._collect(wanted, entries, exif=exif)
+        with self._repo.metadata.lock(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
+            tree, left_out = self._collect(principal, wanted, entries, exif=exif)
             if not tree.count:
                 raise ImageNotFound("No image matches, so there is nothing to be frozen.")
             known = self._about(tree.root())
@@ -164,16 +170,16 @@ class Snapshots:
                 made = self._keep(Snapshot(header, whole.size, whole.sha256), whole, fresh=known is None)
         return Frozen(made, new=known is None, left_out=left_out)
 
-    def _collect(self, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
+    def _collect(self, principal: Principal, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Writes a line for each image, in the order of their names."""
-        catalogue, tree, left_out = self._repo.catalogue, Tree(), 0
+        catalogue, tree, left_out = self._repo.indexer.index, Tree(), 0
         if indexer.lacking(catalogue) is not None:
             raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
         for document in catalogue.each(wanted):
             if document.get("version") is None:  # a description
                 continue
             try:
-                line = manifest.canonical(manifest.entry(self._complete(document), exif=exif))
+                line = manifest.canonical(manifest.entry(self._complete(principal, document), exif=exif))
             except ImageNotFound:
                 continue  # it has gone meanwhile
             except (Problem, ValueError) as error:
@@ -186,11 +192,13 @@ class Snapshots:
             entries.write(line + b"\n")
         return tree, left_out
 
-    def _complete(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _complete(self, principal: Principal, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """The record of a picture, made now where the catalogue has only seen it in a listing."""
         if document.get("sha256"):
             return document
-        return self._repo.record(self._repo.named([ImageName(document["name"])])).public()
+        reader = self._repo.reader
+        original = reader.resolve(principal, [ImageName(document["name"])], aliases=False)
+        return reader.record(principal, original).public()
 
     def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
         """Stores the manifest, then what is told of it. Of two nodes that do so at once, one manifest stays."""
@@ -244,22 +252,35 @@ class Snapshots:
 
     # -- reading ---------------------------------------------------------------------
 
-    def get(self, snapshot_id: str) -> Snapshot:
-        """What is told of a snapshot.
+    def get(self, principal: Principal, snapshot_id: str) -> Snapshot:
+        """Return what is known of a snapshot.
 
         :raises SnapshotNotFound: when the container has none of this name
         """
+        self._check(principal, snapshot_id)
+        return self._get(snapshot_id)
+
+    def _check(self, principal: Principal, snapshot_id: str) -> None:
+        self._authorise(principal, Action.READ, PREFIX + snapshot_id, lambda _: _not_found(snapshot_id))
+
+    def _get(self, snapshot_id: str) -> Snapshot:
         found = self._about(snapshot_id) if _ID.fullmatch(snapshot_id) else None
         if found is None:
-            raise SnapshotNotFound(f"There is no snapshot {snapshot_id[:80]!r}.")
+            raise _not_found(snapshot_id)
         return found
 
     @contextmanager
-    def opened(self, snapshot: Snapshot) -> Iterator[Spool]:
-        """The manifest in a temporary file, held against its digest.
+    def open(self, principal: Principal, snapshot: Snapshot) -> Iterator[Spool]:
+        """Yield the manifest in a temporary file, verified by its digest.
 
         :raises OriginalDamaged: when it is not what was stored, or not there any more
         """
+        self._check(principal, snapshot.id)
+        with self._verified(snapshot) as spool:
+            yield spool
+
+    @contextmanager
+    def _verified(self, snapshot: Snapshot) -> Iterator[Spool]:
         body = self._origin.get(PREFIX + snapshot.id + _MANIFEST)
         if body is None:
             raise OriginalDamaged("The manifest of this snapshot is not there any more.", snapshot=snapshot.id)
@@ -270,15 +291,15 @@ class Snapshots:
                 raise OriginalDamaged("The manifest of this snapshot is not what was stored.", snapshot=snapshot.id)
             yield spool
 
-    def documents(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    def documents(self, principal: Principal, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         """Its entries, by the code points of their names, as records are told; what is not in them is null.
 
         Their version is their digest: a snapshot holds in any container, whose entity tags say nothing in another.
         A generator that holds a temporary file: it is to be closed where it is not used up.
 
-        :raises OriginalDamaged: as :meth:`opened` does
+        :raises OriginalDamaged: as :meth:`open` does
         """
-        with self.opened(snapshot) as spool:
+        with self.open(principal, snapshot) as spool:
             lines = _lines(spool)
             next(lines)
             for line in lines:
@@ -292,22 +313,20 @@ class Snapshots:
             if not entry.key.endswith(_ABOUT):
                 continue
             try:
-                with self.opened(self.get(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT))):
+                with self._verified(self._get(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT))):
                     pass
             except (OriginalDamaged, SnapshotNotFound) as problem:
                 yield f"{entry.key}: {problem.detail}"
 
-    def recent(self, skip: int, limit: int) -> tuple[list[Snapshot], int]:
-        """The snapshots that were made last, the newest first.
-
-        :returns: and how many there are
-        """
-        count = 0
+    def recent(self, principal: Principal, skip: int, limit: int) -> tuple[list[Snapshot], int]:
+        """Return the snapshots that were made last, the newest first, and how many the principal may see."""
+        self._authorise(principal, Action.LIST, PREFIX)
+        allows, count = self._repo.access.allows, 0
 
         def each() -> Iterator[Entry]:
             nonlocal count
             for entry in self._origin.keys(PREFIX):
-                if entry.key.endswith(_ABOUT):
+                if entry.key.endswith(_ABOUT) and allows(principal, Action.READ, entry.key.removesuffix(_ABOUT)):
                     count += 1
                     yield entry
 
@@ -335,37 +354,37 @@ class Snapshots:
 
     # -- what became of it -----------------------------------------------------------
 
-    def standing(self, document: Mapping[str, Any]) -> Original:
+    def standing(self, principal: Principal, document: Mapping[str, Any]) -> Original:
         """What an entry stands for, when its name has those bytes still.
 
         :raises ImageNotFound: when nothing has this name any more
         :raises NameConflict: when it has other bytes by now
         """
-        current = self._repo.named([ImageName(document["name"])])
-        record = read_record(self._repo.origin, current.name)
+        current = self._repo.reader.resolve(principal, [ImageName(document["name"])], aliases=False)
+        record = read_record(self._origin, current.name)
         if record is None or (record.version, record.key) != (current.version, current.key):
-            record = self._repo.record(current)
+            record = self._repo.reader.record(principal, current)
         if record.sha256 != document["sha256"]:
             raise NameConflict("The image has other bytes than in the snapshot.", sha256=record.sha256)
         return replace(current, version=record.version)
 
-    def changes(self, snapshot: Snapshot) -> Iterator[tuple[str, Change | None]]:
+    def changes(self, principal: Principal, snapshot: Snapshot) -> Iterator[tuple[str, Change | None]]:
         """Looks at each image of a snapshot, in their order: its name, and what became of it, None for nothing.
 
         Records are believed; that originals have not rotted is found when they are read.
 
         :raises StoreUnavailable: when the container cannot be asked
         """
-        documents = self.documents(snapshot)
+        documents = self.documents(principal, snapshot)
         try:
-            yield from _in_turn(self._change, documents)
+            yield from _in_turn(partial(self._change, principal), documents)
         finally:
             documents.close()  # type: ignore[attr-defined]
 
-    def _change(self, document: Mapping[str, Any]) -> tuple[str, Change | None]:
+    def _change(self, principal: Principal, document: Mapping[str, Any]) -> tuple[str, Change | None]:
         name = document["name"]
         try:
-            self.standing(document)
+            self.standing(principal, document)
         except ImageNotFound:
             return name, "missing"
         except Problem as problem:
@@ -373,6 +392,10 @@ class Snapshots:
                 raise
             return name, "changed"  # other bytes, or what is no picture at all
         return name, None
+
+
+def _not_found(snapshot_id: str) -> SnapshotNotFound:
+    return SnapshotNotFound(f"There is no snapshot {snapshot_id[:80]!r}.")
 
 
 def _header(tree: Tree, asked: str) -> Header:

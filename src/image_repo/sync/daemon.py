@@ -28,7 +28,7 @@ from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import Busy, Problem
 from image_repo.model.names import ImageName
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.membership import RENEWED, Membership
 from image_repo.sync.reconciler import Sweep, SweepOutcome
@@ -71,7 +71,7 @@ class CatalogueDaemon:
 
     def __init__(
         self,
-        repo: Repo,
+        repo: Repository,
         own: Path,
         *,
         every: int,
@@ -79,7 +79,7 @@ class CatalogueDaemon:
         artifacts: Artifacts | None = None,
     ) -> None:
         self._repo = repo
-        self._index = repo.catalogue
+        self._index = repo.indexer.index
         self._every = every
         self._nodes = nodes
         self._told = float("-inf")
@@ -176,7 +176,7 @@ class CatalogueDaemon:
 
     def _catch_up(self) -> None:
         """Tells the index of names that it has still to be told of."""
-        self._settle_noted(self._repo.behind, self._index, self._follow)
+        self._settle_noted(self._repo.indexer.behind, self._index, self._follow)
         if self._artifacts:
             artifacts = self._artifacts
             index = artifacts.follower.index
@@ -198,7 +198,7 @@ class CatalogueDaemon:
 
     def _follow(self, text: str) -> None:
         try:
-            stamp = self._repo.follow(ImageName(text))
+            stamp = self._repo.metadata.reindex(ImageName(text))
         except Busy:  # whoever writes to it tells the index
             return
         self._unread |= stamp is not None and stamp.endswith(UNREAD)

@@ -31,7 +31,7 @@ from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.repository.metadata import fitting
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, original_of, read_record_object
 from image_repo.stores.base import Entry
 
@@ -331,7 +331,7 @@ def _rank(entry: Entry) -> tuple[bool, float, str]:
 class Images:
     """The images that the container lists, and how they are loaded from what it lists."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._at_hand: dict[str, _Found] = {}
 
@@ -358,14 +358,14 @@ class Images:
         """What the container tells of a name that was just listed, with as few questions as can be."""
         found = self._at_hand.get(name)
         if found is None:
-            return self._repo.row(ImageName(name))
+            return self._repo.metadata.row(ImageName(name))
         image = ImageName(name)
         current = original_of(image, found.original) if found.original else None
         if not found.record:
             return Row(name, indexer.listed(current, None), found.stamp + UNREAD) if current else None
         stored, etag = read_record_object(self._repo.origin, image)
         if etag != found.record:
-            return self._repo.row(image)
+            return self._repo.metadata.row(image)
         known = fitting(stored, current)
         if known is None and current and stored:
             # The listing may lag behind; and it has no entity tag of what another tool has put together of segments.
@@ -373,7 +373,7 @@ class Images:
             current = original_of(image, head) if head else None
             known = fitting(stored, current)
         if known:
-            return Row(name, self._repo.told(known).public(), found.stamp)
+            return Row(name, self._repo.metadata.redact(known).public(), found.stamp)
         return Row(name, indexer.listed(current, stored), found.stamp + UNREAD) if current else None
 
     def _hand(self, name: str, found: _Found) -> tuple[str, str]:
@@ -386,7 +386,7 @@ class Images:
     def _asked(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Names of which the listing does not tell all: the container is asked for each."""
         for name in names:
-            row = self._repo.row(ImageName(name))
+            row = self._repo.metadata.row(ImageName(name))
             if row:
                 self._at_hand.pop(name, None)
                 yield name, indexer.bare(row.stamp)
@@ -421,7 +421,7 @@ def _named(entry: Entry) -> str | None:
     return name if image and image.text == name else None
 
 
-def images(repo: Repo, *, at_once: int = 1) -> tuple[Images, Sweep]:
+def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
     """The images of a repository, and what holds the index against them.
 
     :raises CatalogueDisabled, CatalogueUnavailable: when there is no index
@@ -430,11 +430,11 @@ def images(repo: Repo, *, at_once: int = 1) -> tuple[Images, Sweep]:
 
     def settle(name: str) -> None:
         try:
-            repo.follow(ImageName(name))
+            repo.metadata.reindex(ImageName(name))
         except Busy:  # somebody writes to it, and tells the index
-            repo.behind.add(name)
+            repo.indexer.behind.add(name)
 
-    return listed, Sweep(repo.catalogue, listed.load, settle, marks=repo.marks, at_once=at_once)
+    return listed, Sweep(repo.indexer.index, listed.load, settle, marks=repo.epochs, at_once=at_once)
 
 
 def unread(index: Index) -> Iterator[list[ImageName]]:
@@ -444,22 +444,22 @@ def unread(index: Index) -> Iterator[list[ImageName]]:
         yield [ImageName(name) for name in names if stamps.get(name, "").endswith(UNREAD)]
 
 
-def complete(repo: Repo, *, at_once: int = 1) -> Iterator[int]:
+def complete(repo: Repository, *, at_once: int = 1) -> Iterator[int]:
     """Reads the originals of which the index has only what a listing tells; after each step, how many those were.
 
     :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was read stays
     """
     with ThreadPoolExecutor(at_once) as pool:
-        for names in unread(repo.catalogue):
+        for names in unread(repo.indexer.index):
             yield 0
             for part in _batches(names, at_once):
                 list(pool.map(lambda name: _complete_one(repo, name), part))
                 yield len(part)
 
 
-def _complete_one(repo: Repo, name: ImageName) -> None:
+def _complete_one(repo: Repository, name: ImageName) -> None:
     try:
-        repo.complete(name)
+        repo.metadata.complete(name)
     except Busy:  # the next look finds it again
         log.info("the original of %s is read another time", name)
 

@@ -1,4 +1,4 @@
-"""HTTP: a request is parsed once, handed to the :class:`~image_repo.repository.repo.Repo`, and its answer dressed.
+"""HTTP: a request is parsed once, handed to the repository, and its answer dressed.
 
 The only importer of Flask.
 """
@@ -10,7 +10,7 @@ from flask import Flask
 from image_repo.config import Config
 from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.web import artifacts, catalogue, exchange, openapi, ops, problems, snapshots
 from image_repo.web.images import Images
 from image_repo.web.paths import AnyPath
@@ -23,7 +23,7 @@ _MOST_FORM_BYTES, _MOST_FORM_PARTS = 1 << 20, 200
 _MULTIPART_ROOM = 2 << 20
 
 
-def create_app(repo: Repo, config: Config) -> Flask:
+def create_app(repo: Repository, config: Config) -> Flask:
     """The application over a live repository."""
     app = Flask("image_repo", static_folder=None)
     app.request_class = UploadRequest

@@ -10,6 +10,7 @@ from typing import Any, cast
 from flask import Flask, Response, request, url_for
 
 from image_repo import wiring
+from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
@@ -17,7 +18,7 @@ from image_repo.model.recipe import read_boolean
 from image_repo.model.strict_json import read_object
 from image_repo.repository.artifacts import GRAMMAR, KIND, OCTETS, Artifact, Artifacts
 from image_repo.repository.metadata import check_data
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool, check_digests
 from image_repo.stores.base import CHUNK
 from image_repo.web import catalogue, openapi, responses, uploads
@@ -44,7 +45,7 @@ _MOST_MEDIA_TYPE, _MOST_FILENAME = 200, 200
 _UNTOLD = "application/x-www-form-urlencoded"
 
 
-def install(app: Flask, repo: Repo, config: Config) -> None:
+def install(app: Flask, repo: Repository, config: Config) -> None:
     """Adds the routes."""
     artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
     views = _Views(repo, artifacts, config.cors_origin)
@@ -58,7 +59,7 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
 class _Views:
     """The views of ``/artifacts`` over one repository."""
 
-    def __init__(self, repo: Repo, artifacts: Artifacts, origin: str | None) -> None:
+    def __init__(self, repo: Repository, artifacts: Artifacts, origin: str | None) -> None:
         self._repo = repo
         self._artifacts = artifacts
         self._origin = origin
@@ -70,7 +71,9 @@ class _Views:
         told = catalogue.said(_SAID)
         with _received(self._repo, told) as (spool, media_type, filename):
             kind, meta = _kind(told.get("kind")), _meta(told.get("meta"))
-            made, new = self._artifacts.put(spool, kind=kind, media_type=media_type, filename=filename, meta=meta)
+            made, new = self._artifacts.put(
+                ANONYMOUS, spool, kind=kind, media_type=media_type, filename=filename, meta=meta
+            )
         members = {"artifact_id": made.artifact_id, "kind": made.kind, "bytes": made.bytes}
         response = responses.send_json(members, 201 if new else 200)
         response.headers["Location"] = url_for("artifact", artifact_id=made.artifact_id)
@@ -80,20 +83,22 @@ class _Views:
         """``DELETE /artifacts/sha256:HEX``: tells what went."""
         check_encoding(request.environ)
         catalogue.said(())
-        return responses.send_json({"artifact_id": artifact_id, "deleted": self._artifacts.delete(artifact_id)})
+        return responses.send_json(
+            {"artifact_id": artifact_id, "deleted": self._artifacts.delete(ANONYMOUS, artifact_id)}
+        )
 
     # -- reading ---------------------------------------------------------------------
 
     def list(self) -> Response:
         """``GET /artifacts``: a page of records."""
         asked = catalogue.wanted((*FILTER_WORDS, *PAGE_WORDS), grammar=GRAMMAR)
-        return catalogue.send_page(self._artifacts.page(asked.query), asked, "artifacts", {}, self._origin)
+        return catalogue.send_page(self._artifacts.page(ANONYMOUS, asked.query), asked, "artifacts", {}, self._origin)
 
     def get(self, artifact_id: str) -> Response:
         """``GET`` and ``HEAD /artifacts/sha256:HEX``: exactly those bytes, or with ``meta`` their record."""
         check_encoding(request.environ)
         told = catalogue.said(_ONE)
-        found = self._artifacts.get(artifact_id)
+        found = self._artifacts.get(ANONYMOUS, artifact_id)
         if read_boolean("meta", told.get("meta", "false")):
             return responses.send_tagged(found.public(), origin=self._origin)
         dress = _dress(found, self._origin)
@@ -111,7 +116,7 @@ class _Views:
 
     def _bytes(self, found: Artifact, dress: responses.ResponseHead) -> Response:
         with ExitStack() as stack:
-            spool = stack.enter_context(self._artifacts.opened(found))
+            spool = stack.enter_context(self._artifacts.open(ANONYMOUS, found))
             response = responses.send_file(spool.file, spool.size, dress)
             response.call_on_close(stack.pop_all().close)
         return response
@@ -134,7 +139,7 @@ def _dress(found: Artifact, origin: str | None) -> responses.ResponseHead:
 
 
 @contextmanager
-def _received(repo: Repo, told: dict[str, str]) -> Iterator[tuple[Spool, str | None, str | None]]:
+def _received(repo: Repository, told: dict[str, str]) -> Iterator[tuple[Spool, str | None, str | None]]:
     """The bytes that the request brings, what they are, and what the file is called.
 
     :param told: gets what a form says beside its file
@@ -149,7 +154,7 @@ def _received(repo: Repo, told: dict[str, str]) -> Iterator[tuple[Spool, str | N
         _check(spool)
         yield spool, _media_type(storage.content_type), _filename(storage.filename)
         return
-    with repo.spool() as spool:
+    with repo.writer.spool() as spool:
         spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
         if not spool.size:
             raise BadBody("Expected a file in the body, or a form with a part 'file', but the body is empty.")

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from flask import Flask, Response, request
 
+from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import (
     BULK_WORDS,
@@ -106,7 +107,7 @@ class _Views:
 
     def _page(self, *, single_underscore: bool) -> Response:
         asked = wanted((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        page = self._collection.page(asked.query)
+        page = self._collection.page(ANONYMOUS, asked.query)
         return send_page(page, asked, "images", self._state(surely=page.count == 0), self._origin)
 
     def statistics(self, key: str) -> Response:
@@ -115,7 +116,7 @@ class _Views:
         path = IMAGES.path("KEY", key)
         asked = wanted(FILTER_WORDS, STATISTICS_WORDS, single_underscore=True)
         most = _most_values("limit", asked.rest.get("limit", str(MOST_VALUES)))
-        found = self._collection.statistics(asked.query.filter, path, most)
+        found = self._collection.statistics(ANONYMOUS, asked.query.filter, path, most)
         members: dict[str, Any] = {
             "_id": None,
             "max": found.most,
@@ -139,11 +140,11 @@ class _Views:
         meant, patch = _meant(), uploads.data()
         if not isinstance(patch, dict):
             raise BadBody("Expected a JSON object: anything else would replace all that is said of many images.")
-        return self._changed(self._collection.update(meant, patch, seconds=self._seconds))
+        return self._changed(self._collection.update(ANONYMOUS, meant, patch, seconds=self._seconds))
 
     def delete(self) -> Response:
         """``DELETE /images?FILTER``: deletes all that match."""
-        return self._changed(self._collection.delete(_meant(), seconds=self._seconds))
+        return self._changed(self._collection.delete(ANONYMOUS, _meant(), seconds=self._seconds))
 
     def _changed(self, changed: Changed) -> Response:
         counts: dict[str, Any] = {"matched": changed.matched, "modified": changed.modified, **self._state()}

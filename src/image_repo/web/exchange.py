@@ -15,6 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo import wiring
+from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
@@ -26,7 +27,7 @@ from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.recipe import PARAMETERS, unknown_parameter
 from image_repo.repository.collection import Collection
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
 from image_repo.repository.spool import Spool, check_digests
 from image_repo.stores.base import CHUNK
@@ -52,7 +53,7 @@ _TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-
 _FORMS = "multipart/form-data"
 
 
-def install(app: Flask, repo: Repo, collection: Collection, config: Config) -> None:
+def install(app: Flask, repo: Repository, collection: Collection, config: Config) -> None:
     """Adds the routes."""
     views = _Views(repo, collection, config)
     app.add_url_rule("/export", "export", views.export, methods=["GET"])
@@ -62,7 +63,7 @@ def install(app: Flask, repo: Repo, collection: Collection, config: Config) -> N
 class _Views:
     """The views over one repository."""
 
-    def __init__(self, repo: Repo, collection: Collection, config: Config) -> None:
+    def __init__(self, repo: Repository, collection: Collection, config: Config) -> None:
         self._repo = repo
         self._collection = collection
         self._snapshots = Snapshots(repo)
@@ -83,7 +84,7 @@ class _Views:
             return _zip(iter(()))
         about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
         frozen = "snapshot" in asked.rest
-        members = Export(self._repo, made, about, formats, frozen=frozen).members(documents)
+        members = Export(self._repo, ANONYMOUS, made, about, formats, frozen=frozen).members(documents)
         return _limited(self._exports, partial(_zip, self._stream(members)))
 
     def _documents(self, asked: ParsedQuery) -> Iterator[Document]:
@@ -91,10 +92,10 @@ class _Views:
         if "snapshot" not in asked.rest:
             if self._collection.rebuilding(surely=True) is not None:
                 raise CatalogueUnavailable("The catalogue is still being made, and an export would lack what it lacks.")
-            return self._collection.each(asked.query.filter, asked.query.order)
+            return self._collection.each(ANONYMOUS, asked.query.filter, asked.query.order)
         if not asked.query.filter.is_empty or asked.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
-        return self._snapshots.documents(self._snapshots.get(asked.rest["snapshot"]))
+        return self._snapshots.documents(ANONYMOUS, self._snapshots.get(ANONYMOUS, asked.rest["snapshot"]))
 
     def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
         return stream_zip(members, self._repo.policy.spool)
@@ -120,7 +121,7 @@ class _Views:
 
     def take_in(self) -> Response:
         """``POST /import``: takes a zip in, and tells what became of each of its members while it goes on."""
-        importer = Importer(self._repo, _prefix())
+        importer = Importer(self._repo, ANONYMOUS, _prefix())
         return _limited(self._imports, lambda: self._taken_in(importer))
 
     def _taken_in(self, importer: Importer) -> Response:
@@ -194,7 +195,7 @@ def _prefix() -> str:
 
 
 @contextmanager
-def _received(repo: Repo) -> Iterator[Spool]:
+def _received(repo: Repository) -> Iterator[Spool]:
     """The archive that the request brings.
 
     :raises UnsupportedMediaType: when it brings something else
@@ -205,7 +206,7 @@ def _received(repo: Repo) -> Iterator[Spool]:
         if request.mimetype == _FORMS:
             spool = stack.enter_context(uploads.kept_file())
         elif request.mimetype in ("", *_TYPES):
-            spool = stack.enter_context(repo.spool())
+            spool = stack.enter_context(repo.writer.spool())
             spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
         else:
             raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with a part 'file'.")

@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cachetools import TTLCache
 
+from image_repo.access.principal import ANONYMOUS
 from image_repo.concurrency import deadline
 from image_repo.errors import Problem
 from image_repo.model.original import Original
 from image_repo.model.rendition import Rendition
 from image_repo.observability import metrics
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Lease
 from image_repo.web import access_log, ops
 from image_repo.web.access_log import AccessLog, client_of, sane
@@ -159,7 +160,7 @@ class FastPath:
     def __init__(
         self,
         inner: WSGIApplication,
-        repo: Repo,
+        repo: Repository,
         freshness: float,
         kept: KeepAlive | None = None,
         log: AccessLog | None = None,
@@ -176,10 +177,10 @@ class FastPath:
         self._kept = kept
         self._repo = repo
         self._freshness = freshness
-        memory = repo.in_memory()
+        memory = repo.reader.in_memory()
         self._learns = memory is not None and freshness > 0
         self._memory: Callable[[str], Rendition | None] = memory or (lambda _: None)
-        self._mark_at = repo.marks.at
+        self._mark_at = repo.epochs.at
         self._entries: dict[str | tuple[str, str] | None, Any] = {}
         self._row = repo.counters.row
         self._lock = threading.Lock()
@@ -262,10 +263,10 @@ class FastPath:
         if now >= entry.until or entry.shown.focused:
             return False
         try:
-            current = self._repo.current((entry.shown.current.name,))
+            current = self._repo.reader.resolve(ANONYMOUS, (entry.shown.current.name,))
         except Problem:
             return False
-        lease = self._repo.lease(current) if current == entry.shown.current else None
+        lease = self._repo.reader.lease(current) if current == entry.shown.current else None
         if lease is None:
             return False
         entry.mark, entry.until = lease.mark, lease.until
@@ -361,7 +362,7 @@ class FastPath:
             self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
 
     def _learn(self, uri: str, accept: str, shown: CacheableHit, headers: Headers) -> None:
-        lease = self._repo.lease(shown.current, focused=shown.focused)
+        lease = self._repo.reader.lease(shown.current, focused=shown.focused)
         if lease is None or len(accept) > _MOST_TEXT:
             return
         negotiated = any(name == "Vary" for name, _ in headers)

@@ -14,6 +14,7 @@ from flask import Flask, Response, current_app, request, url_for
 from werkzeug.exceptions import HTTPException
 
 from image_repo import wiring
+from image_repo.access.principal import ANONYMOUS
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadName, ImageNotFound, OriginalsNotServed, Problem
 from image_repo.exchange import exporter
@@ -25,7 +26,7 @@ from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe, RecipeRequest, ask, integer, read_boolean, unknown_parameter
 from image_repo.model.record import Record, timestamp
 from image_repo.repository.metadata import Conditions
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.web import fast_path, openapi, plain, problems, responses, uploads
 from image_repo.web.paths import check_encoding
 
@@ -62,7 +63,7 @@ class Options:
 class Images:
     """The views of ``/images`` over one repository."""
 
-    def __init__(self, repo: Repo, config: Config) -> None:
+    def __init__(self, repo: Repository, config: Config) -> None:
         self._repo = repo
         self._base = "/" + config.repository_base_pathname
         self._defaults = wiring.defaults(config)
@@ -93,10 +94,10 @@ class Images:
             return self._many(parse_prefix(path), asked, options)
         readings = ImageName.readings(path)
         try:
-            current = self._repo.current(readings)
+            current = self._repo.reader.resolve(ANONYMOUS, readings)
         except ImageNotFound:
             if options.meta:
-                return responses.send_record(self._repo.description(readings), origin=self._origin)
+                return responses.send_record(self._repo.reader.description(ANONYMOUS, readings), origin=self._origin)
             raise
         return self._one(current, asked, options, told=current.name == readings[0])
 
@@ -105,14 +106,14 @@ class Images:
         :param told: whether whoever stands before the application may answer the same request again by itself
         """
         if options.meta:
-            return responses.send_record(self._repo.record(current), origin=self._origin)
+            return responses.send_record(self._repo.reader.record(ANONYMOUS, current), origin=self._origin)
         recipe, negotiated = self._settle(current, asked, request.headers.get("Accept"))
         if options.url:
             # It holds a signature, and begins with the host that was asked.
             return self._json(self._link(current, recipe, options, self._here()), cache_control="no-store")
         response, replaced = self._picture(current, recipe, options, negotiated=negotiated)
         if told and not replaced and not recipe.is_original:
-            key = str(self._repo.key(current, recipe))
+            key = self._repo.reader.variant(ANONYMOUS, current, recipe).key
             request.environ[fast_path.NOTE] = fast_path.CacheableHit(current, key, self._by_record(asked))
         return response
 
@@ -133,13 +134,14 @@ class Images:
         if options.regex or options.meta or options.url:
             return None
         readings = ImageName.readings(values["path"])
-        current = self._repo.current(readings)
+        current = self._repo.reader.resolve(ANONYMOUS, readings)
         recipe, negotiated = self._settle(current, asked, accept)
-        served = None if recipe.is_original else self._repo.fetch(current, recipe)
+        variant = self._repo.reader.variant(ANONYMOUS, current, recipe)
+        served = None if recipe.is_original else self._repo.reader.fetch(variant)
         if served is None or served.version != current.version:
             return None
-        key = str(self._repo.key(current, recipe))
-        dress = self._dress(current, recipe, options, negotiated=negotiated, etag=self._repo.etag_of(key))
+        key = variant.key
+        dress = self._dress(current, recipe, options, negotiated=negotiated, etag=variant.etag)
         shown = fast_path.CacheableHit(current, key, self._by_record(asked)) if current.name == readings[0] else None
         return fast_path.Ready(responses.whole(dress, served), served.rendition.body, shown)
 
@@ -150,7 +152,7 @@ class Images:
 
     def _settle(self, current: Original, asked: RecipeRequest, accept: str | None) -> tuple[Recipe, bool]:
         wanted = asked.with_preset(self._defaults.presets)
-        focus = self._repo.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
+        focus = self._repo.reader.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
         recipe, negotiated = wanted.settle(self._defaults, accept=accept, focus=focus)
         if recipe.is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
@@ -166,12 +168,16 @@ class Images:
         dress = self._dress(current, recipe, options, negotiated=negotiated)
         unchanged = responses.not_modified(dress)
         if unchanged:
-            if recipe.is_original and _is_content_address() and _asked_for(self._repo.record(current).sha256):
+            if (
+                recipe.is_original
+                and _is_content_address()
+                and _asked_for(self._repo.reader.record(ANONYMOUS, current).sha256)
+            ):
                 unchanged.headers["Cache-Control"] = responses.caching(self._freshness, immutable=True)
             return unchanged, False
         if recipe.is_original:
             return self._original(current, recipe, options), False
-        served = self._repo.fetch(current, recipe)
+        served = self._repo.reader.fetch(self._repo.reader.variant(ANONYMOUS, current, recipe))
         replaced = served.version != current.version
         if replaced:
             made = served.rendition
@@ -183,7 +189,7 @@ class Images:
 
     def _original(self, current: Original, recipe: Recipe, options: Options) -> Response:
         with ExitStack() as stack:
-            current, spool = stack.enter_context(self._repo.original(current))
+            current, spool = stack.enter_context(self._repo.reader.original(ANONYMOUS, current))
             dress = replace(self._dress(current, recipe, options, negotiated=False), sha256=spool.sha256)
             if _asked_for(spool.sha256):
                 dress = replace(dress, cache_control=responses.caching(self._freshness, immutable=True))
@@ -198,7 +204,7 @@ class Images:
         filename = options.download or _filename(current, recipe)
         return responses.ResponseHead(
             media_type=current.media_type if recipe.is_original else recipe.media_type,
-            etag=etag or self._repo.etag(current, recipe),
+            etag=etag or self._repo.reader.variant(ANONYMOUS, current, recipe).etag,
             modified=current.modified,
             filename=filename,
             attachment=options.download is not None,
@@ -208,7 +214,8 @@ class Images:
         )
 
     def _link(self, current: Original, recipe: Recipe, options: Options, here: str) -> dict[str, Any]:
-        link = self._repo.link(current, recipe, options.lifetime, options.download or _filename(current, recipe))
+        filename = options.download or _filename(current, recipe)
+        link = self._repo.links.create(ANONYMOUS, current, recipe, options.lifetime, filename)
         url = here + link.url if link.url.startswith("/") else link.url
         return {"name": link.name.text, "url": url, "expires": timestamp(link.expires)}
 
@@ -222,13 +229,13 @@ class Images:
     # -- many ------------------------------------------------------------------------
 
     def _many(self, prefix: str, asked: RecipeRequest, options: Options) -> Response:
-        images = self._repo.images(prefix, options.regex)
+        images = self._repo.reader.images(ANONYMOUS, prefix, options.regex)
         first = list(itertools.islice(images, 2))
         if not first:
             raise ImageNotFound("No image matches.", name=prefix)
         everything = itertools.chain(first, images)
         if options.meta:
-            return _stream_json(everything, lambda current: self._repo.record(current).public())
+            return _stream_json(everything, lambda current: self._repo.reader.record(ANONYMOUS, current).public())
         if options.url:
             return self._many_links(everything, first[0], asked, options)
         if len(first) == 1:
@@ -244,7 +251,7 @@ class Images:
     def _zip(self, prefix: str, images: Iterable[Original], first: Original, asked: RecipeRequest) -> Response:
         settled = self._settler(first, asked)
         # Of an iterator nobody tells the length: how long the zip would be is not known.
-        members = exporter.pictures(self._repo, images, settled)
+        members = exporter.pictures(self._repo, ANONYMOUS, images, settled)
         zipped = stream_zip(members, self._repo.policy.spool)
         response = Response(zipped if request.method == "GET" else iter(()), mimetype="application/zip")
         name = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
@@ -258,7 +265,7 @@ class Images:
         wanted = asked.with_preset(self._defaults.presets)
         if recipe.fit != "cover" or wanted.focus is not None:
             return lambda _: recipe
-        return lambda current: replace(recipe, focus=self._repo.focus(current) or (0.5, 0.5))
+        return lambda current: replace(recipe, focus=self._repo.reader.focus(current) or (0.5, 0.5))
 
     # -- writing ---------------------------------------------------------------------
 
@@ -272,7 +279,7 @@ class Images:
         if not path or path.endswith("/"):
             return self._write(parse_prefix(path))
         readings = ImageName.readings(path)
-        return self._write(self._repo.meant(readings) if uploads.brings_data() else readings[0])
+        return self._write(self._repo.reader.resolve_name(readings) if uploads.brings_data() else readings[0])
 
     def _write(self, target: ImageName | str | None) -> Response:
         _no_parameters()
@@ -282,7 +289,7 @@ class Images:
         """Takes what is said of an image; a target that is a folder leaves the name to it."""
         said = uploads.data()
         name = _self_named(target, said) if isinstance(target, str) else target
-        record, created = self._repo.say(name, said, self._conditions())
+        record, created = self._repo.writer.replace_data(ANONYMOUS, name, said, self._conditions())
         return _written(record, 201 if created else 200)
 
     def patch(self, path: str) -> Response:
@@ -291,15 +298,15 @@ class Images:
         _no_parameters()
         if not path or path.endswith("/"):
             raise BadName("A folder has no data: name an image.")
-        name = self._repo.meant(ImageName.readings(path))
-        return _written(self._repo.patch(name, uploads.data(), self._conditions()), 200)
+        name = self._repo.reader.resolve_name(ImageName.readings(path))
+        return _written(self._repo.writer.patch_data(ANONYMOUS, name, uploads.data(), self._conditions()), 200)
 
     def _upload(self, target: ImageName | str | None) -> Response:
         with uploads.received(self._repo) as upload:
             name = _named(target, upload.filename) if isinstance(target, str) else target
             conditions = self._conditions()
-            record, created = self._repo.put(
-                name, upload.spool, conditions=conditions, filename=upload.filename, data=upload.data
+            record, created = self._repo.writer.put(
+                ANONYMOUS, name, upload.spool, conditions=conditions, filename=upload.filename, data=upload.data
             )
         return _written(record, 201 if created else 200)
 
@@ -314,11 +321,11 @@ class Images:
             raise BadName("A folder cannot be deleted: name an image.")
         readings = ImageName.readings(path)
         if derived:
-            name = self._repo.current(readings).name
-            gone = self._repo.purge(name)
+            name = self._repo.reader.resolve(ANONYMOUS, readings).name
+            gone = self._repo.writer.purge(ANONYMOUS, name)
         else:  # where there is no picture, there may be what a deletion that failed has left
-            name = self._repo.meant(readings)
-            gone = self._repo.delete(name, self._conditions())
+            name = self._repo.reader.resolve_name(readings)
+            gone = self._repo.writer.delete(ANONYMOUS, name, self._conditions())
         return responses.send_json({"name": name.text, "deleted": gone})
 
 

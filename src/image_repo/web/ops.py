@@ -6,10 +6,10 @@ from flask import Flask, Response, request
 
 from image_repo import __version__
 from image_repo.config import Config
-from image_repo.errors import LinkRefused, Problem
+from image_repo.errors import LinkRefused, Problem, StoreUnavailable
 from image_repo.model.recipe import read_boolean
 from image_repo.observability import metrics
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.web import responses
 from image_repo.web.paths import check_encoding
 
@@ -17,7 +17,7 @@ from image_repo.web.paths import check_encoding
 ALIVE = ("/health", "/healthz", "/livez")
 
 
-def install(app: Flask, repo: Repo, config: Config) -> None:
+def install(app: Flask, repo: Repository, config: Config) -> None:
     """Adds the routes."""
 
     def index() -> Response:
@@ -36,16 +36,20 @@ def install(app: Flask, repo: Repo, config: Config) -> None:
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
 
 
-def _ready(repo: Repo) -> Response:
+def _ready(repo: Repository) -> Response:
     """200 when the store can be asked, else 503; ``?verbose`` says what was found."""
-    parts = repo.readiness()
+    try:
+        repo.origin.check()
+        parts = {"store": "ok"}
+    except StoreUnavailable as problem:
+        parts = {"store": problem.detail or problem.title}
     ok = all(state == "ok" for state in parts.values())
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
     return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
-def _metrics(repo: Repo) -> Response:
+def _metrics(repo: Repository) -> Response:
     """What happened on this node, as Prometheus reads it."""
     response = Response(repo.counters.text(), content_type=metrics.MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
@@ -53,14 +57,14 @@ def _metrics(repo: Repo) -> Response:
     return response
 
 
-def _temporary(repo: Repo, key: str, origin: str | None) -> Response:
+def _temporary(repo: Repository, key: str, origin: str | None) -> Response:
     """Serves a temporary URL in Swift's scheme, where the store cannot do it itself."""
     check_encoding(request.environ)
     given, expires = request.args.get("temp_url_sig"), request.args.get("temp_url_expires")
     if not given or not expires:
         raise LinkRefused("Expected temp_url_sig and temp_url_expires.")
     try:
-        kept = repo.kept(key, given, expires)
+        kept = repo.links.open(key, given, expires)
     except Problem as problem:
         problem.members.pop("name", None)  # a refused caller learns nothing of what there is
         raise

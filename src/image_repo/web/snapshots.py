@@ -11,11 +11,12 @@ from urllib.parse import quote, urlencode
 
 from flask import Flask, Response, request, url_for
 
+from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.model.recipe import integer, read_boolean
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Change, Snapshot, Snapshots
 from image_repo.web import catalogue, openapi, responses
 from image_repo.web.paths import check_encoding
@@ -37,7 +38,7 @@ _ONE: dict[str, tuple[dict[str, Any], str]] = {
 _LISTING = {name: PAGE_WORDS[name] for name in ("limit", "page", "skip")}
 
 
-def install(app: Flask, repo: Repo, config: Config) -> None:
+def install(app: Flask, repo: Repository, config: Config) -> None:
     """Adds the routes."""
     views = _Views(Snapshots(repo), config.cors_origin)
     app.add_url_rule(_PATH, "snapshots", views.list, methods=["GET"])
@@ -57,7 +58,7 @@ class _Views:
         asked = catalogue.wanted(FILTER_WORDS, _FREEZING)
         exif = read_boolean("exif", asked.rest.get("exif", "false"))
         words = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "exif"], quote_via=quote)
-        frozen = self._snapshots.freeze(asked.query.filter, words, exif=exif)
+        frozen = self._snapshots.freeze(ANONYMOUS, asked.query.filter, words, exif=exif)
         left_out = {"left_out": frozen.left_out} if frozen.left_out else {}
         response = responses.send_json({**frozen.snapshot.public(), **left_out}, 201 if frozen.new else 200)
         response.headers["Location"] = url_for("snapshot", snapshot_id=frozen.snapshot.id)
@@ -71,7 +72,7 @@ class _Views:
         if "page" in told and "skip" in told:
             raise BadParameter("skip", "Expected either skip or page, not both.")
         skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
-        found, count = self._snapshots.recent(skip, limit)
+        found, count = self._snapshots.recent(ANONYMOUS, skip, limit)
         members = {"count": count, "page": skip // limit + 1, "limit": limit, "pages": -(-count // limit)}
         response = responses.send_tagged(
             {**members, "snapshots": [each.public() for each in found]}, origin=self._origin
@@ -85,7 +86,7 @@ class _Views:
         check_encoding(request.environ)
         told = catalogue.said(_ONE)
         meta, check = (read_boolean(name, told.get(name, "false")) for name in ("meta", "check"))
-        found = self._snapshots.get(snapshot_id)
+        found = self._snapshots.get(ANONYMOUS, snapshot_id)
         if check:
             return self._check(found)
         if meta:
@@ -111,13 +112,13 @@ class _Views:
             response.content_length = found.bytes
             return response
         with ExitStack() as stack:
-            spool = stack.enter_context(self._snapshots.opened(found))
+            spool = stack.enter_context(self._snapshots.open(ANONYMOUS, found))
             response = responses.send_file(spool.file, spool.size, dress)
             response.call_on_close(stack.pop_all().close)
         return response
 
     def _check(self, found: Snapshot) -> Response:
-        changes = self._snapshots.changes(found)
+        changes = self._snapshots.changes(ANONYMOUS, found)
         first = next(changes)  # what is wrong with the manifest shows before the answer begins
         response = Response(_findings(found, itertools.chain([first], changes)), mimetype="application/json")
         response.headers["Cache-Control"] = "no-store"

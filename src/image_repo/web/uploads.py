@@ -16,7 +16,7 @@ from image_repo.errors import BadBody, NotAPicture
 from image_repo.model.recipe import Recipe
 from image_repo.model.strict_json import read_json
 from image_repo.repository.metadata import MOST_DATA, Conditions, check_data
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool, check_digests
 from image_repo.stores.base import CHUNK
 
@@ -49,8 +49,8 @@ class UploadRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        repo: Repo = current_app.extensions["image_repo"]
-        spool = repo.spool()
+        repo: Repository = current_app.extensions["image_repo"]
+        spool = repo.writer.spool()
         self._spools = [*self._spools, spool]
         return cast("IO[bytes]", spool)
 
@@ -66,7 +66,7 @@ class UploadRequest(Request):
 
 
 @contextmanager
-def received(repo: Repo) -> Iterator[Upload]:
+def received(repo: Repository) -> Iterator[Upload]:
     """What the request brings.
 
     :raises BadBody: for a form without exactly one picture, or data that cannot be stored
@@ -78,7 +78,7 @@ def received(repo: Repo) -> Iterator[Upload]:
         return
     if kind.endswith("json"):
         raise NotAPicture(f"Expected a picture, or data as application/json, but received {kind[:60]}.")
-    with repo.spool() as spool:
+    with repo.writer.spool() as spool:
         spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
         if not spool.size:
             raise BadBody("Expected a picture in the body, or a form with a part 'file', but the body is empty.")

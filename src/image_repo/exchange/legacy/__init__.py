@@ -19,13 +19,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from image_repo.access.principal import Principal
 from image_repo.errors import BrokenPicture, DigestMismatch, NotAPicture, OverBudget, Problem
 from image_repo.exchange.base import ImportOutcome, Item
 from image_repo.exchange.legacy.blobs import Blob, Blobs
 from image_repo.exchange.legacy.documents import Documents
 from image_repo.exchange.legacy.json_stream import CHUNK, is_json
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.repo import Repo
+from image_repo.repository.repository import Repository
 
 __all__ = ["Blob", "Blobs", "Documents", "Leftovers", "detect", "outcomes"]
 
@@ -59,7 +60,9 @@ def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
         return Documents(path, uploads) if is_json(file.read(CHUNK)) else None
 
 
-def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artifacts) -> Iterator[ImportOutcome]:
+def outcomes(
+    leftovers: Leftovers, importer: Taker, repo: Repository, principal: Principal, artifacts: Artifacts
+) -> Iterator[ImportOutcome]:
     """Takes everything in, and says of each what became of it.
 
     :raises BadParameter: when documents name files and it was not said where they are
@@ -67,7 +70,7 @@ def outcomes(leftovers: Leftovers, importer: Taker, repo: Repo, artifacts: Artif
     if isinstance(leftovers, Documents):
         yield from importer.run(leftovers.items())
         return
-    take = partial(_take, repo=repo, artifacts=artifacts)
+    take = partial(_take, repo=repo, principal=principal, artifacts=artifacts)
     yield from _images(leftovers, importer, take)
     others = leftovers.artifacts()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="import") as pool:
@@ -94,14 +97,14 @@ def _images(blobs: Blobs, importer: Taker, take: partial[ImportOutcome]) -> Iter
             yield outcome
 
 
-def _take(blob: Blob, repo: Repo, artifacts: Artifacts) -> ImportOutcome:
+def _take(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts) -> ImportOutcome:
     """Takes a blob in as an artifact."""
     try:
-        with repo.spool() as spool:
+        with repo.writer.spool() as spool:
             spool.fill(blob.open())
             if spool.sha256 != blob.sha256:
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
-            made, new = artifacts.put(spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
+            made, new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
     except Problem as problem:
         return ImportOutcome(blob.entry, "failed", problem=problem)
     return ImportOutcome(blob.entry, "stored" if new else "unchanged", made.artifact_id)

@@ -1,0 +1,117 @@
+"""Temporary URLs: signed links at which a rendition is served until they expire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from image_repo.access.control import AccessControl, Action
+from image_repo.access.principal import Principal
+from image_repo.caches.tiers import CachedFile, LinkTarget
+from image_repo.errors import ImageNotFound, LinksNotConfigured
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
+from image_repo.model.recipe import Recipe
+from image_repo.model.rendition import Rendition
+from image_repo.repository.policy import Policy
+from image_repo.repository.reader import Reader, Variant
+from image_repo.stores import tempurl
+from image_repo.stores.base import Store
+from image_repo.stores.tempurl import LinkBase
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTargetUrls:
+    """Where temporary URLs of kept renditions point.
+
+    :param base: of the store that serves them
+    :param prefix: what stands before a key there
+    """
+
+    base: Callable[[], LinkBase]
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A temporary URL.
+
+    :param url: without scheme and authority where this program answers it itself
+    :param expires: whole seconds since the epoch
+    """
+
+    name: ImageName
+    url: str
+    expires: int
+
+
+class Links:
+    """Make temporary URLs, and answer those that the store itself does not serve.
+
+    :param target: where linked renditions are kept; None where there is no place for them
+    """
+
+    def __init__(
+        self,
+        access: AccessControl,
+        reader: Reader,
+        origin: Store,
+        target: LinkTarget | None,
+        urls: LinkTargetUrls,
+        policy: Policy,
+    ) -> None:
+        self._access = access
+        self._reader = reader
+        self._origin = origin
+        self._target = target
+        self._urls = urls
+        self._policy = policy
+
+    def create(
+        self, principal: Principal, original: Original, recipe: Recipe, lifetime: int | None, filename: str
+    ) -> Link:
+        """Return a temporary URL, once what it points to is kept for as long.
+
+        :param lifetime: seconds; the configuration's when None
+        :raises LinksNotConfigured: when there is no key, or nowhere to keep what is linked
+        :raises Unauthenticated, Forbidden, ImageNotFound: when the principal may not
+        """
+        self._access.authorise(principal, Action.LINK, original.name.text)
+        variant = self._reader.variant(principal, original, recipe)
+        if self._target is None:
+            raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
+        base, policy = self._urls.base(), self._policy
+        expires = tempurl.expiry(time.time(), lifetime or policy.url_lifetime, policy.url_lifetime_slack)
+        if (self._target.kept_until(variant.key) or 0.0) < expires:
+            variant = self._keep(self._target, principal, variant, float(expires))
+        url = tempurl.temporary_url(base, self._urls.prefix + variant.key, expires, filename)
+        return Link(original.name, url, expires)
+
+    def _keep(self, target: LinkTarget, principal: Principal, variant: Variant, until: float) -> Variant:
+        """Keep the bytes for the link; return the variant that they are, of a newer version perhaps."""
+        recipe = variant.recipe
+        if not recipe.is_original:
+            served = self._reader.fetch(variant)
+            made = self._reader.variant(principal, replace(variant.original, version=served.version), recipe)
+            target.keep(made.key, served.rendition.body, served.rendition, until)
+            return made
+        with self._reader.original(principal, variant.original) as (original, spool):
+            made = self._reader.variant(principal, original, recipe)
+            facts = Rendition(b"", original.media_type, made.etag, original.modified)
+            target.keep(made.key, spool.file, facts, until)
+        return made
+
+    def open(self, key: str, signature: str, expires: str) -> CachedFile:
+        """Open what a temporary URL points to, where this program answers it itself. The signature is the permission.
+
+        :param key: behind the base path, percent-decoded once
+        :raises LinkRefused, LinkExpired: as the signature says
+        :raises ImageNotFound: when it was deleted meanwhile
+        """
+        base = self._origin.link_base()
+        tempurl.verify(self._origin.link_secrets(), base.path + key, signature, expires, time.time())
+        file = self._target.open(key) if self._target else None
+        if file is None:
+            raise ImageNotFound("What this URL stood for was deleted.")
+        return file

@@ -1,0 +1,230 @@
+"""Reading: resolve, authorise, make the key, fetch; records and listings. Every way in goes through the reader."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from image_repo.access.control import AccessControl, Action, Grant, image_not_found
+from image_repo.access.principal import Principal
+from image_repo.catalogue.indexer import Indexer, tells_of
+from image_repo.errors import Problem
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
+from image_repo.model.recipe import Focus, Recipe, focus_of
+from image_repo.model.record import Record
+from image_repo.model.rendition import Rendition, Served
+from image_repo.repository.metadata import MetadataStore
+from image_repo.repository.originals import Originals
+from image_repo.repository.renditions import Renditions, etag_of
+from image_repo.repository.resolver import Lease, Resolver, image_of, original_of, read_record
+from image_repo.repository.spool import Spool
+from image_repo.repository.ttl_cache import TtlCache
+from image_repo.stores.base import Store
+
+log = logging.getLogger(__name__)
+
+_CONTENT_ADDRESS = re.compile("sha256:([0-9a-f]{64})")
+#: names of one digest that are tried
+_MAX_ALIASES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A rendition that a principal may have: its key and entity tag, known before it is made."""
+
+    original: Original
+    recipe: Recipe
+    key: str
+    grant: Grant
+
+    @property
+    def etag(self) -> str:
+        """The entity tag, without quotes."""
+        return etag_of(self.key)
+
+
+class Reader:
+    """Reads images on behalf of a principal.
+
+    :param focus: the points of interest that the records name
+    :raises Unauthenticated, Forbidden, ImageNotFound: from every method with a principal that may not
+    """
+
+    def __init__(
+        self,
+        access: AccessControl,
+        origin: Store,
+        resolver: Resolver,
+        metadata: MetadataStore,
+        indexer: Indexer,
+        originals: Originals,
+        renditions: Renditions,
+        focus: TtlCache[Focus],
+    ) -> None:
+        self._access = access
+        self._origin = origin
+        self._resolver = resolver
+        self._metadata = metadata
+        self._indexer = indexer
+        self._originals = originals
+        self._renditions = renditions
+        self._focus = focus
+
+    # -- names -----------------------------------------------------------------------
+
+    def resolve(self, principal: Principal, readings: Iterable[ImageName], *, aliases: bool = True) -> Original:
+        """Return the original of the first of these names that has one.
+
+        :param readings: of one path, the likeliest first
+        :param aliases: whether a content address without an image of its own stands for any image that the principal
+            may see and whose original is known to have the digest
+        :raises ImageNotFound: when the container has none of them
+        """
+        names = tuple(readings)
+        original = self._resolve(names, principal if aliases else None)
+        if original is None:
+            self._access.authorise(principal, Action.READ, names[0].text)
+            raise image_not_found(names[0].text)
+        self._access.authorise(principal, Action.READ, original.name.text, lambda _: image_not_found(names[0].text))
+        return original
+
+    def resolve_name(self, readings: Iterable[ImageName]) -> ImageName:
+        """Return the first of these names that is a picture's, else that is a description's, else the first.
+
+        For writers, which are authorised when they write.
+        """
+        names = tuple(readings)
+        original = self._resolve(names, None)
+        if original:
+            return original.name
+        return next((name for name in names if self._metadata.description(name)), names[0])
+
+    def _resolve(self, names: tuple[ImageName, ...], alias_for: Principal | None) -> Original | None:
+        match = _CONTENT_ADDRESS.fullmatch(names[0].text)
+        # A remembered absence is good enough only where something else may be found.
+        is_only = len(names) == 1 and not match
+        for name in names:
+            original = self._resolver.current(name, absence=not is_only)
+            if original:
+                return original
+        original = self._with_digest(match[1], alias_for) if match and alias_for else None
+        return original or (None if is_only else self._resolver.current(names[0]))
+
+    def _with_digest(self, sha256: str, principal: Principal) -> Original | None:
+        """Return an image whose original has this digest, as the index knows and the container confirms."""
+        try:
+            index = self._indexer.index
+            names = index.named_by(sha256)[:_MAX_ALIASES]
+            stamps = index.stamps(names)
+        except Problem as problem:
+            log.info("content addresses are not looked up: %s", problem.detail or problem.title)
+            return None
+        for text in names:
+            if self._access.allows(principal, Action.READ, text):
+                original = self._resolver.current(ImageName(text), absence=True)
+                if original and tells_of(stamps.get(text), original):
+                    return original
+        return None
+
+    def lease(self, original: Original, *, focused: bool = False) -> Lease | None:
+        """Return until when a resolution may be used without revalidation.
+
+        :param focused: whether the point of interest of its record had a say in the recipe
+        :returns: None when it does not hold any more
+        """
+        lease = self._resolver.lease(original)
+        if lease and focused:
+            return replace(lease, until=min(lease.until, self._focus.until(original.name)))
+        return lease
+
+    # -- pictures --------------------------------------------------------------------
+
+    def variant(self, principal: Principal, original: Original, recipe: Recipe) -> Variant:
+        """Return the variant that a recipe makes of an original: authorised, with its key and entity tag."""
+        grant = self._access.authorise(principal, Action.READ, original.name.text)
+        return Variant(original, recipe, self._renditions.key(original, recipe), grant)
+
+    def fetch(self, variant: Variant) -> Served:
+        """Return the rendition, from the nearest layer that has it, else rendered once for all who wait.
+
+        :returns: of a newer version where the original is replaced meanwhile
+        :raises Problem: as :mod:`image_repo.errors` says
+        """
+        return self._renditions.fetch(variant.original, variant.recipe)
+
+    def in_memory(self) -> Callable[[str], Rendition | None] | None:
+        """Return the look-up of keys in the memory tier; None where there is no such tier."""
+        return self._renditions.caches.nearest("memory")
+
+    @contextmanager
+    def original(self, principal: Principal, original: Original) -> Iterator[tuple[Original, Spool]]:
+        """Yield the uploaded bytes as they are, and the version that they are.
+
+        Whether originals are served at all (``serve_originals``) is decided where the recipe is settled.
+        """
+        self._access.authorise(principal, Action.READ, original.name.text)
+        with self._originals.open(original) as opened:
+            yield opened
+
+    def focus(self, original: Original) -> Focus | None:
+        """Return the point of interest that the user's data names, if it does; at most ``freshness`` old."""
+
+        def read() -> Focus | None:
+            record = read_record(self._origin, original.name)
+            return focus_of(record.data) if record else None
+
+        return self._focus.get(original.name, read)
+
+    # -- records and lists -----------------------------------------------------------
+
+    def record(self, principal: Principal, original: Original) -> Record:
+        """Return the record of an image; where it is missing or of another version, it is made anew."""
+        self._access.authorise(principal, Action.READ, original.name.text)
+        return self._metadata.redact(self._metadata.read(original))
+
+    def description(self, principal: Principal, readings: Iterable[ImageName]) -> Record:
+        """Return the record of the first of these names that has no picture, but a description.
+
+        :raises ImageNotFound: when none has
+        """
+        names = tuple(readings)
+        for name in names:
+            self._access.authorise(principal, Action.READ, name.text, lambda _: image_not_found(names[0].text))
+            record = self._metadata.description(name)
+            if record:
+                return record
+        raise image_not_found(names[0].text)
+
+    def images(
+        self,
+        principal: Principal,
+        prefix: str = "",
+        matches: Callable[[str], bool] | None = None,
+        after: str = "",
+    ) -> Iterator[Original]:
+        """Yield the images below a folder that the principal may see, from the container's listing, a page at a time.
+
+        :param prefix: empty, or a folder with its ``/``
+        :param matches: a test of the name's part behind the prefix
+        :param after: only images whose original has a key behind this one
+        """
+        self._access.authorise(principal, Action.LIST, prefix)
+        listed: dict[str, Original] = {}
+        for entry in self._origin.keys(prefix, after=after):
+            name = image_of(entry.key, entry.media_type)
+            # Originals of one name begin with it and a dot: they stand together but for what sorts in between.
+            for text in [text for text in listed if not entry.key.startswith(text + ".")]:
+                yield listed.pop(text)
+            if name is None or (matches and not matches(name.text[len(prefix) :])):
+                continue
+            if not self._access.allows(principal, Action.READ, name.text):
+                continue
+            original = original_of(name, entry)
+            before = listed.get(name.text)
+            if before is None or before.modified < original.modified:
+                listed[name.text] = original
+        yield from listed.values()

@@ -1,0 +1,227 @@
+"""Writing: the container first, then the resolution, the record and the caches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from image_repo import render
+from image_repo.access.control import AccessControl, Action
+from image_repo.access.principal import Principal
+from image_repo.catalogue.indexer import Indexer, listed
+from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, StoreUnavailable, TooLarge
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
+from image_repo.model.record import Record, record_key
+from image_repo.model.rendition import ImageInfo
+from image_repo.repository import bulk
+from image_repo.repository.metadata import (
+    UNCONDITIONAL,
+    Conditions,
+    MetadataStore,
+    check_data,
+    describe,
+    fitting,
+    patched,
+)
+from image_repo.repository.policy import Policy
+from image_repo.repository.renditions import Renditions, etag_of
+from image_repo.repository.resolver import Resolver, original_of, read_record
+from image_repo.repository.spool import Spool
+from image_repo.stores.base import Store
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Stores, changes and deletes images on behalf of a principal.
+
+    :raises Unauthenticated, Forbidden, ImageNotFound: from every method with a principal that may not
+    """
+
+    def __init__(
+        self,
+        access: AccessControl,
+        origin: Store,
+        resolver: Resolver,
+        metadata: MetadataStore,
+        indexer: Indexer,
+        renditions: Renditions,
+        policy: Policy,
+    ) -> None:
+        self._access = access
+        self._origin = origin
+        self._resolver = resolver
+        self._metadata = metadata
+        self._indexer = indexer
+        self._renditions = renditions
+        self._limits = renditions.limits
+        self.policy = policy
+
+    def spool(self) -> Spool:
+        """Return a temporary file for an upload while it arrives; the caller closes it."""
+        return Spool(self.policy.spool, self.policy.most_upload)
+
+    # -- originals -------------------------------------------------------------------
+
+    def put(
+        self,
+        principal: Principal,
+        name: ImageName | None,
+        spool: Spool,
+        *,
+        conditions: Conditions = UNCONDITIONAL,
+        filename: str | None = None,
+        data: Any = None,
+    ) -> tuple[Record, bool]:
+        """Store an original, whole or not at all.
+
+        :param name: None to name it by its content
+        :param data: the user's own; what was there stays where None
+        :returns: its record, and whether there was none of this name before
+        :raises PreconditionFailed: when a condition, or ``overwrite: false``, forbids it
+        :raises NameConflict: when the name is a content address of other bytes
+        """
+        name = name or ImageName(f"sha256:{spool.sha256}")
+        self._access.authorise(principal, Action.WRITE, name.text)
+        if data is not None:
+            check_data(data)
+        info, mezzanines = self._inspect(name, spool)
+        with self._metadata.lock(name):
+            before = self._resolver.look(name)
+            stored = read_record(self._origin, name)
+            self._check_conditions(before, stored, conditions)
+            if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
+                return self._merge_into(stored, data), False
+            # What must not be there yet may have come since the look: the store itself refuses it then.
+            absent = conditions.absent or (before is None and not self.policy.overwrite)
+            entry = self._origin.put(
+                f"{name.text}.{info.kind}", spool.file, media_type=info.media_type, overwrite=not absent
+            )
+            original = original_of(name, entry)
+            self._resolver.written(name, original)  # whatever fails from here on, the picture is there, and seen
+            record = describe(original, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
+            self._metadata.write(record)
+            self._resolver.written(name, original)  # the record may hold another focus
+            self._delete_older(name)
+        self._renditions.replaced(original, mezzanines)
+        return self._metadata.redact(record), before is None
+
+    def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.MezzaninePixels]:
+        """Judge an upload; return its facts, and the mezzanines that verifying it yields anyway."""
+        if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
+            raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
+        if spool.size > self._limits.max_source:
+            raise TooLarge(f"Pictures of at most {self._limits.max_source} bytes are taken.")
+        info = render.inspect(spool.file, self._limits, location=True)
+        with self._renditions.limiter.slot(self._limits.wait, heavy=info.width * info.height > render.HEAVY):
+            mezzanines = render.verify(spool.file, self._limits)
+        spool.file.seek(0)
+        return info, mezzanines
+
+    def _check_conditions(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
+        self._check_match(before, stored, conditions)
+        if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
+            raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
+
+    def _check_match(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
+        """Check ``If-Match``, which may name the version, the picture's entity tag or the record's."""
+        record = fitting(stored, before)
+        tags = self._metadata.tags(record)
+        if before:
+            tags |= {"*", before.version}
+            if conditions.shown:
+                tags.add(etag_of(self._renditions.key(before, conditions.shown)))
+        if conditions.match is not None and tags.isdisjoint(conditions.match):
+            raise PreconditionFailed("If-Match names another version than the one that is stored.")
+        if conditions.holds:
+            document = self._metadata.redact(record).public() if record else listed(before, stored) if before else None
+            if document is None or not conditions.holds(document):
+                raise PreconditionFailed("The record is not what it was any more.")
+
+    def _merge_into(self, stored: Record, data: Any) -> Record:
+        """The same bytes as before: only new data is stored, merged with what is there."""
+        if data is not None and data != {}:
+            both = isinstance(stored.data, Mapping) and isinstance(data, Mapping)
+            stored = replace(stored, data={**stored.data, **data} if both else data)
+            check_data(stored.data)
+            self._metadata.write(stored)
+        return self._metadata.redact(stored)
+
+    def _delete_older(self, name: ImageName) -> None:
+        """Delete all originals of the name but the newest; ours may be the older, if another node has written too.
+
+        What cannot be deleted now stays as an older original beside the image, and ``check`` names it.
+        """
+        try:
+            originals = self._resolver.originals(name)  # the newest first
+            older = [entry for entry in originals if entry.modified < originals[0].modified]
+            for entry in older:
+                self._origin.delete(entry.key)
+            if older:
+                self._resolver.written(name, self._resolver.look(name))
+                self._indexer.noted(name)
+        except StoreUnavailable as problem:
+            log.warning("older originals of %s may still be there: %s", name, problem.detail)
+
+    def delete(self, principal: Principal, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> dict[str, int]:
+        """Delete an image: originals, record, and every rendition in every layer.
+
+        :returns: layer → how many
+        :raises ImageNotFound: when there was none
+        :raises PreconditionFailed: when ``If-Match`` forbids it
+        :raises StoreUnavailable: when something may be left; the same again removes it
+        """
+        self._access.authorise(principal, Action.DELETE, name.text)
+        with self._metadata.lock(name):
+            keys = {entry.key for entry in self._resolver.originals(name)}
+            original = self._resolver.look(name)  # knows by the record what a listing that lags does not show
+            record = read_record(self._origin, name)
+            if original is None and record is None:
+                raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+            self._check_match(original, record, conditions)
+            originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
+            self._resolver.written(name, None)
+            renditions = self._renditions.deleted(name)
+            # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+            records = int(record is not None and self._origin.delete(record_key(name.text)))
+            self._indexer.removed(name.text)
+        return {"original": originals, "record": records, **renditions}
+
+    def purge(self, principal: Principal, name: ImageName) -> dict[str, int]:
+        """Drop the renditions of an image from every layer; layer → how many."""
+        self._access.authorise(principal, Action.WRITE, name.text)
+        counts = self._renditions.purge(name)
+        self._resolver.written(name, self._resolver.look(name))
+        return counts
+
+    # -- data ------------------------------------------------------------------------
+
+    def replace_data(
+        self, principal: Principal, name: ImageName, data: Any, conditions: Conditions
+    ) -> tuple[Record, bool]:
+        """Replace the user's data of an image; where there is none, it becomes a description.
+
+        :returns: the record, and whether there was none
+        :raises Problem: as :meth:`MetadataStore.change` says
+        """
+        self._access.authorise(principal, Action.WRITE, name.text)
+        return self._metadata.change(name, lambda _: data, conditions)
+
+    def replace_many(self, principal: Principal, data_by_name: Mapping[ImageName, Any]) -> dict[ImageName, bulk.Said]:
+        """Replace the data of at most :data:`.bulk.MOST` images together: :func:`.bulk.say_many`."""
+        for name in data_by_name:
+            self._access.authorise(principal, Action.WRITE, name.text)
+        return bulk.say_many(self._origin, self._resolver, self._metadata, self._indexer, data_by_name)
+
+    def patch_data(self, principal: Principal, name: ImageName, patch: Any, conditions: Conditions) -> Record:
+        """Merge a patch into the user's data of an image (RFC 7396).
+
+        :raises ImageNotFound: when there is neither a picture nor a description
+        :raises Problem: as :meth:`MetadataStore.change` says
+        """
+        self._access.authorise(principal, Action.WRITE, name.text)
+        return self._metadata.change(name, patched(name, patch), conditions)[0]
