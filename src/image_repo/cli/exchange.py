@@ -23,9 +23,10 @@ from image_repo.cli.pictures import files_below
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
-from image_repo.exchange.base import About, Format, ImportOutcome
+from image_repo.exchange.base import About, ImportOutcome
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
+from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.names import parse_prefix
@@ -58,7 +59,7 @@ class ExportRequest:
     order: Sequence[SortKey]
     settled: Settled
     title: str
-    formats: tuple[Format, ...] = ()
+    formats: tuple[type[FormatWriter], ...] = ()
     snapshot: str | None = None
 
 

@@ -27,7 +27,8 @@ from image_repo import render
 from image_repo.access.principal import Principal
 from image_repo.catalogue.base import Document
 from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
-from image_repo.exchange.base import About, Exported, File, Format, Sheets
+from image_repo.exchange.base import About, Exported, File
+from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.zip_writer import Member, chunks, temporary
@@ -250,7 +251,7 @@ class Export:
         principal: Principal,
         settled: Settled,
         about: About,
-        formats: Sequence[Format] = (),
+        formats: Sequence[type[FormatWriter]] = (),
         *,
         frozen: bool = False,
         ahead: int = AHEAD,
@@ -275,9 +276,8 @@ class Export:
         """
         with ExitStack() as opened:
             missing = opened.enter_context(closing(_Missing(self._about.temporary())))
-            sheets: list[Sheets] = []
-            for begin in (*(made.open for made in self._formats), ImageFolder):
-                sheets.append(opened.enter_context(closing(begin(self._about))))
+            kinds: tuple[type[FormatWriter], ...] = (*self._formats, ImageFolder)
+            formats = [opened.enter_context(closing(kind(self._about))) for kind in kinds]
             newest = 0.0
             for ready in self._in_turn(documents):
                 with closing(ready):
@@ -287,10 +287,10 @@ class Export:
                     missing.add(str(ready.exported.document["name"]), ready.problem)
                 self._count(ready)
                 newest = max(newest, ready.modified)
-                for sheet in sheets:
-                    sheet.add(ready.exported)
-            for sheet in sheets:
-                for name, body in sheet.members(newest):
+                for writer in formats:
+                    writer.add(ready.exported)
+            for writer in formats:
+                for name, body in writer.members(newest):
                     self.notes += [name] if is_note(name) else []
                     yield name, newest, body
             yield from missing.members(newest)

@@ -1,12 +1,12 @@
-"""``metadata.jsonl``: pictures and what is known of them, as ImageFolder of Hugging Face reads it, and we take it back.
+"""``metadata.jsonl``: the records of pictures in the ImageFolder layout of Hugging Face, which imports also read.
 
-A line has ``file_name`` first, then the members of the record. Its digest, type and sizes are those of the file
-that it names; ``image_id`` is the original's. Descriptions have no file, which ImageFolder does not want in this
-file: they are lines of ``descriptions.jsonl``.
+A line has ``file_name`` first, then the members of the record. Digest, type and sizes are those of the exported file;
+``image_id`` is that of the original. ImageFolder expects a file for each line: descriptions are lines of
+``descriptions.jsonl``.
 
-``datasets`` reads lines into a table: a member has one type throughout, and the first 10 MB decide what it is.
-Where ``data`` or ``exif`` differ too much for that, they stand there as JSON text in every line; ``data`` that is text
-always does. An import takes both. The lines of descriptions are no table: there, ``data`` is what it is.
+``datasets`` reads lines into a table: each member has one type, which the first 10 MB decide. If ``data`` or ``exif``
+have no common type, every line has them as JSON text; ``data`` that is text is always JSON text. Imports read both.
+The lines of descriptions are no table: there, ``data`` keeps its type.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from image_repo.exchange.base import About, Exported
+from image_repo.exchange.formats.base import FormatWriter, TableMember
 from image_repo.exchange.manifest_lines import DESCRIPTIONS, METADATA
 
-#: of a table, the bytes that decide its types (datasets 5, FolderBasedBuilder._read_metadata)
-_DECIDING = 10 << 20
-#: members of a table: more make it slow, and a type for each takes memory here
-_MOST_MEMBERS = 2_000
-#: what pyarrow.json takes for a time, where all values of a member are like it
+#: bytes of a table that decide its types (datasets 5, FolderBasedBuilder._read_metadata)
+_TYPE_DECIDING_BYTES = 10 << 20
+#: members of a table: each takes memory, and many make the table slow
+_MAX_MEMBERS = 2_000
+#: text that pyarrow.json reads as a time, if all values of a member match
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:\d\d){1,2}Z?)?")
-_TOGETHER = (frozenset(("whole", "number")), frozenset(("time", "text")))
-#: names of members that ImageFolder takes for paths of further pictures
+_COMPATIBLE = (frozenset(("whole", "number")), frozenset(("time", "text")))
+#: names of members that ImageFolder reads as paths of further pictures
 _PATHS = ("file_name", "file_names")
 
 
-class Uniform:
-    """Whether the values of a member have the same types throughout."""
+class _TypeCheck:
+    """Checks that the values of a member have the same types throughout."""
 
     def __init__(self) -> None:
-        self.holds = True
+        self.is_uniform = True
         self._kinds: dict[tuple[str, ...], set[str]] = {}
         self._decided = False
 
-    def see(self, value: Any) -> None:
-        """Takes the next value."""
-        self.holds = self.holds and self._fits((), value)
+    def add(self, value: Any) -> None:
+        self.is_uniform = self.is_uniform and self._fits((), value)
 
     def decide(self) -> None:
-        """From here on, nothing new may come."""
+        """Allow no new types from here on."""
         self._decided = True
 
     def _fits(self, path: tuple[str, ...], value: Any) -> bool:
@@ -60,19 +60,19 @@ class Uniform:
         kinds = self._kinds.get(path, set())
         if kind in kinds:
             return True
-        if self._decided or len(self._kinds) >= _MOST_MEMBERS:
+        if self._decided or len(self._kinds) >= _MAX_MEMBERS:
             return False
         self._kinds[path] = kinds | {kind}
-        return not kinds or any(self._kinds[path] <= both for both in _TOGETHER)
+        return not kinds or any(self._kinds[path] <= both for both in _COMPATIBLE)
 
 
 def _is_member(name: str) -> bool:
-    """Whether a table can have a member of this name; arrow takes a NUL for its end."""
+    """Return whether a table can have a member of this name; arrow ends names at a NUL."""
     return not name.endswith(_PATHS) and "\0" not in name
 
 
 def _kind(value: Any) -> str | None:
-    """Of what type a column with this value is; None where there is none for it."""
+    """Return the type of a column with this value; None if no column can hold it."""
     if isinstance(value, str):
         return "time" if _TIME.fullmatch(value) else "text"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -80,59 +80,54 @@ def _kind(value: Any) -> str | None:
     return {bool: "truth", float: "number", dict: "object", list: "list"}.get(type(value))
 
 
-class ImageFolder:
+class ImageFolder(FormatWriter):
     """The two files of one export."""
 
+    name = "imagefolder"
+    help = "ImageFolder: metadata.jsonl, descriptions.jsonl"
+
     def __init__(self, about: About) -> None:
-        self._about = about
-        self._pictures, self._descriptions = about.temporary(), about.temporary()
-        self._opened = [self._pictures, self._descriptions]
-        self._seen = {name: Uniform() for name in ("data", "exif", "filename", "owner")}
+        super().__init__(about)
+        self._pictures, self._descriptions = self._temporary(), self._temporary()
+        self._checks = {name: _TypeCheck() for name in ("data", "exif", "filename", "owner")}
 
     def add(self, exported: Exported) -> None:
-        """Takes the next document."""
+        """Add the next document."""
         document, file = exported.document, exported.file
         if file is None:
             _write(self._descriptions, document)
             return
         document = _plain(document)
-        for name, seen in self._seen.items():
-            seen.see(document.get(name))
+        for name, check in self._checks.items():
+            check.add(document.get(name))
         facts = {"sha256": file.sha256, "media_type": file.media_type, "bytes": file.size}
         size = {"width": file.width, "height": file.height}
         _write(self._pictures, {"file_name": file.name, **document, **facts, **size})
-        if self._pictures.tell() >= _DECIDING:
-            for seen in self._seen.values():
-                seen.decide()
+        if self._pictures.tell() >= _TYPE_DECIDING_BYTES:
+            for check in self._checks.values():
+                check.decide()
 
-    def members(self, _: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
-        """``metadata.jsonl``, and ``descriptions.jsonl`` where there is any."""
+    def _tables(self, newest: float) -> Iterator[TableMember]:
         if self._descriptions.tell():
             self._descriptions.seek(0)
             yield DESCRIPTIONS, self._descriptions
-        changes = {name: _CHANGES[name] for name, seen in self._seen.items() if not seen.holds}
+        changes = {name: _CHANGES[name] for name, check in self._checks.items() if not check.is_uniform}
         table = self._changed(changes) if changes else self._pictures
         table.seek(0)
         yield METADATA, table
 
     def _changed(self, changes: Mapping[str, Callable[[Any], str]]) -> BinaryIO:
-        """The lines again, with some of their members written in another way."""
-        changed = self._about.temporary()
-        self._opened.append(changed)
+        """Return the lines with some members converted."""
+        changed = self._temporary()
         self._pictures.seek(0)
         for line in self._pictures:
-            told = json.loads(line)
-            _write(changed, {name: changes[name](value) if name in changes else value for name, value in told.items()})
+            members = json.loads(line)
+            _write(changed, {key: changes[key](value) if key in changes else value for key, value in members.items()})
         return changed
-
-    def close(self) -> None:
-        """Lets temporary files go."""
-        for file in self._opened:
-            file.close()
 
 
 def _plain(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With data that is text as JSON: who reads it need not know whether the others are."""
+    """Return a document whose data are JSON text if they are text: readers treat all lines alike."""
     data = document.get("data")
     return {**document, "data": json.dumps(data, ensure_ascii=False)} if isinstance(data, str) else document
 

@@ -20,9 +20,10 @@ from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
-from image_repo.exchange.base import About, Format, ImportOutcome, Status
+from image_repo.exchange.base import About, ImportOutcome, Status
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled
 from image_repo.exchange.formats import FORMATS
+from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.recipe import PARAMETERS, unknown_parameter
@@ -137,7 +138,7 @@ class _Views:
         return response
 
 
-def _formats(told: Mapping[str, str]) -> tuple[Format, ...]:
+def _formats(told: Mapping[str, str]) -> tuple[type[FormatWriter], ...]:
     if "format" not in told:
         return ()
     found = tuple(made for made in FORMATS if made.name == told["format"].lower())

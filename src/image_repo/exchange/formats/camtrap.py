@@ -1,17 +1,17 @@
-"""Camtrap DP 1.0.2, the Camera Trap Data Package of TDWG (camtrap-dp.tdwg.org): how ecologists exchange pictures.
+"""Camtrap DP 1.0.2, the Camera Trap Data Package of TDWG (camtrap-dp.tdwg.org), for the exchange among ecologists.
 
-A ``datapackage.json`` and three tables. What is read of a record:
+A ``datapackage.json`` and three tables. Their sources in a record:
 
 * deployment: ``data.deploymentID``, ``data.deployment`` (text, or an object with any column of the table),
-  ``data.site``, else the folder of the name. Every column of the table is read of ``data`` under its own name.
-* position: ``data.latitude`` and ``data.longitude``, else that of the EXIF where ``metadata_location`` lets records
-  have it; the first of a deployment counts. The standard requires one: a deployment without is left out, with its
-  pictures, and told in the notes. Pictures that were taken elsewhere make ``coordinateUncertainty`` larger.
-* time: ``data.timestamp``, else the EXIF's, else the upload's. Where the zone, or the time itself, is not known,
-  ``timestampIssues`` says so. A deployment lasts from its first picture to its last, or as its data say.
+  ``data.site``, else the folder of the name. Every column of the table may stand in ``data`` under its own name.
+* position: ``data.latitude`` and ``data.longitude``, else that of the EXIF if ``metadata_location`` allows it in
+  records; the first of a deployment counts. The standard requires one: a deployment without position is left out
+  with its pictures, and noted. Distances between pictures increase ``coordinateUncertainty``.
+* time: ``data.timestamp``, else that of the EXIF, else that of the upload. If the zone or the time is unknown,
+  ``timestampIssues`` is set. A deployment lasts from its first picture to its last, or as its data say.
 * observations: ``data.observations`` (objects with columns of the table), ``data.annotations`` (with their boxes),
-  and ``data.scientificName`` or ``data.species`` with ``count``, ``sex`` … beside it. A picture of which nothing is
-  said is ``unclassified``.
+  and ``data.scientificName`` or ``data.species`` with ``count``, ``sex`` … beside it. A picture without
+  any of these is ``unclassified``.
 """
 
 from __future__ import annotations
@@ -24,36 +24,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from image_repo.exchange.base import About, Exported, File, Sheets
+from image_repo.exchange.base import About, Exported, File
 from image_repo.exchange.formats import coercion, observations, tables
+from image_repo.exchange.formats.base import FormatWriter, TableMember
 from image_repo.exchange.formats.deployments import Deployment, Deployments, fill
-from image_repo.exchange.formats.notes import Notes, member
 from image_repo.exchange.formats.placement import place
 from image_repo.exchange.formats.positions import extent
 from image_repo.exchange.formats.tables import DEPLOYMENTS, MEDIA, OBSERVATIONS, Column
 
 _STANDARD = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/"
-#: the standard's own pattern for a relative path, and nothing that a spreadsheet would calculate
+#: the standard's own pattern for a relative path, without beginnings of formulas
 _PATH = re.compile(r"(?![./~=+\-@\t])(?!.*\.\.).+")
-#: the most different names of species of one package
-_MOST_TAXA = 10_000
+#: names of species of one package
+_MAX_TAXA = 10_000
 _SAMPLING = ("simpleRandom", "systematicRandom", "clusteredRandom", "experimental", "targeted", "opportunistic")
-
-
-class Camtrap:
-    """The format, as exports know it."""
-
-    name = "camtrap"
-    help = "Camtrap DP 1.0: datapackage.json, deployments.csv, media.csv, observations.csv"
-
-    def open(self, about: About) -> Sheets:
-        """Begins an export."""
-        return _Sheets(about)
 
 
 @dataclass(slots=True)
 class _Project:
-    """What the package says of the whole.
+    """Metadata of the whole package.
 
     :param taxa: names of species, each with a number from 1
     """
@@ -65,61 +54,55 @@ class _Project:
     individuals: bool = False
 
 
-class _Sheets:
-    """The files of one export. Rows wait on disk, because whether their deployment has a position shows at the end."""
+class Camtrap(FormatWriter):
+    """The tables of one export. Rows are spooled to disk: only the end shows which deployments have a position."""
+
+    name = "camtrap"
+    help = "Camtrap DP 1.0: datapackage.json, deployments.csv, media.csv, observations.csv"
 
     def __init__(self, about: About) -> None:
-        self._about = about
-        self._notes = Notes()
+        super().__init__(about)
         self._deployments = Deployments(self._notes)
         self._project = _Project()
-        self._media = _Rows(about.temporary(), MEDIA)
-        self._observations = _Rows(about.temporary(), OBSERVATIONS)
-        self._files: list[BinaryIO] = []
+        self._media = _Rows(self._temporary(), MEDIA)
+        self._observations = _Rows(self._temporary(), OBSERVATIONS)
 
     def add(self, exported: Exported) -> None:
-        """Takes the next picture; a description has none."""
+        """Add the next picture; descriptions have none."""
         document, file = exported.document, exported.file
         if file is None:
             return
         if not _PATH.fullmatch(file.name):
             self._notes.add(file.name, "left out of the tables: the standard has no such paths")
             return
-        when, known = _taken(document)
-        deployment = self._deployments.of(document, when, known=known)
+        time, is_certain = _capture_time(document)
+        deployment = self._deployments.of(document, time, is_certain=is_certain)
         if deployment is None:
             return
-        media = _media(document, file, deployment, when)
+        media = _media(document, file, deployment, time)
         self._media.add(deployment.number, media)
-        self._observe(document, file, media, deployment.number)
-        self._learn(document, media)
+        self._add_observations(document, file, media, deployment.number)
+        self._update_project(document, media)
 
-    def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
-        """``datapackage.json``, the tables, and what had to be left out of them."""
+    def _tables(self, newest: float) -> Iterator[TableMember]:
         placed = [one for one in self._deployments if one.position]
         for one in self._deployments:
             if one.position is None:
                 self._notes.add(one.name, "left out with its pictures: Camtrap DP requires latitude and longitude")
         numbers, taxa = {one.number for one in placed}, set[int]()
         yield "deployments.csv", self._table(placed)
-        yield "media.csv", self._kept(self._media, numbers, set())
-        yield "observations.csv", self._kept(self._observations, numbers, taxa)
+        yield "media.csv", self._filtered(self._media, numbers, set())
+        yield "observations.csv", self._filtered(self._observations, numbers, taxa)
         yield "datapackage.json", self._package(placed, taxa, newest)
-        told = self._notes.text()
-        if told:
-            yield member(Camtrap.name), told
-
-    def close(self) -> None:
-        """Lets the temporary files go."""
-        for file in (self._media.file, self._observations.file, *self._files):
-            file.close()
 
     # -- as documents come --------------------------------------------------------------
 
-    def _observe(self, document: Mapping[str, Any], file: File, media: Mapping[str, str], deployment: int) -> None:
+    def _add_observations(
+        self, document: Mapping[str, Any], file: File, media: Mapping[str, str], deployment: int
+    ) -> None:
         name = str(document.get("name"))
-        seen = observations.read(document, place(document, file), self._notes)
-        for number, values in enumerate(seen, 1):
+        rows = observations.read(document, place(document, file), self._notes)
+        for number, values in enumerate(rows, 1):
             cells: dict[str, str] = {}
             for column in OBSERVATIONS:
                 fill(cells, column, values.get(column.name), name, self._notes)
@@ -128,17 +111,16 @@ class _Sheets:
             self._observations.add(deployment, cells | _linked(media, number), self._taxon(cells))
 
     def _taxon(self, cells: Mapping[str, str]) -> int:
-        """The number of the species that an observation names; 0 where it names none, or there are too many."""
+        """Return the number of the species of an observation; 0 without species, or beyond the limit."""
         name, taxa = cells.get("scientificName"), self._project.taxa
         if name is None:
             return 0
-        if name not in taxa and len(taxa) >= _MOST_TAXA:
-            self._notes.add(name, f"not in `taxonomic`: there are more than {_MOST_TAXA} names")
+        if name not in taxa and len(taxa) >= _MAX_TAXA:
+            self._notes.add(name, f"not in `taxonomic`: there are more than {_MAX_TAXA} names")
             return 0
         return taxa.setdefault(name, len(taxa) + 1)
 
-    def _learn(self, document: Mapping[str, Any], media: Mapping[str, str]) -> None:
-        """What a picture tells of the project."""
+    def _update_project(self, document: Mapping[str, Any], media: Mapping[str, str]) -> None:
         data, project = coercion.user_data(document), self._project
         if "captureMethod" in media:
             project.methods[media["captureMethod"]] = None
@@ -148,11 +130,7 @@ class _Sheets:
         if holder and len(project.holders) < 100:
             project.holders[holder] = None
 
-    # -- in the end ---------------------------------------------------------------------
-
-    def _temporary(self) -> BinaryIO:
-        self._files.append(self._about.temporary())
-        return self._files[-1]
+    # -- at the end ---------------------------------------------------------------------
 
     def _table(self, placed: list[Deployment]) -> BinaryIO:
         file = self._temporary()
@@ -162,8 +140,8 @@ class _Sheets:
         file.seek(0)
         return file
 
-    def _kept(self, rows: _Rows, deployments: set[int], taxa: set[int]) -> BinaryIO:
-        """A table with the rows of these deployments; the species that they name are put into a set."""
+    def _filtered(self, rows: _Rows, deployments: set[int], taxa: set[int]) -> BinaryIO:
+        """Return a table with the rows of these deployments, and add their species to ``taxa``."""
         file = self._temporary()
         file.write(tables.header(rows.columns).encode("utf-8", "replace"))
         for deployment, taxon, line in rows:
@@ -174,17 +152,17 @@ class _Sheets:
         return file
 
     def _package(self, placed: list[Deployment], taxa: set[int], newest: float) -> bytes:
-        made = datetime.fromtimestamp(newest, UTC)
-        start = min((one.first for one in placed), default=made)
-        end = max((one.last for one in placed), default=made)
+        created = datetime.fromtimestamp(newest, UTC)
+        start = min((one.first for one in placed), default=created)
+        end = max((one.last for one in placed), default=created)
         source = {"title": "image_repo"} | ({"path": self._about.images} if "://" in (self._about.images or "") else {})
         package = {
             "profile": _STANDARD + "camtrap-dp-profile.json",
-            "created": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "title": self._about.title,
             "contributors": self._contributors(),
             "sources": [source],
-            "project": self._told(),
+            "project": self._project_metadata(),
             "spatial": extent([one.position for one in placed if one.position]),
             "temporal": {"start": start.date().isoformat(), "end": end.date().isoformat()},
             "taxonomic": [{"scientificName": name} for name, number in self._project.taxa.items() if number in taxa],
@@ -195,19 +173,19 @@ class _Sheets:
     def _contributors(self) -> list[dict[str, str]]:
         holders = [{"title": name, "role": "rightsHolder"} for name in self._project.holders]
         if not holders:
-            self._notes.add("datapackage.json", "contributors: nobody is told (data.rightsHolder); write who it is")
+            self._notes.add("datapackage.json", "contributors: no data.rightsHolder; add them")
         return holders or [{"title": "image_repo", "role": "publisher"}]
 
-    def _told(self) -> dict[str, Any]:
-        """The project. What the standard requires, and nobody has said, is what claims least; the notes tell."""
+    def _project_metadata(self) -> dict[str, Any]:
+        """Return the project; required members without data get the weakest claim, and a note."""
         project = self._project
         if project.sampling is None:
             self._notes.add(
-                "datapackage.json", "project.samplingDesign is not told (data.samplingDesign): opportunistic"
+                "datapackage.json", "project.samplingDesign: no data.samplingDesign; opportunistic is assumed"
             )
         if not project.methods:
             self._notes.add(
-                "datapackage.json", "project.captureMethod is not told (data.captureMethod): activityDetection"
+                "datapackage.json", "project.captureMethod: no data.captureMethod; activityDetection is assumed"
             )
         return {
             "title": self._about.title,
@@ -219,7 +197,7 @@ class _Sheets:
 
 
 class _Rows:
-    """Rows of a table on disk, each with the numbers of its deployment and its species."""
+    """Rows of a table on disk, each with the numbers of its deployment and species."""
 
     _HEAD = struct.Struct(">III")
 
@@ -250,31 +228,30 @@ def _resource(name: str) -> dict[str, str]:
     }
 
 
-def _taken(document: Mapping[str, Any]) -> tuple[datetime, bool]:
-    """When a picture was taken, and whether that is certain."""
+def _capture_time(document: Mapping[str, Any]) -> tuple[datetime, bool]:
+    """Return the capture time of a picture, and whether it is certain."""
     for value in (coercion.user_data(document).get("timestamp"), coercion.facts(document).get("captured")):
-        read = coercion.moment(value)
-        if read:
-            return read
-    read = coercion.moment(document.get("uploaded"))
-    return (read[0] if read else datetime.fromtimestamp(0, UTC)), False
+        if moment := coercion.moment(value):
+            return moment
+    upload = coercion.moment(document.get("uploaded"))
+    return (upload[0] if upload else datetime.fromtimestamp(0, UTC)), False
 
 
-def _media(document: Mapping[str, Any], file: File, deployment: Deployment, when: datetime) -> dict[str, str]:
+def _media(document: Mapping[str, Any], file: File, deployment: Deployment, time: datetime) -> dict[str, str]:
     data, exif = coercion.user_data(document), coercion.facts(document)
-    said = {key: data.get(key) for key in ("captureMethod", "favorite", "mediaComments")}
-    said |= {"mediaID": str(document.get("name")), "timestamp": when.isoformat(), "fileMediatype": file.media_type}
-    said |= {"filePath": file.name, "fileName": file.name.rpartition("/")[2]}
-    # that a file is in the package does not say that everybody may fetch it elsewhere
-    said |= {"filePublic": data.get("filePublic") is True}
+    values = {key: data.get(key) for key in ("captureMethod", "favorite", "mediaComments")}
+    values |= {"mediaID": str(document.get("name")), "timestamp": time.isoformat(), "fileMediatype": file.media_type}
+    values |= {"filePath": file.name, "fileName": file.name.rpartition("/")[2]}
+    # a file in the package is not necessarily public elsewhere
+    values |= {"filePublic": data.get("filePublic") is True}
     if exif:
-        said["exifData"] = json.dumps(exif, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    cells = {column.name: cell for column in MEDIA if (cell := column.read(said.get(column.name))) is not None}
+        values["exifData"] = json.dumps(exif, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    cells = {column.name: cell for column in MEDIA if (cell := column.read(values.get(column.name))) is not None}
     return cells | {"deploymentID": deployment.name}
 
 
 def _linked(media: Mapping[str, str], number: int) -> dict[str, str]:
-    """The cells by which an observation belongs to its picture."""
+    """Return the cells that link an observation to its picture."""
     return {
         "observationID": f"{media['mediaID']}#{number}",
         "deploymentID": media["deploymentID"],

@@ -1,9 +1,9 @@
-"""What the formats read of a user's ``data``. Nothing of it is trusted: any JSON may stand anywhere.
+"""Reading labels and annotations from a user's ``data``, which may hold any JSON.
 
 * ``annotations``: a list of ``{"category": TEXT, "bbox": [x, y, width, height], …}`` in pixels of the upright
   original; with ``segmentation`` (polygons ``[[x1, y1, x2, y2, …], …]``), ``score`` (0 to 1) and ``iscrowd`` if
   there are any. ``label``, ``category_name``, ``species`` and ``scientificName`` are read for ``category`` too.
-* ``labels`` (a list or one), ``label``, ``category``, ``species``, ``scientificName``: what the whole picture shows.
+* ``labels`` (a list or one), ``label``, ``category``, ``species``, ``scientificName``: labels of the whole picture.
 * ``license``, ``copyright``: text.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 
 from image_repo.exchange.formats.notes import Notes
 
-#: the longest text that names something, in characters
-LONGEST = 1_000
-#: nothing lies further from a picture than this, in pixels
-_FARTHEST = 1e7
-#: the most annotations, and the most numbers of an outline, that are read of one picture
-_MOST_ANNOTATIONS, _MOST_NUMBERS = 10_000, 20_000
+#: of text that names something
+MAX_CHARACTERS = 1_000
+#: how far anything may lie from a picture, in pixels
+_MAX_PIXELS = 1e7
+#: of one picture; numbers are those of one outline
+_MAX_ANNOTATIONS, _MAX_NUMBERS = 10_000, 20_000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
 CATEGORY = ("category", "category_name", "label", "species", "scientificName")
 LABELS = ("labels", "label", "category", "species", "scientificName")
@@ -33,9 +33,9 @@ LABELS = ("labels", "label", "category", "species", "scientificName")
 class Annotation:
     """Something in a picture.
 
-    :param box: left, top, width, height in pixels of the upright original; None where it is the whole picture's
+    :param box: left, top, width, height in pixels of the upright original; None for the whole picture
     :param polygons: outlines, ``x1, y1, x2, y2, …``
-    :param said: the object that it was read from
+    :param source: the object from which it was read
     """
 
     category: str
@@ -43,38 +43,38 @@ class Annotation:
     polygons: tuple[tuple[float, ...], ...] = ()
     score: float | None = None
     crowd: bool = False
-    said: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
 
 
 def user_data(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the user says of an image."""
+    """Return the data of the user, empty if it is no object."""
     data = document.get("data")
     return data if isinstance(data, Mapping) else {}
 
 
 def facts(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What its EXIF tells."""
+    """Return the EXIF of a record, empty if it has none."""
     exif = document.get("exif")
     return exif if isinstance(exif, Mapping) else {}
 
 
-def text(value: Any, longest: int = LONGEST) -> str | None:
-    """A value that names something; None where it is no text, an empty one, or too long."""
+def text(value: Any, longest: int = MAX_CHARACTERS) -> str | None:
+    """Return text that names something; None for anything else, empty text, or text that is too long."""
     if not isinstance(value, str) or len(value) > longest:
         return None
     # half of a surrogate pair is JSON, but no text that could be written
     return value.strip().encode("utf-8", "replace").decode() or None
 
 
-def named(value: Any) -> str | None:
-    """What something is called: text, or a whole number that stands for it."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _FARTHEST:
+def label(value: Any) -> str | None:
+    """Return a label: text, or an integer as text."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_PIXELS:
         return str(value)
     return text(value)
 
 
-def number(value: Any, least: float = -_FARTHEST, most: float = _FARTHEST) -> float | None:
-    """A finite number within bounds; None where it is none. ``"4.5"`` is one, because forms send text; True is none."""
+def number(value: Any, least: float = -_MAX_PIXELS, most: float = _MAX_PIXELS) -> float | None:
+    """Return a finite number within bounds, else None. ``"4.5"`` is a number, because forms send text; True is none."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -83,61 +83,60 @@ def number(value: Any, least: float = -_FARTHEST, most: float = _FARTHEST) -> fl
 
 
 def moment(value: Any) -> tuple[datetime, bool] | None:
-    """A time, and whether its zone was told; where it was not, it is taken for UTC. None where it is no time."""
+    """Return a time and whether it has a zone, UTC being the default; None for anything else."""
     if not isinstance(value, str) or not 8 <= len(value) <= 40:
         return None
     try:
-        read = datetime.fromisoformat(value)
-        if read.tzinfo is None:
-            return read.replace(tzinfo=UTC, microsecond=0), False
-        offset = read.utcoffset()
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is None:
+            return time.replace(tzinfo=UTC, microsecond=0), False
+        offset = time.utcoffset()
         if offset is None or offset.total_seconds() % 60:
-            read = read.astimezone(UTC)
-        read.astimezone(UTC)
+            time = time.astimezone(UTC)
+        time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return read.replace(microsecond=0), True
+    return time.replace(microsecond=0), True
 
 
-def annotated(document: Mapping[str, Any], notes: Notes) -> Iterator[Annotation]:
-    """What is told to be in parts of a picture; what cannot be read is noted."""
+def annotations_of(document: Mapping[str, Any], notes: Notes) -> Iterator[Annotation]:
+    """Yield the annotations of a picture; those that cannot be read are noted."""
     name = str(document.get("name"))
-    told = user_data(document).get("annotations")
-    if told is None:
+    objects = user_data(document).get("annotations")
+    if objects is None:
         return
-    if not isinstance(told, list):
+    if not isinstance(objects, list):
         notes.add(name, "annotations: expected a list")
         return
-    for place, one in enumerate(told[:_MOST_ANNOTATIONS]):
-        read = _annotation(one)
-        if isinstance(read, str):
-            notes.add(name, f"annotations[{place}] is left out: {read}")
+    for index, value in enumerate(objects[:_MAX_ANNOTATIONS]):
+        annotation = _annotation(value)
+        if isinstance(annotation, str):
+            notes.add(name, f"annotations[{index}] is left out: {annotation}")
         else:
-            yield read
-    if len(told) > _MOST_ANNOTATIONS:
-        notes.add(name, f"annotations: only the first {_MOST_ANNOTATIONS} are read")
+            yield annotation
+    if len(objects) > _MAX_ANNOTATIONS:
+        notes.add(name, f"annotations: only the first {_MAX_ANNOTATIONS} are read")
 
 
-def labelled(document: Mapping[str, Any], notes: Notes) -> list[str]:
-    """What the whole picture is told to show, each once."""
-    found: dict[str, None] = {}
+def labels_of(document: Mapping[str, Any], notes: Notes) -> list[str]:
+    """Return the labels of the whole picture, each once."""
+    labels: dict[str, None] = {}
     data = user_data(document)
     for key in LABELS:
         value = data.get(key)
-        for one in value[:_MOST_ANNOTATIONS] if isinstance(value, list) else [value]:
-            label = named(one)
-            if label:
-                found[label] = None
+        for one in value[:_MAX_ANNOTATIONS] if isinstance(value, list) else [value]:
+            if (name := label(one)) is not None:
+                labels[name] = None
             elif one is not None and one != "":
-                notes.add(str(document.get("name")), f"{key}: expected text of at most {LONGEST} characters")
-    return list(found)
+                notes.add(str(document.get("name")), f"{key}: expected text of at most {MAX_CHARACTERS} characters")
+    return list(labels)
 
 
 def _annotation(one: Any) -> Annotation | str:
-    """One annotation, or why it is none."""
+    """Return an annotation, or the reason why it is none."""
     if not isinstance(one, Mapping):
         return "expected an object"
-    category = next((label for key in CATEGORY if (label := named(one.get(key)))), None)
+    category = next((name for key in CATEGORY if (name := label(one.get(key)))), None)
     if category is None:
         return "expected a category"
     box = _box(one.get("bbox"))
@@ -172,16 +171,16 @@ def _polygons(value: Any) -> tuple[tuple[float, ...], ...] | str:
     wrong = "expected segmentation to be a list of polygons [x1, y1, x2, y2, …]"
     if not isinstance(value, list) or not all(isinstance(one, list) for one in value):
         return wrong
-    if sum(map(len, value)) > _MOST_NUMBERS or any(len(one) < 6 or len(one) % 2 for one in value):
+    if sum(map(len, value)) > _MAX_NUMBERS or any(len(one) < 6 or len(one) % 2 for one in value):
         return wrong
-    read = tuple(tuple(number(side) for side in one) for one in value)
-    if any(side is None or not math.isfinite(side) for one in read for side in one):
+    polygons = tuple(tuple(number(side) for side in one) for one in value)
+    if any(side is None or not math.isfinite(side) for one in polygons for side in one):
         return wrong
-    return read  # type: ignore[return-value]
+    return polygons  # type: ignore[return-value]
 
 
 def _around(polygons: tuple[tuple[float, ...], ...]) -> tuple[float, float, float, float] | None:
-    """The box around outlines that have none."""
+    """Return the bounding box of outlines."""
     if not polygons:
         return None
     xs = [x for polygon in polygons for x in polygon[::2]]

@@ -1,4 +1,4 @@
-"""What kinds of values the keys of many records have, told at the end of a walk; memory does not grow with it."""
+"""The types of the columns of a table, inferred from all of its records. Memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 from image_repo.exchange.formats.notes import Notes
 
-#: the most keys that become columns
-MOST = 1_000
-#: the longest key, in characters
-_LONGEST = 200
-#: whole numbers up to here are the same in every reader
-_EXACT = 1 << 53
+#: keys that become columns
+MAX_COLUMNS = 1_000
+_MAX_KEY_CHARACTERS = 200
+#: integers that are exact in every reader
+_MAX_EXACT_INTEGER = 1 << 53
 
-#: text that says no more than its number does
+#: text that is nothing but a number
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,14}")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,8})\.[0-9]{1,9}")
 
@@ -26,13 +25,13 @@ Kind = Literal["boolean", "integer", "float", "text"]
 
 @dataclass(slots=True)
 class Column:
-    """A key and what was seen of it.
+    """A key and the types of its values.
 
     :param name: ``name``, ``exif.iso``, ``data.site``
-    :param numeric: whether text that is a number counts as one, as it does in queries: forms send nothing but text
-    :param kinds: of its values; ``other`` for what has no kind of its own
-    :param single: whether a value was seen that is no list
-    :param many: whether a list was
+    :param numeric: whether text that is a number counts as a number, as in queries: forms send only text
+    :param kinds: of its values; ``other`` for those without a kind of their own
+    :param single: whether some value is no list
+    :param many: whether some value is a list
     """
 
     name: str
@@ -41,8 +40,8 @@ class Column:
     single: bool = False
     many: bool = False
 
-    def see(self, value: Any) -> None:
-        """Takes a value into account; null is none."""
+    def add(self, value: Any) -> None:
+        """Add a value; null is none."""
         if isinstance(value, list):
             self.many = True
             self.kinds.update(_kind(each, numeric=self.numeric) for each in value)
@@ -52,20 +51,20 @@ class Column:
 
     @property
     def repeated(self) -> bool:
-        """Whether every value is a list of one kind of things."""
+        """Return whether every value is a list of one kind."""
         return self.many and not self.single and self._common is not None
 
     @property
     def kind(self) -> Kind:
-        """What every value can be told as."""
+        """Return the kind that holds every value."""
         return "text" if self.many and not self.repeated else self._common or "text"
 
     @property
     def _common(self) -> Kind | None:
-        return next((kind for kind, seen in _TOGETHER if self.kinds <= seen), None)
+        return next((kind for kind, compatible in _COMPATIBLE if self.kinds <= compatible), None)
 
-    def tell(self, value: Any) -> Any:
-        """A value, not null, as one of :attr:`kind`: what does not fit is told as JSON text."""
+    def convert(self, value: Any) -> Any:
+        """Return a value, not null, as :attr:`kind`, or as JSON text if it has no common kind."""
         common = self._common
         if self.repeated:
             return [_as(self.kind, each) for each in value]
@@ -74,8 +73,8 @@ class Column:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-#: what all values of these kinds can be told as
-_TOGETHER: tuple[tuple[Kind, frozenset[str]], ...] = (
+#: the kind that holds all values of these kinds
+_COMPATIBLE: tuple[tuple[Kind, frozenset[str]], ...] = (
     ("text", frozenset(("text",))),
     ("boolean", frozenset(("boolean",))),
     ("integer", frozenset(("integer", "whole text"))),
@@ -85,33 +84,34 @@ _TOGETHER: tuple[tuple[Kind, frozenset[str]], ...] = (
 
 
 class Columns:
-    """The columns of a table that is not known before the last record."""
+    """The columns of a table, which are complete after the last record."""
 
     def __init__(self, notes: Notes, label: Callable[[str], str]) -> None:
         self._notes = notes
         self._label = label
         self._columns: dict[str, Column] = {}
 
-    def see(self, record: Mapping[str, Any]) -> None:
-        """Takes a flat record into account."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add a flat record."""
         for name, value in record.items():
             column = self._column(name)
             if column:
-                column.see(value)
+                column.add(value)
 
-    def tell(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record as the table tells it, without what is null: a few records must not make all of them long."""
+    def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record with the types of its columns, without nulls: rare keys must not lengthen every row."""
         known = ((self._columns.get(name), value) for name, value in record.items() if value is not None)
-        return {self._label(column.name): column.tell(value) for column, value in known if column}
+        return {self._label(column.name): column.convert(value) for column, value in known if column}
 
     def __iter__(self) -> Iterator[Column]:
-        """Those that have any value."""
-        return (one for one in self._columns.values() if one.single or one.many)
+        """Iterate over the columns with any value."""
+        return (column for column in self._columns.values() if column.single or column.many)
 
     def _column(self, name: str) -> Column | None:
-        found = self._columns.get(name)
-        if found is None and (len(self._columns) >= MOST or len(name) > _LONGEST):
-            self._notes.add(name, f"left out: more than {MOST} keys, or one of more than {_LONGEST} characters")
+        if name not in self._columns and (len(self._columns) >= MAX_COLUMNS or len(name) > _MAX_KEY_CHARACTERS):
+            self._notes.add(
+                name, f"left out: more than {MAX_COLUMNS} keys, or one of more than {_MAX_KEY_CHARACTERS} characters"
+            )
             return None
         return self._columns.setdefault(name, Column(name, numeric=name.startswith("data.")))
 
@@ -120,7 +120,7 @@ def _kind(value: Any, *, numeric: bool) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
-        return "integer" if abs(value) <= _EXACT else "other"
+        return "integer" if abs(value) <= _MAX_EXACT_INTEGER else "other"
     if isinstance(value, float):
         return "float"
     if not isinstance(value, str):

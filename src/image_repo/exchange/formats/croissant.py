@@ -1,9 +1,9 @@
-"""Croissant 1.0 of MLCommons (docs.mlcommons.org/croissant/docs/croissant-spec.html): a ``croissant.json`` that says
-what lies in the export, so that training libraries load it.
+"""Croissant 1.0 of MLCommons (docs.mlcommons.org/croissant/docs/croissant-spec.html): ``croissant.json`` describes the
+export to training libraries.
 
-Its records are in ``records.jsonl``, a line each, flat: the record's own members, ``exif.KEY`` and ``data.KEY``. Each
-column has one type, found by looking at every record; what has no common type is told as JSON text. (The ``data`` of
-``metadata.jsonl`` is no such table: its keys may hold anything.)
+Records are lines of ``records.jsonl``, flat: the record's own members, ``exif.KEY`` and ``data.KEY``. Each column has
+one type, inferred from every record; values without a common type are JSON text. (The ``data`` of ``metadata.jsonl``
+is no such table: its keys may hold anything.)
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
-from image_repo.exchange.base import About, Exported, Sheets
+from image_repo.exchange.base import About, Exported
 from image_repo.exchange.formats import coercion
+from image_repo.exchange.formats.base import FormatWriter, TableMember
 from image_repo.exchange.formats.columns import Column, Columns
-from image_repo.exchange.formats.notes import Notes, member
 
 RECORDS, DESCRIPTION = "records.jsonl", "croissant.json"
 _FILES, _IMAGES = "files", "images"
-_MOST_ENDINGS = 100
+_MAX_ENDINGS = 100
 _TIMES = re.compile("_(at|time)_*$", re.IGNORECASE)
 #: the record's own members, in this order, before those of `exif` and `data`
 _MEMBERS = ("name", "media_type", "bytes", "width", "height", "filename", "uploaded", "owner", "image_id")
 _TYPES = {"boolean": "sc:Boolean", "integer": "sc:Integer", "float": "sc:Float", "text": "sc:Text"}
-#: as the specification gives it; in the file itself, so that nobody fetches anything
+#: from the specification; embedded, so that readers fetch nothing
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -69,68 +69,50 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
-class Croissant:
-    """The format, as exports know it."""
+class Croissant(FormatWriter):
+    """The files of one export. Records are spooled to disk until all types are known."""
 
     name = "croissant"
     help = "Croissant 1.0: croissant.json with the types of all fields, records.jsonl"
 
-    def open(self, about: About) -> Sheets:
-        """Begins an export."""
-        return _Sheets(about)
-
-
-class _Sheets:
-    """The files of one export. Records wait on disk until every type is known."""
-
     def __init__(self, about: About) -> None:
-        self._about = about
-        self._notes = Notes()
+        super().__init__(about)
         self._columns = Columns(self._notes, _label)
-        self._waiting = about.temporary()
-        self._records = about.temporary()
+        self._spool = self._temporary()
         self._media_types: set[str] = set()
         self._endings: set[str] = set()
         self._licenses: set[str | None] = set()
 
     def add(self, exported: Exported) -> None:
-        """Takes the next picture; a description has none."""
+        """Add the next picture; descriptions have none."""
         if exported.file is None:
             return
         record = {"file_name": exported.file.name, **_flat(exported.document)}
         record |= {"width": exported.file.width, "height": exported.file.height, "bytes": exported.file.size}
         record["media_type"] = exported.file.media_type
-        self._columns.see(record)
-        self._waiting.write(_line(record))
+        self._columns.add(record)
+        self._spool.write(_line(record))
         self._media_types.add(exported.file.media_type)
         ending = exported.file.name.rpartition("/")[2].rpartition(".")[2]
-        if len(self._endings) < _MOST_ENDINGS:
+        if len(self._endings) < _MAX_ENDINGS:
             self._endings.add(ending)
         if len(self._licenses) < 2:
             self._licenses.add(coercion.text(coercion.user_data(exported.document).get("license")))
 
-    def members(self, newest: float) -> Iterator[tuple[str, bytes | BinaryIO]]:
-        """``records.jsonl``, ``croissant.json``, and what had to be left out of them."""
-        digest, size = hashlib.sha256(), 0
-        self._waiting.seek(0)
-        for line in self._waiting:
-            told = _line(self._columns.tell(json.loads(line)))
-            digest.update(told)
-            size += self._records.write(told)
-        self._records.seek(0)
-        yield RECORDS, self._records
+    def _tables(self, newest: float) -> Iterator[TableMember]:
+        digest, records = hashlib.sha256(), self._temporary()
+        self._spool.seek(0)
+        for line in self._spool:
+            row = _line(self._columns.row(json.loads(line)))
+            digest.update(row)
+            records.write(row)
+        size = records.tell()
+        records.seek(0)
+        yield RECORDS, records
         yield DESCRIPTION, self._description(digest.hexdigest(), size, newest)
-        notes = self._notes.text()
-        if notes:
-            yield member(Croissant.name), notes
-
-    def close(self) -> None:
-        """Lets the temporary files go."""
-        self._waiting.close()
-        self._records.close()
 
     def _description(self, digest: str, size: int, newest: float) -> bytes:
-        told: dict[str, Any] = {
+        description: dict[str, Any] = {
             "@context": _CONTEXT,
             "@type": "sc:Dataset",
             "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -140,16 +122,16 @@ class _Sheets:
             "version": "1.0.0",
         }
         if self._about.images:
-            told["url"] = self._about.images
+            description["url"] = self._about.images
         license_ = next(iter(self._licenses)) if len(self._licenses) == 1 else None
         if license_:
-            told["license"] = license_
-        told["distribution"] = [_records(digest, size)]
-        told["recordSet"] = []
+            description["license"] = license_
+        description["distribution"] = [_records(digest, size)]
+        description["recordSet"] = []
         if self._endings:
-            told["distribution"].append(self._pictures())
-            told["recordSet"] = [_file_records(), self._image_records()]
-        return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2).encode("utf-8", "replace") + b"\n"
+            description["distribution"].append(self._pictures())
+            description["recordSet"] = [_file_records(), self._image_records()]
+        return json.dumps(description, ensure_ascii=False, allow_nan=False, indent=2).encode("utf-8", "replace") + b"\n"
 
     def _pictures(self) -> dict[str, Any]:
         # readers differ in whether `*` goes over a slash, and whether `**/` may be nothing
@@ -183,7 +165,7 @@ def _records(digest: str, size: int) -> dict[str, Any]:
 
 
 def _file_records() -> dict[str, Any]:
-    """The files by their paths: what ties a line to its picture."""
+    """Return the files by their paths: the join of a line and its picture."""
     pictures = {"fileSet": {"@id": "pictures"}}
     path = {**pictures, "extract": {"fileProperty": "fullpath"}, "transform": {"regex": "^(.*)$"}}
     content = {**pictures, "extract": {"fileProperty": "content"}}
@@ -199,8 +181,8 @@ def _file_records() -> dict[str, Any]:
 def _column_field(column: Column) -> dict[str, Any]:
     source = {"fileObject": {"@id": "records"}, "extract": {"column": _label(column.name)}}
     data_type = "sc:DateTime" if column.name == "uploaded" else _TYPES[column.kind]
-    made = _field(_IMAGES, column.name, data_type, source)
-    return made | ({"repeated": True} if column.repeated else {})
+    field = _field(_IMAGES, column.name, data_type, source)
+    return field | ({"repeated": True} if column.repeated else {})
 
 
 def _field(record_set: str, name: str, data_type: str, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +198,7 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _label(name: str) -> str:
-    """The column of a key. Pandas takes some names for times and makes them of numbers: those end otherwise."""
+    """Return the column of a key. Pandas reads numbers under some names as times: those get another ending."""
     return name + "_" if _TIMES.search(name) else name
 
 

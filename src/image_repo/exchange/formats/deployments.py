@@ -1,4 +1,4 @@
-"""Deployments of Camtrap DP: a camera at a place for a time, put together of what its pictures tell."""
+"""Deployments of Camtrap DP (a camera at a place for a time), derived from the records of their pictures."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from image_repo.exchange.formats.notes import Notes
 from image_repo.exchange.formats.positions import Position, distance, position
 from image_repo.exchange.formats.tables import DEPLOYMENTS, Column
 
-#: how many there may be, and what they may tell in all, in characters: they are kept in memory
-_MOST, _MOST_TOLD = 50_000, 16 << 20
-#: columns that are not simply what the data of one picture say
-_OWN = frozenset(
+#: deployments are in memory: their number, and characters of all their cells
+_MAX_DEPLOYMENTS, _MAX_CHARACTERS = 50_000, 16 << 20
+#: columns that are not copied from data
+_DERIVED = frozenset(
     ("deploymentID", "latitude", "longitude", "coordinateUncertainty", "deploymentStart", "deploymentEnd",
      "timestampIssues"),
 )  # fmt: skip
-_SAID = tuple(column for column in DEPLOYMENTS if column.name not in _OWN)
+_COPIED = tuple(column for column in DEPLOYMENTS if column.name not in _DERIVED)
 
 
-def fill(cells: dict[str, str], column: Column, value: Any, where: str, notes: Notes) -> None:
-    """Puts a value into its cell; one that does not fit is noted."""
+def fill(cells: dict[str, str], column: Column, value: Any, subject: str, notes: Notes) -> None:
+    """Put a value into its cell, or note that it does not fit."""
     if value is None or value == "":
         return
     cell = column.read(value)
     if cell is None:
-        notes.add(where, f"{column.name} does not fit the standard and is left out")
+        notes.add(subject, f"{column.name} does not fit the standard and is left out")
     else:
         cells[column.name] = cell
 
@@ -38,11 +38,11 @@ def fill(cells: dict[str, str], column: Column, value: Any, where: str, notes: N
 class Deployment:
     """A camera at a place for a time.
 
-    :param name: as it stands in its cell
-    :param cells: column → cell, of what its data say
-    :param position: of the first picture that has one
-    :param uncertainty: metres to the farthest other position, or what its data say, whichever is more
-    :param doubtful: whether the time of a picture, or its zone, is not known
+    :param name: the text of its cell
+    :param cells: column → cell, from data
+    :param position: of the first picture with one
+    :param uncertainty: in metres: the larger of the distance to the farthest other position and that in the data
+    :param has_doubtful_times: whether the time of a picture, or its zone, is unknown
     """
 
     number: int
@@ -52,23 +52,24 @@ class Deployment:
     last: datetime
     position: Position | None = None
     uncertainty: float = 0.0
-    doubtful: bool = False
+    has_doubtful_times: bool = False
 
-    def widen(self, when: datetime, said: Mapping[str, Any]) -> None:
-        """Takes the time of a picture into account, and what its data say of the deployment's."""
-        bounds = [read[0] for key in ("deploymentStart", "deploymentEnd") if (read := coercion.moment(said.get(key)))]
-        self.first, self.last = min(self.first, when, *bounds), max(self.last, when, *bounds)
+    def extend(self, time: datetime, data: Mapping[str, Any]) -> None:
+        """Extend the deployment to the time of a picture, and to the bounds in its data."""
+        moments = (coercion.moment(data.get(key)) for key in ("deploymentStart", "deploymentEnd"))
+        bounds = [moment[0] for moment in moments if moment]
+        self.first, self.last = min(self.first, time, *bounds), max(self.last, time, *bounds)
 
-    def place(self, said: Mapping[str, Any], exif: Mapping[str, Any]) -> None:
-        """Takes the position of a picture into account."""
-        told = coercion.number(said.get("coordinateUncertainty"), 1)
-        found = position(said, exif)
-        self.position = self.position or found
-        away = distance(self.position, found) if self.position and found else 0.0
-        self.uncertainty = max(self.uncertainty, told or 0.0, away)
+    def place(self, data: Mapping[str, Any], exif: Mapping[str, Any]) -> None:
+        """Add the position of a picture."""
+        uncertainty = coercion.number(data.get("coordinateUncertainty"), 1)
+        here = position(data, exif)
+        self.position = self.position or here
+        metres = distance(self.position, here) if self.position and here else 0.0
+        self.uncertainty = max(self.uncertainty, uncertainty or 0.0, metres)
 
     def row(self) -> str:
-        """Its line of the table; it has a position."""
+        """Return the row of a deployment with a position."""
         assert self.position is not None
         cells = self.cells | {
             "deploymentID": self.name,
@@ -76,7 +77,7 @@ class Deployment:
             "longitude": f"{self.position[1]:.6f}",
             "deploymentStart": tables.timed(self.first.isoformat()) or "",
             "deploymentEnd": tables.timed(self.last.isoformat()) or "",
-            "timestampIssues": str(self.doubtful).lower(),
+            "timestampIssues": str(self.has_doubtful_times).lower(),
         }
         if self.uncertainty:
             cells["coordinateUncertainty"] = str(math.ceil(self.uncertainty))
@@ -84,53 +85,52 @@ class Deployment:
 
 
 class Deployments:
-    """All of an export, in the order in which they come; bounded."""
+    """The deployments of an export, in order of appearance; bounded."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._by_name: dict[str, Deployment] = {}
-        self._told = 0
+        self._characters = 0
 
-    def of(self, document: Mapping[str, Any], when: datetime, *, known: bool) -> Deployment | None:
-        """The deployment of a picture, with what the picture tells of it; None where there are too many.
+    def of(self, document: Mapping[str, Any], time: datetime, *, is_certain: bool) -> Deployment | None:
+        """Return the deployment of a picture, updated with its record; None beyond the limits.
 
-        :param known: whether it is certain when the picture was taken
+        :param time: when the picture was taken
         """
-        name, said = _deployed(document)
-        found = self._by_name.get(name)
-        if found is None:
-            if len(self._by_name) >= _MOST or self._told > _MOST_TOLD:
-                self._notes.add(name, "left out with its pictures: there is no room for so many deployments")
+        name, data = _deployment_data(document)
+        deployment = self._by_name.get(name)
+        if deployment is None:
+            if len(self._by_name) >= _MAX_DEPLOYMENTS or self._characters > _MAX_CHARACTERS:
+                self._notes.add(name, "left out with its pictures: there are too many deployments")
                 return None
-            found = self._by_name[name] = Deployment(len(self._by_name), name, {}, when, when)
-            self._told += len(name)
-        self._describe(found, said)
-        found.widen(when, said)
-        found.place(said, coercion.facts(document))
-        found.doubtful = found.doubtful or not known
-        return found
+            deployment = self._by_name[name] = Deployment(len(self._by_name), name, {}, time, time)
+            self._characters += len(name)
+        self._fill_empty_cells(deployment, data)
+        deployment.extend(time, data)
+        deployment.place(data, coercion.facts(document))
+        deployment.has_doubtful_times |= not is_certain
+        return deployment
 
     def __iter__(self) -> Iterator[Deployment]:
         return iter(self._by_name.values())
 
-    def _describe(self, found: Deployment, said: Mapping[str, Any]) -> None:
-        """Fills the cells that are empty still."""
-        for column in _SAID:
-            if column.name not in found.cells and self._told <= _MOST_TOLD:
-                fill(found.cells, column, said.get(column.name), found.name, self._notes)
-                self._told += len(found.cells.get(column.name, ""))
+    def _fill_empty_cells(self, deployment: Deployment, data: Mapping[str, Any]) -> None:
+        for column in _COPIED:
+            if column.name not in deployment.cells and self._characters <= _MAX_CHARACTERS:
+                fill(deployment.cells, column, data.get(column.name), deployment.name, self._notes)
+                self._characters += len(deployment.cells.get(column.name, ""))
 
 
-def _deployed(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name of a picture's deployment, ready for its cell, and all that is said of it."""
+def _deployment_data(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a picture's deployment, as text of its cell, and its data."""
     data, exif = coercion.user_data(document), coercion.facts(document)
     own = data.get("deployment")
-    said = dict(data) | (dict(own) if isinstance(own, Mapping) else {"deployment": own})
+    merged = dict(data) | (dict(own) if isinstance(own, Mapping) else {"deployment": own})
     folder = str(document.get("name")).rpartition("/")[0]
-    told = (said.get("deploymentID"), said.get("deployment"), said.get("site"), folder)
-    name = next((cell for value in told if (cell := DEPLOYMENTS[0].read(value))), "all")
-    said.setdefault("locationID", said.get("site"))
+    candidates = (merged.get("deploymentID"), merged.get("deployment"), merged.get("site"), folder)
+    name = next((cell for value in candidates if (cell := DEPLOYMENTS[0].read(value))), "all")
+    merged.setdefault("locationID", merged.get("site"))
     model = [str(exif[key]) for key in ("camera_make", "camera_model") if isinstance(exif.get(key), str)]
     if model:
-        said.setdefault("cameraModel", "-".join(model))
-    return name, said
+        merged.setdefault("cameraModel", "-".join(model))
+    return name, merged

@@ -1,20 +1,19 @@
-"""What an export says of what it had to leave out: nothing is dropped without a word."""
+"""Notes of an export about what it had to leave out."""
 
 from __future__ import annotations
 
-#: as many are written out; further ones are counted
-MOST = 1_000
-#: the longest, in characters
-_LONGEST = 300
+#: notes that are written out; further ones are counted
+MAX_NOTES = 1_000
+_MAX_CHARACTERS = 300
 
 
-def member(format_: str) -> str:
-    """Where the notes of a format lie in an export."""
+def notes_member(format_: str) -> str:
+    """Return the name of the member that holds the notes of a format."""
     return f"_{format_}_notes.txt"
 
 
 def is_note(name: str) -> bool:
-    """Whether a member is one of :func:`member`: no picture has such an ending."""
+    """Return whether a member holds notes: no picture has such an ending."""
     return name.startswith("_") and name.endswith("_notes.txt")
 
 
@@ -23,22 +22,22 @@ class Notes:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._more = 0
+        self._omitted = 0
 
-    def add(self, where: str, what: str) -> None:
-        """Tells something.
+    def add(self, subject: str, text: str) -> None:
+        """Add a note.
 
-        :param where: the image or the thing that it is about; hostile text is shown on one line
+        :param subject: the image or the thing that the note is about; hostile text is escaped to one line
         """
-        if len(self._lines) >= MOST:
-            self._more += 1
+        if len(self._lines) >= MAX_NOTES:
+            self._omitted += 1
             return
-        line = f"{where}: {what}"
-        self._lines.append("".join(c if c.isprintable() else " " for c in line[:_LONGEST]))
+        line = f"{subject}: {text}"
+        self._lines.append("".join(c if c.isprintable() else " " for c in line[:_MAX_CHARACTERS]))
 
     def text(self) -> bytes | None:
-        """All that was told, a line each; None where there is nothing to tell."""
+        """Return all notes, a line each; None if there are none."""
         if not self._lines:
             return None
-        more = [f"… and {self._more} more"] if self._more else []
-        return "".join(line + "\n" for line in (*self._lines, *more)).encode("utf-8", "replace")
+        omitted = [f"… and {self._omitted} more"] if self._omitted else []
+        return "".join(line + "\n" for line in (*self._lines, *omitted)).encode("utf-8", "replace")

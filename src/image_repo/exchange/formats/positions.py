@@ -1,4 +1,4 @@
-"""Places on earth: degrees of WGS 84, as records and their users tell them."""
+"""Positions in degrees of WGS 84, from records and their data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from image_repo.exchange.formats import coercion
 #: latitude, longitude in degrees
 Position = tuple[float, float]
 _NAMES = (("latitude", "longitude"), ("decimalLatitude", "decimalLongitude"), ("lat", "lon"), ("lat", "lng"))
-#: mean radius in metres (IUGG)
-_RADIUS = 6_371_008.8
+#: mean radius of the earth (IUGG)
+_RADIUS_M = 6_371_008.8
 
 
-def position(said: Mapping[str, Any], exif: Mapping[str, Any]) -> Position | None:
-    """Where a picture was taken, by its user's data, else by its EXIF; None where neither tells."""
-    for source, names in ((said, _NAMES), (exif, _NAMES[:1])):
+def position(data: Mapping[str, Any], exif: Mapping[str, Any]) -> Position | None:
+    """Return the position in the data, else in the EXIF; None if neither has one."""
+    for source, names in ((data, _NAMES), (exif, _NAMES[:1])):
         for north, east in names:
             latitude, longitude = (
                 coercion.number(source.get(north), -90, 90),
@@ -29,14 +29,14 @@ def position(said: Mapping[str, Any], exif: Mapping[str, Any]) -> Position | Non
 
 
 def distance(one: Position, other: Position) -> float:
-    """Metres between two places on the sphere (haversine)."""
+    """Return metres between two positions on the sphere (haversine)."""
     (north, east), (south, west) = ([math.radians(side) for side in place] for place in (one, other))
     half = math.sin((north - south) / 2) ** 2 + math.cos(north) * math.cos(south) * math.sin((east - west) / 2) ** 2
-    return 2 * _RADIUS * math.asin(min(1.0, math.sqrt(half)))
+    return 2 * _RADIUS_M * math.asin(min(1.0, math.sqrt(half)))
 
 
 def extent(places: Sequence[Position]) -> dict[str, Any]:
-    """Where all of them lie, as GeoJSON (RFC 7946): a point, or the box around them; nothing where there are none."""
+    """Return the extent of positions as GeoJSON (RFC 7946): a point, a box, or empty."""
     if not places:
         return {"type": "MultiPoint", "coordinates": []}
     if len(set(places)) == 1:

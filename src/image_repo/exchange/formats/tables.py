@@ -1,4 +1,4 @@
-"""The tables of Camtrap DP 1.0.2, as far as cells are concerned: columns, types, bounds, vocabularies.
+"""The tables of Camtrap DP 1.0.2: columns, types, bounds and vocabularies of their cells.
 
 Written after ``deployments-table-schema.json``, ``media-table-schema.json`` and ``observations-table-schema.json``
 of the standard (github.com/tdwg/camtrap-dp, MIT License, Copyright 2021 Camtrap DP Development Team).
@@ -12,9 +12,9 @@ from typing import Any
 
 from image_repo.exchange.formats import coercion
 
-#: what a spreadsheet takes for the beginning of a formula, and the sign that keeps it from doing so
+#: what begins a formula in a spreadsheet, and the sign that prevents that
 _FORMULA, _PLAIN = tuple("=+-@\t\r\n'"), "'"
-#: what the standard's readers take for an empty cell
+#: what readers of the standard take for an empty cell
 _MISSING = ("NA", "NaN", "nan")
 
 
@@ -22,7 +22,7 @@ _MISSING = ("NA", "NaN", "nan")
 class Column:
     """A column of a table.
 
-    :param read: a JSON value → the text of the cell; None where the value does not fit the column
+    :param read: maps a JSON value to the text of the cell; None if the value does not fit the column
     """
 
     name: str
@@ -30,20 +30,20 @@ class Column:
 
 
 def guarded(text: str) -> str:
-    """Text that no spreadsheet takes for a formula, and nobody for an empty cell: an apostrophe goes before it.
+    """Return text with an apostrophe in front if it would be a formula or an empty cell.
 
-    What begins with one already gets another, so that different texts stay different.
+    Text that begins with an apostrophe gets another, so that different texts stay different.
     """
     return _PLAIN + text if text.startswith(_FORMULA) or text in _MISSING else text
 
 
 def row(columns: Iterable[Column], cells: Mapping[str, str]) -> str:
-    """A line of CSV (RFC 4180) with every cell in its place; absent ones are empty."""
+    """Return a line of CSV (RFC 4180); absent cells are empty."""
     return ",".join(_quoted(cells.get(column.name, "")) for column in columns) + "\r\n"
 
 
 def header(columns: Iterable[Column]) -> str:
-    """The first line."""
+    """Return the first line."""
     return ",".join(column.name for column in columns) + "\r\n"
 
 
@@ -52,8 +52,8 @@ def _quoted(cell: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    read = coercion.named(value)
-    return None if read is None else guarded(read.replace("\0", ""))
+    label = coercion.label(value)
+    return None if label is None else guarded(label.replace("\0", ""))
 
 
 def _name(value: Any) -> str | None:
@@ -61,36 +61,36 @@ def _name(value: Any) -> str | None:
 
 
 def listed(value: Any) -> str | None:
-    """Several texts, a pipe between them, as the standard has it; one stands for itself."""
+    """Return one text, or several separated by pipes, as in the standard."""
     if not isinstance(value, list):
         return _text(value)
-    read = [text for one in value[:100] if (text := coercion.text(one))]
-    return guarded(" | ".join(read).replace("\0", "")) if read else None
+    texts = [text for one in value[:100] if (text := coercion.text(one))]
+    return guarded(" | ".join(texts).replace("\0", "")) if texts else None
 
 
 def timed(value: Any) -> str | None:
-    """A time with its zone, to the second."""
-    read = coercion.moment(value)
-    return read[0].isoformat().replace("+00:00", "Z") if read else None
+    """Return a time with its zone, to the second."""
+    moment = coercion.moment(value)
+    return moment[0].isoformat().replace("+00:00", "Z") if moment else None
 
 
 def _truth(value: Any) -> str | None:
     return str(value).lower() if isinstance(value, bool) else None
 
 
-def _number(least: float, most: float = 1e9) -> Callable[[Any], str | None]:
+def _decimal(least: float, most: float = 1e9) -> Callable[[Any], str | None]:
     def read(value: Any) -> str | None:
-        found = coercion.number(value, least, most)
+        number = coercion.number(value, least, most)
         # never 1e-05: not every reader knows it
-        return None if found is None else f"{found:.7f}".rstrip("0").rstrip(".")
+        return None if number is None else f"{number:.7f}".rstrip("0").rstrip(".")
 
     return read
 
 
 def _whole(least: int, most: int = 1_000_000_000) -> Callable[[Any], str | None]:
     def read(value: Any) -> str | None:
-        found = coercion.number(value, least, most)
-        return str(int(found)) if found is not None and found == int(found) else None
+        number = coercion.number(value, least, most)
+        return str(int(number)) if number is not None and number == int(number) else None
 
     return read
 
@@ -103,17 +103,15 @@ def _plain(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-#: what an animal, a person or nothing is told as
 OBSERVATION_TYPES = ("animal", "human", "vehicle", "blank", "unknown", "unclassified")
-#: how pictures are taken
 CAPTURE_METHODS = ("activityDetection", "timeLapse")
 
 DEPLOYMENTS = (
     Column("deploymentID", _text),
     Column("locationID", _text),
     Column("locationName", _text),
-    Column("latitude", _number(-90, 90)),
-    Column("longitude", _number(-180, 180)),
+    Column("latitude", _decimal(-90, 90)),
+    Column("longitude", _decimal(-180, 180)),
     Column("coordinateUncertainty", _whole(1)),
     Column("deploymentStart", timed),
     Column("deploymentEnd", timed),
@@ -121,11 +119,11 @@ DEPLOYMENTS = (
     Column("cameraID", _text),
     Column("cameraModel", _text),
     Column("cameraDelay", _whole(0)),
-    Column("cameraHeight", _number(0)),
-    Column("cameraDepth", _number(0)),
+    Column("cameraHeight", _decimal(0)),
+    Column("cameraDepth", _decimal(0)),
     Column("cameraTilt", _whole(-90, 90)),
     Column("cameraHeading", _whole(0, 360)),
-    Column("detectionDistance", _number(0)),
+    Column("detectionDistance", _decimal(0)),
     Column("timestampIssues", _truth),
     Column("baitUse", _truth),
     Column(
@@ -171,17 +169,17 @@ OBSERVATIONS = (
     Column("sex", _one_of("female", "male")),
     Column("behavior", listed),
     Column("individualID", _text),
-    Column("individualPositionRadius", _number(0)),
-    Column("individualPositionAngle", _number(-90, 90)),
-    Column("individualSpeed", _number(0)),
-    Column("bboxX", _number(0, 1)),
-    Column("bboxY", _number(0, 1)),
-    Column("bboxWidth", _number(1e-6, 1)),
-    Column("bboxHeight", _number(1e-6, 1)),
+    Column("individualPositionRadius", _decimal(0)),
+    Column("individualPositionAngle", _decimal(-90, 90)),
+    Column("individualSpeed", _decimal(0)),
+    Column("bboxX", _decimal(0, 1)),
+    Column("bboxY", _decimal(0, 1)),
+    Column("bboxWidth", _decimal(1e-6, 1)),
+    Column("bboxHeight", _decimal(1e-6, 1)),
     Column("classificationMethod", _one_of("human", "machine")),
     Column("classifiedBy", _text),
     Column("classificationTimestamp", timed),
-    Column("classificationProbability", _number(0, 1)),
+    Column("classificationProbability", _decimal(0, 1)),
     Column("observationTags", listed),
     Column("observationComments", _text),
 )
