@@ -27,7 +27,8 @@ from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
-from image_repo.model.recipe import Defaults, Focus, ask, read_focus
+from image_repo.model.operations import Focus, read_focus
+from image_repo.model.recipe import Defaults, read_request
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.repository.artifacts import Artifacts
@@ -295,7 +296,8 @@ def defaults(config: Config) -> Defaults:
         thumbnail_equalise=config.thumbnail_equalise,
         keep_copyright=config.keep_copyright,
         presets={
-            name: ask((key, str(value)) for key, value in values.items())[0] for name, values in config.presets.items()
+            name: read_request((key, str(value)) for key, value in values.items())[0]
+            for name, values in config.presets.items()
         },
     )
 

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from webserver import embedded, serving
 
 from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS
-from image_repo.model.recipe import PARAMETERS
+from image_repo.model.operations import PARAMETERS
 from image_repo.web.openapi import BESIDE
 from image_repo.web.problems import KNOWN
 

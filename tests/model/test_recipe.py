@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 
 from image_repo.errors import BadParameter
 from image_repo.model.formats import WRITABLE
-from image_repo.model.recipe import (
-    ALIASES,
-    PARAMETERS,
-    Defaults,
-    Recipe,
-    RecipeRequest,
-    Region,
-    ask,
-    negotiate,
-    read_focus,
-)
+from image_repo.model.operations import ALIASES, PARAMETERS, Region, read_focus
+from image_repo.model.recipe import Defaults, Recipe, RecipeRequest, negotiate, read_request
 
 DEFAULTS = Defaults()
 JPEG = Recipe(background="ffffff", quality=DEFAULTS.quality["jpg"])
@@ -26,7 +17,7 @@ JPEG = Recipe(background="ffffff", quality=DEFAULTS.quality["jpg"])
 
 def settled(query: str, defaults: Defaults = DEFAULTS, **told) -> Recipe:
     pairs = [part.split("=", 1) for part in query.split("&")] if query else []
-    return ask((name, value) for name, value in pairs)[0].settle(defaults, **told)[0]
+    return read_request((name, value) for name, value in pairs)[0].settle(defaults, **told)[0]
 
 
 @pytest.mark.parametrize(
@@ -142,17 +133,17 @@ def test_a_refusal_names_the_parameter(query, parameter):
 @pytest.mark.parametrize(("given", "nearest"), [("xsze", "xsize"), ("qualty", "quality"), ("Kind", "kind")])
 def test_a_misspelt_parameter_is_told_the_nearest(given, nearest):
     with pytest.raises(BadParameter, match=f"Did you mean {nearest}") as caught:
-        ask([(given, "1")])
+        read_request([(given, "1")])
     assert caught.value.members["nearest"] == nearest
 
 
 def test_the_words_of_a_refusal():
     with pytest.raises(BadParameter, match=r"^Expected a whole number from 1 to 10000 for xsize but received 'x'\.$"):
-        ask([("xsize", "x")])
+        read_request([("xsize", "x")])
 
 
 def test_what_concerns_the_caller_is_handed_back_as_text():
-    asked, rest = ask([("w", "3"), ("meta", "True")], ("meta",))
+    asked, rest = read_request([("w", "3"), ("meta", "True")], ("meta",))
     assert (asked.xsize, rest) == (3, {"meta": "True"})
 
 

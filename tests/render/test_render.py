@@ -18,7 +18,8 @@ from image_repo import render
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadParameter, OverBudget
 from image_repo.model.formats import BY_KIND, WRITABLE
-from image_repo.model.recipe import Recipe, Region
+from image_repo.model.operations import Region
+from image_repo.model.recipe import Recipe
 from image_repo.render.geometry import SIDEWAYS, cover_box, plan, to_stored
 
 # -- sizes -----------------------------------------------------------------------------

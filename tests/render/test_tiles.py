@@ -22,7 +22,8 @@ from rendered import LIMITS, picture, ssim
 
 from image_repo import render
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget
-from image_repo.model.recipe import Recipe, Region
+from image_repo.model.operations import Region
+from image_repo.model.recipe import Recipe
 from image_repo.render import tiles
 from image_repo.render.colour import matrix_profile
 

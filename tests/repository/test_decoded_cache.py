@@ -27,8 +27,9 @@ from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import BrokenPicture
 from image_repo.model.names import ImageName
+from image_repo.model.operations import Region
 from image_repo.model.original import Original
-from image_repo.model.recipe import Recipe, Region
+from image_repo.model.recipe import Recipe
 from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
 
 MIB = 1 << 20

@@ -25,7 +25,8 @@ from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfigurat
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget
 from image_repo.model.key import Key
 from image_repo.model.names import ImageName
-from image_repo.model.recipe import Recipe, Region, ask
+from image_repo.model.operations import Region
+from image_repo.model.recipe import Recipe, read_request
 from image_repo.model.rendition import Rendition
 from image_repo.render import MezzaninePlan, choose_copy
 from image_repo.render.mezzanine_file import CopyFile
@@ -127,7 +128,7 @@ def test_a_recipe_that_no_size_sends_to_a_copy_is_known_beforehand():
 
 def test_nobody_can_ask_for_a_copy():
     with pytest.raises(BadParameter):
-        ask([("copy", "1")])
+        read_request([("copy", "1")])
     key = Key(ImageName("a/b"), "v", Recipe(copy=2), "1a2b3c4d")
     assert str(key) == "a/b@v+copy(2)+g(1a2b3c4d).jpg"
     assert Key.parse(str(key)) == key

@@ -21,7 +21,7 @@ from image_repo.catalogue.query import Condition, Filter, Op, Path, Query, SortK
 from image_repo.catalogue.tokenizer import words
 from image_repo.errors import BadParameter
 from image_repo.model import regex
-from image_repo.model.recipe import integer, read_boolean
+from image_repo.model.parameters import integer, read_boolean
 from image_repo.model.record import Record
 
 #: the most of each that a query may have

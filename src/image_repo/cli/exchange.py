@@ -30,7 +30,7 @@ from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.names import parse_prefix
-from image_repo.model.recipe import ORIGINAL
+from image_repo.model.operations import ORIGINAL
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository

@@ -21,8 +21,9 @@ from image_repo.config import Config, foreign
 from image_repo.errors import ImageNotFound, LinksNotConfigured, NotAPicture, Problem, StoreUnavailable
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.operations import ORIGINAL
 from image_repo.model.original import Original
-from image_repo.model.recipe import ORIGINAL, Recipe, ask
+from image_repo.model.recipe import Recipe, read_request
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.model.record import record_key
 from image_repo.repository.artifacts import Artifacts
@@ -269,9 +270,9 @@ def find(repo: Repository, config: Config, name: str, parameters: Mapping[str, s
     :raises Problem: as over HTTP
     """
     defaults = wiring.defaults(config)
-    asked = ask(parameters.items())[0].with_preset(defaults.presets)
+    asked = read_request(parameters.items())[0].with_preset(defaults.presets)
     current = repo.reader.resolve(ADMIN, ImageName.readings(name))
-    focus = repo.reader.focus(current) if asked.fit == "cover" and asked.focus is None else None
+    focus = repo.reader.focus(current) if asked.uses_record_focus else None
     return current, asked.settle(defaults, focus=focus)[0]
 
 

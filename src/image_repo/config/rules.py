@@ -11,7 +11,8 @@ from image_repo.config.readers import SourcedText
 from image_repo.config.settings import Config
 from image_repo.config.tree import Path, get, leaves
 from image_repo.errors import BadParameter
-from image_repo.model.recipe import ask, read_background
+from image_repo.model.operations import read_background
+from image_repo.model.recipe import read_request
 
 #: a mistake: where, and what was expected
 Broken = tuple[Path, str]
@@ -189,7 +190,7 @@ def _presets(config: Config) -> Iterator[Broken]:
 
 def _refusal(pairs: Iterable[tuple[str, str]]) -> str | None:
     try:
-        ask(pairs)
+        read_request(pairs)
     except BadParameter as error:
         return _lower(error)
     return None

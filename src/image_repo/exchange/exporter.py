@@ -34,8 +34,9 @@ from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.zip_writer import Member, chunks, temporary
 from image_repo.model.formats import BY_ENDING, FORMATS, split_ending
 from image_repo.model.names import ImageName
+from image_repo.model.operations import Focus, focus_of
 from image_repo.model.original import Original
-from image_repo.model.recipe import Defaults, Focus, Recipe, ask, focus_of
+from image_repo.model.recipe import Defaults, Recipe, read_request
 from image_repo.model.rendition import Served
 from image_repo.repository.reader import Reader, Variant
 from image_repo.repository.repository import Repository
@@ -63,7 +64,7 @@ def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:
     :param said: of :data:`PICTURE_WORDS`; the rest is passed over
     :raises BadParameter: for a bad value
     """
-    asked, _ = ask((name, text) for name, text in said.items() if name in PICTURE_WORDS)
+    asked, _ = read_request((name, text) for name, text in said.items() if name in PICTURE_WORDS)
     asked = asked.with_preset(defaults.presets)
     return lambda focus: asked.settle(defaults, focus=focus)[0]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from image_repo.errors import BadParameter
-from image_repo.model.recipe import Recipe, Region
+from image_repo.model.operations import Region
+from image_repo.model.recipe import Recipe
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]

@@ -13,8 +13,9 @@ from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
 from image_repo.errors import Problem
 from image_repo.model.names import ImageName
+from image_repo.model.operations import Focus, focus_of
 from image_repo.model.original import Original
-from image_repo.model.recipe import Focus, Recipe, focus_of
+from image_repo.model.recipe import Recipe
 from image_repo.model.record import Record
 from image_repo.model.rendition import Rendition, Served
 from image_repo.repository.metadata import MetadataStore

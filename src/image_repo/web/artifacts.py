@@ -14,7 +14,7 @@ from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
-from image_repo.model.recipe import read_boolean
+from image_repo.model.parameters import read_boolean
 from image_repo.model.strict_json import read_object
 from image_repo.repository.artifacts import GRAMMAR, KIND, OCTETS, Artifact, Artifacts
 from image_repo.repository.metadata import check_data

@@ -24,7 +24,7 @@ from image_repo.catalogue.grammar import (
 from image_repo.catalogue.query import Filter
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
-from image_repo.model.recipe import integer, unknown_parameter
+from image_repo.model.parameters import integer, unknown_parameter
 from image_repo.repository.collection import Changed, Collection
 from image_repo.web import openapi, problems, responses, uploads
 from image_repo.web.paths import check_encoding

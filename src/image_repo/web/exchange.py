@@ -26,7 +26,8 @@ from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
-from image_repo.model.recipe import PARAMETERS, unknown_parameter
+from image_repo.model.operations import PARAMETERS
+from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
@@ -235,10 +236,7 @@ def _told(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
 
 def paths(_: str) -> openapi.Paths:
     """What can be done here, as OpenAPI has it."""
-    made = [
-        {"name": name, "in": "query", "description": PARAMETERS[name].help, "schema": dict(PARAMETERS[name].schema)}
-        for name in PICTURE_WORDS
-    ]
+    made = [{**PARAMETERS[name].document(), "description": PARAMETERS[name].help} for name in PICTURE_WORDS]
     asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]
     raw = {"schema": {"type": "string", "format": "binary"}}
     form = {"schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}}

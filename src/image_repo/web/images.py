@@ -23,7 +23,8 @@ from image_repo.model import regex
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.original import Original
-from image_repo.model.recipe import Recipe, RecipeRequest, ask, integer, read_boolean, unknown_parameter
+from image_repo.model.parameters import integer, read_boolean, unknown_parameter
+from image_repo.model.recipe import Recipe, RecipeRequest, read_request
 from image_repo.model.record import Record, timestamp
 from image_repo.repository.metadata import Conditions
 from image_repo.repository.repository import Repository
@@ -88,7 +89,7 @@ class Images:
         if trouble := request.environ.get(plain.TROUBLE):
             raise trouble
         check_encoding(request.environ)
-        asked, rest = ask(request.args.items(multi=True), openapi.BESIDE)
+        asked, rest = read_request(request.args.items(multi=True), openapi.BESIDE)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         if options.regex or not path or path.endswith("/"):
             return self._many(parse_prefix(path), asked, options)
@@ -129,7 +130,7 @@ class Images:
             return None
         if endpoint != "image" or not values["path"] or path.endswith("/") or self._app.before_request_funcs:
             return None
-        asked, rest = ask(parse_qsl(query, keep_blank_values=True), openapi.BESIDE)
+        asked, rest = read_request(parse_qsl(query, keep_blank_values=True), openapi.BESIDE)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         if options.regex or options.meta or options.url:
             return None
@@ -148,11 +149,11 @@ class Images:
     def _by_record(self, asked: RecipeRequest) -> bool:
         """Whether what the record says has a part in what is asked for."""
         wanted = asked.with_preset(self._defaults.presets)
-        return wanted.fit == "cover" and wanted.focus is None
+        return wanted.uses_record_focus
 
     def _settle(self, current: Original, asked: RecipeRequest, accept: str | None) -> tuple[Recipe, bool]:
         wanted = asked.with_preset(self._defaults.presets)
-        focus = self._repo.reader.focus(current) if wanted.fit == "cover" and wanted.focus is None else None
+        focus = self._repo.reader.focus(current) if wanted.uses_record_focus else None
         recipe, negotiated = wanted.settle(self._defaults, accept=accept, focus=focus)
         if recipe.is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
@@ -263,7 +264,7 @@ class Images:
         """How each image of many is settled, once the request is over; what is wrong with it shows here, before."""
         recipe, _ = self._settle(first, asked, request.headers.get("Accept"))
         wanted = asked.with_preset(self._defaults.presets)
-        if recipe.fit != "cover" or wanted.focus is not None:
+        if recipe.fit != "cover" or not wanted.uses_record_focus:
             return lambda _: recipe
         return lambda current: replace(recipe, focus=self._repo.reader.focus(current) or (0.5, 0.5))
 

@@ -14,7 +14,7 @@ from flask import Flask, Response
 from image_repo import __version__
 from image_repo.config import Config
 from image_repo.model.formats import BY_KIND, WRITABLE
-from image_repo.model.recipe import PARAMETERS
+from image_repo.model.operations import PARAMETERS
 from image_repo.web import problems, responses
 
 #: what can be asked for beside a recipe: name → (schema, help)
@@ -114,15 +114,7 @@ def operation(summary: str, parameters: list[dict[str, Any]], content: dict[str,
 
 
 def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    parameters = [
-        {
-            "name": name,
-            "in": "query",
-            "description": parameter.help + (f" (also: {', '.join(parameter.aliases)})" if parameter.aliases else ""),
-            "schema": dict(parameter.schema),
-        }
-        for name, parameter in PARAMETERS.items()
-    ]
+    parameters = [parameter.document() for parameter in PARAMETERS.values()]
     content = {**_PICTURES, "application/json": _LINK_ANSWER, **(more or {})}
     return operation(summary, [*parameters, *query(BESIDE)], content)
 

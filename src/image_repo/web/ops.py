@@ -7,7 +7,7 @@ from flask import Flask, Response, request
 from image_repo import __version__
 from image_repo.config import Config
 from image_repo.errors import LinkRefused, Problem, StoreUnavailable
-from image_repo.model.recipe import read_boolean
+from image_repo.model.parameters import read_boolean
 from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.web import responses

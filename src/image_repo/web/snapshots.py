@@ -15,7 +15,7 @@ from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import BadParameter
-from image_repo.model.recipe import integer, read_boolean
+from image_repo.model.parameters import integer, read_boolean
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Change, Snapshot, Snapshots
 from image_repo.web import catalogue, openapi, responses
