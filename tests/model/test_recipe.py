@@ -1,14 +1,28 @@
 """Recipes: how they are asked for, what is refused and how, and their canonical text."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from image_repo import render
 from image_repo.errors import BadParameter
 from image_repo.model.formats import WRITABLE
-from image_repo.model.operations import ALIASES, PARAMETERS, Region, read_focus
+from image_repo.model.key import Key
+from image_repo.model.names import ImageName
+from image_repo.model.operations import (
+    ALIASES,
+    OPERATIONS,
+    PARAMETERS,
+    TERMS,
+    Operations,
+    Region,
+    read_focus,
+    rows_of,
+)
 from image_repo.model.recipe import Defaults, Recipe, RecipeRequest, negotiate, read_request
 
 DEFAULTS = Defaults()
@@ -144,7 +158,7 @@ def test_the_words_of_a_refusal():
 
 def test_what_concerns_the_caller_is_handed_back_as_text():
     asked, rest = read_request([("w", "3"), ("meta", "True")], ("meta",))
-    assert (asked.xsize, rest) == (3, {"meta": "True"})
+    assert (asked.values["xsize"], rest) == (3, {"meta": "True"})
 
 
 def test_no_alias_is_a_parameter_of_its_own():
@@ -169,35 +183,91 @@ def test_negotiation(accept, kind):
     assert negotiate(accept, ("avif", "webp", "jpg")) == kind
 
 
+# -- what is derived from the table ----------------------------------------------------------
+
 numbers = st.floats(0, 100, allow_nan=False).map(lambda value: round(value, 4))
-recipes = st.builds(
-    Recipe,
-    kind=st.sampled_from(WRITABLE),
-    region=st.none()
-    | st.builds(Region, st.just("pct"), numbers, numbers, numbers, numbers)
-    | st.builds(Region, st.just("px"), *[st.integers(0, 99_999).map(float)] * 4),
-    width=st.none() | st.integers(1, 10_000),
-    height=st.none() | st.integers(1, 10_000),
-    fit=st.sampled_from(["inside", "cover", "contain", "fill"]),
-    focus=st.none() | st.just("smart") | st.tuples(numbers, numbers),
-    enlarge=st.booleans(),
-    flip=st.sampled_from(["", "h", "v", "hv"]),
-    rotate=st.sampled_from([0, 90, 180, 270]),
-    gray=st.booleans(),
-    equalise=st.booleans(),
-    blur=numbers,
-    sharpen=numbers,
-    background=st.none() | st.from_regex(r"[0-9a-f]{6}([0-9a-f]{2})?", fullmatch=True),
-    page=st.integers(1, 100_000),
-    animate=st.booleans(),
-    copyright=st.booleans(),
-    quality=st.none() | st.integers(1, 100),
+regions = st.builds(Region, st.just("pct"), *[numbers] * 4) | st.builds(
+    Region, st.just("px"), *[st.integers(0, 99_999).map(float)] * 4
 )
+colours = st.from_regex(r"[0-9a-f]{6}([0-9a-f]{2})?", fullmatch=True)
+OF_TYPE = {Region: regions, float: numbers, bool: st.booleans(), str: colours, type(None): st.none()}
+
+
+def of_type(hint: Any, known: dict[Any, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    if get_origin(hint) is Literal:
+        return st.sampled_from(get_args(hint))
+    members = [of_type(member, known) for member in get_args(hint)]
+    if get_origin(hint) is tuple:
+        return st.tuples(*members)
+    return st.one_of(*members) if members else known[hint]
+
+
+def values_of(field: str) -> st.SearchStrategy[Any]:
+    """Values of a field of the recipe: by its type, and by the range that its row gives."""
+    parameter = OPERATIONS[field].parameter
+    schema = parameter.read.schema if parameter else {}
+    integers = st.integers(schema.get("minimum"), schema.get("maximum"))
+    hint = get_type_hints(Recipe)[field]
+    return st.sampled_from(WRITABLE) if field == "kind" else of_type(hint, {**OF_TYPE, int: integers})
+
+
+recipes = st.builds(Recipe, **{field: values_of(field) for field in OPERATIONS})
 
 
 @given(recipes)
 def test_a_recipe_parses_back(recipe):
     assert Recipe.parse(str(recipe)) == recipe
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
+@settings(max_examples=15)
+@given(st.data())
+def test_every_field_is_in_the_key_and_parses_back(field, data):
+    recipe = data.draw(recipes)
+    other = replace(recipe, **{field: data.draw(values_of(field))})
+    assume(getattr(other, field) != getattr(recipe, field))
+    key, changed = (Key(ImageName("a/b"), "v1", each, "1a2b3c4d") for each in (recipe, other))
+    assert str(changed) != str(key)
+    assert Key.parse(str(changed)) == changed
+
+
+def test_a_field_without_a_row_is_refused():
+    @dataclass(frozen=True)
+    class Table(Operations):
+        invert: bool = False
+
+    with pytest.raises(TypeError, match="invert"):
+        rows_of(Table)
+    assert [field.name for field in fields(Recipe)] == list(OPERATIONS)
+
+
+def test_a_request_takes_no_value_without_a_row():
+    with pytest.raises(TypeError, match="invert"):
+        RecipeRequest(invert=True)
+
+
+def test_no_two_rows_share_a_name_or_a_word():
+    names = [name for row in PARAMETERS.values() for name in (row.name, *row.aliases)]
+    words = [word for term in TERMS for word in term.spelling.words]
+    assert len(names) == len(set(names))
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("field", OPERATIONS)
+def test_every_row_names_the_step_that_applies_it(field):
+    assert callable(attrgetter(OPERATIONS[field].step)(render))
+
+
+def test_every_step_of_the_table_that_lies_in_the_pipeline_is_run():
+    named = {row.step.removeprefix("pipeline.") for row in OPERATIONS.values() if row.step.startswith("pipeline.")}
+    assert named <= {step.__name__ for step in render.pipeline.STEPS}
+
+
+def test_a_recipe_made_from_values_equals_a_constructed_one():
+    made, constructed = Recipe.of({"width": 30}), Recipe(width=30)
+    assert made == constructed
+    assert hash(made) == hash(constructed)
+    assert replace(made, height=20) == Recipe(width=30, height=20)
 
 
 @pytest.mark.parametrize("text", ["", "jpg", ".exe", "nonsense.jpg", "size(1).jpg", "q(x).jpg", "q(1", "(1).jpg"])
