@@ -50,8 +50,9 @@ fmt: $(VENV)/.developed ## format the code
 	$(BIN)/ruff check --fix --exit-zero $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-example: $(VENV)/.installed ## config.example.yml, from the settings
+example: $(VENV)/.installed ## config.example.yml from the settings, the README's table from the operations
 	$(BIN)/image_repo -Y > config.example.yml
+	$(BIN)/python tests/readme_table.py
 
 docker: ## the two images (needs a Docker engine)
 	docker build -t image_repo .
