@@ -14,6 +14,8 @@ from pathlib import Path
 from image_repo.access.control import AccessControl, Rules
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
+from image_repo.caches.eviction import Bounds
+from image_repo.caches.file_cache import FileCache
 from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches, LinkTarget, Tier
 from image_repo.catalogue.base import Index
@@ -32,7 +34,7 @@ from image_repo.model.recipe import Defaults, read_request
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.repository.artifacts import Artifacts
-from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
+from image_repo.repository.decoded_cache import DecodedCache
 from image_repo.repository.links import Links, LinkTargetUrls
 from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.mezzanines import Mezzanines
@@ -57,6 +59,8 @@ log = logging.getLogger(__name__)
 _SCHEMA = 1
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
+#: a few large entries displace each other: their last use has to be known better than that of many small ones
+_TOUCH_PIXELS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def _renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
         Mezzanines(near, far, flight, limiter, render),
-        DecodedCache(DecodedFiles(own / "pixels" if own else None, render.pixel_cache), flight, limiter, render),
+        DecodedCache(_pixel_files(own, render.pixel_cache), flight, limiter, render),
         target,
         flight,
         limiter,
@@ -343,6 +347,17 @@ def _disk(
         )
     except OSError as error:
         log.warning("there is no disk cache: %s", error)
+        return None
+
+
+def _pixel_files(own: Path | None, most: int) -> FileCache | None:
+    """Decoded pixels on this node; None where they cannot be stored, or are not to be."""
+    if own is None or not most:
+        return None
+    try:
+        return FileCache(own / "pixels", Bounds(most), "cache of decoded pixels", touch_every=_TOUCH_PIXELS_EVERY_S)
+    except OSError as error:
+        log.warning("decoded pixels are not stored: %s", error)
         return None
 
 

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pictures
@@ -21,6 +22,9 @@ from PIL import Image
 from rendered import LIMITS, picture, ssim
 
 from image_repo import render
+from image_repo.caches.entry_file import EntryReader
+from image_repo.caches.eviction import Bounds
+from image_repo.caches.file_cache import FileCache
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget
 from image_repo.model.operations import Region
 from image_repo.model.recipe import Recipe
@@ -98,20 +102,26 @@ def upright(source: bytes) -> Image.Image:
     return image.convert("RGB") if image.mode == "P" else image.convert("L") if image.mode == "1" else image
 
 
-def kept(source: bytes, page: int = 1) -> memoryview:
-    """What is kept of an original, as another process would find it."""
+def kept(source: bytes, page: int = 1) -> render.PixelStore:
+    """What is stored of an original, as another process would find it."""
     pixels = render.pixels(io.BytesIO(source), page, LIMITS)
     assert pixels is not None
-    file = _file(pixels)
-    assert len(file) == pixels.size
-    return memoryview(file)
+    return stored(pixels.facts, pixels.size, pixels.write, pixels.block)
 
 
-def _file(pixels: render.Pixels) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        pixels.write(file)
-        file.seek(0)
-        return file.read()
+def stored_file(source: bytes) -> render.PixelStore:
+    """A file as it is, stored."""
+    return stored({}, len(source), lambda sink: sink.write(source), 1 << 16)
+
+
+def stored(facts: dict, size: int, write: Callable, block: int) -> EntryReader:
+    with tempfile.TemporaryDirectory() as folder:
+        files = FileCache(Path(folder), Bounds(1 << 30), "cache of decoded pixels")
+        assert files.create("a@1", facts, size, write, block)
+        reader = files.open("a@1")
+    assert reader is not None
+    assert reader.size == size
+    return reader
 
 
 def px(*box: int) -> Region:
@@ -197,7 +207,7 @@ def test_no_region_and_no_size_makes_a_difference(x, y, w, h, box, fit):
 
 
 @cache
-def _kept_photo() -> memoryview:
+def _kept_photo() -> render.PixelStore:
     return kept(original("an RGB PNG"))
 
 
@@ -299,7 +309,7 @@ def test_a_truncated_original_is_a_broken_picture():
     pixels = render.pixels(io.BytesIO(source[: len(source) // 2]), 1, LIMITS)
     assert pixels is not None
     with pytest.raises(BrokenPicture):
-        _file(pixels)
+        stored(pixels.facts, pixels.size, pixels.write, pixels.block)
 
 
 # -- TIFFs made of tiles -----------------------------------------------------------------
@@ -438,7 +448,7 @@ def test_of_a_huge_tiff_the_tiles_that_a_region_touches_are_read(values, bands):
     for box in ((300, 300, 400, 380), (250, 510, 780, 777), (8200, 6100, 8300, 6150)):
         left, top, right, bottom = box
         recipe = Recipe(kind="png", region=px(left, top, right - left, bottom - top))
-        made = render.cut(memoryview(source), recipe, LIMITS)
+        made = render.cut(stored_file(source), recipe, LIMITS)
         wanted = expected(box, bands)
         shown = wanted[..., 3] > 0 if bands == 4 else ...
         ours = np.asarray(pictures.load(made.body)).reshape(wanted.shape)
@@ -469,7 +479,7 @@ def test_only_the_tiles_that_are_touched_are_looked_at():
 
 def test_of_a_huge_tiff_it_is_the_file_itself_that_is_kept():
     source = tiled()
-    assert bytes(kept(source)) == source
+    assert bytes(kept(source)[:]) == source
 
 
 def level_of(colour: int) -> list[np.ndarray]:
@@ -553,7 +563,7 @@ def test_a_damaged_directory_is_a_problem_or_a_picture(changes, children):
     for at, value in changes:
         source[(start + at) % len(source)] = value
     with contextlib.suppress(BrokenPicture, OverBudget, BadParameter):
-        render.cut(memoryview(bytes(source)), Recipe(region=px(0, 0, 600, 600), width=64), LIMITS)
+        render.cut(stored_file(bytes(source)), Recipe(region=px(0, 0, 600, 600), width=64), LIMITS)
 
 
 @cache

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,249 +20,17 @@ from rendered import LIMITS
 from webserver import embedded, serving
 
 from image_repo.access.principal import ADMIN
+from image_repo.caches.eviction import Bounds
+from image_repo.caches.file_cache import FileCache
 from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
-from image_repo.errors import BrokenPicture
 from image_repo.model.names import ImageName
 from image_repo.model.operations import Region
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
-from image_repo.repository.decoded_cache import DecodedCache, DecodedFiles
+from image_repo.repository.decoded_cache import DecodedCache
 
 MIB = 1 << 20
-
-
-def writes(body: bytes):
-    """What the cache is told to do."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(body)
-
-    return write
-
-
-def keep(files: DecodedFiles, key: str, size: int = MIB, *, used: int | None = None) -> bool:
-    """Keeps something of this size; whether it was kept.
-
-    :param used: how many seconds ago it is to have been used last
-    """
-    before = set(entries(files._folder))
-    kept = files.keep(key, size, writes(b"x" * size)) is not None
-    for path in set(entries(files._folder)) - before if used else ():
-        then = path.stat().st_mtime - (used or 0)
-        os.utime(path, (then, then))
-    return kept
-
-
-def entries(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.exists() else []
-
-
-@pytest.fixture
-def files(tmp_path) -> DecodedFiles:
-    return DecodedFiles(tmp_path / "pixels", 10 * MIB)
-
-
-# -- files -----------------------------------------------------------------------------
-
-
-def test_what_is_kept_is_found_again_also_by_another_process(files, tmp_path):
-    body = os.urandom(3 * MIB)
-    assert bytes(files.keep("a/b@1", len(body), writes(body))) == body
-    assert bytes(files.open("a/b@1")) == body
-    assert files.open("a/b@2") is None
-    script = """
-import sys; from pathlib import Path; from image_repo.repository.decoded_cache import DecodedFiles
-sys.stdout.buffer.write(DecodedFiles(Path(sys.argv[1]), 10 << 20).open("a/b@1"))"""
-    found = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "pixels"], check=True, capture_output=True, timeout=60
-    )
-    assert found.stdout == body
-
-
-def test_the_folder_is_private(files, tmp_path):
-    keep(files, "a@1")
-    assert (tmp_path / "pixels").stat().st_mode & 0o777 == 0o700
-    assert [path.stat().st_mode & 0o777 for path in entries(tmp_path / "pixels")] == [0o600]
-
-
-def test_its_bytes_are_bounded_and_what_was_used_last_stays(files, tmp_path):
-    for number in range(9):
-        assert keep(files, f"a@{number}", used=100 - number)
-    assert files.open("a@0") is not None, "now this one is the last that was used"
-    assert keep(files, "a@9")
-    assert sum(path.stat().st_size for path in entries(tmp_path / "pixels")) <= 10 * MIB
-    assert files.open("a@1") is None
-    assert files.open("a@0") is not None
-    assert files.open("a@9") is not None
-
-
-def test_eviction_goes_on_a_little_so_that_the_next_one_has_room(files, tmp_path):
-    for number in range(10):
-        assert keep(files, f"a@{number}", used=100 - number)
-    assert sum(path.stat().st_size for path in entries(tmp_path / "pixels")) <= 9 * MIB
-
-
-def test_what_is_larger_than_the_whole_cache_evicts_nothing(files):
-    assert keep(files, "a@1")
-    assert not files.fits(11 * MIB)
-    assert not keep(files, "a@2", 11 * MIB)
-    assert files.open("a@1") is not None
-
-
-@pytest.mark.parametrize("most", [0, 10 * MIB])
-def test_without_room_or_folder_nothing_is_kept(tmp_path, most):
-    none = DecodedFiles(None if most else tmp_path / "pixels", most)
-    assert none.keep("a@1", 5, writes(b"12345")) is None
-    assert none.open("a@1") is None
-    assert none.purge("a@") == 0
-    assert not (tmp_path / "pixels").exists()
-
-
-def _shorten(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _write_over(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(-10, os.SEEK_END)
-        file.write(b"0123456789")
-
-
-def _change_facts(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(40)
-        file.write(b"9")
-
-
-@pytest.mark.parametrize("damage", [_shorten, _empty, _write_over])
-def test_a_damaged_file_is_a_miss_and_goes(files, tmp_path, damage):
-    keep(files, "a@1")
-    (path,) = entries(tmp_path / "pixels")
-    damage(path)
-    assert files.open("a@1") is None
-    assert entries(tmp_path / "pixels") == []
-    assert keep(files, "a@1")
-
-
-def test_another_key_s_file_is_a_miss(files, tmp_path):
-    keep(files, "a@1")
-    (first,) = entries(tmp_path / "pixels")
-    keep(files, "a@2")
-    (second,) = set(entries(tmp_path / "pixels")) - {first}
-    first.rename(second)
-    assert files.open("a@2") is None
-
-
-def test_what_another_boot_has_left_is_a_miss(files, tmp_path, monkeypatch):
-    keep(files, "a@1")
-    boot = tmp_path / "boot"
-    boot.write_text("another\n")
-    monkeypatch.setattr("image_repo.repository.decoded_cache._BOOT", boot)
-    assert DecodedFiles(tmp_path / "pixels", 10 * MIB).open("a@1") is None
-
-
-def test_a_link_is_not_followed(files, tmp_path):
-    keep(files, "a@1")
-    (path,) = entries(tmp_path / "pixels")
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to(tmp_path / "elsewhere")
-    assert files.open("a@1") is None
-
-
-def test_what_is_looked_at_stays_whole_while_it_is_evicted(files):
-    body = os.urandom(MIB)
-    held = files.keep("a@0", MIB, writes(body))
-    for number in range(1, 20):
-        keep(files, f"a@{number}")
-    assert files.open("a@0") is None
-    assert bytes(held) == body
-
-
-def test_the_folder_may_be_deleted_while_it_runs(files, tmp_path):
-    held = files.keep("a@1", MIB, writes(b"y" * MIB))
-    shutil.rmtree(tmp_path / "pixels")
-    assert files.open("a@1") is None
-    assert bytes(held[:2]) == b"yy"
-    assert keep(files, "a@1")
-    assert files.open("a@1") is not None
-
-
-def test_something_else_where_the_folder_should_be_is_a_line_in_the_log(tmp_path, caplog):
-    (tmp_path / "pixels").write_text("a file")
-    files = DecodedFiles(tmp_path / "pixels", 10 * MIB)
-    with caplog.at_level(logging.WARNING):
-        assert files.keep("a@1", 5, writes(b"12345")) is None
-        assert files.open("a@1") is None
-    assert "not kept" in caplog.text
-
-
-def test_a_write_that_fails_leaves_nothing(files, tmp_path):
-    def fails(file: BinaryIO) -> None:
-        file.write(b"half")
-        raise BrokenPicture("cut off")
-
-    def is_full(_: BinaryIO) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(BrokenPicture):
-        files.keep("a@1", MIB, fails)
-    assert files.keep("a@1", MIB, is_full) is None
-    assert list((tmp_path / "pixels").iterdir()) == []
-
-
-def test_all_of_an_image_can_be_removed(files):
-    for key in ("a/b@1", "a/b@2", "a@1", "a/bc@1"):
-        keep(files, key)
-    assert files.purge("a/b@") == 2
-    assert [key for key in ("a/b@1", "a/b@2", "a@1", "a/bc@1") if files.open(key)] == ["a@1", "a/bc@1"]
-
-
-WRITER = """
-import sys; from pathlib import Path; from image_repo.repository.decoded_cache import DecodedFiles
-def write(file):
-    file.write(b"half")
-    print("writing", flush=True)
-    sys.stdin.readline()
-DecodedFiles(Path(sys.argv[1]), 10 << 20).keep("a@1", 6 << 20, write)
-"""
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of writing six megabytes."""
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "writing\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_what_is_being_written_counts_and_is_left_alone(files, tmp_path):
-    with writing(tmp_path / "pixels") as process:
-        assert not keep(files, "a@2", 6 * MIB), "there is no room beside it"
-        assert keep(files, "a@3", 2 * MIB)
-        process.stdin.write("\n")
-        process.stdin.close()
-        assert process.wait(20) == 0
-    assert files.open("a@1") is not None
-
-
-def test_what_a_killed_process_has_left_is_never_read_and_goes(files, tmp_path):
-    with writing(tmp_path / "pixels") as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait(20)
-    assert len(list((tmp_path / "pixels").iterdir())) == 1
-    assert files.open("a@1") is None
-    assert keep(files, "a@2", 6 * MIB)
-    assert len(list((tmp_path / "pixels").iterdir())) == 1
 
 
 # -- one decode ------------------------------------------------------------------------
@@ -273,22 +38,18 @@ def test_what_a_killed_process_has_left_is_never_read_and_goes(files, tmp_path):
 CURRENT = Original(ImageName("a/b"), "a/b.jpg", "v1", 1, 0.0, "image/jpeg")
 
 
-class Noting(DecodedFiles):
+class Noting(FileCache):
     """Notes each decode in a file that all processes append to."""
 
-    def keep(self, key, size, write):
+    def create(self, key, *arguments):
         with (self._folder.parent / "decodes").open("a") as file:
             file.write(f"{key}\n")
-        return super().keep(key, size, write)
+        return super().create(key, *arguments)
 
 
 def pixels_of(folder: Path, most: int = 64 * MIB) -> DecodedCache:
-    return DecodedCache(
-        Noting(folder / "pixels", most),
-        SingleFlight(folder / "locks"),
-        Limiter(limits(renders=2), folder / "locks"),
-        LIMITS,
-    )
+    files = Noting(folder / "pixels", Bounds(most), "cache of decoded pixels")
+    return DecodedCache(files, SingleFlight(folder / "locks"), Limiter(limits(renders=2), folder / "locks"), LIMITS)
 
 
 def decodes(folder: Path) -> int:
@@ -307,8 +68,6 @@ from contextlib import ExitStack
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/repository"]
 from test_decoded_cache import CURRENT, pixels_of, regions
-from image_repo import render
-from rendered import LIMITS
 
 folder = Path(sys.argv[2])
 pixels = pixels_of(folder)
@@ -316,7 +75,7 @@ pixels = pixels_of(folder)
 def ask(recipe):
     with ExitStack() as opened:
         found = pixels.find(CURRENT, recipe, lambda: opened.enter_context((folder / "original").open("rb")))
-    return render.cut(found, recipe, LIMITS).width
+        return found().width
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -377,9 +136,8 @@ def test_no_render_slot_is_held_while_others_are_waited_for(tmp_path):
     """With a single slot, many regions of two pictures still come to an end."""
     (tmp_path / "original").write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
     limiter = Limiter(limits(renders=1), tmp_path / "locks")
-    pixels = DecodedCache(
-        DecodedFiles(tmp_path / "pixels", 64 * MIB), SingleFlight(tmp_path / "locks"), limiter, LIMITS
-    )
+    files = FileCache(tmp_path / "pixels", Bounds(64 * MIB), "cache of decoded pixels")
+    pixels = DecodedCache(files, SingleFlight(tmp_path / "locks"), limiter, LIMITS)
     wanted = [(replace(CURRENT, version=version), recipe) for recipe in regions(6) for version in ("v1", "v2")]
 
     def ask(pair):
@@ -401,10 +159,16 @@ def original() -> bytes:
 
 
 def pixel_files(served) -> list[Path]:
-    return list(served.folder.glob("shared/*/pixels/*"))
+    return list(served.folder.glob("shared/*/pixels/??/*"))
 
 
 TILES = [f"/images/a?crop={x},{y},256,256&kind=png" for x in (0, 256, 1500) for y in (0, 1000)]
+
+#: every pixel of the levels that are used: smaller ones of this picture come from its mezzanine
+ALL_TILES = [
+    *(f"/images/a?crop={x},{y},400,400&kind=png" for x in range(0, 1733, 400) for y in range(0, 1201, 400)),
+    "/images/a?crop=0,0,1733,1201&kind=png&xsize=850",
+]
 
 
 def test_tiles_are_exact_come_from_one_decode_and_go_with_the_picture(tmp_path, original):
@@ -449,17 +213,38 @@ def test_with_and_without_the_cache_tiles_are_the_same(tmp_path, original):
     assert bodies[0] == bodies[1]
 
 
-def test_damaged_or_deleted_pixels_cost_time_and_nothing_else(tmp_path, original):
+def _flip(place: int) -> Callable[[Path], None]:
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[place * (len(content) - 1) // 1000] ^= 0x20
+        path.write_bytes(content)
+
+    return flip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: os.truncate(path, path.stat().st_size - 1), id="shortened"),
+        pytest.param(lambda path: path.write_bytes(b""), id="emptied"),
+        pytest.param(lambda path: shutil.rmtree(path.parent), id="deleted"),
+        *(pytest.param(_flip(place), id=f"a byte flipped at {place} of 1000") for place in (0, 1, 20, 400, 700, 1000)),
+    ],
+)
+def test_damaged_or_deleted_pixels_cost_time_and_nothing_else(tmp_path, original, caplog, change):
     with serving(embedded(tmp_path), tmp_path) as served:
         served.client.put("/images/a", original, Content_Type="image/png")
         expected = [served.client.get(path).body for path in TILES]
-        for change in (_shorten, _empty, _write_over, _change_facts, lambda path: shutil.rmtree(path.parent)):
-            shutil.rmtree(tmp_path / "cache")
-            served.repo.writer.purge(ADMIN, ImageName("a"))
-            assert served.client.get(TILES[0]).status == 200
-            (path,) = pixel_files(served)
-            change(path)
-            assert [served.client.get(path).body for path in TILES] == expected
+        shutil.rmtree(tmp_path / "cache")
+        served.repo.writer.purge(ADMIN, ImageName("a"))
+        assert served.client.get(TILES[0]).status == 200
+        (path,) = pixel_files(served)
+        change(path)
+        for tile in ALL_TILES:
+            served.client.get(tile)
+        assert [served.client.get(path).body for path in TILES] == expected
+        assert "damaged" in caplog.text or not change.__closure__
+        assert len(pixel_files(served)) == 1, "they were stored anew"
 
 
 def test_a_page_that_is_not_there_is_told(tmp_path, original):
@@ -467,25 +252,3 @@ def test_a_page_that_is_not_there_is_told(tmp_path, original):
         served.client.put("/images/a", original, Content_Type="image/png")
         answer = served.client.get("/images/a?crop=0,0,5,5&page=2")
         assert (answer.status, answer.slug) == (400, "bad-parameter")
-
-
-def test_readers_and_writers_in_a_crowd(tmp_path):
-    """More pictures than there is room for, from many threads: what is found is what was kept."""
-    files = DecodedFiles(tmp_path / "pixels", 5 * MIB)
-    start = threading.Barrier(8)
-
-    def work(number: int) -> int:
-        start.wait(10)
-        hits = 0
-        for turn in range(30):
-            key = f"a@{(number + turn) % 9}"
-            body = key.encode() * (MIB // len(key))
-            found = files.open(key)
-            hits += found is not None
-            assert found is None or bytes(found) == body
-            files.keep(key, len(body), writes(body))
-        return hits
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(work, range(8))) > 0
-    assert sum(path.stat().st_size for path in entries(tmp_path / "pixels")) <= 5 * MIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 Priority = Literal["newest", "largest", "smallest", "thumbnail"]
@@ -46,6 +47,17 @@ class Limits(Protocol):
     @property
     def priority(self) -> Priority:
         """What is kept longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The limits of a cache whose room is made at each write."""
+
+    max_size: int
+    max_elements: int = 0
+    evict_free_threshold: float = 0.0
+    evict_hysteresis: float = 0.1
+    priority: Priority = "newest"
 
 
 #: what goes first comes first; of two that are worth the same, the one that was not used for longer

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import PIL
 from PIL import Image, features
@@ -44,7 +44,7 @@ from image_repo.render.mezzanine import (
 )
 from image_repo.render.mezzanine_file import MEDIA_TYPE as COPY_TYPE
 from image_repo.render.pipeline import Job, decode, make
-from image_repo.render.pyramid import Levels, MappedLevels, facts_of, is_levels, is_readable
+from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
 from image_repo.render.regions import by_levels, from_levels, is_large, is_region
 from image_repo.render.tiles import Tiled, may_be_tiled
@@ -57,6 +57,8 @@ HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
 _MOST_FILTERED = 50_000_000
 _CHUNK = 1 << 20
+#: of a tiled TIFF: about one tile
+_FILE_BLOCK_BYTES = 1 << 16
 #: the working copies that there may be of an original, the smallest first
 COPIES = tuple(SIDES)
 
@@ -99,21 +101,22 @@ def _tiled(picture: Picture, source: BinaryIO, page: int) -> Tiled | None:
     return find_tiles(view(source), page) if picture.kind == "tif" and may_be_tiled(picture.stored) else None
 
 
-def cut(pixels: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
-    """Makes what a recipe with a region says out of what :func:`pixels` has written: the same as :func:`render`.
+def cut(pixels: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    """Render a recipe with a region out of what :func:`pixels` has written: the same as :func:`render`.
 
     :raises OverBudget, BadParameter: as :func:`render`
+    :raises BrokenPicture: when stored pixels cannot be read
     """
     with the_door():
-        if not is_levels(pixels):
+        if "mode" not in pixels.facts:
             return _cut_tiles(pixels, recipe, limits)
-        levels = MappedLevels(pixels)
+        levels = StoredLevels(Facts.from_json(pixels.facts), pixels.block)
         check_pixels(*levels.facts.size, limits)
         job = from_levels(recipe, _plan(recipe, levels.facts.size, limits, 1), levels)
         return _written(recipe, _still(job), None, levels.facts.rights)
 
 
-def _cut_tiles(data: memoryview, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+def _cut_tiles(data: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
     tiled = find_tiles(data, recipe.page)
     if tiled is None:
         raise BrokenPicture("What is kept of the picture cannot be read.")
@@ -133,32 +136,40 @@ def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels |
         if not is_large(picture):
             return None
         if _tiled(picture, source, page):
-            return Pixels(source.seek(0, io.SEEK_END), partial(_copy, source))
-        levels = Levels(facts_of(picture, limits), picture)
-        return Pixels(levels.facts.bytes, partial(write_levels, levels))
+            return Pixels(source.seek(0, io.SEEK_END), {}, _FILE_BLOCK_BYTES, partial(_copy, source))
+        facts = facts_of(picture, limits)
+        return Pixels(facts.bytes, facts.as_json(), facts.tile_bytes, partial(write_levels, Levels(facts, picture)))
 
 
-def _copy(source: BinaryIO, file: BinaryIO) -> None:
+def _copy(source: BinaryIO, sink: PixelSink) -> None:
     source.seek(0)
-    shutil.copyfileobj(source, file, _CHUNK)
+    while chunk := source.read(_CHUNK):
+        sink.write(chunk)
 
 
+@dataclass(frozen=True, slots=True)
 class Pixels:
-    """What is kept of a picture: how many bytes it is to take, and how it is written."""
+    """What is worth storing of a picture: a pyramid, or a file that is read by the tile.
 
-    def __init__(self, size: int, write: Callable[[BinaryIO], None]) -> None:
-        self.size = size
-        self._write = write
+    :param size: of all blocks, in bytes
+    :param facts: to be stored along with them, JSON values
+    :param block: bytes that are read, and verified, together
+    """
 
-    def write(self, file: BinaryIO) -> None:
-        """Decodes, and writes.
+    size: int
+    facts: Mapping[str, Any]
+    block: int
+    _write: Callable[[PixelSink], None]
+
+    def write(self, sink: PixelSink) -> None:
+        """Decode, and write.
 
         :raises Problem: as :func:`render`
         :raises OSError: when they cannot be written
         """
         try:
             with the_door():
-                self._write(file)
+                self._write(sink)
         except BrokenPicture as problem:
             # A decoder's errors have no number, the system's have one.
             if isinstance(problem.__cause__, OSError) and problem.__cause__.errno:
@@ -312,6 +323,8 @@ __all__ = [
     "LARGEST",
     "MezzaninePixels",
     "MezzaninePlan",
+    "PixelSink",
+    "PixelStore",
     "Pixels",
     "Rendered",
     "choose_copy",
@@ -319,7 +332,6 @@ __all__ = [
     "cut",
     "generation",
     "inspect",
-    "is_readable",
     "is_region",
     "judge_copies",
     "may_use_copy",

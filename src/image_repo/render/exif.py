@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from image_repo.config import RenderConfiguration
-from image_repo.render.ifd import Block, Directory
+from image_repo.render.ifd import Block, Bytes, Directory
 
 _ORIENTATION, _ARTIST, _COPYRIGHT = 0x112, 0x13B, 0x8298
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
@@ -31,7 +31,7 @@ class Exif:
     interop: Directory = _EMPTY
 
     @classmethod
-    def read(cls, data: memoryview) -> Exif:
+    def read(cls, data: Bytes) -> Exif:
         """Reads the directories of a block that begins with its byte order; a damaged one is an empty one."""
         if bytes(data[:6]) == b"Exif\0\0":
             data = data[6:]

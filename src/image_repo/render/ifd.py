@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 #: type → (bytes of one value, its code for struct)
 _TYPES = {
@@ -45,13 +46,21 @@ class Directory:
     following: int
 
 
+class Bytes(Protocol):
+    """Bytes that are read part by part: a memoryview, or a file whose parts are verified when they are read."""
+
+    def __getitem__(self, part: slice, /) -> memoryview: ...
+
+    def __len__(self) -> int: ...
+
+
 class Block:
     """A TIFF file or the body of an EXIF segment.
 
     :raises ValueError: when it does not begin as one
     """
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: Bytes) -> None:
         self.data = data
         order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
         if order is None or len(data) < 8:
@@ -99,7 +108,8 @@ class Block:
         values: list[float] = []
         for n in range(min(entry.count, _MOST_VALUES)):
             try:
-                value = struct.unpack_from(self.order + code, self.data, entry.offset + n * unit)
+                at = entry.offset + n * unit
+                value = struct.unpack(self.order + code, self.data[at : at + unit])
             except struct.error:
                 break
             values.append(value[0] if len(value) == 1 else value[0] / value[1] if value[1] else math.nan)
@@ -136,7 +146,8 @@ class Block:
 
     def _unpack(self, code: str, offset: int) -> int:
         try:
-            value: int = struct.unpack_from(self.order + code, self.data, offset)[0]
+            size = struct.calcsize(self.order + code)
+            value: int = struct.unpack(self.order + code, self.data[offset : offset + size])[0]
         except (struct.error, OverflowError) as error:
             raise ValueError("cut off") from error
         return value

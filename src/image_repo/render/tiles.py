@@ -25,7 +25,7 @@ from image_repo.render.decoders import Picture
 from image_repo.render.exif import Exif
 from image_repo.render.geometry import Plan, Size
 from image_repo.render.headers import MOST_METADATA, check_pixels
-from image_repo.render.ifd import Block, Directory
+from image_repo.render.ifd import Block, Bytes, Directory
 from image_repo.render.pipeline import GAP, Job
 from image_repo.render.pyramid import Whole
 from image_repo.render.regions import cut, factor
@@ -143,7 +143,7 @@ def may_be_tiled(size: Size) -> bool:
     return size[0] * size[1] >= HUGE
 
 
-def find(data: memoryview, page: int) -> Tiled | None:
+def find(data: Bytes, page: int) -> Tiled | None:
     """A page of a TIFF, where it is huge and made of tiles that can be read apart; None where it is not.
 
     :param data: the file

@@ -128,11 +128,11 @@ class Renditions:
             file = cache(lambda: opened.enter_context(self._originals.read(original)).file)
             mezzanine = self.mezzanines.find(original, recipe, file)
             copy = mezzanine and opened.enter_context(mezzanine)
-            pixels = self._decoded.find(original, recipe, file) if copy is None else None
+            region = self._decoded.find(original, recipe, file) if copy is None else None
             if copy is not None:
                 yield lambda: render.render(copy, recipe, self.limits, from_copy=True), False
-            elif pixels is not None:
-                yield lambda: render.cut(pixels, recipe, self.limits), False
+            elif region is not None:
+                yield region, False
             else:
                 source = file()
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)

@@ -1,0 +1,447 @@
+"""One cache of files: a private folder, bounded in bytes and entries over all processes that share it.
+
+The disk tier, the folder of temporary links, decoded pixels and mezzanines are kept in one of these each. An entry is
+one file, ``FOLDER/xx/IMAGE-KEY``. Both halves of the name are hashes, and ``xx`` is the beginning of ``IMAGE``, so that
+all entries of an image lie in one folder. What is in a file, and how it is verified, is said in
+:mod:`~image_repo.caches.entry_file`.
+
+The modification time of a file is that of its last use. A file without write permission is pinned until that time, and
+is not evicted before. Only pinned entries are flushed: what a loss of power leaves half written does not fit its
+digests. A file is written under a temporary name and then renamed, and never changed. A temporary file is locked, so
+that one that a killed process has left is known by its lock being free.
+"""
+
+# Paths are text here: a sweep of 100,000 files makes no Path of each.
+# ruff: noqa: PTH102, PTH104, PTH108, PTH116, PTH120, PTH208
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from image_repo.caches.entry_file import DamagedEntry, EntryReader, EntryWriter, entry_bytes
+from image_repo.caches.eviction import Item, Limits, evict
+from image_repo.caches.sweeper import FillMeter, Sweeper
+from image_repo.concurrency.private_folder import make_private
+
+log = logging.getLogger(__name__)
+
+#: what file systems hand out: a file takes a multiple of it
+_DISK_BLOCK_BYTES = 4096
+#: facts are rarely longer
+_FACTS_BYTES = 1 << 10
+#: noting each use would be a write for each read
+_TOUCH_EVERY_S = 3_600.0
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class FileCache:
+    """Entries by key in a folder; any thread may call.
+
+    :param folder: made when missing; private to this user
+    :param limits: its bounds, and which entries stay longest
+    :param label: the name of the cache in the log
+    :param lifetime: seconds after its last use when an entry that is not pinned expires
+    :param evicted: called with the number of entries that were dropped to make room
+    :raises OSError: when the folder cannot be made, or belongs to somebody else
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        label: str,
+        *,
+        lifetime: int | None = None,
+        touch_every: float = _TOUCH_EVERY_S,
+        evicted: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        make_private(folder)
+        self._folder = folder
+        self._root = str(folder.absolute())
+        self._limits = limits
+        self._label = label
+        self._lifetime = lifetime
+        self._touch_every = touch_every
+        self._evicted = evicted
+        self._meter = FillMeter(limits)
+        self._sweeper = Sweeper(self.sweep, label)
+
+    # -- reading ---------------------------------------------------------------------
+
+    def open(self, key: str) -> EntryReader | None:
+        """Return the entry, which the caller closes; None when there is none, or it is damaged.
+
+        A block that is found damaged later raises :class:`.DamagedEntry` when it is read. In both cases the entry is
+        removed and logged.
+
+        :raises OSError: when the folder cannot be read
+        """
+        path = self._path(key)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            reader = EntryReader(handle, key, partial(self._discard, key))
+        except (*_ABSENT, DamagedEntry):
+            return None
+        now = time.time()
+        if reader.stat().st_mtime < now - self._touch_every:
+            with contextlib.suppress(OSError):  # a disk that can only be read
+                reader.touch(now)
+        return reader
+
+    def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
+        """Return facts and body of an entry, verified; None when there is none, or it is damaged.
+
+        :raises OSError: when the folder cannot be read
+        """
+        reader = self.open(key)
+        if reader is None:
+            return None
+        with reader, contextlib.suppress(DamagedEntry):
+            return reader.facts, bytes(reader[: len(reader)])
+        return None
+
+    def pinned_until(self, key: str) -> float | None:
+        """Return until when an entry is pinned: a time in the past where it is not; None when there is no entry."""
+        try:
+            found = os.stat(self._path(key))
+        except _ABSENT:
+            return None
+        now = time.time()
+        return found.st_mtime if _is_pinned(found, now) else min(found.st_mtime, now)
+
+    # -- writing ---------------------------------------------------------------------
+
+    def put(self, key: str, facts: Mapping[str, Any], body: bytes, *, until: float | None = None) -> None:
+        """Write an entry; where there is no room for it, remove the one that there is instead.
+
+        :param until: seconds since the epoch until which it is pinned; an earlier pin is never shortened
+        :raises OSError: when it cannot be written
+        """
+        if until is None and not self._meter.has_room(_disk_bytes(entry_bytes(len(body)) + _FACTS_BYTES)):
+            self.delete(key)  # what is not replaced must not stay
+            self._sweeper.wake()
+            return
+        self.put_file(key, facts, iter((body,)), until=until)
+
+    def put_file(
+        self, key: str, facts: Mapping[str, Any], chunks: Iterator[bytes], *, until: float | None = None
+    ) -> None:
+        """Write an entry of any size, whatever room there is.
+
+        :param chunks: the body
+        :param until: as for :meth:`put`; a pinned entry is flushed to the disk
+        :raises OSError: when it cannot be written
+        """
+        path = self._path(key)
+        with self._temporary(os.path.dirname(path)) as file:
+            writer = EntryWriter(file, {"key": key, **facts})
+            for chunk in chunks:
+                writer.write(chunk)
+            writer.finish()
+            self._commit(file, path, until)
+        if self._meter.add(_disk_bytes(entry_bytes(writer.size) + _FACTS_BYTES)):
+            self._sweeper.wake()
+
+    def fits(self, size: int, block: int) -> bool:
+        """Return whether there is room for a body of this size when all other entries are evicted."""
+        most = self._limits.max_size
+        return not most or _disk_bytes(entry_bytes(size, block) + _FACTS_BYTES) <= most
+
+    def create(
+        self, key: str, facts: Mapping[str, Any], size: int, write: Callable[[EntryWriter], None], block: int
+    ) -> bool:
+        """Write a large entry, for which room is made beforehand; False when there is not enough.
+
+        The bound holds at every moment: what is being written counts with its final size.
+
+        :param size: bytes of its body
+        :param write: called with the writer of an empty entry
+        :param block: bytes that are verified together
+        :raises OSError: when it cannot be written
+        :raises Exception: those of ``write``
+        """
+        path = self._path(key)
+        needed = entry_bytes(size, block) + _FACTS_BYTES
+        if not self.fits(size, block):
+            return False
+        with contextlib.ExitStack() as opened:
+            with self._sweeping(wait=True):
+                if not self._make_room(_disk_bytes(needed)):
+                    return False
+                file = opened.enter_context(self._temporary(os.path.dirname(path)))
+                os.ftruncate(file.fileno(), needed)
+            writer = EntryWriter(file, {"key": key, **facts}, block)
+            write(writer)
+            writer.finish()
+            self._commit(file, path, None)
+        return True
+
+    def _commit(self, file: BinaryIO, path: str, until: float | None) -> None:
+        """Give a complete file its name."""
+        handle, shard = file.fileno(), os.path.dirname(path)
+        if until is not None:
+            os.fsync(handle)  # without the lock, for it takes time
+        with _locked(shard):
+            _pin(handle, max(until or 0.0, _pin_of(path)))
+            if until is not None:
+                os.fsync(handle)
+            os.rename(file.name, path)
+        if until is not None:
+            _sync_folder(shard)
+
+    @contextmanager
+    def _temporary(self, shard: str) -> Iterator[BinaryIO]:
+        """Make a locked file beside the entries; it is removed in the end unless it was renamed."""
+        path = f"{shard}/.{secrets.token_hex(8)}"
+        try:
+            handle = _create_locked(path)
+        except _ABSENT:  # the first entry here, or the folder was deleted
+            make_private(self._folder)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(shard, 0o700)
+            handle = _create_locked(path)
+        try:
+            with open(path, "w+b", opener=lambda *_: handle) as file:
+                yield cast("BinaryIO", file)
+        finally:
+            _unlink(path)
+
+    # -- removing --------------------------------------------------------------------
+
+    def delete(self, key: str) -> bool:
+        """Remove an entry; False when there was none."""
+        return _unlink(self._path(key))
+
+    def _discard(self, key: str, error: DamagedEntry) -> None:
+        """Remove an entry that was read and found damaged, unless it was replaced meanwhile, and log it."""
+        path = self._path(key)
+        log.warning("the entry of %s in the %s is damaged (%s): %s is removed", key, self._label, error, path)
+        with contextlib.suppress(OSError), _locked(os.path.dirname(path)):
+            if os.path.samestat(os.stat(path), error.status):
+                os.unlink(path)
+
+    def purge(self, prefix: str) -> int:
+        """Remove all entries whose key begins so, pinned or not; return how many there were.
+
+        For the prefix of an image (``a/b@``) one folder is listed; for any other all entries are read.
+        """
+        image, at, rest = prefix.partition("@")
+        if not at:
+            return sum(self._purge_one(path, prefix) for path, _ in self._files())
+        group = _hash(image)
+        shard = f"{self._root}/{group[:2]}"
+        paths = [f"{shard}/{name}" for name in _names(shard) if name.startswith(group)]
+        return sum(self._purge_one(path, prefix) if rest else _unlink(path) for path in paths)
+
+    def _purge_one(self, path: str, prefix: str) -> bool:
+        try:
+            with EntryReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as reader:
+                key = str(reader.facts["key"])
+        except (*_ABSENT, DamagedEntry):
+            return False
+        return key.startswith(prefix) and _unlink(path)
+
+    def close(self) -> None:
+        """End the thread that sweeps."""
+        self._sweeper.close()
+
+    # -- eviction --------------------------------------------------------------------
+
+    def sweep(self) -> int:
+        """Evict what is over the bounds or expired, unless another process is doing so; return how many."""
+        with self._sweeping(wait=False) as alone:
+            if not alone:
+                self._meter.reset(None)
+                return 0
+            before = time.time()
+            dropped, size, count = self._evict(0, before)
+            self._meter.reset((size, count))
+        return dropped
+
+    def _make_room(self, size: int) -> bool:
+        """Evict until so many bytes more are within the bound; whether they are."""
+        _, taken, _ = self._evict(size, time.time())
+        return not self._limits.max_size or taken + size <= self._limits.max_size
+
+    def _evict(self, more: int, now: float) -> tuple[int, int, int]:
+        """Evict for so many bytes more; return how many entries went, and the bytes and number of those left."""
+        items, expired, size, count = self._survey(now)
+        chosen = [*expired, *evict(items, size + more, count + bool(more), self._limits)]
+        dropped = [item for item in chosen if self._drop(item)]
+        if dropped:
+            self._evicted(len(dropped))
+            log.info("%d entries of the %s were evicted", len(dropped), self._label)
+        return len(dropped), size - sum(item.size for item in dropped), count - len(dropped)
+
+    def _survey(self, now: float) -> tuple[list[Item], list[Item], int, int]:
+        """Return the items that may go, the expired ones, and the bytes and number of all files."""
+        items: list[Item] = []
+        expired: list[Item] = []
+        size = count = 0
+        oldest = now - self._lifetime if self._lifetime else 0.0
+        for path, found in self._files():
+            taken = _disk_bytes(found.st_size)
+            size, count = size + taken, count + 1
+            if not _is_temporary(path) and not _is_pinned(found, now):
+                item = Item(path, taken, _last_use(found, now))
+                (expired if item.used < oldest else items).append(item)
+        return items, expired, size, count
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every entry and what is being written; what interrupted writes have left is removed on the way."""
+        for shard in sorted(_names(self._root)):
+            if len(shard) != 2:
+                self._remove_stray(shard)
+                continue
+            for name in _names(f"{self._root}/{shard}"):
+                path = f"{self._root}/{shard}/{name}"
+                if _is_temporary(path) and _remove_abandoned(path):
+                    continue
+                with contextlib.suppress(*_ABSENT):
+                    yield path, os.stat(path)
+
+    def _remove_stray(self, name: str) -> None:
+        """Remove what an older version has left in the folder itself."""
+        if name != _SWEEP_LOCK:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._root}/{name}")
+
+    def _drop(self, item: Item) -> bool:
+        """Remove an item, unless it was used or pinned meanwhile."""
+        with contextlib.suppress(OSError), _locked(os.path.dirname(item.path)):
+            now = time.time()
+            found = os.stat(item.path)
+            if not _is_pinned(found, now) and _last_use(found, now) <= item.used:
+                os.unlink(item.path)
+                return True
+        return False
+
+    @contextmanager
+    def _sweeping(self, *, wait: bool) -> Iterator[bool]:
+        """Hold the lock of those who evict; False where another has it and this one does not wait."""
+        make_private(self._folder)
+        handle = os.open(f"{self._root}/{_SWEEP_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(handle)
+
+    def _path(self, key: str) -> str:
+        group = _hash(key.partition("@")[0])
+        return f"{self._root}/{group[:2]}/{group}-{_hash(key)}"
+
+
+_SWEEP_LOCK = ".sweep"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _disk_bytes(size: int) -> int:
+    """Return what a file of this size takes on the disk."""
+    return -(-size // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
+
+
+# -- times and pins ------------------------------------------------------------------
+
+
+def _pin(handle: int, until: float) -> None:
+    if until > time.time():
+        os.fchmod(handle, stat.S_IRUSR)
+        os.utime(handle, (until, until))
+
+
+def _is_pinned(found: os.stat_result, now: float) -> bool:
+    # Not by the time alone: a clock that was ahead for a while would pin everything for ever.
+    return not found.st_mode & stat.S_IWUSR and found.st_mtime > now
+
+
+def _pin_of(path: str) -> float:
+    try:
+        found = os.stat(path)
+    except _ABSENT:
+        return 0.0
+    return found.st_mtime if _is_pinned(found, time.time()) else 0.0
+
+
+def _last_use(found: os.stat_result, now: float) -> float:
+    """Return when a file was used last; one from the future says nothing, and is the first to go."""
+    return found.st_mtime if found.st_mtime < now + _TOUCH_EVERY_S else 0.0
+
+
+# -- the file system -----------------------------------------------------------------
+
+
+@contextmanager
+def _locked(shard: str) -> Iterator[None]:
+    """Keep other processes from creating, pinning and evicting in this folder."""
+    handle = os.open(shard, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _create_locked(path: str) -> int:
+    """Create a file with a lock that lasts as long as its descriptor."""
+    with _locked(os.path.dirname(path)):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def _is_temporary(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(".")
+
+
+def _remove_abandoned(path: str) -> bool:
+    """Remove a temporary file without a writer; False where it has one."""
+    with contextlib.suppress(OSError), _locked(os.path.dirname(path)):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _unlink(path)
+        finally:
+            os.close(handle)
+    return False
+
+
+def _sync_folder(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except _ABSENT:
+        return []
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except _ABSENT:
+        return False
+    return True
