@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from image_repo.server import uwsgi
+from image_repo.server import address
 
 COMMAND = [sys.executable, "-m", "image_repo"]
 #: seconds that a process may take to start or to end
@@ -79,7 +79,7 @@ def started(
             command, cwd=cwd, env=environment(**more), stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
-        until(lambda: process.poll() is not None or uwsgi.answers(listen), f"{command} answers")
+        until(lambda: process.poll() is not None or address.answers(listen), f"{command} answers")
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -105,7 +105,7 @@ def serving(config: Path, **more: str) -> contextlib.AbstractContextManager[subp
 
 
 def connect(listen: str, timeout: float = 10) -> socket.socket:
-    return socket.create_connection(uwsgi.address(listen), timeout=timeout)
+    return socket.create_connection(address.host_and_port(listen), timeout=timeout)
 
 
 def say(listen: str, *pieces: bytes, timeout: float = 10) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 
 from image_repo.concurrency.limiter import Limiter, Stage, aside, limits
 from image_repo.concurrency.single_flight import SingleFlight
-from image_repo.wsgi import Body
+from image_repo.server.http_guard import Body
 
 
 def limiter_of(capacity: int, lease: float = 60.0) -> Limiter:

@@ -1,4 +1,4 @@
-"""A new connection wakes one thread, not all that wait."""
+"""A new connection wakes one thread, not all that wait; a worker learns that it is to end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import os
 import select
 import socket
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +28,7 @@ def listening() -> Iterator[socket.socket]:
 
 
 def waiting(sock: socket.socket) -> int:
-    """The handle of an epoll that waits for connections. Whoever takes it closes it."""
+    """The handle of an epoll that waits for connections; the caller closes it."""
     with select.epoll() as epoll:
         epoll.register(sock, select.EPOLLIN)
         return os.dup(epoll.fileno())
@@ -41,68 +44,84 @@ def exclusive(process: int | str) -> list[bool]:
     return found
 
 
-def test_those_who_wait_are_woken_one_at_a_time(listening: socket.socket) -> None:
+def is_woken(handle: int, listening: socket.socket) -> bool:
+    """Whether a connection wakes this epoll."""
+    with socket.create_connection(listening.getsockname()), select.epoll.fromfd(os.dup(handle)) as epoll:
+        return epoll.poll(10)[0][0] == listening.fileno()
+
+
+def test_threads_that_wait_are_woken_one_at_a_time(listening: socket.socket) -> None:
     handles = [waiting(listening) for _ in range(3)]
-    waking = ListenerRegistrations()
+    registrations = ListenerRegistrations(3)
     assert exclusive("self") == [False] * 3
-    assert waking.begin() == 3
+    assert registrations.scan() == 3
     assert exclusive("self") == [True] * 3
     for _ in range(7):
-        waking.rest(0.01)
+        assert not registrations.wait(0.01)
     assert exclusive("self") == [True] * 3
-    with socket.create_connection(listening.getsockname()), select.epoll.fromfd(os.dup(handles[1])) as woken:
-        assert woken.poll(10)[0][0] == listening.fileno()
+    assert is_woken(handles[1], listening)
 
 
-def test_who_comes_later_joins_and_who_is_known_goes_on(listening: socket.socket) -> None:
+def test_a_thread_that_comes_later_is_registered_by_waiting(listening: socket.socket) -> None:
     handles = [waiting(listening)]
-    waking = ListenerRegistrations()
-    assert waking.begin() == 1
+    registrations = ListenerRegistrations(2)
+    assert registrations.scan() == 1
     handles.append(waiting(listening))
     assert sorted(exclusive("self")) == [False, True]
-    assert waking.begin() == waking.begin() == 2
+    registrations.wait(0.2)
     assert exclusive("self") == [True] * 2
+    assert registrations.scan() == 2
     for handle in handles:  # neither is closed
-        with socket.create_connection(listening.getsockname()), select.epoll.fromfd(os.dup(handle)) as woken:
-            assert woken.poll(10)[0][0] == listening.fileno()
+        assert is_woken(handle, listening)
         listening.accept()[0].close()
 
 
-def test_what_waits_for_something_else_is_left_alone() -> None:
+def test_an_epoll_that_waits_for_something_else_is_left_alone() -> None:
     first, second = socket.socketpair()
     with first, second, select.epoll() as epoll:
         epoll.register(first, select.EPOLLIN)
-        assert ListenerRegistrations().begin() == 0
+        assert ListenerRegistrations(1).scan() == 0
         assert exclusive("self") == [False]
 
 
-def test_looking_leaves_nothing_open() -> None:
-    ear, mouth = os.pipe()
+def test_a_scan_leaves_nothing_open() -> None:
+    reader, writer = os.pipe()
     with select.epoll() as epoll:
-        epoll.register(ear, select.EPOLLIN)
+        epoll.register(reader, select.EPOLLIN)
         before = sorted(Path("/proc/self/fd").iterdir())
-        assert ListenerRegistrations().begin() == 0
+        assert ListenerRegistrations(1).scan() == 0
         assert sorted(Path("/proc/self/fd").iterdir()) == before
-    os.close(ear)
-    os.close(mouth)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_thread_may_end(listening: socket.socket) -> None:
     handles = [waiting(listening) for _ in range(2)]
-    waking = ListenerRegistrations()
-    assert waking.begin() == 2
+    registrations = ListenerRegistrations(2)
+    assert registrations.scan() == 2
     file = os.open(os.devnull, os.O_RDONLY)
     os.dup2(file, handles[0])  # its number is another's by now
     os.close(file)
-    waking.rest(0.01)
-    waking.rest(0.01)
+    for _ in range(5):
+        registrations.wait(0.2)
     assert exclusive("self") == [True]
 
 
-def test_nobody_has_to_wait() -> None:
-    waking = ListenerRegistrations()
-    assert waking.begin() == 0
-    waking.rest(0.01)
+def test_waiting_without_threads_ends() -> None:
+    assert not ListenerRegistrations(1).wait(0.01)
+
+
+def test_waiting_ends_at_once_when_the_server_closes_its_pipe(listening: socket.socket) -> None:
+    reader, writer = os.pipe()
+    with select.epoll.fromfd(waiting(listening)) as epoll:
+        epoll.register(reader, select.EPOLLIN)
+        registrations = ListenerRegistrations(1)
+        assert not registrations.wait(0.1)
+        threading.Timer(0.1, os.close, (writer,)).start()
+        began = time.monotonic()
+        assert registrations.wait(30)
+        assert time.monotonic() - began < 10
+        os.close(reader)
 
 
 @pytest.mark.servers
@@ -115,3 +134,19 @@ def test_all_threads_of_the_server_are_woken_one_at_a_time(tmp_path: Path) -> No
         commands.until(lambda: all(exclusive(worker).count(True) == 20 for worker in workers), "all are woken alone")
         for _ in range(100):
             assert requests.get(f"http://{listen}/livez", timeout=10).status_code == 200
+
+
+@pytest.mark.servers
+def test_connections_are_spread_over_the_processes(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"processes": 2, "threads": 40})
+    answered: Counter[str] = Counter()
+
+    def ask() -> bool:
+        """Ask over a connection of its own; whether each process has answered fifty times."""
+        response = requests.get(url, timeout=10, headers={"Connection": "close"})
+        answered[response.headers["X-Request-ID"].partition("-")[0]] += 1
+        return len(answered) == 2 and min(answered.values()) >= 50
+
+    with commands.serving(config):
+        url = f"http://{commands.listens_on(config)}/images/none"
+        commands.until(ask, "each process answers, one connection at a time")

@@ -1,31 +1,48 @@
-"""The doorkeeper's round; what it does to connections is tested at the running server."""
+"""The rounds of the reaper; what it does to connections is tested at the running server."""
 
 from __future__ import annotations
 
-import itertools
+import socket
+import threading
 
+import commands
 import pytest
 
-from image_repo.server.slow_clients import _TICKS, SlowClientReaper
+from image_repo.server.slow_clients import SlowClientReaper
 
 
 class Ended(BaseException):
     """The test is over."""
 
 
-@pytest.mark.parametrize("there", [1, 7, _TICKS, 3 * _TICKS])
-def test_threads_are_taken_note_of_when_they_are_there_and_again_a_moment_later(there: int) -> None:
-    told: list[int] = []
-    ticks = itertools.count()
-    now = 0
+def test_it_looks_seldom_while_there_is_no_connection() -> None:
+    intervals: list[float] = []
 
-    def rest(_: float) -> None:
-        nonlocal now
-        now = next(ticks) + 1
-        if now > 6 * _TICKS:
+    def wait(seconds: float) -> bool:
+        intervals.append(seconds)
+        if len(intervals) == 3:
             raise Ended
+        return False
 
-    keeper = SlowClientReaper(0, 1.0, 1.0, lambda: now >= there, ready=lambda: told.append(now), rest=rest)
-    with pytest.raises(Ended):
-        keeper._run()
-    assert told == [there, there + _TICKS]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reaper = SlowClientReaper(listening.getsockname()[1], 10.0, 1.0, lambda: 0, wait)
+        with pytest.raises(Ended):
+            reaper._run()
+        assert intervals == [1.0, 5.0, 5.0]
+        intervals.clear()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0], pytest.raises(Ended):
+            reaper._run()
+        assert intervals == [1.0, 1.0, 1.0]
+
+
+def test_a_worker_that_is_to_end_closes_idle_connections_and_keeps_none() -> None:
+    is_to_end = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reaper = SlowClientReaper(listening.getsockname()[1], 10.0, 1.0, lambda: 0, is_to_end.wait)
+        reaper.start()
+        with socket.create_connection(listening.getsockname(), timeout=10) as client, listening.accept()[0]:
+            client.sendall(b"x")
+            assert not reaper.ending
+            is_to_end.set()
+            assert client.recv(1) == b""
+            commands.until(lambda: reaper.ending, "it knows")

@@ -28,14 +28,13 @@ import requests
 from PIL import Image
 
 from image_repo.config import Config
-from image_repo.server import uwsgi
+from image_repo.server import address, process, uwsgi
 
 servers = pytest.mark.servers
 
 
 def options(config: Config) -> dict[str, str]:
-    said = uwsgi.options(config)
-    return dict(pairwise(said))
+    return dict(pairwise(uwsgi.options(config)))
 
 
 def test_the_server_is_told_what_the_settings_say() -> None:
@@ -62,25 +61,25 @@ def test_a_backlog_is_never_longer_than_the_kernel_allows() -> None:
     ],
 )
 def test_where_a_person_finds_it(listen: str, url: str) -> None:
-    assert uwsgi.url(replace(Config(), listen=listen)) == url
+    assert address.url(replace(Config(), listen=listen)) == url
 
 
 @pytest.mark.parametrize("text", ["", "no number", "-1", "0", "999999999"])
 def test_a_pid_file_that_names_nobody_is_no_server(tmp_path: Path, text: str) -> None:
     (tmp_path / "pid").write_text(text)
-    assert uwsgi.running(tmp_path / "pid") is None
+    assert process.find_running(tmp_path / "pid") is None
 
 
 def test_a_pid_that_is_another_process_by_now_is_no_server(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(str(os.getpid()))
-    assert uwsgi.running(tmp_path / "pid") is None
+    assert process.find_running(tmp_path / "pid") is None
 
 
 def test_a_taken_port_is_told_in_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match=f"cannot listen on {listen}: Address already in use"):
-            uwsgi.check_address(listen)
+            address.check_is_free(listen)
 
 
 # -- started, stopped -----------------------------------------------------------------------
@@ -115,7 +114,7 @@ def test_in_the_background_it_starts_once_restarts_and_stops(tmp_path: Path) -> 
     try:
         pid = int((tmp_path / "pid").read_text())
         assert f"pid {pid}" in begun.stdout
-        assert uwsgi.answers(listen)
+        assert address.answers(listen)
         twice = commands.run("-y", config, "-B")
         assert (twice.returncode, f"runs already (pid {pid}" in twice.stderr) == (1, True)
         again = commands.run("-y", config, "-R")
@@ -124,7 +123,7 @@ def test_in_the_background_it_starts_once_restarts_and_stops(tmp_path: Path) -> 
     finally:
         ended = commands.run("-y", config, "-S")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert not uwsgi.answers(listen)
+    assert not address.answers(listen)
     assert not (tmp_path / "pid").exists()
     nobody = commands.run("-y", config, "-S")
     assert (nobody.returncode, "No server runs" in nobody.stderr) == (1, True)
@@ -153,7 +152,7 @@ def test_in_the_background_it_stops_at_once_after_it_was_started(tmp_path: Path)
     pid = tmp_path / "pid"
     begun = subprocess.Popen([*commands.COMMAND, "-y", str(config), "--pid-file", str(pid)], cwd=tmp_path)
     try:
-        commands.until(lambda: uwsgi.running(pid) is not None, "it has said who it is")
+        commands.until(lambda: process.find_running(pid) is not None, "it has said who it is")
         ended = commands.run("-y", config, "-S")
         assert (ended.returncode, ended.stderr) == (0, "")
         assert begun.wait(10) in (0, -signal.SIGTERM)
@@ -165,7 +164,7 @@ def test_in_the_background_it_stops_at_once_after_it_was_started(tmp_path: Path)
 @servers
 def test_in_the_background_what_goes_wrong_is_told_at_once(tmp_path: Path) -> None:
     config = commands.configure(tmp_path)
-    with socket.create_server(uwsgi.address(commands.listens_on(config))):
+    with socket.create_server(address.host_and_port(commands.listens_on(config))):
         begun = commands.run("-y", config, "-B", "-l", tmp_path / "log")
     assert begun.returncode == 1
     assert "cannot listen on" in begun.stderr
@@ -174,7 +173,7 @@ def test_in_the_background_what_goes_wrong_is_told_at_once(tmp_path: Path) -> No
 @servers
 def test_a_restart_loses_no_request(tmp_path: Path) -> None:
     config = commands.configure(tmp_path)
-    host, port = uwsgi.address(commands.listens_on(config))
+    host, port = address.host_and_port(commands.listens_on(config))
     outcomes: Counter[object] = Counter()
     done = threading.Event()
 
@@ -226,7 +225,7 @@ def test_a_restart_into_mistaken_settings_is_refused_and_the_server_goes_on(tmp_
         refused = commands.run("-y", config, "-R")
         assert refused.returncode == 1
         assert "overwrite: expected true or false but received 'perhaps'" in refused.stderr
-        assert uwsgi.answers(listen)
+        assert address.answers(listen)
 
 
 @servers
@@ -236,7 +235,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     with commands.serving(config) as process:
         worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         os.kill(worker, signal.SIGKILL)
-        commands.until(lambda: uwsgi.answers(listen), "a new worker answers")
+        commands.until(lambda: address.answers(listen), "a new worker answers")
 
 
 # -- what clients may do ----------------------------------------------------------------------
@@ -374,7 +373,7 @@ def head(answer: bytes) -> bytes:
 
 @servers
 def test_a_connection_is_kept(listen: str) -> None:
-    connection = HTTPConnection(*uwsgi.address(listen), timeout=10)
+    connection = HTTPConnection(*address.host_and_port(listen), timeout=10)
     connection.connect()
     first = connection.sock
     for path, expected in (("/livez", 200), ("/images/none", 404), ("/images/big?xsize=20", 200), ("/livez", 200)):
@@ -429,7 +428,7 @@ def test_a_restart_lets_go_of_connections_that_are_kept(tmp_path: Path) -> None:
     with commands.serving(config):
         kept = []
         for _ in range(8):
-            connection = HTTPConnection(*uwsgi.address(commands.listens_on(config)), timeout=10)
+            connection = HTTPConnection(*address.host_and_port(commands.listens_on(config)), timeout=10)
             connection.request("GET", "/livez")
             assert connection.getresponse().read()
             kept.append(connection)
@@ -499,7 +498,7 @@ def test_a_worker_that_is_stuck_is_replaced(hurried: str) -> None:
     assert requests.put(f"http://{hurried}/images/big", data=big, timeout=60).status_code == 201
     with pytest.raises(requests.ConnectionError):  # an encoder that takes its time stands for one that never ends
         requests.get(f"http://{hurried}/images/big?kind=webp&quality=95", timeout=60)
-    commands.until(lambda: uwsgi.answers(hurried), "a new worker answers")
+    commands.until(lambda: address.answers(hurried), "a new worker answers")
 
 
 SLOW = {
@@ -552,7 +551,7 @@ def _small(listen: str) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(10)
-    connection.connect(uwsgi.address(listen))
+    connection.connect(address.host_and_port(listen))
     return connection
 
 

@@ -259,12 +259,12 @@ def test_a_heavy_body_is_refused_soon_and_leaves_nothing(server: Running, kind: 
 HELD = """
 import ctypes
 from pathlib import Path
-from image_repo.server import uwsgi
+from image_repo.server import memory
 
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-uwsgi.limit_arenas()
+memory.limit_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 """
@@ -302,8 +302,7 @@ for _ in range(60):
 for block in blocks:
     libc.free(block)
 assert held() - before > 50 << 20
-uwsgi._GIVE_BACK_EVERY = 0.2
-uwsgi.give_back()
+memory.start_trimming(0.2)
 until = time.monotonic() + 30
 while held() - before > 10 << 20 and time.monotonic() < until:
     sum(range(100_000))  # it is looked for by those who work

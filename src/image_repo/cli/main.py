@@ -18,7 +18,7 @@ from image_repo.access.principal import ADMIN
 from image_repo.config import Config, dump, load
 from image_repo.errors import ConfigurationError, Problem
 from image_repo.observability.logging import LogSettings, clean, configure
-from image_repo.server import uwsgi
+from image_repo.server import address, process, uwsgi
 
 if TYPE_CHECKING:
     from image_repo.exchange.base import ImportOutcome
@@ -248,33 +248,33 @@ def _serve(options: Options, *, background: bool, stop: bool, restart: bool, att
         raise click.UsageError("-a and -B exclude one another.")
     config = options.load()
     pid_file = Path(config.pid_file)
-    found = uwsgi.running(pid_file)
+    pid = process.find_running(pid_file)
     if stop:
-        _stop(options, found, pid_file)
-    elif restart and found:
-        uwsgi.restart(found, config.listen)
-        options.say(f"The server (pid {found.pid}) has started anew.")
+        _stop(options, pid, pid_file)
+    elif restart and pid:
+        process.restart(pid, pid_file, config.listen)
+        options.say(f"The server (pid {pid}) has started anew.")
     elif background or restart:
-        _start(options, config, found, pid_file)
+        _start(options, config, pid, pid_file)
     else:
         _run(options, config)
 
 
-def _stop(options: Options, found: uwsgi.Running | None, pid_file: Path) -> None:
-    if found is None:
+def _stop(options: Options, pid: int | None, pid_file: Path) -> None:
+    if pid is None:
         pid_file.unlink(missing_ok=True)
         fail(f"No server runs that left its process id in {pid_file}.")
-    uwsgi.stop(found)
-    options.say(f"The server (pid {found.pid}) has stopped.")
+    process.stop(pid, pid_file)
+    options.say(f"The server (pid {pid}) has stopped.")
 
 
-def _start(options: Options, config: Config, found: uwsgi.Running | None, pid_file: Path) -> None:
-    if found:
-        fail(f"A server runs already (pid {found.pid}, {pid_file}); -R restarts it, -S stops it.")
+def _start(options: Options, config: Config, running: int | None, pid_file: Path) -> None:
+    if running:
+        fail(f"A server runs already (pid {running}, {pid_file}); -R restarts it, -S stops it.")
     pid_file.unlink(missing_ok=True)
     log_file = options.log_file or Path(os.devnull)
-    pid = uwsgi.start(_foreground(options, config), config, pid_file, log_file)
-    options.say(f"The server (pid {pid}) answers on {uwsgi.url(config)}.")
+    pid = process.start(_foreground(options, config), config, pid_file, log_file)
+    options.say(f"The server (pid {pid}) answers on {address.url(config)}.")
 
 
 def _foreground(options: Options, config: Config) -> list[str]:
@@ -390,7 +390,7 @@ def link(options: Options, /, name: str, parameters: tuple[str, ...], lifetime: 
     with closing(options.repo()) as repo:
         current, recipe = pictures.find(repo, config, name, _pairs(parameters))
         made = repo.links.create(ADMIN, current, recipe, lifetime, pictures.filename(current, recipe))
-    click.echo(uwsgi.url(config) + made.url if made.url.startswith("/") else made.url)
+    click.echo(address.url(config) + made.url if made.url.startswith("/") else made.url)
 
 
 @main.command()

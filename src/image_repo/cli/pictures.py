@@ -30,7 +30,7 @@ from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, read_record
 from image_repo.repository.snapshots import Snapshots
-from image_repo.server import uwsgi
+from image_repo.server import address
 from image_repo.stores.base import CHUNK, Entry, Store
 from image_repo.stores.swift import new_link_key
 
@@ -147,7 +147,7 @@ def prepare(config: Config) -> list[str]:
 
 def _addresses(config: Config, origin: Store) -> list[str]:
     """Three addresses to try, of pictures that are there."""
-    base = f"{uwsgi.url(config)}/{config.repository_base_pathname}"
+    base = f"{address.url(config)}/{config.repository_base_pathname}"
     try:
         entries = origin.keys()
         found = next((name for entry in entries if (name := image_of(entry.key, entry.media_type))), None)

@@ -1,23 +1,21 @@
-"""Slow clients: whoever holds a thread of ours and does not go on is shown the door.
+"""Slow clients (slowloris): a connection that holds a thread and does not move is ended.
 
-uWSGI waits ``socket-timeout`` for each byte, so a client that sends or reads one byte a
-second holds a thread for hours. A thread in each worker looks at its connections once
-a second, by what the kernel counted (``TCP_INFO``), and ends those that are too slow:
+uWSGI waits ``socket-timeout`` for each byte, so a client that sends or reads one byte a second would hold a thread for
+hours (``test_slow_clients_starve_nobody_and_are_cut_off``). A thread in each worker looks at its connections once a
+second, by what the kernel counted (``TCP_INFO``), and ends
 
-* headers that are not complete ``patience`` seconds after the connection was made, or after the answer
-  before on a connection that is kept,
-* a body of which, within ``patience`` seconds, less than ``least_rate`` bytes a second came,
-* an answer of which less than that was taken.
+* one whose request head is not complete ``patience`` seconds after it was made, or after its last response,
+* one whose request body came at less than ``least_rate`` bytes a second, over ``patience`` seconds,
+* one whose response was taken at less than that.
 
-Time in which *we* work counts for nobody. But where we have worked for ``most_work`` seconds, and sent nothing,
-something is stuck that cannot be ended but with the whole worker: then it is, and the next one takes its place.
+Time in which the application works does not count. A request at which it has worked for ``max_work`` seconds, with
+nothing sent, is stuck, and only the end of the whole worker ends it (``test_a_worker_that_is_stuck_is_replaced``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import logging
 import os
 import signal
@@ -35,10 +33,10 @@ log = logging.getLogger(__name__)
 
 #: bytes a second that a client must move while we wait for it
 LEAST_RATE = 1024
-#: seconds between two looks whether this worker is to end, and how many of them make a second
-_TICK, _TICKS = 0.05, 20
-#: seconds of silence after which nobody is asking for anything
-_QUIET = 0.5
+#: seconds between two looks; at most, while there is no connection
+_LOOK_INTERVAL_S, _IDLE_INTERVAL_S = 1.0, 5.0
+#: seconds between two looks for idle connections in a worker that is to end, and seconds of silence that make one idle
+_CLOSE_INTERVAL_S, _IDLE_S = 0.05, 0.5
 #: the kernel counts the beginning of a connection as one acknowledged byte
 _SYN = 1
 _FDS = Path("/proc/self/fd")
@@ -49,14 +47,14 @@ _ACKED_AND_RECEIVED = struct.Struct("=120xQQ")
 
 @dataclass
 class _Progress:
-    """What a connection did since we last looked closely.
+    """What a connection had moved at some time.
 
-    :param since: monotonic seconds
-    :param acked: bytes that the client acknowledged until then
-    :param received: bytes that it sent until then
+    :param at: monotonic seconds
+    :param acked: bytes that the client acknowledged
+    :param received: bytes that it sent
     """
 
-    since: float
+    at: float
     acked: int
     received: int
 
@@ -66,61 +64,57 @@ class SlowClientReaper:
 
     :param port: of the listening socket: only connections to it are looked at
     :param patience: seconds
-    :param most_work: seconds
-    :param complete: whether the server's threads are all there, as they are but for a moment in the beginning and
-        when this worker is to end
+    :param max_work: seconds
+    :param connection_fd: the handle of the connection whose request the calling thread answers
+    :param wait: waits for some seconds; returns whether the worker is to end
     :param least_rate: bytes a second
-    :param ready: called when the threads are there, and again a moment later, when all of them are at their place
-    :param rest: sleeps for some seconds
     """
 
     def __init__(
         self,
         port: int,
         patience: float,
-        most_work: float,
-        complete: Callable[[], bool],
+        max_work: float,
+        connection_fd: Callable[[], int],
+        wait: Callable[[float], bool],
         least_rate: int = LEAST_RATE,
-        *,
-        ready: Callable[[], object] = lambda: None,
-        rest: Callable[[float], object] = time.sleep,
     ) -> None:
         self._port = port
         self._patience = patience
-        self._is_complete = complete
-        self._most_work = most_work
-        self._least = int(least_rate * patience)
-        self._ready, self._rest = ready, rest
-        #: whether this worker is to end, as uWSGI ends its threads for no other reason: what is answered now is the
-        #: last on its connection
+        self._max_work = max_work
+        self.connection_fd = connection_fd
+        self._wait = wait
+        self._least_bytes = int(least_rate * patience)
+        #: whether this worker is to end: a response is then the last on its connection
         self.ending = False
+        #: connections with a request in work → whether we wait for its body
         self._served: dict[int, bool] = {}
         self._seen: dict[int, _Progress] = {}
-        #: since when we are at work for a connection, and have sent nothing
+        #: since when the application works for a connection, with nothing sent
         self._working: dict[int, _Progress] = {}
 
     def start(self) -> None:
-        """Looks on from now, until the process ends."""
-        threading.Thread(target=self._run, name="doorkeeper", daemon=True).start()
+        """Look on from now, until the process ends."""
+        threading.Thread(target=self._run, name="slow-clients", daemon=True).start()
 
-    def begin(self, fd: int) -> int:
-        """Marks a connection as one whose request is being answered; gives what the others want to know."""
-        connection = os.fstat(fd).st_ino
+    def begin(self) -> int:
+        """Mark the connection of this thread as one with a request in work; return its number."""
+        connection = os.fstat(self.connection_fd()).st_ino
         self._served[connection] = False
         return connection
 
     def end(self, connection: int) -> None:
-        """The answer has gone."""
+        """Mark that the response is sent."""
         self._served.pop(connection, None)
 
-    def at_work(self, fd: int) -> Callable[[], None]:
-        """Marks a connection as one whose request is being answered; what is given ends that."""
-        connection = self.begin(fd)
+    def at_work(self) -> Callable[[], None]:
+        """As :meth:`begin`; return what ends it."""
+        connection = self.begin()
         return lambda: self.end(connection)
 
     @contextmanager
     def reading(self, connection: int) -> Iterator[None]:
-        """Marks that we wait for the client's body."""
+        """Mark that the application waits for the client's body."""
         self._served[connection] = True
         try:
             yield
@@ -128,74 +122,65 @@ class SlowClientReaper:
             self._served[connection] = False
 
     def _run(self) -> None:
-        since: int | None = None
-        for tick in itertools.count(1):
-            self._rest(_TICK)
+        interval = _LOOK_INTERVAL_S
+        while not self._wait(interval):
             try:
-                complete = self._is_complete()
-                self.ending = not complete and tick > _TICKS
-                if self.ending:
-                    self.let_go()
-                    continue
-                if tick % _TICKS == 0:
-                    self.look()
-                if complete and since is None:
-                    since = tick
-                if since is not None and tick - since in (0, _TICKS):
-                    self._ready()
-            except Exception:  # without a doorkeeper the house is worse off than with a puzzled one
+                interval = _LOOK_INTERVAL_S if self.look() else min(_IDLE_INTERVAL_S, self._patience / 2)
+            except Exception:  # watching goes on
                 log.exception("slow clients could not be looked for")
+        self.ending = True
+        while True:  # uWSGI ends the process
+            self.close_idle()
+            time.sleep(_CLOSE_INTERVAL_S)
 
-    def look(self) -> None:
-        """One round."""
+    def look(self) -> int:
+        """End what is too slow; return how many connections there are."""
         now = time.monotonic()
         present = set()
         for connection, sock in _connections(self._port):
-            with sock:
-                present.add(connection)
-                self._judge(connection, sock, now)
+            present.add(connection)
+            self._judge(connection, sock, now)
         for known in (self._seen, self._working):
             for gone in known.keys() - present:
                 del known[gone]
+        return len(present)
 
     def _judge(self, connection: int, sock: socket.socket, now: float) -> None:
-        present = _Progress(
-            now, *_ACKED_AND_RECEIVED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256))
-        )
-        before = self._seen.setdefault(connection, present)
-        reading, unsent = self._served.get(connection), _unsent(sock)
-        if reading is False and unsent == 0:  # we are at work
-            self._seen[connection] = present
-            self._judge_work(connection, present)
+        tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        current = _Progress(now, *_ACKED_AND_RECEIVED.unpack_from(tcp_info))
+        before = self._seen.setdefault(connection, current)
+        reading, unsent = self._served.get(connection), _count_unsent(sock)
+        if reading is False and unsent == 0:  # the application works
+            self._seen[connection] = current
+            self._judge_work(connection, current)
             return
         self._working.pop(connection, None)
-        if now - before.since >= self._patience:
+        if now - before.at >= self._patience:
             if reading is None and unsent == 0:  # there is no complete head
-                if present.acked <= max(before.acked, _SYN):  # and there was no answer since
-                    _close(sock)
-            elif present.acked + present.received - before.acked - before.received < self._least:
+                if current.acked <= max(before.acked, _SYN):  # and there was no response since
+                    close(sock)
+            elif current.acked + current.received - before.acked - before.received < self._least_bytes:
                 _cut_off(sock)
-            self._seen[connection] = present
+            self._seen[connection] = current
 
-    def _judge_work(self, connection: int, present: _Progress) -> None:
-        began = self._working.setdefault(connection, present)
-        if began.acked != present.acked:
-            self._working[connection] = present
-        elif present.since - began.since > self._most_work:
-            log.critical("a request got no answer for %g s: this worker is ended", self._most_work)
+    def _judge_work(self, connection: int, current: _Progress) -> None:
+        began = self._working.setdefault(connection, current)
+        if began.acked != current.acked:
+            self._working[connection] = current
+        elif current.at - began.at > self._max_work:
+            log.critical("a request got no answer for %g s: this worker is ended", self._max_work)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def let_go(self) -> None:
-        """Closes the connections on which nobody is asking for anything."""
+    def close_idle(self) -> None:
+        """Close the connections without a request."""
         for connection, sock in _connections(self._port):
-            with sock:
-                quiet = connection not in self._served and _unsent(sock) == 0
-                if quiet and _silent(sock) > _QUIET:  # what has just come may be read by now, and answered in a moment
-                    _close(sock)
+            is_idle = connection not in self._served and _count_unsent(sock) == 0
+            if is_idle and _silent_s(sock) > _IDLE_S:  # what has just come may be answered in a moment
+                close(sock)
 
 
-def _close(sock: socket.socket) -> None:
-    """Ends a connection in good order; the thread that waits on it sees its end."""
+def close(sock: socket.socket) -> None:
+    """End a connection in good order; the thread that waits on it sees its end."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -208,37 +193,24 @@ def _cut_off(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _silent(sock: socket.socket) -> float:
-    """Seconds since something came."""
-    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    return float(_LAST_RECEIVED.unpack_from(told)[0]) / 1000
+def _silent_s(sock: socket.socket) -> float:
+    """Return the seconds since the client sent something."""
+    tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return float(_LAST_RECEIVED.unpack_from(tcp_info)[0]) / 1000
 
 
-def _unsent(sock: socket.socket) -> int:
-    """Bytes that we wrote and the client has not acknowledged yet."""
+def _count_unsent(sock: socket.socket) -> int:
+    """Return the bytes that we wrote and the client has not acknowledged yet."""
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 
 def _connections(port: int) -> Iterator[tuple[int, socket.socket]]:
-    """The open connections to a port of ours, each by its inode, with a socket of its own to look through."""
+    """Yield the open connections to a port of ours, each by its inode, with a duplicate of its socket."""
     for entry in _FDS.iterdir():
-        try:
+        with contextlib.suppress(OSError):  # it was closed meanwhile, or is no connection (getpeername)
             if not str(entry.readlink()).startswith("socket:"):
                 continue
-            sock = socket.socket(fileno=os.dup(int(entry.name)))
-        except OSError:
-            continue  # it was closed meanwhile
-        if _is_connection(sock, port):
-            yield os.fstat(sock.fileno()).st_ino, sock
-        else:
-            sock.close()
-
-
-def _is_connection(sock: socket.socket, port: int) -> bool:
-    try:
-        internet = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
-        return (
-            internet and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and sock.getsockname()[1] == port
-        )
-    except OSError:
-        return False
+            with socket.socket(fileno=os.dup(int(entry.name))) as sock:
+                is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+                if is_tcp and sock.getsockname()[1] == port and sock.getpeername():
+                    yield os.fstat(sock.fileno()).st_ino, sock

@@ -1,9 +1,8 @@
 """Configuration → a running uWSGI, inside this process.
 
-Nothing here imports ``uwsgi`` or :mod:`image_repo.wsgi`: ``import uwsgi`` works only in
-modules that are imported once uWSGI runs, and the workers build the application themselves
-(``--lazy-apps``), each its own. The modules of which it is made are loaded before they are
-forked: so their memory is one, of which two workers would else have 20 MB more each.
+The workers are forks that build the application themselves (``--lazy-apps``). The modules that they need are loaded
+before the fork, so their memory is one: two workers would else have 20 MB more each. ``import uwsgi`` works only once
+uWSGI runs, so it stands inside a function.
 
 The socket. Measured with 500 connections that begin a head and add a byte a second, and one honest client beside them;
 and with 32 connections that ask for a 15 kB picture in memory, or find it unchanged (2 processes, logging as by
@@ -20,107 +19,93 @@ socket, threads of each process       honest client  hit: rate, CPU      304: ra
 ``--http-socket``, 64, thunder-lock   none           0.30, 2.9           0.22, 4.1
 ====================================  =============  ==================  ================
 
-So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. The kernel would wake all of them
-for each new connection (that cost a millisecond); :mod:`image_repo.server.epoll` has it wake one. And as so many
-threads have
-one interpreter, few of them are let into Flask at a time (:mod:`image_repo.concurrency.limiter`).
-Those that say nothing are the kernel's affair (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of
-uWSGI, ``--http``, stalls for 40 ms with keep-alive.) uWSGI keeps a connection whatever anybody says, so
-:mod:`image_repo.server.slow_clients` decides which answer is the last on one, ends those that idle, and lets go of
-them when a
-worker is to end. ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the
-uwsgi protocol (README, "For real").
+So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. :mod:`image_repo.server.epoll` has
+a connection wake one of them, :mod:`image_repo.concurrency.limiter` lets few into Flask at a time, and
+:mod:`image_repo.server.keep_alive` ends connections. Those that say nothing are the kernel's affair
+(``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of uWSGI, ``--http``, stalls for 40 ms with
+keep-alive.) ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the uwsgi
+protocol (README, "For real").
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
-import logging
 import os
-import select
-import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from image_repo.config import Config
 from image_repo.observability.logging import descriptors
+from image_repo.server import memory, signals
+from image_repo.server.address import check_is_free, host_and_port
+from image_repo.server.epoll import ListenerRegistrations
+from image_repo.server.slow_clients import SlowClientReaper
 
-log = logging.getLogger(__name__)
-
-#: what uWSGI itself says, and a person should see without having asked for details
-_WORTH_TELLING = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no python application"
-#: seconds between two times that a worker gives back memory, and seconds of work after which that is worth it
-_GIVE_BACK_EVERY, _WORTH_IT = 2.0, 0.1
+#: messages of uWSGI that a person should see without having asked for details
+_LOG_FILTER = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no python application"
 #: the largest request head that uWSGI can take, in bytes; the application judges what is below
-_LARGEST_HEAD = 65_535
+_MAX_HEAD_BYTES = 65_535
 #: the largest piece of a chunked body, in bytes
-_LARGEST_CHUNK = 16 << 20
-#: signals that end a server or a worker, or start it anew
-_HELD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-#: what uWSGI calls to have the kernel keep these back, and to take them again: sigsetmask(3), of the C library
-_HOLD = f"callint:sigsetmask {sum(1 << number - 1 for number in _HELD)}"
-_HEAR = "callint:sigsetmask 0"
-#: has a link for each thread of this process, and two more
-_TASKS = Path("/proc/self/task")
-#: seconds between two looks whether the master waits for this worker; it must be seen twice
-_LOOK_EVERY = 0.5
-#: the exit status by which uWSGI knows a worker that ended because it was told to
-_RELOAD = 17
-#: seconds that requests have to come to their end when the server reloads or stops
-MERCY = 30
-#: seconds that a start, a stop or a reload may take
-PATIENCE = 60.0
+_MAX_CHUNK_BYTES = 16 << 20
+#: seconds by which uWSGI is more patient than the reaper, whose end of a connection is a clean one
+_GRACE_S = 5
+#: seconds that requests have to come to their end when the server restarts or stops
+MERCY_S = 30
 
 #: the configuration for the workers, which are forks of this process
-_handed_over: Config | None = None
+_inherited: Config | None = None
 
 
-def handed_over() -> Config | None:
-    """The configuration that :func:`serve` was called with; None under somebody else's server."""
-    return _handed_over
+def inherited_config() -> Config | None:
+    """Return the configuration that :func:`serve` was called with; None under somebody else's server."""
+    return _inherited
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server that was found by its pid file."""
-
-    pid: int
-    file: Path
-
-
-def address(listen: str) -> tuple[str, int]:
-    """Host and port of the setting ``listen``."""
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
+def running_api() -> Any:
+    """Return the module that uWSGI offers to what runs in it; None under another server."""
+    try:
+        import uwsgi  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uwsgi
 
 
-def url(config: Config) -> str:
-    """Where a person on this machine finds the server."""
-    host, port = address(config.listen)
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return config.public_url or f"http://{shown}:{port}"
+def is_worker() -> bool:
+    """Return whether this process is a worker of uWSGI, ours or another, which does not fork."""
+    api = running_api()
+    return api is not None and api.worker_id() > 0
+
+
+def start_reaper(config: Config) -> SlowClientReaper:
+    """Start to watch the connections of this worker."""
+    reaper = SlowClientReaper(
+        host_and_port(config.listen)[1],
+        config.server.socket_timeout,
+        config.server.request_timeout,
+        running_api().connection_fd,
+        ListenerRegistrations(config.server.threads).wait,
+    )
+    reaper.start()
+    return reaper
+
+
+def speaks_http(api: Any) -> bool:
+    """Return whether uWSGI reads HTTP itself, not what a proxy before it has read."""
+    return any(name.startswith("http") and name.endswith("socket") for name in api.opt)
 
 
 def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
-    """The options of uWSGI.
+    """Return the options of uWSGI.
 
     There is no ``--limit-post``: the application answers 413 itself, in words. And no ``--harakiri``, which would end a
-    long zip, and with it all that the worker is at: :mod:`image_repo.server.slow_clients` tells what is stuck from
-    what takes long.
+    long zip: :mod:`image_repo.server.slow_clients` tells what is stuck from what takes long.
 
-    :param reload: start anew whenever a module changes
-    :param verbose: let uWSGI tell everything that it does
+    :param reload: restart whenever a module changes
+    :param verbose: write all messages of uWSGI
     """
     server = config.server
-    chosen = {
+    named = {
         # for SIGHUP, which executes it anew: else the base python of a virtual environment is it
         "--binary-path": sys.executable,
         "--http11-socket" if server.keep_alive else "--http-socket": config.listen,
@@ -128,143 +113,60 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--processes": server.processes,
         "--threads": server.threads,
         "--listen": backlog(server.backlog),
-        # a little later than the doorkeeper, whose end of a connection is a clean one
-        "--socket-timeout": server.socket_timeout + 5,
-        "--buffer-size": _LARGEST_HEAD,
-        "--chunked-input-limit": _LARGEST_CHUNK,
-        "--chunked-input-timeout": server.socket_timeout + 5,
-        "--worker-reload-mercy": MERCY,
-        "--reload-mercy": MERCY,
+        "--socket-timeout": server.socket_timeout + _GRACE_S,
+        "--buffer-size": _MAX_HEAD_BYTES,
+        "--chunked-input-limit": _MAX_CHUNK_BYTES,
+        "--chunked-input-timeout": server.socket_timeout + _GRACE_S,
+        "--worker-reload-mercy": MERCY_S,
+        "--reload-mercy": MERCY_S,
     }
     if not server.keep_alive:
-        chosen["--add-header"] = "Connection: close"
+        named["--add-header"] = "Connection: close"
     if pid_file:
-        chosen["--pidfile"] = pid_file
+        named["--pidfile"] = pid_file
     if reload:
-        chosen["--py-autoreload"] = 1
+        named["--py-autoreload"] = 1
+    if not verbose:
+        named["--log-filter"] = _LOG_FILTER
     flags = ["--master", "--need-app", "--lazy-apps", "--enable-threads", "--single-interpreter", "--vacuum"]
-    flags += ["--disable-logging", "--log-master"]
-    # While uWSGI starts it drops signals, or takes SIGTERM for another word, and what was blocked before, it unblocks.
-    # From here on the kernel keeps them: the master takes them once it has its handlers, a worker in hear_master.
-    flags += ["--hook-in-jail", _HOLD]  # the first hook of which the log is filtered
-    # SIGTERM lets requests come to their end, as SIGHUP does
-    flags += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all", "--hook-master-start", _HEAR]
+    flags += ["--disable-logging", "--log-master", *signals.MASTER_HOOKS]
     # Executed anew, it closes every file that it does not know; the next that is opened, a database perhaps, would get
     # the number to which the log is written.
     flags += [f"--safe-fd={number}" for number in descriptors()]
-    filtered = [] if verbose else ["--log-filter", _WORTH_TELLING]
-    return [*flags, *filtered, *(str(part) for pair in chosen.items() for part in pair)]
+    return [*flags, *(str(part) for pair in named.items() for part in pair)]
 
 
 def backlog(wanted: int) -> int:
-    """uWSGI refuses to start with more than the kernel allows."""
+    """Return what the kernel allows of it: uWSGI refuses to start with more."""
     try:
         return min(wanted, int(Path("/proc/sys/net/core/somaxconn").read_text()))
     except (OSError, ValueError):
         return wanted
 
 
-def limit_arenas() -> None:
-    """Lets the threads of this process share one heap of malloc's (glibc), as MALLOC_ARENA_MAX=1 does.
-
-    Renders in many threads otherwise leave their memory in a heap each: 446 MB instead of 152
-    for eight, at the same speed. Elsewhere than on glibc nothing happens.
-
-    Large blocks go back to the system as soon as they are free. Once one has been freed, glibc by itself
-    raises the size from which they do, and eight renders of 150 megapixels left 3.3 GB behind, now 0.1. What is smaller
-    stays until :func:`give_back`: with the 128 KiB at the end of the heap beyond which it goes back by default, renders
-    spent a quarter of their time in the system.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-8, 1)  # M_ARENA_MAX
-        libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD: the pixels of Pillow lie in blocks of 16 MiB
-        libc.mallopt(-1, 16 << 20)  # M_TRIM_THRESHOLD
-
-
-def give_back() -> None:
-    """Gives free memory back to the system from time to time, also from between what is in use. Called by each worker.
-
-    Renditions in memory lie among what renders have left: ten rounds of Zipf end at 240 MB instead of 300.
-    """
-
-    def go_round(trim: Callable[[int], int]) -> None:
-        worked = time.process_time()
-        while True:
-            time.sleep(_GIVE_BACK_EVERY)
-            if time.process_time() - worked > _WORTH_IT:
-                trim(0)
-                worked = time.process_time()
-
-    with contextlib.suppress(OSError, AttributeError):
-        trim = ctypes.CDLL(None).malloc_trim
-        threading.Thread(target=go_round, args=(trim,), name="give-back", daemon=True).start()
-
-
-def hear_master() -> None:
-    """Lets a worker that is loading end when its master says so. Called by the worker, first of all.
-
-    uWSGI has handlers for this only when the application is loaded; until then what the master says is lost, and he
-    waits for this worker for ever. A thread takes it, because the main thread may be in C when it comes.
-    """
-    ear, mouth = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(mouth)
-    threading.Thread(target=_listen, args=(ear,), name="hear-master", daemon=True).start()
-    for number in _HELD:
-        signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-
-
-def _listen(ear: int) -> None:
-    """Ends this worker when a signal comes before uWSGI takes it, or was missed by it and the master waits."""
-    master = Path(f"/proc/{os.getppid()}/status")
-    waits = False
-    while True:
-        if select.select([ear], [], [], _LOOK_EVERY)[0] and os.read(ear, 1)[0] in _HELD:
-            os._exit(_RELOAD)
-        before, waits = waits, _is_in_handler(master)
-        if before and waits and threads_are_complete():
-            os.kill(os.getpid(), signal.SIGHUP)
-            return
-
-
-def threads_are_complete() -> bool:
-    """Whether this worker has all its threads: not before it is loaded, and not when uWSGI has begun to end them."""
-    return _handed_over is not None and _TASKS.stat().st_nlink - 2 >= _handed_over.server.threads
-
-
-def _is_in_handler(status: Path) -> bool:
-    """Whether a master is waiting for its workers: it does so inside its handler of SIGTERM, which the kernel keeps
-    back meanwhile (proc(5), SigBlk)."""
-    try:
-        blocked = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk:"))
-    except OSError:
-        return False
-    return bool(int(blocked.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
 def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:
-    """Serves, in this process, until it is told to stop.
+    """Serve, in this process, until it is stopped.
 
     :raises OSError: when the address cannot be listened on
     """
-    global _handed_over  # noqa: PLW0603, the workers are forks: this is how they get it
+    global _inherited  # noqa: PLW0603, the workers are forks: this is how they get it
     import pyuwsgi  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415, it takes over argv
 
     if not is_reload():
-        check_address(config.listen)
+        check_is_free(config.listen)
     if pid_file:
         pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")  # uWSGI writes it too, but not when it reloads
-    limit_arenas()
+    memory.limit_arenas()
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
-    _handed_over = config
+    _inherited = config
     pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
 
 
 def _load_modules() -> None:
-    """Loads what the workers will need."""
+    """Load what the workers will need."""
     from image_repo import wiring  # noqa: F401, PLC0415
+    from image_repo.server import http_guard  # noqa: F401, PLC0415
     from image_repo.sync import daemon  # noqa: F401, PLC0415
     from image_repo.web import app  # noqa: F401, PLC0415
 
@@ -274,144 +176,5 @@ def _load_modules() -> None:
 
 
 def is_reload() -> bool:
-    """Whether uWSGI has executed this program anew, with its sockets open."""
+    """Return whether uWSGI has executed this program anew, with its sockets open."""
     return "UWSGI_RELOADS" in os.environ
-
-
-def check_address(listen: str) -> None:
-    """Makes sure that the address is free.
-
-    :raises OSError: when it is not, in words for a person
-    """
-    host, port = address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen(1)
-    except (OSError, UnicodeError) as error:
-        raise OSError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from error
-
-
-# -- a server in the background ----------------------------------------------------------
-
-
-def running(pid_file: Path) -> Running | None:
-    """The server that left this file; None when there is none, or it is gone, or the number is another's by now."""
-    try:
-        pid = int(pid_file.read_text(encoding="ascii").strip())
-        written = pid_file.stat().st_mtime
-    except (OSError, ValueError):
-        return None
-    if not _is_ours(pid) or _started(pid) > written + 2:
-        return None
-    return Running(pid, pid_file)
-
-
-def _is_ours(pid: int) -> bool:
-    proc = Path("/proc") / str(pid)
-    try:
-        command = (proc / "cmdline").read_text(errors="replace").split("\0")[:3]
-        return proc.stat().st_uid == os.geteuid() and any(Path(part).name == "image_repo" for part in command)
-    except OSError:
-        return False
-
-
-def _started(pid: int) -> float:
-    """Seconds since the epoch (proc(5): field 22 of stat, in ticks since boot)."""
-    ticks = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
-    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def start(command: list[str], config: Config, pid_file: Path, log_file: Path) -> int:
-    """Starts a server in the background and waits until it answers; its process id.
-
-    :param command: what runs in the foreground
-    :param log_file: where it writes whatever it says
-    :raises OSError: when it does not come up, with the last that it said
-    """
-    check_address(config.listen)
-    with log_file.open("ab") as out:
-        begun = out.tell()
-        child = subprocess.Popen(  # noqa: S603, our own command
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            with log_file.open("rb") as said:
-                said.seek(begun)
-                last = said.read().decode("utf-8", "replace").strip()
-            raise OSError(f"the server did not start:\n{last}")
-        if running(pid_file) and answers(config.listen):
-            return child.pid
-        time.sleep(0.05)
-    child.terminate()
-    raise OSError(f"the server did not answer within {PATIENCE:g} s; see {log_file}")
-
-
-def stop(found: Running) -> None:
-    """Lets a server finish its requests and end, and waits for it.
-
-    :raises TimeoutError: when it does not
-    """
-    _wait(
-        lambda: not _is_ours(found.pid), f"the server (pid {found.pid}) does not end", lambda: _tell_to_end(found.pid)
-    )
-    found.file.unlink(missing_ok=True)
-
-
-def _tell_to_end(pid: int) -> None:
-    """Tells a server to end; to be said again, because one that is just starting may not have heard it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-
-
-def restart(found: Running, listen: str) -> None:
-    """Lets a server read its configuration and code anew, without losing a request, and waits until it has.
-
-    :raises TimeoutError: when it does not come back
-    :raises ProcessLookupError: when it ended
-    """
-    before = found.file.stat().st_mtime_ns
-    os.kill(found.pid, signal.SIGHUP)
-    _wait(
-        lambda: _rewritten(found.file, before) and answers(listen), f"the server (pid {found.pid}) does not come back"
-    )
-
-
-def _rewritten(file: Path, before: int) -> bool:
-    try:
-        return file.stat().st_mtime_ns != before
-    except FileNotFoundError:
-        return False
-
-
-def answers(listen: str) -> bool:
-    """Whether a server there says that it lives."""
-    host, port = address(listen)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    try:
-        with socket.create_connection((host, port), timeout=2) as connection:
-            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return connection.recv(64).split(b" ")[1:2] == [b"200"]
-    except OSError:
-        return False
-
-
-def _wait(done: Callable[[], bool], otherwise: str, say: Callable[[], object] = lambda: None) -> None:
-    """
-    :param say: called now, and again each second
-    """
-    began = said = time.monotonic()
-    say()
-    while not done():
-        now = time.monotonic()
-        if now > began + PATIENCE:
-            raise TimeoutError(otherwise)
-        if now > said + 1:
-            say()
-            said = now
-        time.sleep(0.05)
