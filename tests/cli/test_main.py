@@ -18,7 +18,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from image_repo import __version__
-from image_repo.cli.main import main
+from image_repo.cli.main import VERBS, main
 from image_repo.config import Config, dump
 from image_repo.model.record import Record, record_key
 from image_repo.observability.logging import CleanRecord, LogSettings, clean, configure
@@ -121,12 +121,12 @@ def test_the_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).stdout == f"image_repo, version {__version__}\n"
 
 
-@pytest.mark.parametrize("verb", [None, *sorted(main.commands)])
+@pytest.mark.parametrize("verb", [None, *sorted(VERBS)])
 def test_everything_has_help(verb: str | None) -> None:
     outcome = CliRunner().invoke(main, [verb, "--help"] if verb else ["--help"])
     assert outcome.exit_code == 0
     if verb is None:
-        assert all(name in outcome.stdout for name in main.commands)
+        assert all(name in outcome.stdout for name in VERBS)
         assert "Examples:" in outcome.stdout
         assert "Exit status" in outcome.stdout
 
@@ -433,3 +433,13 @@ def test_a_warning_at_the_start_ends_an_intolerant_server(tmp_path: Path) -> Non
     assert outcome.returncode == 1
     assert "-i allows no warnings" in outcome.stderr
     assert "there is no disk cache" in outcome.stderr
+
+
+def test_a_quiet_verb_reports_no_progress(command: Command) -> None:
+    outcome = command.puts({"a.jpg": jpeg()}, "-q")
+    assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_a_verb_lists_its_own_options_before_the_common_ones() -> None:
+    text = CliRunner().invoke(main, ["put", "--help"]).stdout
+    assert text.index("--prefix") < text.index("--yaml-config")

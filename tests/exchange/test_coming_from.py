@@ -24,7 +24,7 @@ from webserver import Answer, Client, Served, embedded, serving
 
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
-from image_repo.cli import pictures
+from image_repo.cli import startup
 from image_repo.config import Config, PersistentStoreConfiguration, foreign, load
 from image_repo.errors import ConfigurationError
 from image_repo.exchange.importer import Importer
@@ -735,7 +735,7 @@ def test_their_settings_are_told_at_the_start_without_their_values(
     for name, value in _THEIRS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    pictures.prepare(embedded(tmp_path, persistent_store_configuration=PersistentStoreConfiguration(), create_new=True))
+    startup.prepare(embedded(tmp_path, persistent_store_configuration=PersistentStoreConfiguration(), create_new=True))
     told = "\n".join(record.getMessage() for record in caplog.records)
     assert not [name for name in _THEIRS if name not in told]
     assert "secret-7f3a" not in told

@@ -25,7 +25,7 @@ from webserver import embedded
 
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
-from image_repo.cli import exchange, main
+from image_repo.cli import exchange
 from image_repo.errors import BadBody, BadRequest, BrokenArchive, NotAPicture
 from image_repo.exchange.base import About, Exported, File, ImportOutcome, Item
 from image_repo.exchange.exporter import Export, member_name, settled, write_folder
@@ -898,7 +898,7 @@ def test_the_command_line_takes_out_and_in(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "originals", "reason"),
     [
-        pytest.param(["xsize=20"], True, "Originals come as they are", id="a size for originals"),
+        pytest.param(["xsize=20"], True, "Originals are exported unchanged", id="a size for originals"),
         pytest.param(["a/", "b/"], None, "one PATH/", id="two folders"),
         pytest.param(["sorrt=a"], None, "Did you mean sort", id="a slip"),
         pytest.param(["kind=exe"], None, "one of jpg", id="no kind of picture"),
@@ -927,7 +927,7 @@ def test_the_command_line_takes_originals_unless_it_is_said_how(arguments, origi
 
 
 def test_the_command_line_knows_every_format():
-    (option,) = [each for each in main.export.params if each.name == "format_"]
+    (option,) = [each for each in exchange.export_command.params if each.name == "format_"]
     assert list(option.type.choices) == [made.name for made in FORMATS]
 
 
@@ -948,6 +948,6 @@ def test_an_export_that_fails_leaves_nothing(repo, tmp_path):
 
 
 def test_a_name_of_an_entry_forges_no_line(capsys):
-    main._tell_entry(ImportOutcome("a\nall is well\x1b[2J.jpg", "skipped", problem=NotAPicture("no\npicture")))
+    exchange._print_problem(ImportOutcome("a\nall is well\x1b[2J.jpg", "skipped", problem=NotAPicture("no\npicture")))
     told = capsys.readouterr().err
     assert (told.count("\n"), "\x1b" in told) == (1, False)

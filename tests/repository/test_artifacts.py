@@ -14,7 +14,7 @@ from webserver import embedded, serving
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Query
-from image_repo.cli import pictures
+from image_repo.cli import checks
 from image_repo.errors import ArtifactNotFound
 from image_repo.repository.artifacts import MEDIA_TYPE, PREFIX, Artifact, Artifacts
 from image_repo.sync import reconciler
@@ -165,9 +165,9 @@ def test_artifacts_are_nothing_to_those_who_look_at_images(served, artifacts):
     put(artifacts, served.repo, b"\xff\xd8\xff\xe0 looks like a picture", media_type="image/jpeg")
     put(artifacts, served.repo, b"{}", media_type="application/json")
     assert list(served.repo.reader.images(ADMIN)) == []
-    walked = pictures.walk(served.repo)
+    walked = checks.scan_container(served.repo)
     assert (walked.originals, walked.records, walked.others) == ({}, {}, [])
-    assert list(pictures.check(served.repo, walked, lambda: None)) == []
+    assert list(checks.check(served.repo, walked, lambda _: None)) == []
     assert list(reconciler.images(served.repo)[0].listing()) == []
 
 
@@ -175,11 +175,11 @@ def test_what_is_damaged_is_told(served, artifacts):
     bodies = [bytes([number]) * 9 for number in range(4)]
     for body in bodies:
         put(artifacts, served.repo, body)
-    assert list(pictures.check_beside(served.config, served.repo)) == []
+    assert list(checks.check_artifacts_and_snapshots(served.config, served.repo)) == []
     folder = served.folder / "data" / ".artifacts" / "sha256"
     (folder / f"{sha256(bodies[1])}%").write_bytes(b"rotten")
     (folder / f"{sha256(bodies[2])}.json").write_bytes(b"rotten")
-    assert sorted(pictures.check_beside(served.config, served.repo)) == sorted(
+    assert sorted(checks.check_artifacts_and_snapshots(served.config, served.repo)) == sorted(
         (
             f"{id_of(bodies[1])}: The artifact is not what was stored.",
             f"{id_of(bodies[2])}: its record cannot be read",

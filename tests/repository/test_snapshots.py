@@ -27,7 +27,7 @@ from webserver import embedded, serving
 
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Filter
-from image_repo.cli import pictures as verbs
+from image_repo.cli import checks as verbs
 from image_repo.config import CatalogueConfiguration
 from image_repo.errors import OriginalDamaged
 from image_repo.model.names import ImageName
@@ -534,7 +534,7 @@ def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alon
     for query in ("", "?check=1"):
         answer = alone.client.get(f"/snapshots/{told['id']}{query}")
         assert (answer.status, answer.slug) == (500, "original-damaged")
-    assert list(verbs.check_beside(alone.config, alone.repo)) == [
+    assert list(verbs.check_artifacts_and_snapshots(alone.config, alone.repo)) == [
         f".snapshots/{told['id']}.json: The manifest of this snapshot is not what was stored."
     ]
     with pytest.raises(OriginalDamaged):

@@ -21,9 +21,10 @@ from following import followed, told
 from webserver import embedded
 
 from image_repo import config, wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.indexer import REBUILDING, SWEPT
 from image_repo.cli import catalogue
-from image_repo.cli import pictures as verbs
+from image_repo.cli import startup as verbs
 from image_repo.cli.main import main
 from image_repo.config import CatalogueConfiguration, Config
 from image_repo.model.names import ImageName
@@ -113,7 +114,7 @@ def test_keys_are_kept_in_order_and_no_more(path, run):
     assert run("-y", path, "index", "--list").stdout == added.stdout
     dropped = run("-y", path, "index", "--drop", "site", "exif")
     assert (dropped.exit_code, dropped.stdout.split()) == (1, ["data.site,uploaded", "width"])
-    assert dropped.stderr == "exif was not kept in order.\n"
+    assert dropped.stderr == "exif has no index.\n"
     run("-y", path, "rebuild", "--from-scratch")
     assert run("-y", path, "index", "--list").stdout == dropped.stdout, "they outlive what is thrown away"
 
@@ -140,7 +141,7 @@ def test_check_tells_how_far_the_catalogue_is_behind_and_that_is_no_fault(path, 
     (tmp_path / "originals" / "b" / "c.json").unlink()
     told = run("-y", path, "check")
     assert "catalogue: 1 images have changed since" in told.stderr
-    assert "catalogue: 1 images are in it and are no more" in told.stderr
+    assert "catalogue: 1 images are in it but no longer in the container" in told.stderr
     run("-y", path, "rebuild")
     assert "catalogue" not in run("-y", path, "check").stderr
 
@@ -196,7 +197,7 @@ def test_nodes_that_do_not_hear_of_each_other_are_refused(tmp_path, caplog, here
     assert all(finding.ok for finding in verbs.trial(ours)), "nobody else is there yet"
     other.tell(shared=there)
     wrong = [finding for finding in verbs.trial(ours) if not finding.ok]
-    assert [finding.what for finding in wrong] == ([] if fine else ["other nodes"])
+    assert [finding.subject for finding in wrong] == ([] if fine else ["other nodes"])
     assert fine or "postgresql://" in wrong[0].detail
     verbs.prepare(ours)
     assert ("postgresql://" in caplog.text) is not fine
@@ -325,19 +326,19 @@ def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows
     with closing(wiring.build(one)) as first, closing(wiring.build(two)) as second:
         ends = wiring.start_daemon(one, first), wiring.start_daemon(two, second)
         try:
-            until(lambda: second.catalogue.note(SWEPT) is not None, "one of them has looked")
-            until(lambda: second.catalogue.note(FOLLOWER) is not None, "and says so")
-            claimed = json.loads(second.catalogue.note(FOLLOWER) or "")["node"]
+            until(lambda: second.indexer.index.note(SWEPT) is not None, "one of them has looked")
+            until(lambda: second.indexer.index.note(FOLLOWER) is not None, "and says so")
+            claimed = json.loads(second.indexer.index.note(FOLLOWER) or "")["node"]
             fill(tmp_path / "data", "a")
             until(lambda: told(first).get("a", {}).get("width") == 40, "what another tool did is seen")
             assert told(second) == told(first)
-            second.say(ImageName("b"), {"site": 1}, UNCONDITIONAL)
+            second.writer.replace_data(ADMIN, ImageName("b"), {"site": 1}, UNCONDITIONAL)
             assert told(first)["b"]["data"] == {"site": 1}, "at once"
-            assert json.loads(first.catalogue.note(FOLLOWER) or "")["node"] == claimed
+            assert json.loads(first.indexer.index.note(FOLLOWER) or "")["node"] == claimed
             assert all(finding.ok for finding in verbs.trial(one))
             ends[0]()
             ends[1]()
-            assert first.catalogue.note(FOLLOWER) is None
+            assert first.indexer.index.note(FOLLOWER) is None
             ends = (wiring.start_daemon(two, second),)
             fill(tmp_path / "data", "c")
             until(lambda: told(first).get("c", {}).get("width") == 40, "the other one follows alone")
@@ -384,5 +385,5 @@ def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(t
 
 def test_a_key_is_read_and_shown_as_in_filters():
     for text in ("width", "data.site", "data.site,uploaded", "exif.camera_model,data.a.b"):
-        assert catalogue.show_key(catalogue.read_key(text)) == text
-    assert catalogue.show_key(catalogue.read_key("site,stars")) == "data.site,data.stars"
+        assert catalogue.format_key(catalogue.read_key(text)) == text
+    assert catalogue.format_key(catalogue.read_key("site,stars")) == "data.site,data.stars"

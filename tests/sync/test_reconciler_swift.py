@@ -14,7 +14,7 @@ from swiftserved import House, house, until
 from webserver import embedded
 
 from image_repo import wiring
-from image_repo.cli import pictures as verbs
+from image_repo.cli import startup as verbs
 from image_repo.config import CatalogueConfiguration, Config
 from image_repo.repository.repository import Repository
 from image_repo.sync.reconciler import Difference, Images, compare
@@ -148,7 +148,7 @@ def test_two_nodes_with_a_catalogue_of_their_own_are_refused(building):
     with building.node("one") as served, in_background(served.repo, served.config):
         until(lambda: any(building.cache.keys(".nodes/")), 10)
         wrong = [finding for finding in verbs.trial(config_of(building, "two")) if not finding.ok]
-        assert [finding.what for finding in wrong] == ["other nodes"]
+        assert [finding.subject for finding in wrong] == ["other nodes"]
         assert [finding for finding in verbs.trial(config_of(building, "one")) if not finding.ok] == []
     assert [finding for finding in verbs.trial(config_of(building, "two")) if not finding.ok] == []
 

@@ -1,17 +1,21 @@
-"""What the verbs of the command line do with the catalogue. Nothing here knows how a command is spelled."""
+"""The verbs ``rebuild`` and ``index``, and what other verbs report about the catalogue."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+import click
+
 from image_repo import wiring
-from image_repo.catalogue.base import Index, Indexed
+from image_repo.catalogue.base import Indexed
 from image_repo.catalogue.grammar import IMAGES
 from image_repo.catalogue.indexer import SweepState, lacking
 from image_repo.catalogue.query import Filter
+from image_repo.cli.options import Options, fail, verb
+from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter, CatalogueDisabled, Problem
 from image_repo.repository.artifacts import Artifacts
@@ -20,8 +24,6 @@ from image_repo.sync import reconciler
 from image_repo.sync.daemon import Lock, Progress
 from image_repo.sync.reconciler import Sweep, SweepOutcome
 
-#: shows how far something is: what, and of how many → is told how many more
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 #: originals and records that are read at a time
 _AT_ONCE = 4
 
@@ -29,13 +31,33 @@ _AT_ONCE = 4
 # -- rebuild ---------------------------------------------------------------------------
 
 
+@click.command("rebuild")
+@click.option("--from-scratch", is_flag=True, help="Delete the catalogue first.")
+@verb
+def rebuild_command(options: Options, /, from_scratch: bool) -> None:
+    """Update the catalogue to the content of the container.
+
+    A server does this in the background; this is faster. It may be interrupted: what is indexed is not read again.
+    """
+    with closing(options.repo()) as repo:
+        report = rebuild(options.load(), repo, options.progress, from_scratch=from_scratch)
+    for name, reason in report.failed:
+        click.echo(f"{name}: {reason}", err=True)
+    images, artifacts = report.images, report.artifacts
+    options.say(
+        f"{images.there} images, {artifacts.there} artifacts: {images.written + artifacts.written} written, "
+        f"{images.removed + artifacts.removed} removed, {report.read} originals read."
+    )
+    if report.failed:
+        raise SystemExit(1)
+
+
 @dataclass
 class RebuildReport:
-    """What came of it.
+    """The outcome of a rebuild.
 
-    :param images: that the container holds, descriptions too
+    :param images: in the container, with descriptions
     :param read: originals that were read
-    :param failed: what the index does not tell of, and why
     """
 
     images: SweepOutcome
@@ -44,43 +66,47 @@ class RebuildReport:
 
     @property
     def failed(self) -> list[tuple[str, str]]:
+        """Return what is not in the index, with reasons."""
         return [*self.images.failed, *self.artifacts.failed]
 
 
 def rebuild(config: Config, repo: Repository, bar: Bar, *, from_scratch: bool = False) -> RebuildReport:
-    """Makes the index tell what the container holds; what it tells already is not loaded again.
+    """Update the index to the content of the container; what is indexed is not read again.
 
-    :param from_scratch: throw away what there is first
-    :raises CatalogueDisabled, CatalogueUnavailable, StoreUnavailable: as their names say; what was done stays
+    :param from_scratch: delete the index first
+    :raises CatalogueDisabled, CatalogueUnavailable, StoreUnavailable: what is done so far stays
     """
     index, artifacts = repo.indexer.index, Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
     images, sweep = reconciler.images(repo, at_once=_AT_ONCE)
     index.check()
-    with _alone(config, repo):
+    with _exclusive(config, repo):
         if from_scratch:
             index.clear()
             artifacts.follower.index.clear()
-        began, progress = time.time(), Progress(index)
+        began, state = time.time(), Progress(index)
         total = sum(1 for _ in images.listing())
-        progress.begin(total)
-        report = RebuildReport(_run(sweep, images.listing(), bar, "Images", total, progress), SweepOutcome())
-        others = artifacts.stamps
+        state.begin(total)
+        report = RebuildReport(_run(sweep, images.listing(), bar, "Images", total, state), SweepOutcome())
         report.artifacts = _run(
-            Sweep(artifacts.follower.index, artifacts.row), others(), bar, "Artifacts", sum(1 for _ in others())
+            Sweep(artifacts.follower.index, artifacts.row),
+            artifacts.stamps(),
+            bar,
+            "Artifacts",
+            sum(1 for _ in artifacts.stamps()),
         )
         SweepState(time.time(), time.time() - began).keep(index)
         with bar("Originals", report.images.unread) as step:
             for read in reconciler.complete(repo, at_once=_AT_ONCE):
                 report.read += read
-                progress.add(read)
+                state.add(read)
                 step(read)
-        progress.end()
+        state.end()
     return report
 
 
 @contextmanager
-def _alone(config: Config, repo: Repository) -> Iterator[None]:
-    """Lets servers of this node wait with the same; where one is at it already, both are, and share the work."""
+def _exclusive(config: Config, repo: Repository) -> Iterator[None]:
+    """Keep servers of this node from the same work; one that has begun shares it."""
     own = wiring.own_folder(config, repo.origin)
     lock = Lock(own / "sweeping") if own else None
     try:
@@ -93,25 +119,53 @@ def _alone(config: Config, repo: Repository) -> Iterator[None]:
 
 
 def _run(
-    sweep: Sweep, listing: reconciler.Listing, bar: Bar, what: str, total: int, progress: Progress | None = None
+    sweep: Sweep, listing: reconciler.Listing, bar: Bar, label: str, total: int, state: Progress | None = None
 ) -> SweepOutcome:
-    outcome, shown = SweepOutcome(), 0
-    if not total and progress is None:
+    outcome, reported = SweepOutcome(), 0
+    if not total and state is None:
         return reconciler.run_to_end(sweep.run(listing))
-    with bar(what, total) as step:
+    with bar(label, total) as step:
         for outcome in sweep.run(listing):
-            step(outcome.seen - shown)
-            shown = outcome.seen
-            if progress:
-                progress.show(outcome.whole)
+            step(outcome.seen - reported)
+            reported = outcome.seen
+            if state:
+                state.show(outcome.whole)
     return outcome
 
 
 # -- index -----------------------------------------------------------------------------
 
 
+@click.command("index")
+@click.argument("keys", nargs=-1, metavar="[KEY | KEY,SORTKEY]...")
+@click.option("--drop", is_flag=True, help="Drop their indices.")
+@click.option("--list", "is_list", is_flag=True, help="List the keys with an index.")
+@verb
+def index_command(options: Options, /, keys: tuple[str, ...], drop: bool, is_list: bool) -> None:
+    """Index keys in the catalogue, so that queries for them are fast.
+
+    \b
+    image_repo index width data.site        filter by width; by a member of data
+    image_repo index data.site,uploaded     filter by the site, sorted by time
+    """
+    if is_list == bool(keys) or (drop and not keys):
+        raise click.UsageError("Expected keys, or --list.")
+    parsed = [read_key(key) for key in keys]
+    with closing(options.repo()) as repo:
+        index = repo.indexer.index
+        unknown = [key for key in parsed if drop and not index.drop_index(key)]
+        if not drop:
+            for key in parsed:
+                index.add_index(key)
+        indexed = sorted(map(format_key, index.indexed()))
+    for text in indexed:
+        click.echo(text)
+    if unknown:
+        fail(*(f"{format_key(key)} has no index." for key in unknown))
+
+
 def read_key(text: str) -> Indexed:
-    """``KEY`` or ``KEY,SORTKEY``, as in filters.
+    """Parse ``KEY`` or ``KEY,SORTKEY``, as in filters.
 
     :raises BadParameter: for anything else
     """
@@ -121,75 +175,64 @@ def read_key(text: str) -> Indexed:
     return Indexed(IMAGES.path("KEY", key), IMAGES.path("SORTKEY", sort) if comma else None)
 
 
-def show_key(key: Indexed) -> str:
-    """The inverse of :func:`read_key`."""
+def format_key(key: Indexed) -> str:
+    """Return the text that :func:`read_key` parses."""
     return ",".join(".".join(path) for path in (key.path, key.sort) if path)
-
-
-def keep_in_order(index: Index, keys: list[Indexed]) -> None:
-    """Keeps keys in order from now on."""
-    for key in keys:
-        index.add_index(key)
-
-
-def forget_order(index: Index, keys: list[Indexed]) -> list[Indexed]:
-    """No more; those that were not kept in order."""
-    return [key for key in keys if not index.drop_index(key)]
 
 
 # -- check and trial -------------------------------------------------------------------
 
 
 def differences(repo: Repository) -> tuple[list[str], list[str]]:
-    """Holds the index against the container.
+    """Compare the index with the container.
 
-    :returns: what is wrong with the index, and how it differs; nothing where there is none by configuration
+    :returns: lines about faults of the index, and about its lag; none if the catalogue is disabled
     """
     try:
         index = repo.indexer.index
         index.check()
-        found = reconciler.compare(index, reconciler.Images(repo).listing())
+        difference = reconciler.compare(index, reconciler.Images(repo).listing())
     except CatalogueDisabled:
         return [], []
     except Problem as problem:
         return [f"catalogue: {problem.detail or problem.title}"], []
-    told = {
-        "are not in it yet": found.missing,
-        "have changed since": found.stale,
-        "are in it and are no more": found.gone,
-        "have still to be read": found.unread,
+    numbers = {
+        "are not in it yet": difference.missing,
+        "have changed since": difference.stale,
+        "are in it but no longer in the container": difference.gone,
+        "have still to be read": difference.unread,
     }
-    lines = [f"catalogue: {number} images {what}" for what, number in told.items() if number]
-    return [], lines and [*lines, "catalogue: a server follows by itself; image_repo rebuild does it now"]
+    lines = [f"catalogue: {number} images {text}" for text, number in numbers.items() if number]
+    return [], lines and [*lines, "catalogue: a server updates it in the background; image_repo rebuild does so now"]
 
 
 @dataclass(frozen=True)
 class State:
-    """How the catalogue is."""
+    """The state of the catalogue."""
 
     ok: bool
-    what: str
+    text: str
 
 
 def state(config: Config, stores: wiring.Stores) -> State | None:
-    """Reaches the engine; None where the configuration has no catalogue."""
+    """Return the state of the index; None if the catalogue is disabled."""
     try:
         index = wiring.open_index(config, stores.origin)
         if index is None:
             return None
         with closing(index):
             index.check()
-            images, left, (engine, size) = index.count(Filter()), lacking(index), index.engine()
+            images, missing, (engine, size) = index.count(Filter()), lacking(index), index.engine()
     except Problem as problem:
         return State(False, problem.detail or problem.title)
-    told = "complete" if left is None else f"{float(left):.0%} complete; a server makes the rest"
-    return State(True, f"{index.description}, {engine}, {size / 1e6:.1f} MB, {images} images, {told}")
+    progress = "complete" if missing is None else f"{float(missing):.0%} complete; a server makes the rest"
+    return State(True, f"{index.description}, {engine}, {size / 1e6:.1f} MB, {images} images, {progress}")
 
 
-def lonely(config: Config, stores: wiring.Stores) -> str | None:
-    """Why the nodes that serve this container cannot have the indices they have; None where they can.
+def node_conflict(config: Config, stores: wiring.Stores) -> str | None:
+    """Return why the indices of the nodes of this container do not fit together; None if they do.
 
-    :raises StoreUnavailable, OSError: when that cannot be told
+    :raises StoreUnavailable, OSError: if the nodes are unknown
     """
     index, nodes = wiring.open_index(config, stores.origin), wiring.nodes(config, stores)
     if index is None or nodes is None:
@@ -199,6 +242,6 @@ def lonely(config: Config, stores: wiring.Stores) -> str | None:
         return None
     hosts = ", ".join(sorted({node.host for node in others}))
     return (
-        f"{len(others)} other nodes ({hosts}) serve this container, and SQLite is the index of one node alone: it "
-        "does not hear of what others write. Set catalogue.url to the same postgresql://… on all of them."
+        f"{len(others)} other nodes ({hosts}) serve this container, and SQLite is the index of one node: it "
+        "misses what others write. Set catalogue.url to the same postgresql://… on all of them."
     )

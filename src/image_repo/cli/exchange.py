@@ -1,4 +1,4 @@
-"""What the verbs ``export`` and ``import`` do. Nothing here knows how a command is spelled."""
+"""The verbs ``export`` and ``import``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import click
 
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
@@ -18,8 +20,9 @@ from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
 from image_repo.catalogue.indexer import SweepState
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.cli import catalogue
-from image_repo.cli.catalogue import Bar
+from image_repo.cli.options import Options, fail, verb
 from image_repo.cli.pictures import files_below
+from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
@@ -31,6 +34,7 @@ from image_repo.exchange.importer import Importer, from_folder, from_zip
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.operations import ORIGINAL
+from image_repo.observability.logging import clean
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
@@ -38,21 +42,65 @@ from image_repo.repository.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
-#: members that a zip may have
-_MOST_MEMBERS = 10_000_000
-#: pictures that are made while one is written
+#: members of a zip
+_MAX_MEMBERS = 10_000_000
+#: pictures that are rendered while one is written
 _AHEAD = 4
 
 
 # -- export ----------------------------------------------------------------------------
 
 
+@click.command("export")
+@click.argument("arguments", nargs=-1, metavar="[PATH/] [FILTER | PARAMETER=VALUE]...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.zip|DIR",
+    help="Write to FILE or DIR.",
+)
+@click.option(
+    "--originals/--rendered",
+    default=None,
+    help="Write pictures as they were uploaded, or rendered and without metadata. "
+    "Originals unless xsize, ysize, kind, quality, fit or thumbnail is given.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([format_.name for format_ in FORMATS]),
+    help="Also write the metadata in this format.",
+)
+@verb
+def export_command(
+    options: Options, /, arguments: tuple[str, ...], output: Path, originals: bool | None, format_: str | None
+) -> None:
+    """Write pictures and their records to a zip or a folder, which import reads.
+
+    \b
+    image_repo export -o all.zip
+    image_repo export sites/ species=fox width__gte=1000 -o foxes.zip
+    image_repo export text=badger xsize=640 kind=webp --format coco -o badgers
+    """
+    config = options.load()
+    request = read_export(config, arguments, originals=originals, format=format_)
+    with closing(options.repo()) as repo:
+        report = export(config, repo, request, output, options.progress)
+    options.say(f"{report.pictures} pictures, {report.descriptions} descriptions, {report.missing} missing: {output}")
+    for name in report.notes:
+        options.say(f"{name} lists what this format cannot hold.")
+    if report.missing:
+        fail("_missing.txt lists what is missing.")
+
+
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is to be exported, and how.
+    """The request of an export.
 
     :param title: for people
-    :param snapshot: instead of what the filter means
+    :param snapshot: exported instead of the matches of the filter
     """
 
     filter: Filter
@@ -66,79 +114,80 @@ class ExportRequest:
 def read_export(
     config: Config, arguments: Sequence[str], *, originals: bool | None, format: str | None
 ) -> ExportRequest:
-    """Reads what is said on the command line: ``PATH/``, filters and picture parameters, as over HTTP.
+    """Parse the arguments: ``PATH/``, filters and picture parameters, as over HTTP.
 
-    :param originals: None for originals unless something is said of pictures
-    :raises BadParameter: for what cannot be understood
+    :param originals: None for originals unless there are picture parameters
+    :raises BadParameter: for invalid arguments
     """
     folders = [text for text in arguments if "=" not in text]
     if len(folders) > 1:
         raise BadParameter.expected("one PATH/, and PARAMETER=VALUE", "the second", folders[1])
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in arguments if "=" in text)]
-    wanted = IMAGES.read(pairs, (*FILTER_WORDS, "sort"), (*PICTURE_WORDS, "snapshot"))
-    said = {name: value for name, value in wanted.rest.items() if name in PICTURE_WORDS}
-    if originals and said:
-        raise BadParameter(next(iter(said)), "Originals come as they are: nothing can be said of how they are made.")
-    if originals or (originals is None and not said):
-        said = {"kind": ORIGINAL}
+    parsed = IMAGES.read(pairs, (*FILTER_WORDS, "sort"), (*PICTURE_WORDS, "snapshot"))
+    parameters = {name: value for name, value in parsed.rest.items() if name in PICTURE_WORDS}
+    if originals and parameters:
+        raise BadParameter(next(iter(parameters)), "Originals are exported unchanged; it needs --rendered.")
+    if originals or (originals is None and not parameters):
+        parameters = {"kind": ORIGINAL}
     return ExportRequest(
-        replace(wanted.query.filter, prefix=parse_prefix(folders[0]) if folders else ""),
-        wanted.query.order,
-        settled(said, wiring.defaults(config)),
+        replace(parsed.query.filter, prefix=parse_prefix(folders[0]) if folders else ""),
+        parsed.query.order,
+        settled(parameters, wiring.defaults(config)),
         " ".join(arguments) or "everything",
-        tuple(made for made in FORMATS if made.name == format),
-        _snapshot(wanted, folders),
+        tuple(format_ for format_ in FORMATS if format_.name == format),
+        _snapshot(parsed, folders),
     )
 
 
-def _snapshot(wanted: ParsedQuery, folders: Sequence[str]) -> str | None:
-    if "snapshot" in wanted.rest and (folders or not wanted.query.filter.is_empty or wanted.query.order):
-        raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
-    return wanted.rest.get("snapshot")
+def _snapshot(parsed: ParsedQuery, folders: Sequence[str]) -> str | None:
+    if "snapshot" in parsed.rest and (folders or not parsed.query.filter.is_empty or parsed.query.order):
+        raise BadParameter("snapshot", "A snapshot is exported whole, without filter and sort.")
+    return parsed.rest.get("snapshot")
 
 
-def export(config: Config, repo: Repository, asked: ExportRequest, output: Path, bar: Bar) -> Export:
-    """Writes what is asked for into a zip, or a folder where the output does not end in ``.zip``.
+def export(config: Config, repo: Repository, request: ExportRequest, output: Path, bar: Bar) -> Export:
+    """Write an export to a zip, or to a folder if the output does not end in ``.zip``.
 
-    A catalogue that has never been held against the container is made first: an export must not lack what it lacks.
+    A catalogue that was never complete is rebuilt first, so that the export is complete.
 
-    :returns: how many went out
-    :raises OSError: when it cannot be written
+    :raises OSError: if it cannot be written
     """
     base = f"{config.public_url.rstrip('/')}/{config.repository_base_pathname}" if config.public_url else None
-    about = About(asked.title, base, partial(temporary, repo.policy.spool))
-    made = Export(repo, ADMIN, asked.settled, about, asked.formats, frozen=asked.snapshot is not None, ahead=_AHEAD)
-    documents, total = _documents(config, repo, asked, bar)
+    about = About(request.title, base, partial(temporary, repo.policy.spool))
+    export = Export(
+        repo, ADMIN, request.settled, about, request.formats, frozen=request.snapshot is not None, ahead=_AHEAD
+    )
+    documents, total = _documents(config, repo, request, bar)
     with bar("Exporting", total) as step:
-        members = made.members(_stepping(documents, step))
+        members = export.members(_with_steps(documents, step))
         if output.suffix.lower() == ".zip":
             _write_zip(members, output, repo.policy.spool)
         else:
             write_folder(members, output)
-    return made
+    return export
 
 
-def _documents(config: Config, repo: Repository, asked: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
-    """What goes out, and how many they are."""
-    if asked.snapshot is not None:
+def _documents(config: Config, repo: Repository, request: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
+    """Return the documents of an export, and their number."""
+    if request.snapshot is not None:
         snapshots = Snapshots(repo)
-        snapshot = snapshots.get(ADMIN, asked.snapshot)
+        snapshot = snapshots.get(ADMIN, request.snapshot)
         return snapshots.documents(ADMIN, snapshot), snapshot.count
     if SweepState.read(repo.indexer.index) is None:
         for name, reason in catalogue.rebuild(config, repo, bar).failed:
-            log.warning("the catalogue does not tell of %s, nor will the export: %s", name, reason)
+            log.warning("%s is neither in the catalogue nor in the export: %s", name, reason)
     collection = Collection(repo)
-    return collection.each(ADMIN, asked.filter, asked.order), collection.count(ADMIN, asked.filter)
+    return collection.each(ADMIN, request.filter, request.order), collection.count(ADMIN, request.filter)
 
 
-def _stepping(documents: Iterable[Document], step: Callable[[int], object]) -> Iterator[Document]:
+def _with_steps(documents: Iterable[Document], step: Callable[[int], object]) -> Iterator[Document]:
     for document in documents:
         yield document
         step(1)
 
 
 def _write_zip(members: Iterable[Member], output: Path, spool: Path | None) -> None:
-    """Writes an archive, whole or not at all."""
+    """Write an archive, whole or not at all."""
     with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}-", delete=False) as file:
         try:
             file.writelines(stream_zip(members, spool))
@@ -152,51 +201,80 @@ def _write_zip(members: Iterable[Member], output: Path, spool: Path | None) -> N
 # -- import ----------------------------------------------------------------------------
 
 
-def take_in(
+@click.command("import")
+@click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@click.option("--prefix", default="", metavar="PATH", help="Store them below this path of the repository.")
+@click.option(
+    "--uploads",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder of the files that a mongoexport names.",
+)
+@verb
+def import_command(options: Options, /, path: Path, prefix: str, uploads: Path | None) -> None:
+    """Import a zip or a folder: an export, pictures alone, or the data of another system.
+
+    May be repeated, also after an interruption: what is stored with the same content stays unchanged. The data in
+    metadata.jsonl replace those of stored pictures.
+    """
+    with closing(options.repo()) as repo:
+        counts = import_path(options.load(), repo, path, prefix, uploads, options.progress, _print_problem)
+    statuses = ("stored", "replaced", "unchanged", "skipped", "failed")
+    options.say(", ".join(f"{counts[status]} {status}" for status in statuses) + ".")
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _print_problem(outcome: ImportOutcome) -> None:
+    problem = outcome.problem
+    reason = (problem.detail or problem.title) if problem else ""
+    click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(reason)}", err=True)
+
+
+def import_path(
     config: Config,
     repo: Repository,
     path: Path,
     prefix: str,
     uploads: Path | None,
     bar: Bar,
-    tell: Callable[[ImportOutcome], object],
+    report: Callable[[ImportOutcome], object],
 ) -> Counter[str]:
-    """Takes in a zip, a folder of pictures, or what a neighbour has left. May be repeated: what is there is not written
-    again.
+    """Import a zip, a folder of pictures, or the data of another system; what is stored is not written again.
 
     :param uploads: the folder of the files that a ``mongoexport`` names
-    :param tell: told of each entry that was not taken
-    :returns: how many entries ended how
-    :raises Problem: when nothing of it can be understood
-    :raises OSError: when it cannot be read
+    :param report: called with each entry that was not imported
+    :returns: number of entries by status
+    :raises Problem: if nothing of it can be read
+    :raises OSError: if it cannot be opened
     """
     importer = Importer(repo, ADMIN, prefix)
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
         outcomes, total, reached = _outcomes(config, repo, importer, path, uploads, opened)
-        step, shown = opened.enter_context(bar("Importing", total)), 0
+        step, reported = opened.enter_context(bar("Importing", total)), 0
         for outcome in outcomes:
             counts[outcome.status] += 1
-            now = reached() if reached else counts.total()
-            step(now - shown)
-            shown = now
+            position = reached() if reached else counts.total()
+            step(position - reported)
+            reported = position
             if outcome.problem:
-                tell(outcome)
+                report(outcome)
     return counts
 
 
 def _outcomes(
     config: Config, repo: Repository, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
 ) -> tuple[Iterator[ImportOutcome], int, Callable[[], int] | None]:
-    """What becomes of each entry; how far it goes, and what tells how far it is: None where entries are counted."""
-    left = legacy.detect(path, uploads)
-    if left is not None:
+    """Return outcomes, their total, and what returns the current position; None if outcomes are counted."""
+    source = legacy.detect(path, uploads)
+    if source is not None:
         artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
-        return legacy.outcomes(left, importer, repo, ADMIN, artifacts), left.total, lambda: left.done
+        return legacy.outcomes(source, importer, repo, ADMIN, artifacts), source.total, lambda: source.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():
-        found = from_folder(path, files_below(path), lines)
+        items = from_folder(path, files_below(path), lines)
     else:
         file = opened.enter_context(path.open("rb"))
-        found = from_zip(file, path.stat().st_size, lines, _MOST_MEMBERS)
-    return importer.run(found.items), found.total, None
+        items = from_zip(file, path.stat().st_size, lines, _MAX_MEMBERS)
+    return importer.run(items.items), items.total, None

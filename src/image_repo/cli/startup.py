@@ -1,0 +1,155 @@
+"""Checks before serving: the trial run (``-t``), and what each start prepares and warns about."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from image_repo import wiring
+from image_repo.cli import catalogue
+from image_repo.concurrency.private_folder import make_private
+from image_repo.config import Config, foreign
+from image_repo.errors import LinksNotConfigured, Problem, StoreUnavailable
+from image_repo.repository.resolver import image_of
+from image_repo.server import address
+from image_repo.stores.base import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    ok: bool
+    subject: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{'ok   ' if self.ok else 'WRONG'}  {self.subject}: {self.detail}"
+
+
+def trial(config: Config) -> list[Finding]:
+    """Check folders, stores, the key of links, the catalogue and other nodes, without serving."""
+    findings = [Finding(True, "settings", "all are valid")]
+    findings += [Finding(True, "environment", line) for line in foreign(os.environ, config)]
+    findings += [_check_folder(*folder) for folder in _folders(config)]
+    stores = wiring.build_stores(config)
+    try:
+        for subject, store in (("originals", stores.origin), ("renditions", stores.cache)):
+            if store is not None:
+                findings.append(_check_store(subject, store, create=config.create_new))
+        if all(finding.ok for finding in findings):
+            findings.append(_check_links(stores.cache or stores.origin))
+            findings += _check_catalogue(config, stores)
+    finally:
+        stores.close()
+    return findings
+
+
+def _folders(config: Config) -> Iterator[tuple[str, str]]:
+    if config.local_cache_configuration.enabled:
+        yield "disk cache", config.local_cache_configuration.cache_path
+    yield "local files", config.local_file_cache_path
+
+
+def _check_folder(subject: str, path: str) -> Finding:
+    try:
+        make_private(Path(path))
+    except OSError as error:
+        return Finding(False, subject, str(error) if error.errno is None else f"{path}: {error.strerror}")
+    usable = os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    return Finding(usable, subject, f"{path} is private" if usable else f"{path} cannot be written to")
+
+
+def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
+    try:
+        store.check(create=create)
+    except StoreUnavailable as error:
+        return Finding(False, subject, f"{store.description}: {error.detail or error.title}")
+    return Finding(True, subject, store.description)
+
+
+def _check_links(store: Store) -> Finding:
+    try:
+        base = store.link_base()
+    except LinksNotConfigured as error:
+        return Finding(True, "temporary URLs", f"none: {error.detail or error.title} (image_repo link-key makes a key)")
+    return Finding(True, "temporary URLs", f"signed with {base.digest}")
+
+
+def _check_catalogue(config: Config, stores: wiring.Stores) -> Iterator[Finding]:
+    state = catalogue.state(config, stores)
+    if state is None:
+        yield Finding(True, "catalogue", "none (catalogue.enabled: false)")
+        return
+    yield Finding(state.ok, "catalogue", state.text)
+    try:
+        conflict = catalogue.node_conflict(config, stores)
+    except (Problem, OSError) as error:
+        yield Finding(False, "other nodes", f"it cannot be determined whether there are any: {error}")
+    else:
+        yield Finding(conflict is None, "other nodes", conflict or "none with a catalogue of their own")
+
+
+def prepare(config: Config) -> list[str]:
+    """Prepare folders and stores, and log what is wrong with them: a store may come back.
+
+    :returns: lines for people: where originals are, and addresses to try
+    """
+    for line in foreign(os.environ, config):
+        log.warning("%s", line)
+    for folder in _folders(config):
+        finding = _check_folder(*folder)
+        if not finding.ok:
+            log.warning("there is no %s: %s", finding.subject, finding.detail)
+    stores = wiring.build_stores(config)
+    try:
+        warnings = wiring.prepare(config, stores)
+        with suppress(Problem, OSError):  # wiring.prepare has warned about it
+            conflict = None if warnings else catalogue.node_conflict(config, stores)
+            warnings += [conflict] if conflict else []
+        for warning in warnings:
+            log.warning("%s", warning)
+        return [f"Originals are in {stores.origin.description}.", *_addresses(config, stores.origin)]
+    finally:
+        stores.close()
+
+
+def _addresses(config: Config, origin: Store) -> list[str]:
+    """Return lines with three addresses of a stored picture, or how to upload one."""
+    base = f"{address.url(config)}/{config.repository_base_pathname}"
+    try:
+        entries = origin.keys()
+        name = next((name for entry in entries if (name := image_of(entry.key, entry.media_type))), None)
+    except Problem:
+        name = None
+    if name is None:
+        return [f"Serving {base}; there is no picture yet: curl -F file=@PICTURE.jpg {base}/NAME"]
+    url = f"{base}/{quote(name.text)}"
+    return ["Try:", f"  {url}", f"  {url}?xsize=300", f"  {url}?thumbnail=True&kind=webp"]
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Collect the messages of warnings that are logged meanwhile."""
+    handler = _WarningCollector()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+class _WarningCollector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
