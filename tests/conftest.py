@@ -13,7 +13,8 @@ from servers import launch
 from servers.faults import FaultProxy
 
 from image_repo.config import Credentials, PersistentStoreConfiguration
-from image_repo.stores.swift import ConnectionPool, SwiftStore
+from image_repo.stores.swift import SwiftStore
+from image_repo.stores.swift_pool import ConnectionPool
 
 #: for tests that provoke a timeout
 QUICK = {"timeout": 1.5, "connect_timeout": 1.0}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
 import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from image_repo.errors import PreconditionFailed
+from image_repo.errors import LinkExpired, LinkRefused, PreconditionFailed
 from image_repo.stores.base import CHUNK, Store
 
 JPEG = "image/jpeg"
@@ -311,3 +313,47 @@ class StoreContract:
         assert store.description
         assert store.identity
         store.check()
+
+    def test_what_it_presigns_it_verifies_until_it_expires(self, store: Store) -> None:
+        store.set_link_key("a key of more than thirty-two characters")
+        expires = int(time.time()) + 60
+        query = parse_qs(urlsplit(store.presign("a/b c.jpg", expires, "x.jpg")).query)
+        signature = query["temp_url_sig"][0]
+        assert query["temp_url_expires"] == [str(expires)]
+        store.verify_presigned("a/b c.jpg", signature, str(expires))
+        for key, seconds in (("a/b.jpg", expires), ("a/b c.jpg", expires + 1)):
+            with pytest.raises(LinkRefused):
+                store.verify_presigned(key, signature, str(seconds))
+        past = int(time.time()) - 1
+        signature = parse_qs(urlsplit(store.presign("a.jpg", past, "x.jpg")).query)["temp_url_sig"][0]
+        with pytest.raises(LinkExpired):
+            store.verify_presigned("a.jpg", signature, str(past))
+
+    def test_of_two_conditional_puts_at_once_one_succeeds_where_that_is_a_capability(self, store: Store) -> None:
+        if not store.capabilities.conditional_put:
+            return
+        ready = threading.Barrier(8)
+
+        def put(number: int) -> bool:
+            ready.wait()
+            try:
+                store.put("a.jpg", bytes([number]), media_type=JPEG, overwrite=False)
+            except PreconditionFailed:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(put, range(8))) == 1
+
+    def test_a_finished_write_is_listed_where_that_is_a_capability(self, store: Store) -> None:
+        store.put("a.jpg", b"1", media_type=JPEG)
+        if store.capabilities.immediate_listing:
+            assert names(store) == ["a.jpg"]
+            store.delete("a.jpg")
+            assert names(store) == []
+
+    def test_a_damaged_body_is_recognised_where_digests_are_verified(self, store: Store) -> None:
+        """What is verified has its MD5 as its entity tag; what is not, the repository verifies by the record."""
+        entry = store.put("a.jpg", b"picture", media_type=JPEG)
+        is_digest = entry.etag == hashlib.md5(b"picture", usedforsecurity=False).hexdigest()
+        assert is_digest is store.capabilities.verifies_digests

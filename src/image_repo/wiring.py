@@ -27,7 +27,7 @@ from image_repo.concurrency.locks import KeyedLock
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
-from image_repo.errors import CatalogueUnavailable, LinksNotConfigured, StoreUnavailable
+from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
 from image_repo.model.operations import Focus, read_focus
 from image_repo.model.recipe import Defaults, read_request
@@ -35,7 +35,7 @@ from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.decoded_cache import DecodedCache
-from image_repo.repository.links import Links, LinkTargetUrls
+from image_repo.repository.links import Links
 from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
@@ -49,7 +49,10 @@ from image_repo.repository.writer import Writer
 from image_repo.stores.base import Store
 from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
-from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
+from image_repo.stores.swift import SwiftStore
+from image_repo.stores.swift_auth import resolve_credentials
+from image_repo.stores.swift_link_keys import new_link_key
+from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.sync.daemon import CatalogueDaemon
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
@@ -84,15 +87,30 @@ def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Sto
     """The stores that the configuration names; nothing is contacted yet."""
     settings = config.persistent_store_configuration
     credentials = resolve_credentials(settings.credentials, environ)
-    if settings.kind == "disk" or (settings.kind == "auto" and not have_credentials(credentials)):
-        keys = tuple(str(key) for key in (settings.url_key, settings.url_key_2) if key)
-        return Stores(DiskStore(Path(settings.path), secrets=keys, public_endpoint=settings.public_endpoint))
-    pool = ConnectionPool(settings, credentials)
-    cache = config.swift_cache_configuration
+    config = replace(config, persistent_store_configuration=replace(settings, credentials=credentials))
+    kind = config.persistent_store_configuration.resolved_kind
+    if kind not in STORE_KINDS:
+        raise ConfigurationError([f"persistent_store_configuration.kind: expected one of {', '.join(STORE_KINDS)}"])
+    return STORE_KINDS[kind](config)
+
+
+def _disk_stores(config: Config) -> Stores:
+    settings = config.persistent_store_configuration
+    keys = tuple(str(key) for key in (settings.url_key, settings.url_key_2) if key)
+    return Stores(DiskStore(Path(settings.path), secrets=keys, public_endpoint=settings.public_endpoint))
+
+
+def _swift_stores(config: Config) -> Stores:
+    settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
+    pool = ConnectionPool(settings, settings.credentials)
     return Stores(
         SwiftStore(pool, settings, settings.container),
         SwiftStore(pool, settings, cache.container) if cache.enabled else None,
     )
+
+
+#: kind of a store → what makes it
+STORE_KINDS: Mapping[str, Callable[[Config], Stores]] = {"disk": _disk_stores, "swift": _swift_stores}
 
 
 def prepare(config: Config, stores: Stores) -> list[str]:
@@ -108,9 +126,9 @@ def prepare(config: Config, stores: Stores) -> list[str]:
         except StoreUnavailable as error:
             warnings.append(error.detail)
     settings = config.persistent_store_configuration
-    if not warnings and settings.url_key_create and isinstance(stores.cache, SwiftStore):
+    if not warnings and settings.url_key_create and stores.cache is not None:
         try:
-            stores.cache.link_base()
+            stores.cache.presign("-", 0, "-")
         except LinksNotConfigured:
             stores.cache.set_link_key(new_link_key())
             log.info("%s has got a key for temporary URLs", stores.cache.description)
@@ -160,7 +178,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
         access=access,
         reader=reader,
         writer=Writer(access, origin, resolver, metadata, indexer, renditions, use_policy),
-        links=Links(access, reader, origin, target, _link_target_urls(stores), use_policy),
+        links=Links(access, reader, target, stores.cache or origin, PREFIX if stores.cache else "", use_policy),
         metadata=metadata,
         renditions=renditions,
         indexer=indexer,
@@ -262,10 +280,9 @@ def nodes(config: Config, stores: Stores) -> Membership | None:
     own = own_folder(config, stores.origin)
     if own is None:
         return None
-    if isinstance(stores.origin, DiskStore):
-        return Membership(
-            FolderMembershipBoard(Path(config.persistent_store_configuration.path) / ".image_repo" / "nodes"), own
-        )
+    folder = stores.origin.capabilities.folder
+    if folder is not None:
+        return Membership(FolderMembershipBoard(folder / "nodes"), own)
     return Membership(StoreMembershipBoard(stores.cache or stores.origin), own)
 
 
@@ -314,18 +331,11 @@ def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarg
         settings = config.persistent_store_configuration
         longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
         return ContainerTier(CircuitBreaker(stores.cache, counters=counters), max(cache.lifetime, longest))
-    if isinstance(stores.origin, DiskStore):
-        folder = Path(config.persistent_store_configuration.path) / ".image_repo" / "renditions"
-        return LinkFolder(
-            folder, LocalCacheConfiguration(max_size=0, max_elements=0), name="cache", lifetime=cache.lifetime
-        )
+    folder = stores.origin.capabilities.folder
+    if folder is not None:
+        unbounded = LocalCacheConfiguration(max_size=0, max_elements=0)
+        return LinkFolder(folder / "renditions", unbounded, name="cache", lifetime=cache.lifetime)
     return None
-
-
-def _link_target_urls(stores: Stores) -> LinkTargetUrls:
-    if stores.cache is not None:
-        return LinkTargetUrls(stores.cache.link_base, PREFIX)
-    return LinkTargetUrls(stores.origin.link_base, "")
 
 
 def _disk(

@@ -42,8 +42,8 @@ class Ailing(DiskStore):
     def called(self, names, endings):
         return self._do(lambda: super(Ailing, self).called(names, endings))
 
-    def link_base(self):
-        return self._do(super().link_base)
+    def presign(self, key, expires, filename):
+        return self._do(lambda: super(Ailing, self).presign(key, expires, filename))
 
     def get(self, key):
         body = super().get(key)
@@ -117,8 +117,9 @@ CALLS = {
     "delete": lambda guarded: guarded.delete("a.jpg"),
     "a listing": lambda guarded: list(guarded.keys("")),
     "what is called so": lambda guarded: guarded.called(["a"], {".jpg"}),
-    "the key of links": lambda guarded: guarded.link_base(),
-    "the keys of links": lambda guarded: guarded.link_secrets(),
+    "the key of links": lambda guarded: guarded.presign("a.jpg", 1, "a.jpg"),
+    "a verified link": lambda guarded: guarded.verify_presigned("a.jpg", "00", "1"),
+    "a key of links": lambda guarded: guarded.set_link_key("k" * 32),
 }
 
 
@@ -148,7 +149,7 @@ def test_an_answer_that_nobody_likes_is_an_answer(store, guarded, answer):
     store.trouble = answer
     for _ in range(5):
         with pytest.raises(type(answer)):
-            guarded.link_base()
+            guarded.presign("a.jpg", 1, "a.jpg")
     store.trouble = None
     assert guarded.head("a.jpg").size == 7
 
@@ -241,8 +242,8 @@ def test_the_person_at_the_command_line_asks_in_any_case(store, guarded):
 
 
 def test_it_says_what_the_store_says_of_itself(store, guarded):
-    assert (guarded.description, guarded.identity, guarded.verifies) == (
+    assert (guarded.description, guarded.identity, guarded.capabilities) == (
         store.description,
         store.identity,
-        store.verifies,
+        store.capabilities,
     )

@@ -26,8 +26,9 @@ from image_repo.model import record
 from image_repo.model.formats import ENDINGS, split_ending
 from image_repo.model.record import Record
 from image_repo.stores import disk_listing
-from image_repo.stores.disk import DiskStore, _Syncs
+from image_repo.stores.disk import DiskStore
 from image_repo.stores.disk_paths import decode_file, decode_folder, encode, encode_file, encode_folder, is_part
+from image_repo.stores.disk_sync import FolderSyncs
 from image_repo.stores.lookup import is_called
 
 RECORD = Record('a/"b"', "a/b.jpg", "1-2", "0" * 64, "image/jpeg", 3, 4, 5, data={"ü": 1}).dump()
@@ -404,7 +405,8 @@ class TestWriting:
 import resource, signal, sys
 from pathlib import Path
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.disk import DiskStore, _Syncs
+from image_repo.stores.disk import DiskStore
+from image_repo.stores.disk_sync import FolderSyncs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -679,7 +681,7 @@ def test_a_folder_is_brought_to_the_disk_once_for_all_who_wait():
         assert go_on.acquire(timeout=10)
         done.append(folder)
 
-    syncs, folder = _Syncs(sync), Path("folder")
+    syncs, folder = FolderSyncs(sync), Path("folder")
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(syncs, folder)
         assert begun.acquire(timeout=10)
@@ -705,7 +707,7 @@ def test_a_folder_that_cannot_be_brought_to_the_disk_is_everybodys_trouble():
         if len(calls) == 2:
             raise OSError(errno.EIO, "lost")
 
-    syncs, folder = _Syncs(sync), Path("folder")
+    syncs, folder = FolderSyncs(sync), Path("folder")
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(syncs, folder)
         assert begun.acquire(timeout=10)
@@ -723,7 +725,7 @@ def test_a_folder_that_cannot_be_brought_to_the_disk_is_everybodys_trouble():
 
 def test_what_is_put_together_brings_each_folder_to_the_disk_once_at_the_end(store, root):
     folders = []
-    store._syncs = _Syncs(folders.append)
+    store._syncs = FolderSyncs(folders.append)
     with store.together():
         for number in range(5):
             store.put(f"a/b/{number}.jpg", b"1", media_type="image/jpeg")
@@ -738,6 +740,6 @@ def test_who_puts_together_is_told_that_a_folder_could_not_be_brought_to_the_dis
         if folder == root:
             raise OSError(errno.EIO, "lost")
 
-    store._syncs = _Syncs(sync)
+    store._syncs = FolderSyncs(sync)
     with pytest.raises(StoreUnavailable, match="lost"), store.together():
         store.put("a.jpg", b"1", media_type="image/jpeg")

@@ -19,7 +19,10 @@ from conftest import opened
 
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
-from image_repo.stores.swift import ConnectionPool, SwiftStore, have_credentials, new_link_key, resolve_credentials
+from image_repo.stores.swift import SwiftStore
+from image_repo.stores.swift_auth import resolve_credentials
+from image_repo.stores.swift_link_keys import new_link_key
+from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.stores.tempurl import temporary_url
 
 JPEG = "image/jpeg"
@@ -96,9 +99,12 @@ def test_the_environment_fills_what_is_left_open(given, environ, found):
     assert resolve_credentials(Credentials(**given), environ) == Credentials(**found)
 
 
-def test_it_is_swift_where_it_is_said_where_to_sign_in():
-    assert have_credentials(Credentials(authurl="http://k/v3"))
-    assert not have_credentials(Credentials(username="u", password="p"))
+def test_kind_auto_is_swift_where_the_credentials_name_where_to_sign_in():
+    def kind(**credentials: str) -> str:
+        return PersistentStoreConfiguration(kind="auto", credentials=Credentials(**credentials)).resolved_kind
+
+    assert kind(authurl="http://k/v3") == "swift"
+    assert kind(username="u", password="p") == "disk"
 
 
 @pytest.mark.parametrize(

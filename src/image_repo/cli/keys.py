@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import click
 
 from image_repo import wiring
 from image_repo.cli.options import Options, verb
 from image_repo.config import Config
-from image_repo.stores.swift import new_link_key
+from image_repo.stores.swift_link_keys import new_link_key
 
 
 @click.command("link-key")
@@ -27,14 +25,6 @@ def link_key_command(options: Options, /, second: bool, show: bool) -> None:
         click.echo(secret)
 
 
-class _KeyedStore(Protocol):
-    """A store whose key for temporary URLs can be set."""
-
-    description: str
-
-    def set_link_key(self, secret: str, *, second: bool = False) -> None: ...
-
-
 def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
     """Make a key for temporary URLs and set it where they are verified.
 
@@ -42,7 +32,7 @@ def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
     :returns: description of the store, and the key
     """
     stores = wiring.build_stores(config)
-    store: _KeyedStore = stores.cache or stores.origin  # type: ignore[assignment]
+    store = stores.cache or stores.origin
     try:
         secret = new_link_key()
         store.set_link_key(secret, second=second)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from image_repo.access.control import AccessControl, Action
@@ -18,19 +17,6 @@ from image_repo.repository.policy import Policy
 from image_repo.repository.reader import Reader, Variant
 from image_repo.stores import tempurl
 from image_repo.stores.base import Store
-from image_repo.stores.tempurl import LinkBase
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTargetUrls:
-    """Where temporary URLs of kept renditions point.
-
-    :param base: of the store that serves them
-    :param prefix: what stands before a key there
-    """
-
-    base: Callable[[], LinkBase]
-    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +35,25 @@ class Link:
 class Links:
     """Make temporary URLs, and answer those that the store itself does not serve.
 
-    :param target: where linked renditions are kept; None where there is no place for them
+    :param target: the tier of linked renditions; None where there is none
+    :param store: signs and verifies the URLs of what is in the target
+    :param prefix: of the target's keys in the store
     """
 
     def __init__(
         self,
         access: AccessControl,
         reader: Reader,
-        origin: Store,
         target: LinkTarget | None,
-        urls: LinkTargetUrls,
+        store: Store,
+        prefix: str,
         policy: Policy,
     ) -> None:
         self._access = access
         self._reader = reader
-        self._origin = origin
         self._target = target
-        self._urls = urls
+        self._store = store
+        self._prefix = prefix
         self._policy = policy
 
     def create(
@@ -81,11 +69,11 @@ class Links:
         variant = self._reader.variant(principal, original, recipe)
         if self._target is None:
             raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
-        base, policy = self._urls.base(), self._policy
+        policy = self._policy
         expires = tempurl.expiry(time.time(), lifetime or policy.url_lifetime, policy.url_lifetime_slack)
         if (self._target.kept_until(variant.key) or 0.0) < expires:
             variant = self._keep(self._target, principal, variant, float(expires))
-        url = tempurl.temporary_url(base, self._urls.prefix + variant.key, expires, filename)
+        url = self._store.presign(self._prefix + variant.key, expires, filename)
         return Link(original.name, url, expires)
 
     def _keep(self, target: LinkTarget, principal: Principal, variant: Variant, until: float) -> Variant:
@@ -109,8 +97,7 @@ class Links:
         :raises LinkRefused, LinkExpired: as the signature says
         :raises ImageNotFound: when it was deleted meanwhile
         """
-        base = self._origin.link_base()
-        tempurl.verify(self._origin.link_secrets(), base.path + key, signature, expires, time.time())
+        self._store.verify_presigned(self._prefix + key, signature, expires)
         file = self._target.open(key) if self._target else None
         if file is None:
             raise ImageNotFound("What this URL stood for was deleted.")

@@ -74,7 +74,7 @@ class Originals:
         if body is None:
             raise OriginalChanged
         # Where the store verifies no digest of its own, the record has one.
-        hashed = not self._origin.verifies or bool(body.entry.metadata.get("segmented"))
+        hashed = not self._origin.capabilities.verifies_digests or bool(body.entry.metadata.get("segmented"))
         with body:
             if body.entry.etag != original.version:
                 raise OriginalChanged

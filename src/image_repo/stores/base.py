@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.tempurl import LinkBase
 
 #: how much is read or written at a time
 CHUNK = 1 << 18
@@ -42,6 +42,22 @@ class Entry:
     media_type: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store does beyond the contract, so that nobody asks for its class.
+
+    :param verifies_digests: ``get`` checks every body against a digest that the store keeps itself
+    :param conditional_put: ``overwrite=False`` is atomic; otherwise two writers at the same moment may both succeed
+    :param immediate_listing: a listing shows every finished write
+    :param folder: of this program's own files beside the objects, where the store is a file system
+    """
+
+    verifies_digests: bool = False
+    conditional_put: bool = False
+    immediate_listing: bool = False
+    folder: Path | None = None
 
 
 class NoContainer(StoreUnavailable):
@@ -77,8 +93,7 @@ class Store(Protocol):
     description: str
     #: the same for every process that speaks with the same container, and for no other
     identity: str
-    #: whether ``get`` checks every body against a digest that the store keeps itself
-    verifies: bool
+    capabilities: Capabilities
 
     def check(self, *, create: bool = False) -> None:
         """Reaches the store, and makes its container where that is missing and ``create`` says so.
@@ -140,15 +155,29 @@ class Store(Protocol):
         """
         ...
 
-    def link_base(self) -> LinkBase:
-        """What to sign temporary URLs with.
+    def presign(self, key: str, expires: int, filename: str) -> str:
+        """Return a temporary URL of an object.
 
-        :raises LinksNotConfigured: when there is no key for it
+        :param expires: whole seconds since the epoch
+        :param filename: what a browser calls the file
+        :returns: without scheme and authority where this program serves it
+        :raises LinksNotConfigured: when there is no key to sign with
         """
         ...
 
-    def link_secrets(self) -> tuple[str, ...]:
-        """The keys that temporary URLs are verified with, at most two."""
+    def verify_presigned(self, key: str, signature: str, expires: str) -> None:
+        """Accept the signature of a temporary URL that this program serves.
+
+        :raises LinkRefused, LinkExpired: when it does not hold
+        """
+        ...
+
+    def set_link_key(self, secret: str, *, second: bool = False) -> None:
+        """Store a key of temporary URLs where they are verified.
+
+        :param second: as the one that is only verified with
+        :raises LinksNotConfigured: when the store takes none, or not this one
+        """
         ...
 
     def close(self) -> None:

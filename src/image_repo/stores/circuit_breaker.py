@@ -20,7 +20,6 @@ from image_repo.errors import StoreUnavailable
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.stores.base import Body, Entry, Store
-from image_repo.stores.tempurl import LinkBase
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ class CircuitBreaker:
         self._breaker = _Breaker(failures, pause)
         self.description = store.description
         self.identity = store.identity
-        self.verifies = store.verifies
+        self.capabilities = store.capabilities
 
     def check(self, *, create: bool = False) -> None:
         """Asks in any case: the person at the command line wants to know."""
@@ -102,13 +101,17 @@ class CircuitBreaker:
         """The objects that are called like one of these names, with one of these endings in any case."""
         return self._ask("keys", lambda: self._store.called(names, endings))
 
-    def link_base(self) -> LinkBase:
-        """What to sign temporary URLs with."""
-        return self._ask("link", self._store.link_base)
+    def presign(self, key: str, expires: int, filename: str) -> str:
+        """Return a temporary URL of an object."""
+        return self._ask("link", lambda: self._store.presign(key, expires, filename))
 
-    def link_secrets(self) -> tuple[str, ...]:
-        """The keys that temporary URLs are verified with, at most two."""
-        return self._ask("link", self._store.link_secrets)
+    def verify_presigned(self, key: str, signature: str, expires: str) -> None:
+        """Accept the signature of a temporary URL, or raise."""
+        self._ask("link", lambda: self._store.verify_presigned(key, signature, expires))
+
+    def set_link_key(self, secret: str, *, second: bool = False) -> None:
+        """Store a key of temporary URLs."""
+        self._ask("link", lambda: self._store.set_link_key(secret, second=second))
 
     def close(self) -> None:
         """Gives connections back."""

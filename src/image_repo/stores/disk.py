@@ -7,34 +7,38 @@ the file tells it, files of other tools have it too, and no two writes of ours s
 """
 
 # Paths are text here: a listing of 100,000 files makes no Path of each.
-# ruff: noqa: PTH100, PTH103, PTH104, PTH106, PTH108, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH103, PTH104, PTH106, PTH108, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
 import logging
-import mmap
 import os
-import re
 import secrets as random
 import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import BinaryIO, NoReturn, Self
 
-from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
-from image_repo.model import record
-from image_repo.model.formats import BEGIN, BY_KIND, kind_of, split_ending
-from image_repo.stores.base import CHUNK, Entry, NotOnDisk
+from image_repo.errors import PreconditionFailed, StoreUnavailable
+from image_repo.model.formats import BEGIN
+from image_repo.stores import tempurl
+from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk
+from image_repo.stores.disk_link_keys import DiskLinkKeys
 from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Window
+from image_repo.stores.disk_media_types import (
+    RecordSniffer,
+    begins_as_record,
+    first_bytes,
+    implied_type,
+    is_record_file,
+)
 from image_repo.stores.disk_paths import (
     OWN,
     decode_file,
@@ -46,66 +50,23 @@ from image_repo.stores.disk_paths import (
     is_plain_folder,
     segments,
 )
+from image_repo.stores.disk_sidecars import Attributes, Sidecars
+from image_repo.stores.disk_sync import DeferredFolders, FolderSyncs, sync_folder
 from image_repo.stores.lookup import by_folder
-from image_repo.stores.tempurl import LinkBase
 
 log = logging.getLogger(__name__)
 
-_OCTETS = "application/octet-stream"
-#: how :meth:`Record.dump` begins; another tool's JSON does not by chance
-_RECORD = re.compile(
-    rb'\{"name":"(?:[^"\\]|\\.)*","key":"(?:[^"\\]|\\.)*","version":"(?:[^"\\]|\\.)*","sha256":"(?:[0-9a-f]{64})?",'
-)
-_SNIFF = 8192
 #: seconds after which a file on its way in was left behind by a process that is no more
 _LEFT_BEHIND = 86_400.0
-#: seconds for which what is said of an older write is kept: it may be in the middle of being replaced
-_SUPERSEDED = 3_600.0
 #: how often something is done again that another process has undone
 _ATTEMPTS = 64
-#: JSON files of which it is remembered whether they are records
-_MOST_SNIFFED = 1 << 21
 
 
-# -- what a file tells ---------------------------------------------------------------
+# -- entries and bodies ---------------------------------------------------------------
 
 
 def _etag(found: os.stat_result) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}"
-
-
-def _implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], bytes]) -> str:
-    """The media type that the ending says; for JSON, and for what has no ending, or only a number, the first bytes."""
-    known = split_ending(key)[1]
-    if known:
-        return known.media_type
-    if key.lower().endswith(".json"):
-        return record.MEDIA_TYPE if is_record() else "application/json"
-    ending = key.rpartition("/")[2].rpartition(".")
-    if (ending[1] and not ending[2].isdecimal()) or key.startswith("."):
-        return _OCTETS
-    kind = kind_of(begin())
-    # Two letters are too few to tell a bitmap from a text.
-    return BY_KIND[kind].media_type if kind and kind != "bmp" else _OCTETS
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What was said of an object at its write, where its ending does not say it."""
-
-    media_type: str
-    metadata: Mapping[str, str]
-    expires: float | None
-
-    def dump(self) -> bytes:
-        return json.dumps(
-            {"media_type": self.media_type, "metadata": dict(self.metadata), "expires": self.expires}
-        ).encode()
-
-    @classmethod
-    def load(cls, text: bytes) -> _Said:
-        members: dict[str, Any] = json.loads(text)
-        return cls(members["media_type"], members["metadata"], members["expires"])
 
 
 class DiskBody:
@@ -162,23 +123,22 @@ class DiskStore:
     :param public_endpoint: scheme and authority under which clients reach this program
     """
 
-    verifies = False
-
     def __init__(self, root: Path, *, secrets: tuple[str, ...] = (), public_endpoint: str | None = None) -> None:
         self.description = f"folder {root}"
         self.identity = f"folder:{os.path.realpath(root)}"
         self._root = Path(os.path.abspath(root))
         self._own = self._root / OWN
-        self._all_sayings = str(self._own / "meta")
-        self._secrets = secrets
+        self._sidecars = Sidecars(self._own)
+        self.capabilities = Capabilities(conditional_put=True, immediate_listing=True, folder=self._own)
+        self._link_keys = DiskLinkKeys(self._own, secrets, self._write)
         self._endpoint = public_endpoint or ""
         self._seen = False
         self._stamp = 0
         self._lock = threading.Lock()
         self._folders = Folders(self._is_inside)
-        self._sniffed = _Sniffed()
-        self._syncs = _Syncs(_sync)
-        self._later = _Later()
+        self._sniffed = RecordSniffer()
+        self._syncs = FolderSyncs(sync_folder)
+        self._later = DeferredFolders()
 
     def check(self, *, create: bool = False) -> None:
         """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
@@ -216,7 +176,7 @@ class DiskStore:
     def _incoming(self) -> Path:
         if not self._root.is_dir():
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync(self._root.parent)
+            sync_folder(self._root.parent)
         self._seen = True
         for folder in (self._own, self._own / "tmp"):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -245,7 +205,7 @@ class DiskStore:
                 continue
             try:
                 entry = self._entry(
-                    key, os.fstat(handle), partial(_begins_as_record, handle), partial(os.pread, handle, BEGIN, 0)
+                    key, os.fstat(handle), partial(begins_as_record, handle), partial(os.pread, handle, BEGIN, 0)
                 )
             except BaseException:
                 os.close(handle)
@@ -285,13 +245,15 @@ class DiskStore:
         self, key: str, found: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
     ) -> Entry | None:
         """What a file tells, and what was said of it; None when its time is over."""
-        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, _implied_type(key, is_record, begin))
-        said = self._said(key, entry)
-        if said is None:
+        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, implied_type(key, is_record, begin))
+        attributes = self._sidecars.read(key, entry)
+        if attributes is None:
             return entry
-        if said.expires is not None and said.expires <= time.time():
+        if attributes.expires is not None and attributes.expires <= time.time():
             return None
-        return replace(entry, media_type=said.media_type, metadata=said.metadata, expires=said.expires)
+        return replace(
+            entry, media_type=attributes.media_type, metadata=attributes.metadata, expires=attributes.expires
+        )
 
     def _places(self, key: str) -> Iterator[str]:
         """Where an object may be, best first: our own spelling, then those of other tools that are there."""
@@ -308,56 +270,6 @@ class DiskStore:
             plain = [f"{base}/{segment}" for base in bases] if is_plain_folder(segment) else []
             bases = [f"{base}/{encode_folder(segment)}" for base in bases] + [p for p in plain if os.path.isdir(p)]
         return bases
-
-    # -- what was said ---------------------------------------------------------------
-
-    def _sayings(self, key: str) -> Path:
-        return Path(self._all_sayings) / hashlib.sha256(key.encode()).hexdigest()
-
-    def _said(self, key: str, entry: Entry) -> _Said | None:
-        """What was said of this very object.
-
-        A copy that lost the times (``cp -r``) is told by its size: its media type and metadata
-        still hold, but nothing is dropped for an expiry that may have been another object's.
-        """
-        if not os.path.isdir(self._all_sayings):  # in most repositories nothing was ever said
-            return None
-        folder = self._sayings(key)
-        try:
-            names = sorted(os.listdir(folder), reverse=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        exact = entry.etag in names
-        name = entry.etag if exact else next((n for n in names if n.startswith(f"{entry.size:x}-")), None)
-        if name is None:
-            return None
-        try:
-            said = _Said.load((folder / name).read_bytes())
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        return said if exact else replace(said, expires=None)
-
-    def _say(self, key: str, etag: str, said: _Said) -> None:
-        folder = self._sayings(key)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / etag, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(handle, "wb") as file:
-            file.write(said.dump())
-            file.flush()
-            os.fsync(handle)
-        for path in (folder, folder.parent, self._own):
-            _sync(path)
-
-    def _unsay(self, key: str, *, etag: str = "", but: str = "") -> None:
-        """Forgets what was said of one object, and of older ones of its key."""
-        folder = self._sayings(key)
-        before = time.time() - _SUPERSEDED
-        with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                path = folder / name
-                if name == etag or (name != but and path.stat().st_mtime < before):
-                    path.unlink()
-            folder.rmdir()
 
     # -- writing ---------------------------------------------------------------------
 
@@ -376,13 +288,13 @@ class DiskStore:
         :raises PreconditionFailed: when there is one, and ``overwrite`` is False
         """
         encode(key)  # says at once when it is no key
-        said = _Said(media_type, {name.lower(): text for name, text in (metadata or {}).items()}, expires)
+        attributes = Attributes(media_type, {name.lower(): text for name, text in (metadata or {}).items()}, expires)
         if not overwrite and self.head(key) is not None:
             raise _exists(key)
         path = None
         try:
             path = self._write(data)
-            entry = self._stamped(key, path, said)
+            entry = self._stamped(key, path, attributes)
             self._place(key, path, overwrite)
         except OSError as error:
             _unavailable("written", error)
@@ -390,7 +302,7 @@ class DiskStore:
             if path:
                 with contextlib.suppress(OSError):
                     path.unlink()
-        self._unsay(key, but=entry.etag)
+        self._sidecars.remove(key, keep=entry.etag)
         return entry
 
     def _write(self, data: bytes | BinaryIO) -> Path:
@@ -418,17 +330,15 @@ class DiskStore:
             self._stamp = max(time.time_ns(), self._stamp + 1)
             return self._stamp
 
-    def _stamped(self, key: str, path: Path, said: _Said) -> Entry:
-        """What the written file will tell; says the rest of it before it can be seen."""
+    def _stamped(self, key: str, path: Path, attributes: Attributes) -> Entry:
+        """Return the entry of the written file; its sidecar is stored before it can be seen."""
         found = path.stat()
-        # Where something was said of an older object, that there is nothing to say is said too: or that would hold on.
-        if (
-            said != _Said(_implied_type(key, partial(_is_record, path), partial(_begin, path)), {}, None)
-            or self._sayings(key).exists()
-        ):
-            self._say(key, _etag(found), said)
-        times = found.st_mtime_ns / 1e9
-        return Entry(key, found.st_size, _etag(found), times, said.media_type, said.metadata, said.expires)
+        # Where an older version has a sidecar this one needs its own, or the older attributes would hold on.
+        implied = implied_type(key, partial(is_record_file, path), partial(first_bytes, path))
+        if attributes != Attributes(implied, {}, None) or self._sidecars.has(key):
+            self._sidecars.write(key, _etag(found), attributes)
+        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, attributes.media_type)
+        return replace(entry, metadata=attributes.metadata, expires=attributes.expires)
 
     def _place(self, key: str, path: Path, overwrite: bool) -> None:
         """Gives a written file its place, at once and whole."""
@@ -528,12 +438,12 @@ class DiskStore:
             if os.path.isdir(path):  # POSIX lets unlink of a folder say EPERM
                 return False
             raise
-        self._unsay(key, etag=etag)
+        self._sidecars.remove(key, etag=etag)
         with contextlib.suppress(OSError):
             while folder != str(self._root):
                 os.rmdir(folder)
                 folder = os.path.dirname(folder)
-        while not _sync(Path(folder)):  # others remove empty folders too
+        while not sync_folder(Path(folder)):  # others remove empty folders too
             folder = os.path.dirname(folder)
         return True
 
@@ -601,177 +511,43 @@ class DiskStore:
         with _translated("read"):
             try:
                 found = os.stat(path)
-                entry = self._entry(key, found, partial(self._sniffed.is_record, path, found), partial(_begin, path))
+                is_record = partial(self._sniffed.is_record, path, found)
+                entry = self._entry(key, found, is_record, partial(first_bytes, path))
             except (*NOWHERE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
                 return None
         return replace(entry, metadata={}, expires=None) if entry and (entry.metadata or entry.expires) else entry
 
     # -- temporary URLs --------------------------------------------------------------
 
-    def link_base(self) -> LinkBase:
-        """What to sign temporary URLs with: the configured key, else the folder's own, made at first use.
+    def presign(self, key: str, expires: int, filename: str) -> str:
+        """Return a temporary URL of an object: :meth:`image_repo.stores.base.Store.presign`."""
+        return tempurl.temporary_url(self.link_base(), key, expires, filename)
 
-        :raises LinksNotConfigured: when there is none, and none can be kept
+    def verify_presigned(self, key: str, signature: str, expires: str) -> None:
+        """Accept what :meth:`presign` has signed, or raise."""
+        tempurl.verify(self.link_secrets(), self.link_base().path + key, signature, expires, time.time())
+
+    def link_base(self) -> tempurl.LinkBase:
+        """Return what to sign temporary URLs with.
+
+        :raises LinksNotConfigured: when there is no key, and none can be stored
         """
-        secret = self._secrets[0] if self._secrets else self._link_key("url_key") or self._make_link_key()
-        return LinkBase(self._endpoint, "/temp/", secret, "sha256")
+        return tempurl.LinkBase(self._endpoint, "/temp/", self._link_keys.signing(), "sha256")
 
     def link_secrets(self) -> tuple[str, ...]:
-        """The keys that temporary URLs are verified with, at most two."""
-        if self._secrets:
-            return self._secrets[:2]
-        found = (self._link_key(name) for name in ("url_key", "url_key_2"))
-        return tuple(secret for secret in found if secret)
+        """Return the keys that temporary URLs are verified with, at most two."""
+        return self._link_keys.verifying()
 
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
-        """Keeps a key of temporary URLs in the folder.
+        """Store a key of temporary URLs in the folder.
 
         :param second: as the one that is only verified with
         """
         with _translated("written"):
-            path = self._write(secret.encode())
-            path.chmod(0o600)
-            path.rename(self._own / ("url_key_2" if second else "url_key"))
-            _sync(self._own)
-
-    def _link_key(self, name: str) -> str:
-        try:
-            return (self._own / name).read_text().strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
-        except OSError as error:
-            raise LinksNotConfigured("The key of temporary URLs cannot be read.") from error
-
-    def _make_link_key(self) -> str:
-        try:
-            path = self._write(random.token_urlsafe(32).encode())
-            try:
-                path.chmod(0o600)
-                # Of two processes that do this at once, one is the first, and both use its key.
-                with contextlib.suppress(FileExistsError):
-                    (self._own / "url_key").hardlink_to(path)
-                _sync(self._own)
-            finally:
-                path.unlink()
-        except OSError as error:
-            raise LinksNotConfigured("There is no key for temporary URLs, and none can be kept.") from error
-        return self._link_key("url_key")
+            self._link_keys.set(secret, second=second)
 
     def close(self) -> None:
         """There are no connections to give back."""
-
-
-# -- what is remembered of files -------------------------------------------------------
-
-
-class _Sniffed:
-    """Remembers which JSON files are records, so that a listing need not read each of them again.
-
-    Of two files that have one place in its table the last is remembered, so it never grows beyond 16 MiB.
-    """
-
-    def __init__(self) -> None:
-        # No memory is taken before something is written there: by the one process that lists everything.
-        self._table = memoryview(mmap.mmap(-1, 8 * _MOST_SNIFFED)).cast("Q")
-
-    def is_record(self, path: str, found: os.stat_result) -> bool:
-        """Whether a file is a record.
-
-        :param found: what the file system tells of it, now
-        """
-        file = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
-        at, mark = file % _MOST_SNIFFED, (file & 0xFFFF_FFFF_FFFF_FFFC) | 2
-        known = self._table[at]
-        if known | 1 == mark | 1:
-            return bool(known & 1)
-        told = _is_record(path)
-        self._table[at] = mark | told
-        return told
-
-
-# -- the file system -----------------------------------------------------------------
-
-
-class _Syncs:
-    """Brings names in folders to the disk, once for all threads that wait for it (group commit).
-
-    :param sync: does it
-    """
-
-    def __init__(self, sync: Callable[[Path], object]) -> None:
-        self._sync = sync
-        self._lock = threading.Lock()
-        self._folders: dict[Path, _Turns] = {}
-
-    def __call__(self, folder: Path) -> None:
-        with self._lock:
-            turns = self._folders.setdefault(folder, _Turns())
-            turns.waiting += 1
-            # What is there by now is brought to the disk by the next sync, not by one that has begun.
-            needed = turns.begun + 1
-        try:
-            with turns.lock:
-                if turns.done < needed:
-                    self._do(folder, turns)
-                if turns.trouble:
-                    raise OSError(*turns.trouble.args) from turns.trouble
-        finally:
-            with self._lock:
-                turns.waiting -= 1
-                if not turns.waiting:
-                    self._folders.pop(folder, None)
-
-    def _do(self, folder: Path, turns: _Turns) -> None:
-        with self._lock:
-            turns.begun += 1
-        turns.trouble = None
-        try:
-            self._sync(folder)
-        except OSError as error:  # the same again may well say that all is well: what was lost is told once
-            turns.trouble = error
-        turns.done = turns.begun
-
-
-class _Later(threading.local):
-    """Folders whose names this thread is to bring to the disk, in the order in which they were told; None at once."""
-
-    folders: dict[Path, None] | None = None
-
-
-class _Turns:
-    """The syncs of one folder: one at a time. ``done`` is the last that has ended, and ``trouble`` how, if not well."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.waiting = self.begun = self.done = 0
-        self.trouble: OSError | None = None
-
-
-def _sync(folder: Path) -> bool:
-    """Brings the names in a folder to the disk. False when the folder is not there."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return True
-
-
-def _is_record(path: str | Path) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return _begins_as_record(file.fileno())
-
-
-def _begin(path: str | Path) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read(BEGIN)
-
-
-def _begins_as_record(handle: int) -> bool:
-    return _RECORD.match(os.pread(handle, _SNIFF, 0)) is not None
 
 
 def _exists(key: str) -> PreconditionFailed:

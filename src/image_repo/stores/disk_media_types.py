@@ -1,0 +1,83 @@
+"""The media types of files, which a file system does not keep."""
+
+# ruff: noqa: PTH123
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from image_repo.model import record
+from image_repo.model.formats import BEGIN, BY_KIND, kind_of, split_ending
+
+_OCTETS = "application/octet-stream"
+#: how :meth:`Record.dump` begins; another tool's JSON does not by chance
+_RECORD = re.compile(
+    rb'\{"name":"(?:[^"\\]|\\.)*","key":"(?:[^"\\]|\\.)*","version":"(?:[^"\\]|\\.)*","sha256":"(?:[0-9a-f]{64})?",'
+)
+_SNIFF_BYTES = 8192
+#: of the table of sniffed JSON files
+_SNIFFER_SLOTS = 1 << 21
+
+
+def implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], bytes]) -> str:
+    """Return the media type of an object by its ending, or by its first bytes where that says nothing.
+
+    JSON may be a record; a name without an ending, or with a number only, may be a picture.
+    """
+    known = split_ending(key)[1]
+    if known:
+        return known.media_type
+    if key.lower().endswith(".json"):
+        return record.MEDIA_TYPE if is_record() else "application/json"
+    ending = key.rpartition("/")[2].rpartition(".")
+    if (ending[1] and not ending[2].isdecimal()) or key.startswith("."):
+        return _OCTETS
+    kind = kind_of(begin())
+    # Two letters are too few to tell a bitmap from a text.
+    return BY_KIND[kind].media_type if kind and kind != "bmp" else _OCTETS
+
+
+class RecordSniffer:
+    """A cache of which JSON files are records, so that a listing need not read each of them again.
+
+    A hash table of 16 MiB: of two files with one slot the last stays.
+    """
+
+    def __init__(self) -> None:
+        # Pages take memory only once written to: in the one process that lists everything.
+        self._table = memoryview(mmap.mmap(-1, 8 * _SNIFFER_SLOTS)).cast("Q")
+
+    def is_record(self, path: str, found: os.stat_result) -> bool:
+        """Return whether a file is a record.
+
+        :param found: its state now
+        """
+        file = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+        at, mark = file % _SNIFFER_SLOTS, (file & 0xFFFF_FFFF_FFFF_FFFC) | 2
+        known = self._table[at]
+        if known | 1 == mark | 1:
+            return bool(known & 1)
+        record_found = is_record_file(path)
+        self._table[at] = mark | record_found
+        return record_found
+
+
+def is_record_file(path: str | Path) -> bool:
+    """Return whether a file begins as a record does."""
+    with open(path, "rb", buffering=0) as file:
+        return begins_as_record(file.fileno())
+
+
+def first_bytes(path: str | Path) -> bytes:
+    """Return what the kind of a picture is told by."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read(BEGIN)
+
+
+def begins_as_record(handle: int) -> bool:
+    """Return whether an open file begins as a record does."""
+    return _RECORD.match(os.pread(handle, _SNIFF_BYTES, 0)) is not None

@@ -1,0 +1,101 @@
+"""What a Swift or Keystone client library raises, in the words of a store."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from urllib3.exceptions import HTTPError
+
+from image_repo.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+#: what a call may meet below HTTP: ``requests`` raises OSErrors, and reading a body urllib3's own
+BROKEN = (OSError, HTTPError, http.client.HTTPException)
+
+
+class Refusal(StoreUnavailable):
+    """An answer that some calls expect; for all others it is trouble.
+
+    :param status: of HTTP
+    """
+
+    def __init__(self, detail: str, status: int) -> None:
+        super().__init__(detail)
+        self.http_status = status
+
+
+_STATUSES = {
+    401: "The store does not take the token that it gave.",
+    403: "The user of the repository has no right to do this in the store.",
+    404: "The store has no such container.",
+    408: "The store waited too long for the bytes.",
+    413: "The object is larger than the store allows.",
+    422: "The bytes were damaged on their way to the store.",
+    429: "The store asks for fewer requests.",
+    498: "The store asks for fewer requests.",
+    507: "The store is full.",
+}
+
+
+def translated(error: Exception) -> StoreUnavailable:
+    """What a person is told of an exception of the library; the exception itself is for the log."""
+    status = getattr(error, "http_status", None)
+    if not status:
+        return StoreUnavailable(f"The store cannot be reached: {reason_of(error)}.")
+    headers: Mapping[str, str] = getattr(error, "http_response_headers", None) or {}
+    if not is_whole(headers):
+        return StoreUnavailable("The answer of the store was cut off.")
+    refusal = Refusal(_STATUSES.get(status, f"The store answered with status {status}."), status)
+    retry_after = headers.get("Retry-After", "")
+    if retry_after.isascii() and retry_after.isdigit():
+        refusal.retry_after = min(int(retry_after), 3600)
+    return refusal
+
+
+def is_whole(headers: Mapping[str, str]) -> bool:
+    """Whether a head of HTTP came to its end, which Python's library takes for one wherever it breaks off.
+
+    Every server that has a clock sends a Date (RFC 9110, 6.6.1), and Swift sends it last.
+    """
+    return "date" in headers or "Date" in headers
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in words without addresses and headers."""
+    seen: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(seen) < 10:
+        seen.append(f"{type(cause).__name__} {cause}")
+        inner = [part for part in cause.args if isinstance(part, BaseException)]
+        cause = inner[0] if inner else (getattr(cause, "reason", None) or cause.__cause__ or cause.__context__)
+        cause = cause if isinstance(cause, BaseException) else None
+    text = " ".join(seen).lower()
+    words = {
+        "the name of its host is not known": ("nameresolution", "gaierror", "name or service not known"),
+        "nobody listens at its address": ("refused",),
+        "its certificate is not accepted": ("certificate",),
+        "it does not answer in time": ("timeout", "timed out"),
+        "it closed the connection": ("reset", "aborted", "broken pipe", "incompleteread", "remotedisconnected"),
+        "there is no way to its network": ("unreachable",),
+    }
+    return next((said for said, signs in words.items() if any(sign in text for sign in signs)), "the connection failed")
+
+
+def copy_of(error: StoreUnavailable) -> StoreUnavailable:
+    """The same trouble for another thread, which needs a traceback of its own."""
+    made = StoreUnavailable(error.detail)
+    made.retry_after, made.__cause__ = error.retry_after, error.__cause__
+    return made
+
+
+def absent(call: Callable[[], T]) -> T | None:
+    """What the call gives; None where the store says that there is no such thing."""
+    try:
+        return call()
+    except Refusal as error:
+        if error.http_status == 404:
+            return None
+        raise
