@@ -117,7 +117,7 @@ def part(config: Any, setting: str) -> Any:
         ("image_default_background: blu", "config.yml:1: image_default_background: expected a colour such as white, fff or 1e90ff for image_default_background but received 'blu'"),
         ("overwrite: true\noverwrite: false", "config.yml:2: overwrite: given twice; the first is in line 1"),
         ("- a\n- b", "config.yml:1: expected settings, each as NAME: VALUE"),
-        ("a: [b", "config.yml:2: this is no YAML: did not find expected ',' or ']'"),
+        ("a: [b", "config.yml:2: this is not YAML: did not find expected ',' or ']'"),
         ("[a]: b", "config.yml:1: expected the name of a setting"),
         ("listen: !!python/object:os.system x", "config.yml:1: listen: expected a value without the tag tag:yaml.org,2002:python/object:os.system"),
         ("listen: nonsense", "config.yml:1: listen: expected HOST:PORT such as 127.0.0.1:5000 but received 'nonsense'"),
@@ -128,7 +128,7 @@ def part(config: Any, setting: str) -> Any:
         ("public_url: example.org", "config.yml:1: public_url: expected scheme://host[/path] without '/' at its end but received 'example.org'"),
         (f"{STORE}: {{public_endpoint: 'https://a/b'}}", f"config.yml:1: {STORE}.public_endpoint: expected scheme://host without a path but received 'https://a/b'"),
         ('cors_origin: "a\\r\\nb"', "config.yml:1: cors_origin: expected text without control characters"),
-        (f"{STORE}: {{url_key: '123456789'}}", f"config.yml:1: {STORE}.url_key: this is a default key that everybody knows; take one of your own (image_repo link-key makes one)"),
+        (f"{STORE}: {{url_key: '123456789'}}", f"config.yml:1: {STORE}.url_key: expected a key other than the public default; image_repo link-key creates one"),
         (f"{STORE}: {{url_key_2: fifteen-letters}}", f"config.yml:1: {STORE}.url_key_2: expected a key of at least 16 characters"),
         (f"{STORE}: {{url_key: 'env:NOT_THERE'}}", f"config.yml:1: {STORE}.url_key: the environment has no NOT_THERE"),
         (f"{STORE}: {{url_key: 'file:/not/there'}}", f"config.yml:1: {STORE}.url_key: /not/there cannot be read: No such file or directory"),
@@ -137,7 +137,7 @@ def part(config: Any, setting: str) -> Any:
         ("local_file_cache_path: ./image_repo_data/tmp", "config.yml:1: local_file_cache_path: expected a folder apart from that of the originals (./image_repo_data)"),
         ("render: {wait: 700}", "config.yml:1: render.wait: expected at most server.request_timeout, which is 600"),
         ("presets: {a: {xsiz: 1}}", "config.yml:1: presets.a.xsiz: there is no parameter 'xsiz'. Did you mean xsize?"),
-        ("presets: {a: {preset: b}}", "config.yml:1: presets.a.preset: a preset cannot ask for another"),
+        ("presets: {a: {preset: b}}", "config.yml:1: presets.a.preset: expected parameters without preset: a preset cannot include another"),
         ("presets: {a: {w: 1, xsize: 2}}", "config.yml:1: presets.a: the parameter xsize is given more than once"),
         ("presets: {a: {crop: [1, 2]}}", "config.yml:1: presets: expected names, each with parameters and their values but received {'a': {'crop': ['1', '2']}}"),
     ],
@@ -317,7 +317,7 @@ def test_a_missing_credential_matters_only_where_it_is_used(tmp_path: Path) -> N
 
 def test_swift_without_credentials_says_what_is_missing(tmp_path: Path) -> None:
     told = mistakes(tmp_path, f"{STORE}: {{kind: swift}}")
-    assert any("credentials.authurl: expected where to sign in" in line for line in told)
+    assert any("credentials.authurl: expected the address of the identity service" in line for line in told)
     assert any("credentials: expected username and password" in line for line in told)
 
 

@@ -1,4 +1,4 @@
-"""A settings tree as commented YAML, which means the same when it is read again."""
+"""A settings tree as commented YAML, which means the same when it is loaded again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from image_repo.config.readers import SourcedText
 from image_repo.config.settings import GIB, KIB, MIB, Config
 from image_repo.config.tree import Path, Setting, settings_of
 
-_WIDTH = 110
+_LINE_WIDTH = 110
 _INDENT = "  "
 _HEAD = """\
 # The settings of image_repo, each with its default or what is in force.
@@ -22,10 +22,10 @@ _HEAD = """\
 
 
 def dump(config: Config) -> str:
-    """Every setting with its help. A secret stands as where it comes from, never as its value.
+    """Return every setting with its help, as YAML.
 
-    A secret that was written into the configuration itself cannot stand as anything:
-    the dump then names the environment variable to put it into.
+    A secret is replaced by its source. One that is a literal in the configuration has no source: the dump names the
+    environment variable of its setting instead.
     """
     return _HEAD + "\n".join(_section(config, ())) + "\n"
 
@@ -37,7 +37,7 @@ def _section(section: Any, above: Path) -> Iterator[str]:
         value = getattr(section, name)
         if not above or setting.section:
             yield ""
-        yield from _comment(_told(setting, value), indent)
+        yield from _comment(_help(setting, value), indent)
         if setting.section:
             yield f"{indent}{name}:"
             yield from _section(value, path)
@@ -45,25 +45,25 @@ def _section(section: Any, above: Path) -> Iterator[str]:
             yield f"{indent}{name}:{_value(value, setting, path, indent)}"
 
 
-def _told(setting: Setting, value: Any) -> str:
+def _help(setting: Setting, value: Any) -> str:
     if setting.section:
         return setting.help
-    hint = "; the value is not printed, put it there" if _is_hidden(value, setting) else ""
+    hint = "; the value is not printed, put it there" if _is_literal_secret(value, setting) else ""
     return f"{setting.help} [{setting.expected}{hint}]"
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
-    for line in textwrap.wrap(text, _WIDTH - len(indent), break_on_hyphens=False):
+    for line in textwrap.wrap(text, _LINE_WIDTH - len(indent), break_on_hyphens=False):
         yield f"{indent}# {line}"
 
 
-def _is_hidden(value: Any, setting: Setting) -> bool:
+def _is_literal_secret(value: Any, setting: Setting) -> bool:
     mark = setting.sourced
     return value is not None and mark is not None and mark.secret and not getattr(value, "source", None)
 
 
 def _value(value: Any, setting: Setting, path: Path, indent: str) -> str:
-    if _is_hidden(value, setting):
+    if _is_literal_secret(value, setting):
         return f" env:{variable_of(path)}"
     if isinstance(value, SourcedText):
         return " " + _flow(value.source or str(value))
@@ -77,14 +77,14 @@ def _value(value: Any, setting: Setting, path: Path, indent: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    """One value on one line."""
+    """Return one value on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _size(value: int) -> str:
-    """Bytes in the largest unit that says them exactly."""
+def _size(bytes_: int) -> str:
+    """Return a number of bytes in the largest unit that is exact."""
     for unit, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if value and value % size == 0:
-            return f"{value // size} {unit}"
-    return str(value)
+        if bytes_ and bytes_ % size == 0:
+            return f"{bytes_ // size} {unit}"
+    return str(bytes_)

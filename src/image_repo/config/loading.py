@@ -1,7 +1,7 @@
 """Files and environment to a settings tree, or every mistake in them at once.
 
-Every value is text until its setting says what it is, so the surprises of YAML 1.1
-(``on``, ``012``, ``12:30:45``) do not arise: a container may be called ``012``.
+Every value is text until its setting gives it a type. So the surprises of YAML 1.1 (``on``, ``012``, ``12:30:45``) do
+not arise: a container may be named ``012``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from image_repo.config.tree import Path, Setting, leaves, settings_of
 from image_repo.errors import ConfigurationError
 
 PREFIX = "IMAGE_REPO_"
-#: names of that kind that are no settings
+#: variables with that prefix that are not settings
 NOT_SETTINGS = re.compile(r"IMAGE_REPO_(CONFIG|LAUNCH|TEST_\w*)")
-#: a configuration file has no more values, levels or bytes than this: anchors may multiply them
-_MOST_NODES, _MOST_LEVELS, _MOST_BYTES = 10_000, 10, 1 << 20
-#: stands for a value that was a mistake and has been told
+#: bounds of a configuration file, because anchors can multiply its values
+_MAX_NODES, _MAX_LEVELS, _MAX_BYTES = 10_000, 10, 1 << 20
+#: in place of a value whose mistake is noted
 _REFUSED = object()
+_MAX_EXCERPT_CHARS = 60
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _PAIR = re.compile(r"""\(\s*u?["'](env|file|explicit)["']\s*,\s*u?["'](.*)["']\s*\)""")
-#: the first image_repo wrote its sections with tags of its own; they say nothing that their place does not
+#: the first image_repo tagged its sections; the tags repeat what the place of a section says
 _TAGS = re.compile(r"tag:yaml\.org,2002:(map|seq|str|null|bool|int|float|timestamp|python/tuple|merge|value)|![\w-]+")
 
-#: where the usual OpenStack variables stand for what the configuration leaves out
+#: credential → the OpenStack variables that are its default
 OPENSTACK: dict[str, tuple[str, ...]] = {
     "authurl": ("OS_AUTH_URL", "ST_AUTH"),
     "auth_version": ("OS_IDENTITY_API_VERSION", "OS_AUTH_VERSION", "ST_AUTH_VERSION"),
@@ -54,18 +55,18 @@ OPENSTACK: dict[str, tuple[str, ...]] = {
     "cacert": ("OS_CACERT",),
 }
 _STORE, _CREDENTIALS = "persistent_store_configuration", "credentials"
-_PASSWORD_WAY = ("username", "password")
-_APPLICATION_WAY = ("application_credential_id", "application_credential_secret")
-_WHO = ("username", "password", "tenant", "tenant_id", *_APPLICATION_WAY)
+_PASSWORD = ("username", "password")
+_APPLICATION_CREDENTIAL = ("application_credential_id", "application_credential_secret")
+_IDENTITY = (*_PASSWORD, "tenant", "tenant_id", *_APPLICATION_CREDENTIAL)
 
 
 def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Reads the configuration.
+    """Return the configuration.
 
     :param path: the YAML file, None for none
-    :param environ: the environment: ``IMAGE_REPO_…``, ``OS_…``, and what ``env:NAME`` names
+    :param environ: the environment: ``IMAGE_REPO_…``, ``OS_…``, and the variables that ``env:NAME`` names
     :param overrides: dotted name → value, from the command line
-    :raises ConfigurationError: with every mistake, each with its place
+    :raises ConfigurationError: with every mistake and its place
     """
     draft = _Draft()
     if path is not None:
@@ -73,13 +74,10 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
     _read_environment(draft, environ)
     for name, value in (overrides or {}).items():
         draft.set(tuple(name.split(".")), value, "command line")
-    draft.values = _known(draft, draft.values, Config, ())
-    _openstack(draft, environ)
+    draft.values = _only_known(draft, draft.values, Config, ())
+    _fill_from_openstack(draft, environ)
     config = _validate(draft, environ)
-    broken: dict[Path, str] = {}
-    for setting, message in rules.broken(config):
-        broken.setdefault(setting, message)  # one is enough for each
-    for setting, message in broken.items():
+    for setting, message in rules.first_violations(config).items():
         draft.mistake(setting, message)
     if draft.mistakes:
         raise ConfigurationError(sorted(dict.fromkeys(draft.mistakes), key=_line))
@@ -87,38 +85,34 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
 
 
 def _line(mistake: str) -> int:
-    """By line of the file; what stands nowhere comes last."""
-    found = re.search(r":([0-9]+): ", mistake)
-    return int(found[1]) if found else sys.maxsize
+    """Return the line of the file; a mistake outside of the file sorts last."""
+    match = re.search(r":([0-9]+): ", mistake)
+    return int(match[1]) if match else sys.maxsize
 
 
 @dataclass
 class _Draft:
-    """What has been read so far: values, where each of them stands, and the mistakes."""
+    """Values that are not validated yet, the place of each, and the mistakes."""
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[Path, str] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
 
     def mistake(self, path: Path, message: str, place: str | None = None) -> None:
-        """Notes a mistake at the place of a setting, or at that of the nearest section around it."""
+        """Note a mistake at the place of a setting, or of the nearest section around it."""
         around = (path[:length] for length in range(len(path), 0, -1))
-        where = place or next((self.places[p] for p in around if p in self.places), "")
-        self.mistakes.append(": ".join(part for part in (where, ".".join(path), message) if part))
+        place = place or next((self.places[p] for p in around if p in self.places), "")
+        self.mistakes.append(": ".join(part for part in (place, ".".join(path), message) if part))
 
     def set(self, path: Path, value: Any, place: str) -> None:
-        """Lays a value over what is there."""
+        """Set a value, over an earlier one."""
         section = self.values
         for name in path[:-1]:
-            below = section.get(name)
-            section = section.setdefault(name, {}) if isinstance(below, dict) else _put(section, name, {})
+            if not isinstance(section.get(name), dict):
+                section[name] = {}
+            section = section[name]
         section[path[-1]] = value
         self.places[path] = place
-
-
-def _put(section: dict[str, Any], name: str, value: dict[str, Any]) -> dict[str, Any]:
-    section[name] = value
-    return value
 
 
 # -- YAML ------------------------------------------------------------------------------
@@ -127,12 +121,12 @@ def _put(section: dict[str, Any], name: str, value: dict[str, Any]) -> dict[str,
 def _read_file(draft: _Draft, path: File) -> None:
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES)
+            text = file.read(_MAX_BYTES)
         node = yaml.compose(text.decode("utf-8-sig"), Loader=yaml.CSafeLoader)
     except OSError as error:
         draft.mistakes.append(f"{path}: cannot be read: {error.strerror}")
     except UnicodeDecodeError:
-        draft.mistakes.append(f"{path}: cannot be read: it is no UTF-8 text")
+        draft.mistakes.append(f"{path}: cannot be read: it is not UTF-8 text")
     except yaml.YAMLError as error:
         draft.mistakes.append(_syntax(path, error))
     else:
@@ -142,21 +136,21 @@ def _read_file(draft: _Draft, path: File) -> None:
 def _syntax(path: File, error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"{path}:{mark.line + 1}" if mark else str(path)
-    return f"{place}: this is no YAML: {getattr(error, 'problem', None) or error}"
+    return f"{place}: this is not YAML: {getattr(error, 'problem', None) or error}"
 
 
 def _read_document(draft: _Draft, file: str, node: yaml.Node | None) -> None:
     if node is None:
         return
-    value = _Walk(draft, file).value(node, (), 0)
+    value = _YamlReader(draft, file).value(node, (), 0)
     if isinstance(value, dict):
         draft.values = value
     elif value is not None and value is not _REFUSED:
         draft.mistake((), "expected settings, each as NAME: VALUE", f"{file}:{node.start_mark.line + 1}")
 
 
-class _Walk:
-    """From YAML nodes to text, lists and dicts, noting where everything stands."""
+class _YamlReader:
+    """YAML nodes to text, lists and dicts, with the place of each value."""
 
     def __init__(self, draft: _Draft, file: str) -> None:
         self._draft = draft
@@ -166,8 +160,8 @@ class _Walk:
     def value(self, node: yaml.Node, path: Path, level: int) -> Any:
         self._draft.places[path] = self._place(node)
         self._nodes += 1
-        if self._nodes > _MOST_NODES or level > _MOST_LEVELS:
-            return self._refuse(node, path, "there is too much in it to be a configuration")
+        if self._nodes > _MAX_NODES or level > _MAX_LEVELS:
+            return self._refuse(node, path, "expected a configuration with fewer or less nested values")
         if not _TAGS.fullmatch(node.tag):
             return self._refuse(node, path, f"expected a value without the tag {node.tag}")
         if isinstance(node, yaml.MappingNode):
@@ -176,30 +170,30 @@ class _Walk:
             values = [self.value(child, (*path, str(place)), level + 1) for place, child in enumerate(node.value)]
             return [value for value in values if value is not _REFUSED]
         text: str = node.value
-        plain = isinstance(node, yaml.ScalarNode) and not node.style  # None, or empty from libyaml
-        return None if plain and text in _NULLS else text
+        is_plain = isinstance(node, yaml.ScalarNode) and not node.style  # None, or empty from libyaml
+        return None if is_plain and text in _NULLS else text
 
     def _mapping(self, node: yaml.MappingNode, path: Path, level: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key, child in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if name is None:
                 self._refuse(key, path, "expected the name of a setting")
-            elif name in found:
+            elif name in values:
                 first = f"given twice; the first is in line {lines[name]}"
                 self._draft.mistake((*path, name), first, self._place(key))
             else:
                 lines[name] = key.start_mark.line + 1
-                found[name] = self.value(child, (*path, name), level + 1)
+                values[name] = self.value(child, (*path, name), level + 1)
                 self._draft.places[(*path, name)] = self._place(key)
-        return {name: value for name, value in found.items() if value is not _REFUSED}
+        return {name: value for name, value in values.items() if value is not _REFUSED}
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self._file}:{node.start_mark.line + 1}"
 
     def _refuse(self, node: yaml.Node, path: Path, message: str) -> object:
-        if self._nodes <= _MOST_NODES + 1:
+        if self._nodes <= _MAX_NODES + 1:
             self._draft.mistake(path, message, self._place(node))
         return _REFUSED
 
@@ -208,7 +202,7 @@ class _Walk:
 
 
 def _read_environment(draft: _Draft, environ: Mapping[str, str]) -> None:
-    """Empty variables count as not set."""
+    """Set what the environment sets; an empty variable counts as unset."""
     known = {variable_of(path): (path, setting) for path, setting in leaves(Config)}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or NOT_SETTINGS.fullmatch(variable) or not text:
@@ -230,45 +224,45 @@ def _from_text(draft: _Draft, setting: Setting, path: Path, text: str, variable:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
         return text
-    walked = _Draft()
-    value = _Walk(walked, variable).value(node, path, 0) if node else {}
-    draft.mistakes += walked.mistakes
+    parsed = _Draft()
+    value = _YamlReader(parsed, variable).value(node, path, 0) if node else {}
+    draft.mistakes += parsed.mistakes
     return value
 
 
 def variable_of(path: Path) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + "__".join(path).upper()
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 # -- the tree --------------------------------------------------------------------------
 
 
-def _known(draft: _Draft, values: dict[str, Any], section: type, above: Path) -> dict[str, Any]:
-    """The values that have a place in the tree; the others are mistakes."""
+def _only_known(draft: _Draft, values: dict[str, Any], section: type, above: Path) -> dict[str, Any]:
+    """Return the values that have a place in the tree; note the others as mistakes."""
     settings = settings_of(section)
-    kept: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     for name, value in values.items():
         path = (*above, name)
         setting = settings.get(name)
         if setting is None:
             draft.mistake(path, advice(".".join(path)) or f"there is no such setting{_nearest(name, settings)}")
         elif setting.section is None:
-            kept[name] = _unpaired(value) if setting.sourced else value
+            known[name] = _unpaired(value) if setting.sourced else value
         elif isinstance(value, dict):
-            kept[name] = _known(draft, value, setting.section, path)
+            known[name] = _only_known(draft, value, setting.section, path)
         elif value is not None:
             draft.mistake(path, "expected a group of settings, each as NAME: VALUE")
-    return kept
+    return known
 
 
 def _unpaired(value: Any) -> Any:
-    """The first image_repo wrote ``["env", "OS_PASSWORD"]`` or ``("env", "OS_PASSWORD")`` for ``env:OS_PASSWORD``."""
+    """Return ``env:OS_PASSWORD`` for the first image_repo's ``["env", "OS_PASSWORD"]``, also in round brackets."""
     if isinstance(value, str) and (pair := _PAIR.fullmatch(value)):
         value = [pair[1], pair[2]]
     if isinstance(value, list) and len(value) == 2 and value[0] in ("env", "file", "explicit"):
@@ -276,43 +270,42 @@ def _unpaired(value: Any) -> Any:
     return value
 
 
-def _openstack(draft: _Draft, environ: Mapping[str, str]) -> None:
-    """Fills what the configuration leaves open of the credentials from the usual variables.
+def _fill_from_openstack(draft: _Draft, environ: Mapping[str, str]) -> None:
+    """Fill credentials that the configuration leaves out from the OpenStack variables.
 
-    Two ways of signing in are never mixed: who names one in the configuration does not
-    get the other from the environment.
+    Two kinds of sign-in are never mixed: where the configuration has one, the environment does not add the other.
     """
     store = draft.values.setdefault(_STORE, {})
-    given = store.setdefault(_CREDENTIALS, {})
+    credentials = store.setdefault(_CREDENTIALS, {})
     if store.get("kind") == "disk":
         return
-    configured = {name for name in _WHO if given.get(name) is not None}
-    barred = set(_WHO) - configured if configured & set(_APPLICATION_WAY) else set()
-    if configured & set(_PASSWORD_WAY):
-        barred |= set(_APPLICATION_WAY)
+    configured = {name for name in _IDENTITY if credentials.get(name) is not None}
+    excluded = set(_IDENTITY) - configured if configured & set(_APPLICATION_CREDENTIAL) else set()
+    if configured & set(_PASSWORD):
+        excluded |= set(_APPLICATION_CREDENTIAL)
     settings = settings_of(Credentials)
     for name, variables in OPENSTACK.items():
-        found = next((variable for variable in variables if environ.get(variable)), None)
+        variable = next((variable for variable in variables if environ.get(variable)), None)
         sourced = settings[name].sourced
-        if found and sourced and name not in barred and given.get(name) is None:
-            given[name] = sourced.text(environ[found], f"env:{found}")
-            draft.places[(_STORE, _CREDENTIALS, name)] = f"environment: {found}"
+        if variable and sourced and name not in excluded and credentials.get(name) is None:
+            credentials[name] = sourced.text(environ[variable], f"env:{variable}")
+            draft.places[(_STORE, _CREDENTIALS, name)] = f"environment: {variable}"
 
 
 def _validate(draft: _Draft, environ: Mapping[str, str]) -> Config:
-    """The tree; where values are wrong, what it would be without them, so that the rules can be looked at as well."""
+    """Return the tree, without values of the wrong type, so that the rules are checked as well."""
     adapter = TypeAdapter(Config)
     try:
         return adapter.validate_python(draft.values, context={"environ": environ})
     except ValidationError as error:
         for path in dict.fromkeys(_setting_at(problem["loc"]) for problem in error.errors(include_url=False)):
             draft.mistake(path, _expectation(draft, path))
-            _forget(draft.values, path)
+            _remove(draft.values, path)
     return adapter.validate_python(draft.values, context={"environ": environ})
 
 
 def _setting_at(location: tuple[int | str, ...]) -> Path:
-    """The setting that a location of pydantic's lies in; it goes on into members and unions."""
+    """Return the setting of a location of pydantic's, which goes on into members and unions."""
     section: type | None = Config
     path: Path = ()
     for part in location:
@@ -328,18 +321,18 @@ def _expectation(draft: _Draft, path: Path) -> str:
     value: Any = draft.values
     for name in path:
         value = value[name]
-    received = "" if setting.sourced and setting.sourced.secret else f" but received {_shown(value)}"
+    received = "" if setting.sourced and setting.sourced.secret else f" but received {_excerpt(value)}"
     return f"expected {setting.expected}{received}"
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     if value is None:
         return "nothing"
     text = repr(str(value)) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return text if len(text) <= _MAX_EXCERPT_CHARS else text[: _MAX_EXCERPT_CHARS - 1] + "…"
 
 
-def _forget(values: dict[str, Any], path: Path) -> None:
+def _remove(values: dict[str, Any], path: Path) -> None:
     for name in path[:-1]:
         values = values[name]
     del values[path[-1]]

@@ -1,4 +1,4 @@
-"""How single values are read: sizes with units, lists, and values that stand somewhere else."""
+"""Readers of single values: sizes with units, lists, and values from the environment or a file."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ _SIDES = re.compile(r"([0-9]+)(?: ?[x×,] ?([0-9]+))?")
 
 
 def read_bytes(value: Any) -> Any:
-    """``64 MiB``, ``64M`` and ``67108864`` are the same number; units are powers of 1024."""
-    found = _BYTES.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS[found[2].upper()] if found else value
+    """Return the number of bytes of ``64 MiB``, ``64M`` or ``67108864``; units are powers of 1024."""
+    match = _BYTES.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1]) * _UNITS[match[2].upper()] if match else value
 
 
 def read_list(value: Any) -> Any:
-    """A list, or its members with commas between them."""
+    """Return the members of a list, or of text with commas between them."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def read_sides(value: Any) -> Any:
-    """A list of two numbers, ``50x50``, or ``50`` for a square."""
-    found = _SIDES.fullmatch(value) if isinstance(value, str) else None
-    return [found[1], found[2] or found[1]] if found else value
+    """Return width and height of ``50x50``, or of ``50`` for a square."""
+    match = _SIDES.fullmatch(value) if isinstance(value, str) else None
+    return [match[1], match[2] or match[1]] if match else value
 
 
 def read_auth_version(value: Any) -> Any:
-    """``v3``, ``3``, ``3.0`` and ``2.0`` as the identity services write them."""
+    """Return the number of ``v3``, ``3`` or ``3.0``, as the identity services write it."""
     return value.lower().removeprefix("v").removesuffix(".0") if isinstance(value, str) else value
 
 
 def read_interface(value: Any) -> Any:
-    """``publicURL`` is the older word for ``public``."""
+    """Return ``public`` for the older spelling ``publicURL``."""
     return value.removesuffix("URL") if isinstance(value, str) else value
 
 
 class SourcedText(str):
-    """Text that remembers where it was read from.
+    """Text with its source.
 
-    :param source: ``env:NAME`` or ``file:PATH``; None for a value that stood in the configuration itself
-    :param problem: why there is nothing at that place, None where there is
+    :param source: ``env:NAME`` or ``file:PATH``; None for a literal in the configuration
+    :param problem: why the source has no value, None where it has one
     """
 
     __slots__ = ("problem", "source")
@@ -55,17 +55,17 @@ class SourcedText(str):
     problem: str | None
 
     def __new__(cls, value: str, source: str | None = None, problem: str | None = None) -> SourcedText:
-        made = super().__new__(cls, value)
-        made.source = source
-        made.problem = problem
-        return made
+        text = super().__new__(cls, value)
+        text.source = source
+        text.problem = problem
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.source, self.problem)
 
 
 class SecretText(SourcedText):
-    """Text that is never printed: its ``repr`` says where it comes from. ``str`` gives the value."""
+    """Text that is never printed: its ``repr`` is its source. ``str`` gives the value."""
 
     __slots__ = ()
 
@@ -75,7 +75,7 @@ class SecretText(SourcedText):
 
 @dataclass(frozen=True)
 class Sourced:
-    """Marks a setting whose value may stand in the environment or in a file."""
+    """Marks a setting whose value may come from the environment or a file."""
 
     secret: bool = False
 
@@ -83,15 +83,15 @@ class Sourced:
         return (SecretText if self.secret else SourcedText)(value, source, problem)
 
     def resolve(self, value: str, environ: Mapping[str, str]) -> SourcedText:
-        """Reads a value from where it says that it is.
+        """Return the value, read from its source.
 
         :param value: the value, ``env:NAME`` or ``file:PATH``
-        :returns: empty text with its ``problem`` where there is none: whether that matters only the whole tree tells
+        :returns: empty text with a ``problem`` where there is none: whether that matters depends on the other settings
         """
         if value.startswith("env:"):
             name = value.removeprefix("env:")
-            found = environ.get(name, "")
-            return self.text(found, value, None if found else f"the environment has no {name}")
+            content = environ.get(name, "")
+            return self.text(content, value, None if content else f"the environment has no {name}")
         if value.startswith("file:"):
             return self._from_file(value)
         return self.text(value)
@@ -103,7 +103,7 @@ class Sourced:
         except OSError as error:
             return self.text("", source, f"{path} cannot be read: {error.strerror}")
         except ValueError:
-            return self.text("", source, f"{path} cannot be read: it is no text")
+            return self.text("", source, f"{path} cannot be read: it is not UTF-8 text")
         return self.text(text, source, None if text else f"{path} is empty")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -111,9 +111,9 @@ class Sourced:
 
     def _validate(self, value: Any, inner: Callable[[Any], str], info: ValidationInfo) -> SourcedText:
         if isinstance(value, SourcedText):
-            found = value
+            text = value
         elif isinstance(value, str):
-            found = self.resolve(value, (info.context or {}).get("environ", {}))
+            text = self.resolve(value, (info.context or {}).get("environ", {}))
         else:
             return self.text(inner(value))
-        return found if found.problem else self.text(inner(str(found)), found.source)
+        return text if text.problem else self.text(inner(str(text)), text.source)

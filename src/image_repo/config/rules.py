@@ -1,4 +1,4 @@
-"""What has to hold beyond the type of each setting: between settings, and in texts that have a grammar."""
+"""Constraints beyond the type of each setting: between settings, and on texts with a grammar."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from image_repo.errors import BadParameter
 from image_repo.model.operations import read_background
 from image_repo.model.recipe import read_request
 
-#: a mistake: where, and what was expected
-Broken = tuple[Path, str]
-#: the key that the first image_repo came with, which everybody knows
+#: setting, and what was expected
+Violation = tuple[Path, str]
+#: the default key of the first image_repo, which is public
 KNOWN_KEYS = frozenset(("123456789",))
-SHORTEST_KEY = 16
-#: the first part of a path that is not an image's
+MIN_KEY_CHARS = 16
+#: the first segments of paths that are not those of images
 _TAKEN = "temp iiif health healthz livez readyz metrics docs openapi.json problems"
 _TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static"
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
@@ -30,26 +30,29 @@ _ORIGIN = re.compile(r"\*|null|https?://[A-Za-z0-9.\[\]:-]+")
 _STORE = "persistent_store_configuration"
 
 
-def broken(config: Config) -> Iterator[Broken]:
-    """Every rule that does not hold."""
+def first_violations(config: Config) -> dict[Path, str]:
+    """Return setting → the first constraint that it violates."""
+    found: dict[Path, str] = {}
     for rule in _RULES:
-        yield from rule(config)
+        for setting, message in rule(config):
+            found.setdefault(setting, message)
+    return found
 
 
-def _clean_text(config: Config) -> Iterator[Broken]:
+def _clean_text(config: Config) -> Iterator[Violation]:
     for path, _ in leaves(Config):
         value = get(config, path)
         if isinstance(value, str) and _CONTROL.search(value):
             yield path, "expected text without control characters"
 
 
-def _listen(config: Config) -> Iterator[Broken]:
-    found = _LISTEN.fullmatch(config.listen)
-    if not found or not 1 <= int(found[2]) <= 65_535:
+def _listen(config: Config) -> Iterator[Violation]:
+    match = _LISTEN.fullmatch(config.listen)
+    if not match or not 1 <= int(match[2]) <= 65_535:
         yield ("listen",), f"expected HOST:PORT such as 127.0.0.1:5000 but received {config.listen!r}"
 
 
-def _base(config: Config) -> Iterator[Broken]:
+def _base(config: Config) -> Iterator[Violation]:
     segments = config.repository_base_pathname.split("/")
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
         yield ("repository_base_pathname",), "expected a path such as images or api/images, without '/' at its ends"
@@ -57,32 +60,28 @@ def _base(config: Config) -> Iterator[Broken]:
         yield ("repository_base_pathname",), f"{segments[0]!r} is taken: other addresses begin with it"
 
 
-def _addresses(config: Config) -> Iterator[Broken]:
-    endpoint = config.persistent_store_configuration.public_endpoint
+def _addresses(config: Config) -> Iterator[Violation]:
+    endpoint, url = config.persistent_store_configuration.public_endpoint, config.public_url
     if endpoint is not None and (not _is_address(endpoint) or urlsplit(endpoint).path):
         yield (_STORE, "public_endpoint"), f"expected scheme://host without a path but received {endpoint!r}"
-    if config.public_url is not None and (not _is_address(config.public_url) or config.public_url.endswith("/")):
-        yield (
-            ("public_url",),
-            f"expected scheme://host[/path] without '/' at its end but received {config.public_url!r}",
-        )
-    if config.cors_origin is not None and not _ORIGIN.fullmatch(config.cors_origin):
-        yield (
-            ("cors_origin",),
-            f"expected '*', an origin such as https://example.org, or null but received {config.cors_origin!r}",
-        )
+    if url is not None and (not _is_address(url) or url.endswith("/")):
+        yield ("public_url",), f"expected scheme://host[/path] without '/' at its end but received {url!r}"
+    origin = config.cors_origin
+    if origin is not None and not _ORIGIN.fullmatch(origin):
+        expected = "expected '*', an origin such as https://example.org, or null"
+        yield ("cors_origin",), f"{expected} but received {origin!r}"
 
 
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        has_host = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         return False
-    return named and not (parts.query or parts.fragment or parts.username or re.search(r"\s", text))
+    return has_host and not (parts.query or parts.fragment or parts.username or re.search(r"\s", text))
 
 
-def _keys(config: Config) -> Iterator[Broken]:
+def _keys(config: Config) -> Iterator[Violation]:
     for name in ("url_key", "url_key_2"):
         key = getattr(config.persistent_store_configuration, name)
         if key is None:
@@ -90,73 +89,63 @@ def _keys(config: Config) -> Iterator[Broken]:
         if isinstance(key, SourcedText) and key.problem:
             yield (_STORE, name), key.problem
         elif key in KNOWN_KEYS:
-            yield (
-                (_STORE, name),
-                "this is a default key that everybody knows; take one of your own (image_repo link-key makes one)",
-            )
-        elif len(key) < SHORTEST_KEY:
-            yield (_STORE, name), f"expected a key of at least {SHORTEST_KEY} characters"
+            yield (_STORE, name), "expected a key other than the public default; image_repo link-key creates one"
+        elif len(key) < MIN_KEY_CHARS:
+            yield (_STORE, name), f"expected a key of at least {MIN_KEY_CHARS} characters"
 
 
-def _credentials(config: Config) -> Iterator[Broken]:
+def _credentials(config: Config) -> Iterator[Violation]:
     store = config.persistent_store_configuration
     if store.resolved_kind != "swift":
         return
     above = (_STORE, "credentials")
     given = store.credentials
-    wrong = False
-    for path, setting in leaves(type(given), above):
-        value = getattr(given, path[-1])
-        if setting.sourced and isinstance(value, SourcedText) and value.problem:
-            wrong = True
-            yield path, value.problem
-    if wrong:
+    values = {path: getattr(given, path[-1]) for path, _ in leaves(type(given), above)}
+    problems = {path: text.problem for path, text in values.items() if isinstance(text, SourcedText) and text.problem}
+    if problems:
+        yield from problems.items()
         return
-    if not given.authurl:
-        yield (*above, "authurl"), "expected where to sign in, here or in OS_AUTH_URL"
-    elif not re.match(r"https?://[^/\s]", given.authurl):
-        yield (
-            (*above, "authurl"),
-            f"expected an address such as https://keystone.example.org/v3 but received {str(given.authurl)!r}",
-        )
-    if not (given.username and given.password) and not (
-        given.application_credential_id and given.application_credential_secret
-    ):
-        yield (
-            above,
-            "expected username and password, or an application credential with its secret (OS_USERNAME, OS_PASSWORD …)",
-        )
+    url = given.authurl
+    if not url:
+        yield (*above, "authurl"), "expected the address of the identity service, here or in OS_AUTH_URL"
+    elif not re.match(r"https?://[^/\s]", url):
+        expected = "expected an address such as https://keystone.example.org/v3"
+        yield (*above, "authurl"), f"{expected} but received {str(url)!r}"
+    has_password = given.username and given.password
+    if not has_password and not (given.application_credential_id and given.application_credential_secret):
+        expected = "expected username and password, or an application credential with its secret"
+        yield above, f"{expected} (OS_USERNAME, OS_PASSWORD …)"
 
 
-def _containers(config: Config) -> Iterator[Broken]:
+def _containers(config: Config) -> Iterator[Violation]:
     for section in (_STORE, "swift_cache_configuration"):
         name = getattr(config, section).container
         if not name or "/" in name or len(name.encode()) > 256:
             yield (section, "container"), "expected a name of 1 to 256 bytes without '/'"
 
 
-def _folders(config: Config) -> Iterator[Broken]:
-    """Caches are emptied by us: no original may ever lie in one."""
+def _folders(config: Config) -> Iterator[Violation]:
+    """Eviction deletes files in caches, so no original may lie in one."""
     store = config.persistent_store_configuration
-    named = {
+    paths = {
         (_STORE, "path"): store.path,
         ("local_cache_configuration", "cache_path"): config.local_cache_configuration.cache_path,
         ("local_file_cache_path",): config.local_file_cache_path,
         ("pid_file",): config.pid_file,
     }
-    for path, text in named.items():
+    for path, text in paths.items():
         if not text:
             yield path, "expected a path"
     if store.resolved_kind != "disk":
         return
     originals = File(store.path).absolute()
     for path in (("local_cache_configuration", "cache_path"), ("local_file_cache_path",)):
-        folder = File(named[path]).absolute()
+        folder = File(paths[path]).absolute()
         if folder == originals or folder in originals.parents or originals in folder.parents:
             yield path, f"expected a folder apart from that of the originals ({store.path})"
 
 
-def _times(config: Config) -> Iterator[Broken]:
+def _times(config: Config) -> Iterator[Violation]:
     store = config.persistent_store_configuration
     if store.url_lifetime > store.url_lifetime_most:
         yield (_STORE, "url_lifetime"), f"expected at most url_lifetime_most, which is {store.url_lifetime_most}"
@@ -164,7 +153,7 @@ def _times(config: Config) -> Iterator[Broken]:
         yield ("render", "wait"), f"expected at most server.request_timeout, which is {config.server.request_timeout}"
 
 
-def _pictures(config: Config) -> Iterator[Broken]:
+def _pictures(config: Config) -> Iterator[Violation]:
     kinds = config.image_auto_formats
     if not kinds or len(set(kinds)) < len(kinds):
         yield ("image_auto_formats",), "expected at least one format, and none of them twice"
@@ -174,13 +163,13 @@ def _pictures(config: Config) -> Iterator[Broken]:
         yield ("image_default_background",), _lower(error)
 
 
-def _presets(config: Config) -> Iterator[Broken]:
+def _presets(config: Config) -> Iterator[Violation]:
     for name, parameters in config.presets.items():
         path = ("presets", name)
         if not _SEGMENT.fullmatch(name):
             yield path, "expected a name of letters, digits, '-' and '_'"
         if "preset" in parameters:
-            yield (*path, "preset"), "a preset cannot ask for another"
+            yield (*path, "preset"), "expected parameters without preset: a preset cannot include another"
         wrong = [(key, _refusal([(key, value)])) for key, value in parameters.items()]
         yield from (((*path, key), message) for key, message in wrong if message)
         together = None if any(message for _, message in wrong) else _refusal(parameters.items())
@@ -200,16 +189,6 @@ def _lower(error: BadParameter) -> str:
     return error.detail[:1].lower() + error.detail[1:].removesuffix(".")
 
 
-_RULES: tuple[Callable[[Config], Iterator[Broken]], ...] = (
-    _clean_text,
-    _listen,
-    _base,
-    _addresses,
-    _keys,
-    _credentials,
-    _containers,
-    _folders,
-    _times,
-    _pictures,
-    _presets,
-)
+_RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
+    _clean_text, _listen, _base, _addresses, _keys, _credentials, _containers, _folders, _times, _pictures, _presets,
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The shape of the settings tree, read off the dataclasses: for checking keys, for messages and for the dump."""
+"""The shape of the settings tree, from its dataclasses: to check keys, for messages, and for the dump."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Setting:
 
     @property
     def sourced(self) -> Sourced | None:
-        """The mark of a setting whose value may stand elsewhere."""
+        """The mark of a setting whose value may come from the environment or a file."""
         return next((mark for mark in _marks(self.hint) if isinstance(mark, Sourced)), None)
 
     @property
@@ -47,24 +47,24 @@ class Setting:
 
     @property
     def is_mapping(self) -> bool:
-        """Whether its keys are the user's own."""
+        """Whether the user chooses its keys."""
         return get_origin(self.hint) is Mapping
 
     @property
     def expected(self) -> str:
-        """What its value has to be, for people."""
+        """What is accepted, for people."""
         return _expected(self.hint) + (", or null" if self.nullable else "")
 
 
 @functools.cache
 def settings_of(section: type) -> dict[str, Setting]:
-    """The settings and sections right below a section, in the order in which they are declared."""
+    """Return the settings and sections directly below a section, in the order of declaration."""
     hints = get_type_hints(section, include_extras=True)
     return {f.name: _setting(f, hints[f.name]) for f in fields(section)}
 
 
 def leaves(section: type, above: Path = ()) -> Iterator[tuple[Path, Setting]]:
-    """Every setting of the tree with its path."""
+    """Yield every setting of the tree with its path."""
     for name, setting in settings_of(section).items():
         if setting.section:
             yield from leaves(setting.section, (*above, name))
@@ -73,19 +73,15 @@ def leaves(section: type, above: Path = ()) -> Iterator[tuple[Path, Setting]]:
 
 
 def get(config: Any, path: Path) -> Any:
-    """The value of a setting."""
+    """Return the value of a setting."""
     return functools.reduce(getattr, path, config)
 
 
 def _setting(declared: Field[Any], hint: Any) -> Setting:
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     real = [option for option in options if option is not type(None)]
-    return Setting(
-        declared,
-        real[0],
-        len(real) < len(options),
-        real[0] if isinstance(real[0], type) and is_dataclass(real[0]) else None,
-    )
+    section = real[0] if isinstance(real[0], type) and is_dataclass(real[0]) else None
+    return Setting(declared, real[0], len(real) < len(options), section)
 
 
 def _marks(hint: Any) -> tuple[Any, ...]:

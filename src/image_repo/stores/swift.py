@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from image_repo.concurrency.limiter import aside
 from image_repo.config import Credentials, PersistentStoreConfiguration
-from image_repo.config.rules import KNOWN_KEYS, SHORTEST_KEY
+from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer
@@ -291,8 +291,8 @@ class SwiftStore:
         :param second: as the one that is only verified with
         :raises LinksNotConfigured: for a key that can be guessed
         """
-        if secret in KNOWN_KEYS or len(secret) < SHORTEST_KEY:
-            raise LinksNotConfigured(f"Expected a key of at least {SHORTEST_KEY} characters that nobody knows.")
+        if secret in KNOWN_KEYS or len(secret) < MIN_KEY_CHARS:
+            raise LinksNotConfigured(f"Expected a key of at least {MIN_KEY_CHARS} characters that nobody knows.")
         header = f"X-Container-Meta-{KEY_HEADERS[second]}"
         try:
             self._pool.run(lambda connection: connection.post_container(self._container, {header: secret}))
