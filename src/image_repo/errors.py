@@ -20,6 +20,7 @@
     ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
     ├── TooLarge           413 more bytes than the configuration allows
     ├── NotAPicture        415 bytes that are none of the formats we read
+    ├── UnsupportedPicture 415 a sound picture, of a kind that is not read here
     ├── BrokenPicture      422 the right format, but damaged
     ├── BrokenArchive      422 an archive that cannot be read
     ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
@@ -225,6 +226,14 @@ class NotAPicture(Problem):
     status = 415
     slug = "not-a-picture"
     title = "This is not a picture in a format that is read here"
+
+
+class UnsupportedPicture(Problem):
+    """415: a sound picture, but of a kind that is not read here: a depth, a compression, a camera's raw data."""
+
+    status = 415
+    slug = "unsupported-picture"
+    title = "This kind of picture is not supported"
 
 
 class BrokenPicture(Problem):

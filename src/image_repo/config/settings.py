@@ -157,6 +157,9 @@ class RenderConfiguration:
     max_frame_pixels: Positive = _setting(300_000_000, "maximum of pixels in all frames of an animation together")
     max_scans: Positive = _setting(100, "maximum of scans in a progressive JPEG")
     max_metadata: PositiveBytes = _setting(64 * KIB, "maximum size of a metadata text that is read, in bytes")
+    accept_damaged: bool = _setting(
+        False, "take pictures that are cut off and render what there is of them; their records say damaged"
+    )
     max_source: PositiveBytes = _setting(512 * MIB, "maximum size of an original that is rendered, in bytes")
     pixel_cache: Bytes = _setting(
         GIB,

@@ -43,6 +43,8 @@ FORMATS: tuple[Format, ...] = (
     Format("jp2", "JPEG2000", "image/jp2", ("jp2", "j2k", "jpx", "jpf", "j2c"), alpha=True, quality=True),
     Format("bmp", "BMP", "image/bmp", ("bmp", "dib"), writes=False),
     Format("heic", "HEIF", "image/heic", ("heic", "heif", "hif"), writes=False),
+    # Camera raw data: what is shown is the preview in it.
+    Format("raw", "JPEG", "image/x-raw", ("dng", "nef", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef"), writes=False),
     # Known as an ending, so that a name is cut the same way wherever such a file comes
     # from; there is no free decoder with wheels under a permissive licence.
     Format("jxl", "JXL", "image/jxl", ("jxl",), writes=False),
@@ -81,11 +83,17 @@ _STARTS = (
     ("tif", b"II+\0"),
     ("tif", b"MM\0+"),
     ("bmp", b"BM"),
+    ("raw", b"FUJIFILMCCD-RAW"),
+    ("raw", b"IIRO"),
+    ("raw", b"IIRS"),
+    ("raw", b"MMOR"),
+    ("raw", b"IIU\0"),
     ("jp2", b"\xff\x4f\xff\x51"),
     ("jp2", b"\0\0\0\x0cjP  \r\n\x87\n"),
 )
 _BRANDS = (
     ("avif", frozenset((b"avif", b"avis"))),
+    ("raw", frozenset((b"crx ",))),
     ("heic", frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))),
 )
 
@@ -95,9 +103,19 @@ def kind_of(begin: bytes) -> str | None:
     found = next((kind for kind, start in _STARTS if begin.startswith(start)), None)
     if found is None and begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
         return "webp"
+    if found is None and _is_dib(begin):
+        return "bmp"
     if found is None and begin[4:8] == b"ftyp":
         size = min(int.from_bytes(begin[:4], "big"), BEGIN)
         # the main brand, its version, and the brands that it is compatible with (ISO/IEC 14496-12)
         brands = {begin[at : at + 4] for at in range(8, size, 4) if at != 12}
         return next((kind for kind, known in _BRANDS if brands & known), None)
     return found
+
+
+def _is_dib(begin: bytes) -> bool:
+    """Whether it is a BMP without its file header: its length, one plane, bits of a pixel."""
+    length, planes, bits = (
+        int.from_bytes(begin[place : place + size], "little") for place, size in ((0, 4), (12, 2), (14, 2))
+    )
+    return length in (40, 52, 56, 108, 124) and planes == 1 and bits in (1, 4, 8, 16, 24, 32)

@@ -23,7 +23,7 @@ from image_repo.model.formats import BY_KIND
 from image_repo.model.recipe import Recipe
 from image_repo.model.rendition import ImageInfo
 from image_repo.render import encoders as writing
-from image_repo.render.decoders import Picture, decode_all, open_picture, the_door
+from image_repo.render.decoders import Picture, decode_all, open_picture, translated_errors
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, plan
@@ -51,7 +51,7 @@ from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 7
+VERSION = 8
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
@@ -73,8 +73,8 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, fro
     :raises OverBudget: for more pixels, frames, scans or metadata than the limits allow
     :raises BadParameter: for a page or a region that the picture does not have
     """
-    with the_door():
-        picture = open_copy(source) if from_copy else open_picture(source, limits).turn_to(recipe.page)
+    with translated_errors():
+        picture = open_copy(source) if from_copy else open_picture(source, limits, recipe.page)
         check_pixels(*picture.stored, limits)
         wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
         job = Job(recipe, picture, wanted)
@@ -107,7 +107,7 @@ def cut(pixels: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rend
     :raises OverBudget, BadParameter: as :func:`render`
     :raises BrokenPicture: when stored pixels cannot be read
     """
-    with the_door():
+    with translated_errors():
         if "mode" not in pixels.facts:
             return _cut_tiles(pixels, recipe, limits)
         levels = StoredLevels(Facts.from_json(pixels.facts), pixels.block)
@@ -130,8 +130,8 @@ def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels |
 
     :raises Problem: as :func:`render`
     """
-    with the_door():
-        picture = open_picture(source, limits).turn_to(page)
+    with translated_errors():
+        picture = open_picture(source, limits, page)
         check_pixels(*picture.stored, limits)
         if not is_large(picture):
             return None
@@ -168,7 +168,7 @@ class Pixels:
         :raises OSError: when they cannot be written
         """
         try:
-            with the_door():
+            with translated_errors():
                 self._write(sink)
         except BrokenPicture as problem:
             # A decoder's errors have no number, the system's have one.
@@ -215,6 +215,9 @@ def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image]
         picture.image.load()
         frames.append(make(picture.image, job))
         durations.append(max(0, int(picture.image.info.get("duration", 100))))
+    if len({frame.mode for frame in frames}) > 1:
+        # writers take the mode of all frames from the first
+        frames = [frame.convert("RGBA") for frame in frames]
     return frames, writing.Timing(tuple(durations), _plays(picture))
 
 
@@ -234,7 +237,7 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
     :raises BrokenPicture: when the header makes no sense
     :raises OverBudget: for more pixels, scans or metadata than the limits allow
     """
-    with the_door():
+    with translated_errors():
         picture = open_picture(source, limits)
         made = BY_KIND[picture.kind]
         facts = picture.exif.facts(limits.max_metadata, location=location)
@@ -249,7 +252,7 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
     :raises BrokenPicture: when they cannot be decoded to the end
     :raises OverBudget: for more pixels, scans or metadata than the limits allow
     """
-    with the_door():
+    with translated_errors():
         picture = open_picture(source, limits)
         copied = make_copies(picture, limits)
         if not copied.pictures:
@@ -262,7 +265,7 @@ def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
 
     :raises Problem: as :func:`inspect`
     """
-    with the_door():
+    with translated_errors():
         width, height = open_picture(source, limits).stored
     source.seek(0)
     return width * height > HEAVY
@@ -274,7 +277,7 @@ def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bo
     :param from_copy: whether the source is a working copy of it
     :raises Problem: as :func:`inspect`
     """
-    with the_door():
+    with translated_errors():
         return MezzaninePlan(open_copy(source).upright) if from_copy else copyable(open_picture(source, limits))
 
 
@@ -283,7 +286,7 @@ def copies(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
 
     :raises Problem: as :func:`render`
     """
-    with the_door():
+    with translated_errors():
         return make_copies(open_picture(source, limits), limits)
 
 
@@ -292,7 +295,7 @@ def packed(copy: bytes) -> bytes:
 
     :raises BrokenPicture: when it is no working copy
     """
-    with the_door():
+    with translated_errors():
         return pack_copy(copy)
 
 
@@ -302,7 +305,7 @@ def unpacked(copy: bytes, limits: RenderConfiguration) -> MezzaninePixels:
     :raises BrokenPicture: when it is no working copy
     :raises OverBudget: when it is too much of anything
     """
-    with the_door():
+    with translated_errors():
         return unpack_copies(copy, limits)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageCms
 
@@ -20,28 +20,32 @@ _PLAIN = frozenset(("L", "RGB", "CMYK", "LAB"))
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def matrix_profile(red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], gamma: float) -> bytes:
-    """An ICC profile (version 2.1) of a display: three primaries and one exponent.
+def matrix_profile(
+    red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], curve: float | Sequence[float]
+) -> bytes:
+    """Return an ICC profile (version 2.1) of a display: three primaries and one curve.
 
     :param red: XYZ of the primary, adapted to D50
+    :param curve: an exponent, or light (0 to 1) at equal steps of the code value
     """
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    table = [round(curve * 256)] if isinstance(curve, float | int) else [round(value * 65535) for value in curve]
+    curve_tag = b"curv\0\0\0\0" + struct.pack(f">I{len(table)}H", len(table), *table)
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", 4) + b"RGB\0" + b"\0" * 78 + b"\0\0",
         b"wtpt": _xyz((0.9642, 1.0, 0.8249)),
         b"rXYZ": _xyz(red), b"gXYZ": _xyz(green), b"bXYZ": _xyz(blue),
-        b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
+        b"rTRC": curve_tag, b"gTRC": curve_tag, b"bTRC": curve_tag,
         b"cprt": b"text\0\0\0\0CC0\0",
     }  # fmt: skip
-    place, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    place, index, body = 128 + 4 + 12 * len(tags), b"", b""
     for name, data in tags.items():
         padded = data + b"\0" * (-len(data) % 4)
-        table += name + struct.pack(">II", place + len(body), len(data))
+        index += name + struct.pack(">II", place + len(body), len(data))
         body += padded
     size = place + len(body)
     head = struct.pack(">I4sI4s4s4s", size, b"\0" * 4, 0x02100000, b"mntr", b"RGB ", b"XYZ ") + b"\0" * 12 + b"acsp"
     head += b"\0" * 28 + struct.pack(">iii", *(round(v * 65536) for v in (0.9642, 1.0, 0.8249)))
-    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + index + body
 
 
 def _xyz(values: tuple[float, ...]) -> bytes:
@@ -71,7 +75,7 @@ def to_plain(image: Image.Image) -> Converter | None:
     if mode in _PLAIN:
         return None
     if mode.startswith("I;16"):
-        return _from_sixteen_bits
+        return from_sixteen_bits
     if mode in ("I", "F"):
         scale, offset = _line(image)
         return lambda part: part.convert("F").point(lambda v: v * scale + offset).convert("L")
@@ -80,7 +84,8 @@ def to_plain(image: Image.Image) -> Converter | None:
     return lambda part: part.convert("RGB")
 
 
-def _from_sixteen_bits(part: Image.Image) -> Image.Image:
+def from_sixteen_bits(part: Image.Image) -> Image.Image:
+    """Return 16-bit grey as 8-bit grey: scaled, not cut off."""
     return part.convert("I").point(_SIXTEEN_BITS, "L")
 
 
@@ -88,7 +93,7 @@ def _premultiplied(part: Image.Image) -> Image.Image:
     hidden = part.info.get("transparency")
     if part.mode.startswith("I;16"):
         alpha = part.convert("I").point([0 if value == hidden else 255 for value in range(65536)], "L")
-        grey = _from_sixteen_bits(part)
+        grey = from_sixteen_bits(part)
         return Image.merge("LA", (grey, alpha)).convert("La")
     if part.mode in ("L", "LA"):
         return part.convert("LA").convert("La")
@@ -115,7 +120,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """The picture in sRGB, as L, LA, RGB or RGBA.
 
     :param image: in one of the plain modes, not premultiplied
-    :param profile: ICC; one that is damaged or meant for other colours is passed over
+    :param profile: ICC; one that is damaged or meant for other colours is passed over (grey takes that of a display)
     """
     if profile is None and image.mode in ("L", "LA", "RGB", "RGBA"):
         return image
@@ -123,6 +128,9 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     bare = image.convert(image.mode[:-1]) if alpha else image
     space = _LAB if bare.mode == "LAB" else profile
     converted = _transformed(bare, space) if space else None
+    if converted is None and space and bare.mode == "L":
+        # grey with the profile of a display: equal parts of its red, green and blue
+        converted = _transformed(bare.convert("RGB"), space)
     if converted is None:
         # without a profile inks are what screens take them for
         converted = bare if bare.mode in ("L", "RGB") else bare.convert("RGB")

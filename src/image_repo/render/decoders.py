@@ -7,32 +7,36 @@ registering itself there, can also read is reachable: no EPS, PDF, PSD, FITS or 
 from __future__ import annotations
 
 import ctypes
+import io
+import itertools
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import AvifImagePlugin, Image, Jpeg2KImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from image_repo.config import RenderConfiguration
-from image_repo.errors import BadParameter, BrokenPicture, NotAPicture, OverBudget, Problem
-from image_repo.render import headers
+from image_repo.errors import BadParameter, BrokenPicture, OverBudget, Problem, UnsupportedPicture
+from image_repo.render import headers, jpeg2000
+from image_repo.render.bmp import open_bmp
+from image_repo.render.boxes import Aperture
 from image_repo.render.colour import ADOBE_RGB
 from image_repo.render.exif import Exif
 from image_repo.render.geometry import SIDEWAYS, Size
+from image_repo.render.gif import GifFile
+from image_repo.render.headers import Header
+from image_repo.render.ifd import Block
+from image_repo.render.jpeg import JpegFile
+from image_repo.render.png import PngFile
+from image_repo.render.raw import check_preview, extract_preview
+from image_repo.render.tiff import TiffPage, open_tiff
+from image_repo.render.tolerant import TolerantFile
+
+log = logging.getLogger(__name__)
 
 # Pixels are counted against our own budget, from the header; Pillow would warn, or refuse by another.
 Image.MAX_IMAGE_PIXELS = None
@@ -45,47 +49,69 @@ with suppress(OSError, AttributeError):
 # What Pillow thinks of damaged metadata is nothing that a log should fill with.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-
-class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """One JPEG: the plugin's own opener also opens the further pictures of an MPO file."""
-
-    def _read_dpi_from_exif(self) -> None:
-        """Nothing: the density is of no use here, and looking for it loads every tag."""
-
-
-Opener = Callable[[BinaryIO], ImageFile.ImageFile]
-
-_OPENERS: dict[str, Opener] = {
-    "jpg": _Jpeg,
-    "png": PngImagePlugin.PngImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "tif": TiffImagePlugin.TiffImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
-}
 #: the kind of a working copy, which no file has
 COPY = "copy"
 #: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
 MOST_JP2_PIXELS = 40_000_000
 #: formats of which ``page=`` may choose another picture than the first
-PAGED = frozenset(("gif", "webp", "avif", "tif"))
+PAGED = frozenset(("gif", "webp", "avif", "tif", "png"))
+
+
+class _WebpFile(TolerantFile, WebPImagePlugin.WebPImageFile):
+    """A WebP."""
+
+
+class _Jp2File(TolerantFile, Jpeg2KImagePlugin.Jpeg2KImageFile):
+    """A JPEG 2000 file that the imaging library decodes right."""
+
+
+class _AvifFile(TolerantFile, AvifImagePlugin.AvifImageFile):
+    """An AVIF, cut to its clean aperture: what lies outside of it is not shown.
+
+    :param aperture: None to show all of it
+    """
+
+    def __init__(self, source: BinaryIO, aperture: Aperture | None) -> None:
+        super().__init__(source)
+        self._coded = self.size
+        self._aperture = aperture
+        if aperture:
+            self._size = (aperture[2] - aperture[0], aperture[3] - aperture[1])
+
+    def load(self) -> Any:
+        """Decode."""
+        if not self.tile or self._aperture is None:
+            return super().load()
+        shown, self._size = self.size, self._coded
+        self.tile = [self.tile[0]._replace(extents=(0, 0, *self._coded))]
+        self._im = None
+        try:
+            super().load()
+        finally:
+            self._size = shown
+        self.im = self._crop(self.im, self._aperture)
+        return Image.Image.load(self)
 
 
 @contextmanager
-def the_door() -> Iterator[None]:
-    """Whatever a decoder raises is a broken picture; the reason goes along for the log.
+def translated_errors() -> Iterator[None]:
+    """Turn what a decoder raises into a problem, and write the decoder's own words to the log.
 
     :raises BrokenPicture: instead of anything that is no problem of ours yet
     """
     try:
         yield
+    except (BrokenPicture, UnsupportedPicture) as problem:
+        if problem.__cause__:
+            log.warning("%s (%r)", problem.detail, problem.__cause__)
+        raise
     except Problem:
         raise
     except MemoryError as error:
+        log.warning("not enough memory to decode a picture")
         raise OverBudget("There is not enough memory for this picture.") from error
     except (Exception, Image.DecompressionBombWarning) as error:
+        log.warning("a picture cannot be decoded: %r", error)
         raise BrokenPicture("The bytes cannot be decoded to the end.") from error
 
 
@@ -119,66 +145,145 @@ class Picture:
             return embedded
         return ADOBE_RGB if self.exif.is_adobe_rgb and self.image.mode == "RGB" else None
 
-    def turn_to(self, page: int) -> Picture:
-        """The same file at another frame or page, from 1.
-
-        :raises BadParameter: where there are not so many
-        """
-        if page > self.frames:
-            count = f"{self.frames} pages" if self.frames > 1 else "one page"
-            raise BadParameter("page", f"Expected page to be at most {self.frames}: the picture has {count}.")
-        if page == 1:
-            return self
-        self.image.seek(page - 1)
-        return replace(self, stored=self.image.size)
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something of it could not be decoded, as far as it has been decoded."""
+        return getattr(self.image, "is_damaged", False)
 
 
-def open_picture(source: BinaryIO, limits: RenderConfiguration) -> Picture:
-    """Opens a file whose header is within the budgets.
+def open_picture(source: BinaryIO, limits: RenderConfiguration, page: int = 1) -> Picture:
+    """Open a file whose header is within the budgets.
 
+    :param page: frame or page, from 1
     :raises NotAPicture: when it is no format that is read here
+    :raises UnsupportedPicture: when it is sound, but of a kind that is not read here
     :raises BrokenPicture: when its header makes no sense
     :raises OverBudget: when it is too much of anything
+    :raises BadParameter: where there are not so many pages
     """
     data = headers.view(source)
     header = headers.read(data, limits)
     source.seek(0)
-    image = (_OPENERS.get(header.kind) or _heif_opener())(source)
+    opened = _OPENERS[header.kind](_File(source, data, header, limits, page))
+    image = opened.image
+    if isinstance(image, TolerantFile):
+        image.accepts_damage = limits.accept_damaged
     headers.check_pixels(*image.size, limits)
-    if header.kind == "jp2" and image.width * image.height > MOST_JP2_PIXELS:
-        raise OverBudget(f"JPEG 2000 pictures of more than {MOST_JP2_PIXELS} pixels are not rendered.")
     if len(image.getbands()) > 5:
         raise OverBudget("Pictures of more than 5 bands are not rendered.")
-    block = header.exif or memoryview(image.info.get("exif") or b"")
-    exif = Exif.read(block)
     frames = header.frames or (getattr(image, "n_frames", 1) if header.kind in PAGED else 1)
-    # TIFF and HEIF decoders turn the picture upright by themselves
-    orientation = 1 if header.kind in ("tif", "heic") else exif.orientation
+    if page > frames:
+        count = f"{frames} pages" if frames > 1 else "one page"
+        raise BadParameter("page", f"Expected page to be at most {frames}: the picture has {count}.")
+    if page > 1 and header.kind != "tif":
+        image.seek(page - 1)
+    if header.cicp.profile and (header.kind == "png" or not image.info.get("icc_profile")):
+        image.info["icc_profile"] = header.cicp.profile
+    exif = Exif.read(header.exif or memoryview(image.info.get("exif") or b""))
+    orientation = exif.orientation if opened.orientation is None else opened.orientation
     pixels = header.canvas or image.width * image.height
     return Picture(image, header.kind, image.size, frames, orientation, exif, pixels)
 
 
-def _heif_opener() -> Opener:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What there is to open."""
+
+    source: BinaryIO
+    data: memoryview
+    header: Header
+    limits: RenderConfiguration
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A picture, and how it is to be turned where its EXIF block does not say so."""
+
+    image: Image.Image
+    orientation: int | None = None
+
+
+def _open_tiff(file: _File) -> _Opened:
+    block = Block(file.data)
+    directory = next(itertools.islice(block.chain(), file.page - 1, None), None)
+    if directory is None:
+        return _open_tiff(_File(file.source, file.data, file.header, file.limits, 1))
+    page = TiffPage(block, directory)
+    headers.check_pixels(*page.size, file.limits)
+    orientation = page.integer(274, 1)
+    return _Opened(open_tiff(file.source, page, file.page), orientation if 1 <= orientation <= 8 else 1)
+
+
+def _open_jp2(file: _File) -> _Opened:
+    header = file.header.jp2
+    assert header is not None
+    jpeg2000.check_colour(header)
+    if header.size[0] * header.size[1] > MOST_JP2_PIXELS:
+        raise OverBudget(f"JPEG 2000 pictures of more than {MOST_JP2_PIXELS} pixels are not rendered.")
+    image = (
+        _Jp2File(file.source)
+        if jpeg2000.is_for_library(header)
+        else jpeg2000.open_deep(file.data, header, accepts_damage=file.limits.accept_damaged)
+    )
+    if header.profile:
+        image.info["icc_profile"] = header.profile
+    return _Opened(image)
+
+
+def _open_bmp(file: _File) -> _Opened:
+    try:
+        return _Opened(open_bmp(file.source, file.data))
+    except OSError as error:
+        if "nsupported" not in str(error):
+            raise
+        raise UnsupportedPicture("This kind of BMP is not read here. Convert it to 24 bits, or to PNG.") from error
+
+
+def _open_heic(file: _File) -> _Opened:
     try:
         plugin: Any = import_module("pillow_heif")
     except ImportError as error:
-        raise NotAPicture("HEIC is read where the extra is installed: pip install image_repo[heif]") from error
-    opener: Opener = plugin.HeifImageFile
-    return opener
+        raise UnsupportedPicture("HEIC is read where the extra is installed: pip install image_repo[heif]") from error
+    return _Opened(plugin.HeifImageFile(file.source), 1)  # libheif turns it upright
+
+
+def _open_raw(file: _File) -> _Opened:
+    preview = extract_preview(file.source)
+    header = headers.read(memoryview(preview.jpeg), file.limits)
+    image = JpegFile(io.BytesIO(preview.jpeg))
+    check_preview(image.size, preview.full)
+    return _Opened(image, Exif.read(header.exif).orientation if header.exif else preview.orientation)
+
+
+_OPENERS: dict[str, Callable[[_File], _Opened]] = {
+    "jpg": lambda file: _Opened(JpegFile(file.source, file.data if file.header.lacks_end else None)),
+    "png": lambda file: _Opened(PngFile(file.source, file.header.depth)),
+    "gif": lambda file: _Opened(GifFile(file.source)),
+    "webp": lambda file: _Opened(_WebpFile(file.source)),
+    "tif": _open_tiff,
+    "bmp": _open_bmp,
+    "jp2": _open_jp2,
+    "avif": lambda file: _Opened(_AvifFile(file.source, file.header.aperture)),
+    "heic": _open_heic,
+    "raw": _open_raw,
+}
 
 
 def decode_all(picture: Picture, limits: RenderConfiguration) -> None:
-    """Decodes everything, so that a truncated or damaged file is found.
+    """Decode everything, so that a truncated or damaged file is found.
 
     Of a JPEG, which has to be read to its end for that, only every eighth line and column is
-    worked out. Of an animation or pages over the budget, the first one.
+    worked out. Of an animation over the budget, the first frame; of pages, the first: a fault of
+    a later page is told when that is asked for.
     """
     image = picture.image
-    if picture.kind == "jpg":
-        image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+    draft(picture, 8)
     image.load()
     pixels = picture.frame_pixels
-    if picture.frames > limits.max_frames or picture.frames * pixels > limits.max_frame_pixels:
+    if picture.kind == "tif" or picture.frames > limits.max_frames:
+        return
+    if picture.frames * pixels > limits.max_frame_pixels:
         return
     for page in range(1, picture.frames):
         image.seek(page)
@@ -187,3 +292,11 @@ def decode_all(picture: Picture, limits: RenderConfiguration) -> None:
         if pixels > limits.max_frame_pixels:
             return
         image.load()
+
+
+def draft(picture: Picture, most: float) -> None:
+    """Have a JPEG decoded smaller, by no more than this: its decoder knows 2, 4 and 8."""
+    image = picture.image
+    if isinstance(image, JpegFile) and most >= 2:
+        scale = next(s for s in (8, 4, 2) if s <= most)
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))

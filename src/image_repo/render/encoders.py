@@ -61,7 +61,17 @@ def encode(
     with _file() as file:
         prepare(first).save(file, BY_KIND[kind].pillow, **options)
         file.seek(0)
-        return file.read()
+        body = file.read()
+    return _with_alpha_flag(body) if timing and kind == "webp" and first.mode in ("LA", "RGBA") else body
+
+
+def _with_alpha_flag(body: bytes) -> bytes:
+    """Return an animated WebP that says that it has transparent parts (RFC 9649, section 2.7.1).
+
+    The encoder leaves this out where no frame holds any, though one that is disposed of leaves them on the canvas.
+    """
+    flags = 20  # in the VP8X chunk, which is the first
+    return body[:flags] + bytes((body[flags] | 0x10,)) + body[flags + 1 :] if body[12:16] == b"VP8X" else body
 
 
 def _file() -> BinaryIO:
@@ -147,18 +157,22 @@ def _gif(_: Image.Image, __: int | None) -> tuple[Prepare, dict[str, Any]]:
 
 
 def _with_palette(image: Image.Image) -> Image.Image:
-    """256 colours for this very picture, spread by dithering; half-transparent is transparent or not."""
+    """Return it with up to 256 colours of its own, spread by dithering; half-transparent is transparent or not."""
     if image.mode == "L":
         return image
     if image.mode == "RGB":
         palette = _fewer(image).quantize(256, Image.Quantize.MEDIANCUT)
         return image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    alpha = image.getchannel("A").point([0] * 128 + [255] * 128)
+    hidden = image.getchannel("A").point([255] * 128 + [0] * 128)
     opaque = image.convert("RGB")
     palette = _fewer(opaque).quantize(255, Image.Quantize.MEDIANCUT)
     indexed = opaque.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    indexed.paste(255, mask=alpha.point([255] + [0] * 255))
-    indexed.info = {"transparency": 255}
+    # the transparent index is one more than the colours, not beyond the table that is written
+    colours = indexed.getpalette() or []
+    transparent = len(colours) // 3
+    indexed.putpalette([*colours, 0, 0, 0])
+    indexed.paste(transparent, mask=hidden)
+    indexed.info = {"transparency": transparent}
     return indexed
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from image_repo.config import RenderConfiguration
 from image_repo.render.ifd import Block, Bytes, Directory
@@ -88,13 +89,16 @@ class Exif:
         return {name: value for name, value in told.items() if value not in (None, "")}
 
     def _captured(self) -> str:
-        """When it was taken, ISO 8601; with an offset where the camera knew one."""
+        """When it was taken, ISO 8601; with an offset where the camera knew one. Only a time that there is."""
         for tag, offset_tag in ((0x9003, 0x9011), (0x9004, 0x9012)):
-            found = _TIME.fullmatch(self._text(self.photo, tag, 20))
-            if found and found[1] != "0000":
+            match = _TIME.fullmatch(self._text(self.photo, tag, 20))
+            try:
+                captured = datetime(*map(int, match.groups())) if match else None  # type: ignore[arg-type]
+            except ValueError:  # a day or an hour that no calendar and no clock has
+                captured = None
+            if captured:
                 offset = self._text(self.photo, offset_tag, 7)
-                zone = offset if _OFFSET.fullmatch(offset) else ""
-                return "{}-{}-{}T{}:{}:{}".format(*found.groups()) + zone
+                return captured.isoformat() + (offset if _OFFSET.fullmatch(offset) else "")
         return ""
 
     def _position(self) -> dict[str, object]:
@@ -137,7 +141,7 @@ def most_rights(limits: RenderConfiguration) -> int:
 #: name, tag of the photo's directory, significant digits
 _NUMBERS = (("exposure_time", 0x829A, 6), ("f_number", 0x829D, 4), ("iso", 0x8827, 9), ("focal_length", 0x920A, 6))
 _TIME = re.compile(r"([0-9]{4})[:-]([0-9]{2})[:-]([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})")
-_OFFSET = re.compile(r"[+-][0-9]{2}:[0-9]{2}")
+_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4]):[0-5][0-9]")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 

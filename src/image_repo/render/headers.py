@@ -13,14 +13,17 @@ import io
 import mmap
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from image_repo.config import RenderConfiguration
-from image_repo.errors import BrokenPicture, NotAPicture, OverBudget
+from image_repo.errors import BrokenPicture, NotAPicture, OverBudget, UnsupportedPicture
 from image_repo.model import formats
+from image_repo.render.boxes import Aperture, Jp2Header, read_jp2, read_shown
+from image_repo.render.cicp import Cicp
 from image_repo.render.ifd import Block
+from image_repo.render.raw import is_raw
 
 #: bytes of segments, chunks and tags other than pixels; colour profiles and previews fit many times
 MOST_METADATA = 16 << 20
@@ -30,7 +33,7 @@ _MOST_PARTS = 200_000
 #: of a file that is read rather than mapped
 _MOST_READ = 8 << 20
 _MOST_JUNK = 1 << 16
-_PNG = b"\x89PNG\r\n\x1a\n"
+_EOI = b"\xff\xd9"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class Header:
     :param frames: frames or pages, at least 1; 0 where only a decoder can tell
     :param exif: the body of its EXIF block, from the byte order on
     :param canvas: pixels of the largest frame, 0 where all are of one size
+    :param depth: bits of a sample, 0 where nobody needs to know
+    :param cicp: its colours, where they are said by numbers
+    :param aperture: the part of it that is shown; None for all of it
+    :param lacks_end: whether it is a JPEG without its EOI marker
+    :param jp2: the header of a JPEG 2000 file
     """
 
     kind: str
@@ -49,6 +57,11 @@ class Header:
     frames: int = 1
     exif: memoryview = memoryview(b"")
     canvas: int = 0
+    depth: int = 0
+    cicp: Cicp = Cicp()
+    aperture: Aperture | None = None
+    lacks_end: bool = False
+    jp2: Jp2Header | None = None
 
 
 def view(source: BinaryIO) -> memoryview:
@@ -116,12 +129,14 @@ def _check_metadata(size: int) -> None:
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+#: baseline, extended, progressive; the last two with arithmetic coding as well
+_SUPPORTED_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 #: not stuffing, fill bytes, restarts or the start: what has a length, or ends the picture
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
-def _jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment's payload, up to the first scan's and including it."""
+def jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment's payload, up to the first scan's and including it."""
     while found := _MARKER.search(data, at):
         marker, at = data[found.start() + 1], found.start()
         if marker == 0xD9 or at + 4 > len(data):
@@ -135,10 +150,11 @@ def _jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
 
 def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
     width = height = bands = metadata = 0
-    progressive = False
+    progressive = lacks_end = False
     exif = memoryview(b"")
-    for marker, start, end in _jpeg_segments(data, 2):
+    for marker, start, end in jpeg_segments(data, 2):
         if marker in _FRAMES:
+            _check_frame(marker, data[start])
             height, width, bands = struct.unpack_from(">HHB", data, start + 1)
             progressive = marker in _PROGRESSIVE
         elif marker == 0xE1 and not exif and bytes(data[start : start + 6]) == b"Exif\0\0":
@@ -147,12 +163,31 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
             # one scan that holds all bands ends a sequential picture: no further one is read
             if progressive or data[start] < bands:
                 _check_scans(data, start, limits)
+            lacks_end = _lacks_end(data, start)
             break
         metadata += end - start
         _check_metadata(metadata)
     if not width or not height:
         raise BrokenPicture("The JPEG has no frame header, or one without a size.")
-    return Header("jpg", width, height, 1, exif)
+    return Header("jpg", width, height, 1, exif, lacks_end=lacks_end)
+
+
+def _check_frame(marker: int, bits: int) -> None:
+    if marker not in _SUPPORTED_FRAMES:
+        raise UnsupportedPicture("Lossless and hierarchical JPEG are not read here. Convert it to a baseline JPEG.")
+    if bits != 8:
+        raise UnsupportedPicture(f"JPEG of {bits} bits is not read here. Convert it to 8 bits.")
+
+
+def _lacks_end(data: memoryview, scan: int) -> bool:
+    """Return whether there is no EOI marker.
+
+    :param scan: where the first scan begins; thumbnails before it have ends of their own
+    """
+    # Nearly every file ends with it, perhaps with padding behind.
+    return _EOI not in bytes(data[max(scan, len(data) - 64) :]) and not any(
+        _EOI in bytes(data[at : at + _STRIDE + 1]) for at in range(scan, len(data), _STRIDE)
+    )
 
 
 def _check_scans(data: memoryview, start: int, limits: RenderConfiguration) -> None:
@@ -169,7 +204,7 @@ _STRIDE = 1 << 20
 def _count_scans(data: memoryview, at: int, most: int) -> int:
     count = 1
     while count <= most:
-        for marker, _, end in _jpeg_segments(data, at):
+        for marker, _, end in jpeg_segments(data, at):
             if marker == 0xDA:
                 count += 1
                 at = end
@@ -183,12 +218,17 @@ def _count_scans(data: memoryview, at: int, most: int) -> int:
 
 
 def _read_png(data: memoryview, _: RenderConfiguration) -> Header:
-    width, height = struct.unpack_from(">II", data, 16)
-    exif, metadata, at, parts = memoryview(b""), 0, 8, 0
+    width, height, depth = struct.unpack_from(">IIB", data, 16)
+    exif, cicp, frames, metadata, at, parts = memoryview(b""), Cicp(), 1, 0, 8, 0
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + size]
         if kind == b"eXIf":
-            exif = data[at + 8 : at + 8 + size]
+            exif = body
+        elif kind == b"cICP" and len(body) == 4:
+            cicp = Cicp(body[0], body[1])
+        elif kind == b"acTL" and len(body) == 8:
+            frames = max(1, struct.unpack_from(">I", body)[0])
         if kind not in (b"IDAT", b"fdAT"):
             metadata += min(size, len(data) - at)
             _check_metadata(metadata)
@@ -197,7 +237,7 @@ def _read_png(data: memoryview, _: RenderConfiguration) -> Header:
             raise OverBudget("The PNG is cut into too many chunks.")
     if not width or not height or bytes(data[12:16]) != b"IHDR":
         raise BrokenPicture("The PNG has no header, or one without a size.")
-    return Header("png", width, height, 1, exif)
+    return Header("png", width, height, frames, exif, depth=depth, cicp=cicp)
 
 
 def _read_gif(data: memoryview, limits: RenderConfiguration) -> Header:
@@ -285,6 +325,8 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
     width = height = 0
     for directory in block.chain():
         if not pages:
+            if is_raw(block, directory):
+                return Header("raw")
             width, height = block.integer(directory, 256) or 0, block.integer(directory, 257) or 0
             bands = block.integer(directory, 277) or 1
             if bands > 5:
@@ -300,4 +342,25 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
     return Header("tif", width, height, pages, data)
 
 
-_READERS = {"jpg": _read_jpeg, "png": _read_png, "gif": _read_gif, "webp": _read_webp, "tif": _read_tiff}
+def _read_items(kind: str, data: memoryview) -> Header:
+    """Read the header of AVIF or HEIC."""
+    shown = read_shown(data)
+    width, height = shown.size or (0, 0)
+    return Header(kind, width, height, 0, cicp=shown.cicp, aperture=shown.aperture)
+
+
+def _read_jp2(data: memoryview, _: RenderConfiguration) -> Header:
+    header = read_jp2(data)
+    return Header("jp2", *header.size, jp2=header)
+
+
+_READERS: dict[str, Callable[[memoryview, RenderConfiguration], Header]] = {
+    "jpg": _read_jpeg,
+    "png": _read_png,
+    "gif": _read_gif,
+    "webp": _read_webp,
+    "tif": _read_tiff,
+    "avif": lambda data, _: _read_items("avif", data),
+    "heic": lambda data, _: _read_items("heic", data),
+    "jp2": _read_jp2,
+}

@@ -69,15 +69,15 @@ class Block:
         magic = self._unpack("H", 2)
         if magic not in (42, 43):
             raise ValueError("no TIFF header")
-        self._big = magic == 43
-        self.first = self._unpack("Q", 8) if self._big else self._unpack("L", 4)
+        self.is_big = magic == 43
+        self.first = self._unpack("Q", 8) if self.is_big else self._unpack("L", 4)
 
     def directory(self, offset: int) -> Directory:
         """The directory at this offset.
 
         :raises ValueError: when it does not lie within the block
         """
-        head, code, size = (8, "Q", 20) if self._big else (2, "H", 12)
+        head, code, size = (8, "Q", 20) if self.is_big else (2, "H", 12)
         count = self._unpack(code, offset)
         if count > _MOST_ENTRIES:
             raise ValueError("too many tags")
@@ -85,17 +85,25 @@ class Block:
         found = [self._entry(start + n * size) for n in range(count)]
         end = start + count * size
         try:
-            following = self._unpack("Q" if self._big else "L", end)
+            following = self._unpack("Q" if self.is_big else "L", end)
         except ValueError:  # cut off behind the last tag, as cameras do it in EXIF
             following = 0
         return Directory({entry.tag: entry for entry in reversed(found)}, following)
 
     def chain(self) -> Iterator[Directory]:
-        """The directories of the pages, in order; ends before one that was there already."""
+        """Yield the directories of the pages, in order, up to one that is damaged or was there already.
+
+        :raises ValueError: when the first one is damaged
+        """
         offset, seen = self.first, set()
         while offset and offset not in seen:
             seen.add(offset)
-            directory = self.directory(offset)
+            try:
+                directory = self.directory(offset)
+            except ValueError:
+                if len(seen) == 1:
+                    raise
+                return
             yield directory
             offset = directory.following
 
@@ -137,12 +145,12 @@ class Block:
 
     def _entry(self, at: int) -> Entry:
         tag, kind = self._unpack("H", at), self._unpack("H", at + 2)
-        count = self._unpack("Q" if self._big else "L", at + 4)
+        count = self._unpack("Q" if self.is_big else "L", at + 4)
         kind = kind if kind in _TYPES else 7
         size = count * _TYPES[kind][0]
-        place = at + 12 if self._big else at + 8
-        inline = size <= (8 if self._big else 4)
-        return Entry(tag, kind, count, place if inline else self._unpack("Q" if self._big else "L", place), size)
+        place = at + 12 if self.is_big else at + 8
+        inline = size <= (8 if self.is_big else 4)
+        return Entry(tag, kind, count, place if inline else self._unpack("Q" if self.is_big else "L", place), size)
 
     def _unpack(self, code: str, offset: int) -> int:
         try:

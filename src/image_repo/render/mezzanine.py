@@ -27,12 +27,12 @@ from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture
 from image_repo.model.recipe import Recipe
 from image_repo.render.colour import to_plain, to_srgb, unmultiplied
-from image_repo.render.decoders import COPY, Picture
+from image_repo.render.decoders import COPY, Picture, draft
 from image_repo.render.exif import Exif, most_rights
 from image_repo.render.geometry import Plan, Size, plan
 from image_repo.render.headers import check_pixels
 from image_repo.render.mezzanine_file import MEDIA_TYPE, MODES, CopyFile
-from image_repo.render.pipeline import Job, draft, shrink, without_needless_alpha
+from image_repo.render.pipeline import Job, shrink, without_needless_alpha
 
 #: which copy → its long side; the smallest first
 SIDES: dict[Literal[1, 2, 3, 4], int] = {4: 250, 3: 400, 2: 640, 1: 1024}

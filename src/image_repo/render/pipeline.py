@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter, ImageOps
 from image_repo.model.formats import BY_KIND
 from image_repo.model.recipe import Recipe
 from image_repo.render.colour import Converter, to_plain, to_srgb, unmultiplied
-from image_repo.render.decoders import COPY, Picture
+from image_repo.render.decoders import COPY, Picture, draft
 from image_repo.render.focus import attention
 from image_repo.render.geometry import SIDEWAYS, Box, Plan, Size, cover_box, to_stored
 
@@ -75,14 +75,6 @@ def decode(picture: Picture, plan: Plan) -> None:
     """Decodes, as small as the decoder can while enough is left to do for Lanczos."""
     draft(picture, _factor(plan) / DECODER_GAP)
     picture.image.load()
-
-
-def draft(picture: Picture, most: float) -> None:
-    """Has a JPEG decoded smaller, by no more than this: its decoder knows 2, 4 and 8."""
-    image = picture.image
-    if picture.kind == "jpg" and most >= 2:
-        scale = next(s for s in (8, 4, 2) if s <= most)
-        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
 
 
 def _factor(plan: Plan) -> float:

@@ -29,6 +29,7 @@ from image_repo.render.ifd import Block, Bytes, Directory
 from image_repo.render.pipeline import GAP, Job
 from image_repo.render.pyramid import Whole
 from image_repo.render.regions import cut, factor
+from image_repo.render.tiff import PACKING, Tag, join_tiff
 
 #: pixels from which on a TIFF is read by the tile; a smaller one is decoded once
 HUGE = 50_000_000
@@ -38,8 +39,6 @@ _OLD_JPEG = 6
 _KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
 _ORIENTATION, _BANDS, _PLANAR, _CHILDREN, _FORMAT, _PROFILE = 274, 277, 284, 330, 339, 34675
 _TILE_WIDTH, _TILE_HEIGHT, _OFFSETS, _SIZES = 322, 323, 324, 325
-#: how pixels are packed: what they mean, fill order, predictor, palette, inks, alpha, JPEG tables, YCbCr
-_PACKING = (_BITS, _COMPRESSION, 262, 266, _BANDS, _PLANAR, 317, 320, 332, 338, _FORMAT, 347, 529, 530, 531, 532)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ class Tiled:
         """A TIFF of these tiles alone."""
         bodies = [self._body(level, number) for number in numbers]
         order = self.block.order
-        tags: dict[int, tuple[int, int, bytes]] = {}
+        tags: dict[int, Tag] = {}
         # A profile stands at the page; its levels need not repeat it.
-        for tag, directory in (*((tag, level) for tag in _PACKING), (_PROFILE, self.levels[1])):
+        for tag, directory in (*((tag, level) for tag in PACKING), (_PROFILE, self.levels[1])):
             entry = directory.entries.get(tag)
             if entry:
                 tags[tag] = (entry.type, entry.count, self.block.raw(directory, tag, MOST_METADATA))
@@ -102,40 +101,13 @@ class Tiled:
             (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT), (*size, *_tile(self.block, level)), strict=True
         ):
             tags[tag] = (4, 1, struct.pack(order + "L", value))
-        tags[_SIZES] = (4, len(bodies), struct.pack(f"{order}{len(bodies)}L", *map(len, bodies)))
-        return _joined(order, tags, bodies)
+        return join_tiff(order, tags, bodies)
 
     def _body(self, level: Directory, number: int) -> memoryview:
         offset, size = self.block.nth(level, _OFFSETS, number), self.block.nth(level, _SIZES, number)
         if not offset or not size or offset + size > len(self.block.data):
             raise BrokenPicture("The TIFF has no tile where it says that one is.")
         return self.block.data[offset : offset + size]
-
-
-def _joined(order: str, tags: dict[int, tuple[int, int, bytes]], bodies: list[memoryview]) -> bytes:
-    count = len(tags) + 1
-    at = 8 + 2 + 12 * count + 4
-    extra: list[bytes] = []
-
-    def placed(value: bytes) -> bytes:
-        nonlocal at
-        if len(value) <= 4:
-            return value.ljust(4, b"\0")
-        extra.append(value + b"\0" * (len(value) & 1))
-        at += len(extra[-1])
-        return struct.pack(order + "L", at - len(extra[-1]))
-
-    entries = {tag: (kind, number, placed(value)) for tag, (kind, number, value) in tags.items()}
-    # A single offset stands in its entry, more of them before the first tile.
-    start = at + (4 * len(bodies) if len(bodies) > 1 else 0)
-    offsets = []
-    for body in bodies:
-        offsets.append(start)
-        start += len(body)
-    entries[_OFFSETS] = (4, len(bodies), placed(struct.pack(f"{order}{len(bodies)}L", *offsets)))
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8) + struct.pack(order + "H", count)
-    told = b"".join(struct.pack(order + "HHL", tag, *entries[tag][:2]) + entries[tag][2] for tag in sorted(entries))
-    return b"".join([head, told, bytes(4), *extra, *bodies])
 
 
 def may_be_tiled(size: Size) -> bool:
