@@ -97,8 +97,17 @@ def test_a_damaged_profile_is_passed_over(icc, width):
 
 
 def test_a_profile_for_other_colours_is_passed_over():
-    made = picture(png(Image.new("L", (8, 8), 77), icc=ADOBE_RGB))
-    assert made.getpixel((1, 1)) == 77
+    made = picture(png(Image.new("RGB", (8, 8), (77, 78, 79)), icc=_ink_profile()))
+    assert made.getpixel((1, 1)) == (77, 78, 79)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_takes_the_profile_of_a_display(mode):
+    dark = matrix_profile((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407), 1.0)
+    made = picture(png(Image.new("L", (8, 8), 77).convert(mode), icc=dark))
+    expected = to_srgb(np.array((77.0, 77.0, 77.0)), P3, 1.0)[0]
+    assert made.mode == "L"
+    assert abs(made.getpixel((1, 1)) - expected) <= 1.5
 
 
 def test_a_profile_leaves_transparency_alone():

@@ -34,7 +34,7 @@ from rendered import LIMITS, foreign_parts, picture, rendered
 
 from image_repo import render
 from image_repo.config import RenderConfiguration
-from image_repo.errors import BrokenPicture, NotAPicture, OverBudget, Problem
+from image_repo.errors import BrokenPicture, NotAPicture, OverBudget, Problem, UnsupportedPicture
 from image_repo.model.formats import WRITABLE
 from image_repo.model.recipe import Recipe
 from image_repo.render.colour import ADOBE_RGB
@@ -316,7 +316,7 @@ def test_what_is_no_picture_is_told_so(name):
 
 def test_heic_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(NotAPicture) as caught:
+    with pytest.raises(UnsupportedPicture) as caught:
         rendered(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(40))
     assert "pip install image_repo[heif]" in caught.value.detail
 

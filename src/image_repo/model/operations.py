@@ -281,7 +281,7 @@ class Operations:
                   "white, fff, 1e90ff, or 1e90ff80 with alpha", ("bg",)),
     )  # fmt: skip
     page: int = operation(
-        1, call("page", int), "decoders.Picture.turn_to",
+        1, call("page", int), "decoders.open_picture",
         Parameter("page", integer(1, 100_000), "frame or page of the source, from 1"),
     )  # fmt: skip
     animate: bool = operation(

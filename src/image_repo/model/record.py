@@ -15,6 +15,8 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 #: the largest record that is read or written, in bytes
 MOST_BYTES = 1 << 20
 
+#: what is said only where it is so
+_REMARKS = ("damaged", "preview")
 #: what is null as long as there is no picture
 _FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
 
@@ -35,6 +37,8 @@ class Record:
     :param uploaded: RFC 3339, UTC
     :param exif: camera, lens, exposure, capture time
     :param data: the user's own, any JSON but null; an empty object where nothing is said
+    :param damaged: whether some of the picture cannot be decoded; left out where it is whole
+    :param preview: whether what is shown is the preview in a raw file; left out where it is not
     """
 
     name: str
@@ -50,6 +54,8 @@ class Record:
     owner: str | None = None
     exif: Mapping[str, Any] = field(default_factory=dict)
     data: Any = field(default_factory=dict)
+    damaged: bool = False
+    preview: bool = False
 
     @classmethod
     def description(cls, name: str, data: Any) -> Record:
@@ -83,7 +89,11 @@ class Record:
 
     def _members(self) -> dict[str, Any]:
         # asdict() copies all that is in them, which takes longer than writing it.
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        members = {each.name: getattr(self, each.name) for each in fields(self)}
+        for remark in _REMARKS:
+            if not members[remark]:
+                del members[remark]
+        return members
 
     @classmethod
     def load(cls, text: builtins.bytes) -> Record:

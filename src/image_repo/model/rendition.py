@@ -46,6 +46,8 @@ class ImageInfo:
     :param height: in pixels, upright
     :param frames: frames or pages, at least 1
     :param exif: camera, lens, exposure, capture time; JSON values only
+    :param is_preview: whether it is the preview that a camera has put into a raw file
+    :param is_damaged: whether some of it cannot be decoded
     """
 
     kind: str
@@ -54,3 +56,5 @@ class ImageInfo:
     height: int
     frames: int
     exif: dict[str, object]
+    is_preview: bool = False
+    is_damaged: bool = False

@@ -47,8 +47,10 @@ from image_repo.render.pipeline import Job, decode, make
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
 from image_repo.render.regions import by_levels, from_levels, is_large, is_region
+from image_repo.render.tiff import is_cut_off
 from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
+from image_repo.render.tolerant import DECODER_ERRORS
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 8
@@ -209,16 +211,27 @@ def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image]
             f"The animation has {picture.frames} frames of {picture.frame_pixels} pixels; "
             f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are kept."
         )
-    frames, durations = [], []
-    for number in range(picture.frames):
-        picture.image.seek(number)
-        picture.image.load()
+    frames: list[Image.Image] = []
+    durations: list[int] = []
+    for number in _shown_frames(picture):
+        try:
+            picture.image.seek(number)
+            picture.image.load()
+        except DECODER_ERRORS:
+            if not (frames and limits.accept_damaged):
+                raise
+            break
         frames.append(make(picture.image, job))
         durations.append(max(0, int(picture.image.info.get("duration", 100))))
     if len({frame.mode for frame in frames}) > 1:
         # writers take the mode of all frames from the first
         frames = [frame.convert("RGBA") for frame in frames]
     return frames, writing.Timing(tuple(durations), _plays(picture))
+
+
+def _shown_frames(picture: Picture) -> range:
+    """The numbers of the frames; the picture that a PNG shows where nothing moves may be none of them."""
+    return range(1 if picture.image.info.get("default_image") else 0, picture.frames)
 
 
 def _plays(picture: Picture) -> int:
@@ -241,23 +254,41 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
         picture = open_picture(source, limits)
         made = BY_KIND[picture.kind]
         facts = picture.exif.facts(limits.max_metadata, location=location)
-        return ImageInfo(picture.kind, made.media_type, *picture.upright, picture.frames, facts)
+        is_preview = picture.kind == "raw"
+        return ImageInfo(picture.kind, made.media_type, *picture.upright, picture.frames, facts, is_preview)
 
 
-def verify(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
-    """Decodes the picture wholly, so that a truncated or damaged upload is refused at the door.
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What decoding a whole picture yields.
 
-    :returns: its working copies, which the same decode gives
+    :param mezzanines: its working copies, which the same decode makes
+    :param is_damaged: whether some of it cannot be decoded
+    """
+
+    mezzanines: MezzaninePixels
+    is_damaged: bool
+
+
+def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
+    """Decode the picture wholly, so that a truncated or damaged upload is refused before it is stored.
+
     :raises NotAPicture: when the bytes are no format that is read here
+    :raises UnsupportedPicture: when they are a picture of a kind that is not read here
     :raises BrokenPicture: when they cannot be decoded to the end
     :raises OverBudget: for more pixels, scans or metadata than the limits allow
     """
     with translated_errors():
         picture = open_picture(source, limits)
         copied = make_copies(picture, limits)
+        is_whole = not picture.is_damaged
         if not copied.pictures:
-            decode_all(picture, limits)
-        return copied
+            is_whole = decode_all(picture, limits)
+        if picture.kind == "tif" and is_cut_off(view(source), limits.max_frames):
+            is_whole = False
+        if not is_whole and not limits.accept_damaged:
+            raise BrokenPicture("The file is cut off.")
+        return Verification(copied, not is_whole)
 
 
 def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
@@ -330,6 +361,7 @@ __all__ = [
     "PixelStore",
     "Pixels",
     "Rendered",
+    "Verification",
     "choose_copy",
     "copies",
     "cut",

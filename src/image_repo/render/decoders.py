@@ -34,7 +34,7 @@ from image_repo.render.jpeg import JpegFile
 from image_repo.render.png import PngFile
 from image_repo.render.raw import check_preview, extract_preview
 from image_repo.render.tiff import TiffPage, open_tiff
-from image_repo.render.tolerant import TolerantFile
+from image_repo.render.tolerant import DECODER_ERRORS, TolerantFile
 
 log = logging.getLogger(__name__)
 
@@ -270,8 +270,8 @@ _OPENERS: dict[str, Callable[[_File], _Opened]] = {
 }
 
 
-def decode_all(picture: Picture, limits: RenderConfiguration) -> None:
-    """Decode everything, so that a truncated or damaged file is found.
+def decode_all(picture: Picture, limits: RenderConfiguration) -> bool:
+    """Decode everything, so that a truncated or damaged file is found; return whether it is whole.
 
     Of a JPEG, which has to be read to its end for that, only every eighth line and column is
     worked out. Of an animation over the budget, the first frame; of pages, the first: a fault of
@@ -282,16 +282,22 @@ def decode_all(picture: Picture, limits: RenderConfiguration) -> None:
     image.load()
     pixels = picture.frame_pixels
     if picture.kind == "tif" or picture.frames > limits.max_frames:
-        return
+        return not picture.is_damaged
     if picture.frames * pixels > limits.max_frame_pixels:
-        return
-    for page in range(1, picture.frames):
-        image.seek(page)
-        headers.check_pixels(*image.size, limits)
-        pixels += image.width * image.height
-        if pixels > limits.max_frame_pixels:
-            return
-        image.load()
+        return not picture.is_damaged
+    try:
+        for page in range(1, picture.frames):
+            image.seek(page)
+            headers.check_pixels(*image.size, limits)
+            pixels += image.width * image.height
+            if pixels > limits.max_frame_pixels:
+                break
+            image.load()
+    except DECODER_ERRORS:
+        if not limits.accept_damaged:
+            raise
+        return False
+    return not picture.is_damaged
 
 
 def draft(picture: Picture, most: float) -> None:

@@ -228,7 +228,7 @@ def _read_png(data: memoryview, _: RenderConfiguration) -> Header:
         elif kind == b"cICP" and len(body) == 4:
             cicp = Cicp(body[0], body[1])
         elif kind == b"acTL" and len(body) == 8:
-            frames = max(1, struct.unpack_from(">I", body)[0])
+            frames = 0
         if kind not in (b"IDAT", b"fdAT"):
             metadata += min(size, len(data) - at)
             _check_metadata(metadata)

@@ -340,11 +340,12 @@ class TiffParts:
         return self.page.block.data[start:end]
 
 
-def is_cut_off(block: Block, pages: int) -> bool:
+def is_cut_off(data: memoryview, pages: int) -> bool:
     """Return whether the last strip or tile of any page lies behind the end of the file.
 
     :param pages: how many are looked at
     """
+    block = Block(data)
     for directory in islice(block.chain(), pages):
         page = TiffPage(block, directory)
         if page.place(page.parts - 1)[1] > len(block.data):

@@ -124,6 +124,8 @@ def describe(
         owner=stored.owner if stored else None,
         exif=info.exif,
         data=data if data is not None else (stored.data if stored else {}),
+        damaged=info.is_damaged,
+        preview=info.is_preview,
     )
 
 

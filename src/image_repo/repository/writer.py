@@ -118,9 +118,9 @@ class Writer:
             raise TooLarge(f"Pictures of at most {self._limits.max_source} bytes are taken.")
         info = render.inspect(spool.file, self._limits, location=True)
         with self._renditions.limiter.slot(self._limits.wait, heavy=info.width * info.height > render.HEAVY):
-            mezzanines = render.verify(spool.file, self._limits)
+            verification = render.verify(spool.file, self._limits)
         spool.file.seek(0)
-        return info, mezzanines
+        return replace(info, is_damaged=verification.is_damaged), verification.mezzanines
 
     def _check_conditions(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         self._check_match(before, stored, conditions)

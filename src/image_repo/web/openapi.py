@@ -159,6 +159,7 @@ def _schemas() -> dict[str, Any]:
     facts |= {name: {"type": ["integer", "null"]} for name in ("bytes", "width", "height")}
     facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
     facts |= {"exif": {"type": "object"}, "data": {}}
+    facts |= {name: {"type": "boolean"} for name in ("damaged", "preview")}  # only where it is so
     counts: dict[str, Any] = {name: {"type": "integer"} for name in ("count", "limit", "pages")}
     counts |= {"page": {"type": ["integer", "null"]}, "count_is": {"enum": ["estimate"]}}
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "parameter")}

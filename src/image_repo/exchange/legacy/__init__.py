@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from image_repo.access.principal import Principal
-from image_repo.errors import BrokenPicture, DigestMismatch, NotAPicture, OverBudget, Problem
+from image_repo.errors import BrokenPicture, DigestMismatch, NotAPicture, OverBudget, Problem, UnsupportedPicture
 from image_repo.exchange.base import ImportOutcome, Item
 from image_repo.exchange.legacy.blobs import Blob, Blobs
 from image_repo.exchange.legacy.documents import Documents
@@ -34,7 +34,7 @@ Leftovers = Documents | Blobs
 #: artifacts that are taken in at a time
 _AT_ONCE = 4
 #: why bytes that somebody takes for a picture are none here
-_REFUSALS = (NotAPicture, BrokenPicture, OverBudget)
+_REFUSALS = (NotAPicture, UnsupportedPicture, BrokenPicture, OverBudget)
 #: RFC 6838, section 4.2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
