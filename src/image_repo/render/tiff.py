@@ -341,14 +341,18 @@ class TiffParts:
 
 
 def is_cut_off(data: memoryview, pages: int) -> bool:
-    """Return whether the last strip or tile of any page lies behind the end of the file.
+    """Return whether the file ends within a page.
+
+    Its last strip or tile lies behind the end, and what describes it before: a page whose directory follows its strips
+    is there to its end.
 
     :param pages: how many are looked at
     """
     block = Block(data)
     for directory in islice(block.chain(), pages):
         page = TiffPage(block, directory)
-        if page.place(page.parts - 1)[1] > len(block.data):
+        start, end = page.place(page.parts - 1)
+        if end > len(data) and start > max(entry.offset for entry in directory.entries.values()):
             return True
     return False
 
