@@ -11,47 +11,28 @@ Defaults < YAML (``-y``) < environment (``IMAGE_REPO_LISTEN``, ``IMAGE_REPO_PERS
 * ``dumping``: a tree to commented YAML
 """
 
-from image_repo.config.dumping import dump as dump
-from image_repo.config.loading import load as load
-from image_repo.config.readers import SecretText as SecretText
-from image_repo.config.readers import SourcedText as SourcedText
-from image_repo.config.renamed import foreign as foreign
+from image_repo.config.dumping import dump
+from image_repo.config.loading import load
+from image_repo.config.readers import SecretText, SourcedText
+from image_repo.config.renamed import foreign
 from image_repo.config.settings import (
-    GIB as GIB,
+    GIB,
+    KIB,
+    MIB,
+    CatalogueConfiguration,
+    Config,
+    Credentials,
+    LocalCacheConfiguration,
+    MemoryCacheConfiguration,
+    PersistentStoreConfiguration,
+    QualityConfiguration,
+    RenderConfiguration,
+    ServerConfiguration,
+    SwiftCacheConfiguration,
 )
-from image_repo.config.settings import (
-    KIB as KIB,
-)
-from image_repo.config.settings import (
-    MIB as MIB,
-)
-from image_repo.config.settings import (
-    CatalogueConfiguration as CatalogueConfiguration,
-)
-from image_repo.config.settings import (
-    Config as Config,
-)
-from image_repo.config.settings import (
-    Credentials as Credentials,
-)
-from image_repo.config.settings import (
-    LocalCacheConfiguration as LocalCacheConfiguration,
-)
-from image_repo.config.settings import (
-    MemoryCacheConfiguration as MemoryCacheConfiguration,
-)
-from image_repo.config.settings import (
-    PersistentStoreConfiguration as PersistentStoreConfiguration,
-)
-from image_repo.config.settings import (
-    QualityConfiguration as QualityConfiguration,
-)
-from image_repo.config.settings import (
-    RenderConfiguration as RenderConfiguration,
-)
-from image_repo.config.settings import (
-    ServerConfiguration as ServerConfiguration,
-)
-from image_repo.config.settings import (
-    SwiftCacheConfiguration as SwiftCacheConfiguration,
-)
+
+__all__ = [
+    "GIB", "KIB", "MIB", "CatalogueConfiguration", "Config", "Credentials", "LocalCacheConfiguration",
+    "MemoryCacheConfiguration", "PersistentStoreConfiguration", "QualityConfiguration", "RenderConfiguration",
+    "SecretText", "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "dump", "foreign", "load",
+]  # fmt: skip

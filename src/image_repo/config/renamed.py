@@ -1,7 +1,6 @@
-"""Settings that are called otherwise here, or are gone: what to tell who still has them.
+"""Former settings of the first image_repo and variables of other services, with advice (``docs/coming-from.md``).
 
-Those of the first image_repo, and the environment variables of the services that people come from
-(``docs/coming-from.md``). None of them is ever obeyed silently.
+None of them is ever obeyed silently.
 """
 
 from __future__ import annotations
@@ -13,74 +12,62 @@ from dataclasses import dataclass
 from image_repo.config.settings import Config
 from image_repo.config.tree import Path, get
 
-_SIZE = "the original store has no bound of ours; use the quota of the container"
-_WRITEBACK = "every rendition is kept in every tier; remove it"
-_LEVELS = "the order is memory, disk, cache container; remove it"
-_LIQUID = "thumbnails keep their ratio; ask for fit=fill or fit=cover instead"
-_ANYWHERE_SWIFT = "stands once, under persistent_store_configuration"
+_NO_BOUND = "is gone: the original store has no bound of ours; use the quota of the container"
+_ORIGINAL_FORMAT = "is gone: originals are stored as they were uploaded; remove it"
+_NO_DATABASE = "is gone: there is no database to keep; remove it"
+_NO_LIQUID = "is gone: thumbnails keep their ratio; ask for fit=fill or fit=cover instead"
+_NO_EVICTION = "is gone: nothing is ever evicted from here; remove it"
+_LRU = "is gone: the least recently used is evicted first; remove it"
+_LIFETIME = "is gone: lifetime bounds the cache container"
+_ONE_SWIFT = "is set once, under persistent_store_configuration"
+_STORE, _MEMORY, _SWIFT = "persistent_store_configuration", "memory_cache_configuration", "swift_cache_configuration"
 
-#: last word of the setting → advice, wherever it stands
+#: last segment of the setting → advice, in every section
 MOVED: dict[str, str] = {
-    "persisent_store_configuration": "is now spelled persistent_store_configuration",
-    "persisent_store": "is now called persistent_store_configuration",
-    "persistent_store": "is now called persistent_store_configuration",
+    "persisent_store_configuration": f"is now spelled {_STORE}",
+    **dict.fromkeys(("persisent_store", "persistent_store"), f"is now called {_STORE}"),
     "owner": "is gone: images have owners, the repository has none; remove it",
-    "max_images": f"is gone: {_SIZE}",
-    "alarm_threshold": f"is gone: {_SIZE}",
-    "alarm_free_threshold": "is gone: evictions are counted instead of alarmed about; remove it",
+    **dict.fromkeys(("max_images", "alarm_threshold"), _NO_BOUND),
+    "alarm_free_threshold": "is gone: there is a counter of evictions in its place; remove it",
     "image_default_xsize": "is gone: pictures have their own size unless xsize asks for another",
-    "thumbnail_default_format": "is gone: a thumbnail has the format that kind= or image_default_format says",
+    "thumbnail_default_format": "is gone: a thumbnail has the format of kind= or image_default_format",
     "thumbnail_default_xsize": "is now the first number of thumbnail_default_size",
     "thumbnail_default_ysize": "is now the second number of thumbnail_default_size",
-    "thumbnail_liquid_resize": f"is gone: {_LIQUID}",
-    "thumbnail_liquid_cutin_ratio": f"is gone: {_LIQUID}",
-    "cannonical_format_used": "is gone: originals are kept as they were uploaded; remove it",
-    "cannonical_format": "is gone: originals are kept as they were uploaded; remove it",
-    "use_cannonical_format": "is gone: originals are kept as they were uploaded; remove it",
+    **dict.fromkeys(("thumbnail_liquid_resize", "thumbnail_liquid_cutin_ratio"), _NO_LIQUID),
+    **dict.fromkeys(("cannonical_format_used", "cannonical_format", "use_cannonical_format"), _ORIGINAL_FORMAT),
     "evict_hysterysis": "is now spelled evict_hysteresis",
-    "eager_writeback": f"is gone: {_WRITEBACK}",
-    "next_level": f"is gone: {_LEVELS}",
-    "use_file_cache": "is gone: local_cache_configuration.enabled says whether there is a disk cache",
+    "eager_writeback": "is gone: every rendition is kept in every tier; remove it",
+    "next_level": "is gone: the order is memory, disk, cache container; remove it",
+    "use_file_cache": "is gone: local_cache_configuration.enabled switches the disk cache",
     "download_path": "is gone: originals pass through local_file_cache_path",
-    "server_url": "is gone: the store is found by credentials.authurl; "
-    "persistent_store_configuration.public_endpoint is where clients see it",
+    "server_url": "is gone: credentials.authurl locates the store; "
+    "persistent_store_configuration.public_endpoint is its address for clients",
     "initialise_store": "is now create_new, at the top; nothing is ever emptied",
-    "initialise": "is gone: nothing is ever emptied; delete the folder of the disk cache if you want it new",
+    "initialise": "is gone: nothing is ever emptied; delete the folder of the disk cache to empty it",
     "url_method": "is gone: temporary URLs are for GET; remove it",
-    "url_prefix": "is gone: persistent_store_configuration.public_endpoint is where clients see the store",
-    "db_versions_to_keep": "is gone: there is no database to keep; remove it",
-    "database_persistence": "is gone: there is no database to keep; remove it",
-    "agent": "is gone: what stood there stands in persistent_store_configuration itself",
+    "url_prefix": "is gone: persistent_store_configuration.public_endpoint is the store's address for clients",
+    **dict.fromkeys(("db_versions_to_keep", "database_persistence"), _NO_DATABASE),
+    "agent": "is gone: its settings are those of persistent_store_configuration itself",
 }
 
-#: the whole name of the setting → advice, where the last word means something elsewhere
+#: full name of the setting → advice, where the last segment has a meaning elsewhere
 MOVED_HERE: dict[str, str] = {
-    "max_size": f"is gone: {_SIZE}",
-    "persistent_store_configuration.max_size": f"is gone: {_SIZE}",
-    "persistent_store_configuration.max_elements": f"is gone: {_SIZE}",
-    "persistent_store_configuration.priority": "is gone: nothing is ever evicted from here; remove it",
-    "persistent_store_configuration.evict_free_threshold": "is gone: nothing is ever evicted from here; remove it",
-    "memory_cache_configuration.max_elements": "is gone: memory is bounded in bytes, by max_size",
-    "memory_cache_configuration.priority": "is gone: memory keeps what was used last; remove it",
-    "memory_cache_configuration.evict_free_threshold": "is gone: memory keeps what was used last; remove it",
-    "swift_cache_configuration.max_size": "is gone: lifetime bounds the cache container",
-    "swift_cache_configuration.max_elements": "is gone: lifetime bounds the cache container",
-    "swift_cache_configuration.priority": "is gone: lifetime bounds the cache container",
-    "swift_cache_configuration.evict_free_threshold": "is gone: lifetime bounds the cache container",
-    "swift_cache_configuration.credentials": _ANYWHERE_SWIFT,
-    "swift_cache_configuration.url_key": _ANYWHERE_SWIFT,
-    "swift_cache_configuration.url_lifetime": _ANYWHERE_SWIFT,
-    "swift_cache_configuration.url_lifetime_slack": _ANYWHERE_SWIFT,
+    **dict.fromkeys(("max_size", f"{_STORE}.max_size", f"{_STORE}.max_elements"), _NO_BOUND),
+    **dict.fromkeys((f"{_STORE}.priority", f"{_STORE}.evict_free_threshold"), _NO_EVICTION),
+    f"{_MEMORY}.max_elements": "is gone: memory is bounded in bytes, by max_size",
+    **dict.fromkeys((f"{_MEMORY}.priority", f"{_MEMORY}.evict_free_threshold"), _LRU),
+    **{f"{_SWIFT}.{name}": _LIFETIME for name in ("max_size", "max_elements", "priority", "evict_free_threshold")},
+    **{f"{_SWIFT}.{name}": _ONE_SWIFT for name in ("credentials", "url_key", "url_lifetime", "url_lifetime_slack")},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Variables that configure a service people come from.
+    """Variables that configure another service.
 
-    :param names: which of them
-    :param ours: the setting that does it here; who has set it needs no advice. None where there is none
-    :param advice: behind *is not read here:*
+    :param names: pattern of the variables
+    :param ours: the setting with that purpose here; no advice where it is set. None where there is none
+    :param advice: follows *is not read here:*
     """
 
     names: re.Pattern[str]
@@ -88,47 +75,47 @@ class Foreign:
     advice: str
 
 
-_PATH: Path = ("persistent_store_configuration", "path")
-_NO_ACCESS_CONTROL = "there is no access control yet, and whoever reaches this server may read and write"
+_PATH: Path = (_STORE, "path")
+_NO_ACCESS_CONTROL = "there is no access control yet: every client of this server may read and write"
 
 FOREIGN: tuple[Foreign, ...] = (
     Foreign(re.compile("APP_PORT|ISS_HOST|ISS_PORT"), ("listen",), "HOST:PORT is listen (--listen, IMAGE_REPO_LISTEN)"),
     Foreign(
         re.compile("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB"),
         ("catalogue", "url"),
-        "records lie beside the originals, and catalogue.url may name a PostgreSQL; "
+        "records are beside the originals, and catalogue.url can name a PostgreSQL; "
         "image_repo import takes a mongoexport",
     ),
     Foreign(
         re.compile("UPLOADS_DIRECTORY"),
         _PATH,
-        "originals lie in persistent_store_configuration.path; image_repo import --uploads takes that folder",
+        "originals are in persistent_store_configuration.path; image_repo import --uploads reads that folder",
     ),
     Foreign(
         re.compile("ISS_DATA"),
         _PATH,
-        "originals lie in persistent_store_configuration.path; image_repo import takes that folder",
+        "originals are in persistent_store_configuration.path; image_repo import reads that folder",
     ),
-    Foreign(re.compile("S3_[A-Z0-9_]+"), None, "there is no S3 store yet; originals lie in Swift or in a folder"),
+    Foreign(re.compile("S3_[A-Z0-9_]+"), None, "there is no S3 store yet; originals are in Swift or in a folder"),
     Foreign(re.compile("OIDC_JWKS_URI|IMAGE_SCOPE|USER_IDENTIFIER"), None, _NO_ACCESS_CONTROL),
 )
 
 
 def foreign(environ: Mapping[str, str], config: Config) -> list[str]:
-    """What to tell of variables that configure another service, where nothing of ours does what they do.
+    """Return advice on variables of other services whose counterpart here is not set.
 
-    :returns: a line for each setting, without the values of the variables: they may be secrets
+    :returns: a line for each, without the values of the variables: they may be secrets
     """
     lines = []
     for known in FOREIGN:
-        found = sorted(name for name, value in environ.items() if value and known.names.fullmatch(name))
-        if found and (known.ours is None or get(config, known.ours) == get(Config(), known.ours)):
-            lines.append(f"{', '.join(found)} {'are' if found[1:] else 'is'} not read here: {known.advice}")
+        names = sorted(name for name, value in environ.items() if value and known.names.fullmatch(name))
+        if names and (known.ours is None or get(config, known.ours) == get(Config(), known.ours)):
+            lines.append(f"{', '.join(names)} {'are' if names[1:] else 'is'} not read here: {known.advice}")
     return lines
 
 
 def advice(setting: str) -> str | None:
-    """What to tell of a setting that we do not have; None where nobody whom we know had one of that name.
+    """Return the advice on a former or foreign setting, None for an unknown one.
 
     :param setting: its dotted name
     """

@@ -44,6 +44,12 @@ def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def _group(section: type[T]) -> T:
+    """Return a section of settings, whose help is its docstring."""
+    group: T = field(default_factory=section, metadata={"help": section.__doc__})
+    return group
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _section(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass that refuses unknown settings."""
@@ -56,9 +62,7 @@ class Credentials:
     """Credentials for Swift and Keystone; the usual OS_* variables are their defaults."""
 
     authurl: Credential | None = _setting(None, "identity service: …/auth/v1.0 or …/v3 (OS_AUTH_URL, ST_AUTH)")
-    auth_version: AuthVersion | None = _setting(
-        None, "version of the identity service (OS_IDENTITY_API_VERSION); from authurl when absent"
-    )
+    auth_version: AuthVersion | None = _setting(None, "API version (OS_IDENTITY_API_VERSION); from authurl when absent")
     username: Credential | None = _setting(None, "user (OS_USERNAME, ST_USER)")
     password: Secret | None = _setting(None, "password (OS_PASSWORD, ST_KEY)")
     tenant: Credential | None = _setting(None, "name of the project (OS_PROJECT_NAME, OS_TENANT_NAME)")
@@ -68,9 +72,7 @@ class Credentials:
     project_domain_name: Credential | None = _setting(None, "domain of the project (OS_PROJECT_DOMAIN_NAME)")
     project_domain_id: Credential | None = _setting(None, "domain of the project, by id (OS_PROJECT_DOMAIN_ID)")
     region: Credential | None = _setting(None, "region of the object store (OS_REGION_NAME)")
-    application_credential_id: Credential | None = _setting(
-        None, "instead of user and password (OS_APPLICATION_CREDENTIAL_ID)"
-    )
+    application_credential_id: Credential | None = _setting(None, "in place of a user (OS_APPLICATION_CREDENTIAL_ID)")
     application_credential_secret: Secret | None = _setting(None, "its secret (OS_APPLICATION_CREDENTIAL_SECRET)")
     interface: Interface = _setting("public", "endpoint of the service catalogue to use (OS_INTERFACE)")
     cacert: Credential | None = _setting(None, "file of CA certificates to trust (OS_CACERT)")
@@ -81,23 +83,19 @@ class Credentials:
 class PersistentStoreConfiguration:
     """The container of the originals: the only truth."""
 
-    kind: Literal["auto", "disk", "swift"] = _setting(
-        "auto", "auto: Swift when there are credentials (OS_AUTH_URL …), else a folder on disk"
-    )
+    kind: Literal["auto", "disk", "swift"] = _setting("auto", "auto: Swift with credentials (OS_AUTH_URL …), else disk")
     container: str = _setting("test_image_repo", "Swift container of the originals (persistent)")
     path: str = _setting("./image_repo_data", "folder of the originals when kind is disk")
-    credentials: Credentials = _setting(Credentials, "for Swift")
+    credentials: Credentials = _group(Credentials)
     url_key: Secret | None = _setting(None, "key that signs temporary URLs; the container's own when absent")
     url_key_2: Secret | None = _setting(None, "second key that is accepted, for rotation")
     url_key_create: bool = _setting(False, "create and set a key at start when the container has none")
     url_lifetime: Positive = _setting(172_800, "lifetime of a temporary URL where the request names none, in seconds")
     url_lifetime_most: Positive = _setting(604_800, "longest lifetime that a request can name, in seconds")
     url_lifetime_slack: Count = _setting(
-        86_400, "seconds by which an expiry is rounded up at most, so that repeated requests get the same URL"
+        86_400, "seconds by which an expiry is rounded up at most, so that URLs repeat"
     )
-    public_endpoint: str | None = _setting(
-        None, "public scheme://host of the store, where it differs from that in the service catalogue"
-    )
+    public_endpoint: str | None = _setting(None, "scheme://host of the store as seen by clients, if different")
     connections: Positive = _setting(8, "maximum of connections to the store from each process")
     timeout: Seconds = _setting(10.0, "timeout of each read from the store, in seconds")
     connect_timeout: Seconds = _setting(2.0, "timeout of connecting to the store, in seconds")
@@ -125,14 +123,12 @@ class LocalCacheConfiguration:
 
     enabled: bool = _setting(True, "use a disk cache")
     cache_path: str = _setting("/var/tmp/image_server", "its folder: private to this user, created when missing")
-    max_size: Bytes = _setting(
-        GIB, "its maximum size in bytes, 0 for no limit; the mezzanines of an original take 3 MB"
-    )
+    max_size: Bytes = _setting(GIB, "its maximum size, 0 for no limit; the mezzanines of an original take 3 MB")
     max_elements: Count = _setting(1_048_576, "its maximum number of files, 0 for no limit")
     evict_free_threshold: Fraction = _setting(0.2, "eviction begins when less than this fraction is free")
     evict_hysteresis: Fraction = _setting(0.2, "eviction ends when this fraction more is free")
     priority: Literal["newest", "largest", "smallest", "thumbnail"] = _setting(
-        "newest", "what is evicted last: the most recently used, or the named kind"
+        "newest", "what is evicted last: the recently used (newest), or files of that kind"
     )
 
 
@@ -148,9 +144,7 @@ class RenderConfiguration:
     """Limits of rendering."""
 
     at_once: Count = _setting(0, "concurrent renders over all processes of the node; 0: one for each processor")
-    queue: Count = _setting(
-        64, "requests that wait for a render in each process; half of its threads in all; further ones get 503"
-    )
+    queue: Count = _setting(64, "requests that wait for a render in each process; further ones get 503")
     wait: Seconds = _setting(20.0, "longest time that a request waits for its picture, in seconds")
     max_pixels: Positive = _setting(100_000_000, "maximum of pixels in a frame of a source")
     max_frames: Positive = _setting(1_000, "maximum of frames in an animation that stays animated")
@@ -190,9 +184,7 @@ class CatalogueConfiguration:
     )
     timeout: Seconds = _setting(10.0, "longest time of a query, in seconds")
     slow: Seconds = _setting(0.5, "a query that takes longer is logged, with the key to index, in seconds")
-    reconcile: Count = _setting(
-        120, "seconds between two reconciliations with what other tools changed in the container, 0 for none"
-    )
+    reconcile: Count = _setting(120, "seconds between reconciliations with other tools' changes, 0 for none")
     connections: Positive = _setting(4, "maximum of connections to the database from each process")
 
 
@@ -217,43 +209,31 @@ class Config:
 
     listen: str = _setting("127.0.0.1:5000", "HOST:PORT to listen on (--listen)")
     repository_base_pathname: str = _setting("images", "beginning of all paths of images, such as api/images")
-    public_url: str | None = _setting(None, "public scheme://host[/path] of this server; from the request when absent")
-    persistent_store_configuration: PersistentStoreConfiguration = _setting(
-        PersistentStoreConfiguration, "the container of the originals: the only truth"
-    )
-    swift_cache_configuration: SwiftCacheConfiguration = _setting(
-        SwiftCacheConfiguration, "third cache: a container that all nodes share"
-    )
-    local_cache_configuration: LocalCacheConfiguration = _setting(
-        LocalCacheConfiguration, "second cache: on the disk of this node"
-    )
-    memory_cache_configuration: MemoryCacheConfiguration = _setting(MemoryCacheConfiguration, "first cache: in memory")
+    public_url: str | None = _setting(None, "public scheme://host[/path]; from the request when absent")
+    persistent_store_configuration: PersistentStoreConfiguration = _group(PersistentStoreConfiguration)
+    swift_cache_configuration: SwiftCacheConfiguration = _group(SwiftCacheConfiguration)
+    local_cache_configuration: LocalCacheConfiguration = _group(LocalCacheConfiguration)
+    memory_cache_configuration: MemoryCacheConfiguration = _group(MemoryCacheConfiguration)
     local_file_cache_path: str = _setting(
-        "/var/tmp/image_repo", "folder for incoming uploads and for files that the processes of a node share"
+        "/var/tmp/image_repo", "folder for uploads and files that a node's processes share"
     )
     create_new: bool = _setting(False, "create missing containers at start")
-    freshness: Annotated[float, Ge(0), Le(3600)] = _setting(
-        5.0, "seconds for which a response may be reused before it is revalidated"
-    )
+    freshness: Annotated[float, Ge(0), Le(3600)] = _setting(5.0, "seconds before a response is revalidated")
     overwrite: bool = _setting(True, "replace a picture by an upload of the same name")
     serve_originals: bool = _setting(False, "allow kind=original; originals can hold positions and names")
     metadata_location: bool = _setting(False, "include the position of a picture in its record")
     keep_copyright: bool = _setting(False, "copy Artist and Copyright of the original into renditions")
     image_default_format: DefaultKind = _setting("jpg", "format where the request names none")
-    image_default_quality: QualityConfiguration = _setting(QualityConfiguration, "quality where the request names none")
-    image_auto_formats: Kinds = _setting(
-        ("avif", "webp", "jpg"), "formats that kind=auto chooses from, best first; the last one needs no Accept"
-    )
+    image_default_quality: QualityConfiguration = _group(QualityConfiguration)
+    image_auto_formats: Kinds = _setting(("avif", "webp", "jpg"), "for kind=auto, best first; the last needs no Accept")
     image_default_background: str = _setting("ffffff", "colour behind transparent parts")
     thumbnail_default_size: Sides = _setting((50, 50), "box of a thumbnail in pixels")
     thumbnail_sharpen: bool = _setting(True, "sharpen thumbnails")
     thumbnail_equalise: bool = _setting(False, "equalise the histogram of thumbnails")
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
-    render: RenderConfiguration = _setting(RenderConfiguration, "limits of rendering")
-    catalogue: CatalogueConfiguration = _setting(CatalogueConfiguration, "the index over the records, for queries")
-    server: ServerConfiguration = _setting(ServerConfiguration, "processes and limits of the server")
+    render: RenderConfiguration = _group(RenderConfiguration)
+    catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
+    server: ServerConfiguration = _group(ServerConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")
-    telemetry: bool = _setting(
-        False, "trace requests with OpenTelemetry (pip install 'image_repo[otel]') to OTEL_EXPORTER_OTLP_*"
-    )
+    telemetry: bool = _setting(False, "OpenTelemetry traces to OTEL_EXPORTER_OTLP_*; pip install 'image_repo[otel]'")
     pid_file: str = _setting("/var/tmp/image_repo_pid", "file for the process id of a server in the background")
