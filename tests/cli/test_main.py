@@ -161,7 +161,7 @@ def test_a_python_logging_configuration(command: Command) -> None:
 def test_a_logging_configuration_that_is_none_is_told(command: Command) -> None:
     (command.folder / "log.ini").write_text("[nothing]\n")
     outcome = command("check", "-c", command.folder / "log.ini")
-    assert (outcome.exit_code, "no logging configuration" in outcome.stderr) == (1, True)
+    assert (outcome.exit_code, "not a logging configuration" in outcome.stderr) == (1, True)
 
 
 # -- what is logged -------------------------------------------------------------------------

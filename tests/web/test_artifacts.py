@@ -17,7 +17,7 @@ from threats import is_clean_problem, is_guarded
 from webserver import embedded, serving
 
 from image_repo.config import CatalogueConfiguration, ServerConfiguration
-from image_repo.repository.metadata import MOST_DATA, MOST_LEVELS
+from image_repo.repository.metadata import MAX_NESTING, MOST_DATA
 
 MOST = 3 << 20
 
@@ -273,7 +273,7 @@ def nested(levels):
         "NaN": ('{"a":NaN}', 400),
         "a number that no double holds": ('{"a":1e999}', 400),
         "half a surrogate pair": ('{"a":"\\ud800"}', 400),
-        "one level too deep": (nested(MOST_LEVELS + 1), 400),
+        "one level too deep": (nested(MAX_NESTING + 1), 400),
         "100,000 levels": (nested(100_000), 400),
         "too much": (json.dumps({"a": "x" * MOST_DATA}), 413),
     }.values(),

@@ -15,7 +15,7 @@ from webserver import embedded, serving
 from image_repo.concurrency.locks import KeyedLock
 from image_repo.errors import BadBody, Busy, TooLarge
 from image_repo.model.record import Record
-from image_repo.repository.metadata import MOST_DATA, MOST_LEVELS, check_data, merge
+from image_repo.repository.metadata import MAX_NESTING, MOST_DATA, check_data, merge
 
 JSON, PATCH = "application/json", "application/merge-patch+json"
 
@@ -95,11 +95,11 @@ def nested(levels):
 def test_data_is_bounded():
     room = MOST_DATA - len('{"a":""}')
     check_data({"a": "x" * room})
-    check_data(nested(MOST_LEVELS))
+    check_data(nested(MAX_NESTING))
     with pytest.raises(TooLarge, match=str(MOST_DATA)):
         check_data({"a": "é" * (room // 2 + 1)})
-    with pytest.raises(BadBody, match=str(MOST_LEVELS)):
-        check_data(nested(MOST_LEVELS + 1))
+    with pytest.raises(BadBody, match=str(MAX_NESTING)):
+        check_data(nested(MAX_NESTING + 1))
 
 
 # -- changing data ----------------------------------------------------------------------------

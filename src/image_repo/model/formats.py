@@ -1,7 +1,7 @@
-"""The picture formats: how they are called, spelled, and what they can hold.
+"""The picture formats: their names, file endings, and capabilities.
 
-One table, read by names (which endings are not part of a name), recipes (which
-kinds can be asked for), and the renderer (which decoders may be used at all).
+One table for names (endings that are not part of a name), recipes (kinds that can be requested), and the renderer
+(decoders that may be used).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 class Format:
     """A picture format.
 
-    :param kind: our word for it, also the ending that we write (``jpg``)
-    :param pillow: Pillow's word for it (``JPEG``)
+    :param kind: the value of ``kind=`` and the ending of what is written (``jpg``)
+    :param pillow: Pillow's name (``JPEG``)
     :param media_type: RFC 6838 media type
-    :param endings: every ending by which such files are known, lower case, without the dot
-    :param writes: whether it can be asked for with ``kind=``
-    :param alpha: whether what we write in it can be transparent
-    :param animated: whether ``animate=True`` means something for it
+    :param endings: known file endings, lower case, without the dot
+    :param writes: whether it can be requested with ``kind=``
+    :param alpha: whether what is written can be transparent
+    :param animated: whether ``animate=True`` has an effect
     :param quality: whether it has a quality
     """
 
@@ -45,8 +45,8 @@ FORMATS: tuple[Format, ...] = (
     Format("heic", "HEIF", "image/heic", ("heic", "heif", "hif"), writes=False),
     # Camera raw data: what is shown is the preview in it.
     Format("raw", "JPEG", "image/x-raw", ("dng", "nef", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef"), writes=False),
-    # Known as an ending, so that a name is cut the same way wherever such a file comes
-    # from; there is no free decoder with wheels under a permissive licence.
+    # Only its ending is known, so that a name is read the same way from any source: there is no decoder with wheels
+    # under a permissive licence.
     Format("jxl", "JXL", "image/jxl", ("jxl",), writes=False),
 )
 
@@ -54,14 +54,14 @@ FORMATS: tuple[Format, ...] = (
 BY_KIND = {f.kind: f for f in FORMATS}
 #: ending, lower case, without the dot → format
 BY_ENDING = {ending: f for f in FORMATS for ending in f.endings}
-#: the same endings with their dot, as keys end with them
+#: the same endings with their dot, as in keys
 ENDINGS = frozenset(f".{ending}" for ending in BY_ENDING)
-#: what ``kind=`` takes beside ``auto`` and ``original``
+#: the values of ``kind=`` beside ``auto`` and ``original``
 WRITABLE = tuple(f.kind for f in FORMATS if f.writes)
 
 
 def split_ending(text: str) -> tuple[str, Format | None]:
-    """Takes one known image ending off a name or key, whatever its case.
+    """Split one known image ending, in any case, from a name or key.
 
     >>> split_ending("a/b.JPG")[0], split_ending("a/b.tar")[0]
     ('a/b', 'a/b.tar')
@@ -71,8 +71,8 @@ def split_ending(text: str) -> tuple[str, Format | None]:
     return (stem, known) if known else (text, None)
 
 
-#: how many bytes tell which format it is
-BEGIN = 256
+#: number of bytes that identify a format
+SNIFF_BYTES = 256
 _STARTS = (
     ("jpg", b"\xff\xd8\xff"),
     ("png", b"\x89PNG\r\n\x1a\n"),
@@ -98,24 +98,14 @@ _BRANDS = (
 )
 
 
-def kind_of(begin: bytes) -> str | None:
-    """The kind of a picture by its first :data:`BEGIN` bytes; None for what is none that is read here."""
-    found = next((kind for kind, start in _STARTS if begin.startswith(start)), None)
-    if found is None and begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
+def sniff_kind(begin: bytes) -> str | None:
+    """Return the kind of a picture from its first :data:`SNIFF_BYTES` bytes, None for an unknown format."""
+    kind = next((kind for kind, start in _STARTS if begin.startswith(start)), None)
+    if kind is None and begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
         return "webp"
-    if found is None and _is_dib(begin):
-        return "bmp"
-    if found is None and begin[4:8] == b"ftyp":
-        size = min(int.from_bytes(begin[:4], "big"), BEGIN)
-        # the main brand, its version, and the brands that it is compatible with (ISO/IEC 14496-12)
+    if kind is None and begin[4:8] == b"ftyp":
+        size = min(int.from_bytes(begin[:4], "big"), SNIFF_BYTES)
+        # the main brand, its version, and the compatible brands (ISO/IEC 14496-12)
         brands = {begin[at : at + 4] for at in range(8, size, 4) if at != 12}
         return next((kind for kind, known in _BRANDS if brands & known), None)
-    return found
-
-
-def _is_dib(begin: bytes) -> bool:
-    """Whether it is a BMP without its file header: its length, one plane, bits of a pixel."""
-    length, planes, bits = (
-        int.from_bytes(begin[place : place + size], "little") for place, size in ((0, 4), (12, 2), (14, 2))
-    )
-    return length in (40, 52, 56, 108, 124) and planes == 1 and bits in (1, 4, 8, 16, 24, 32)
+    return kind

@@ -1,9 +1,4 @@
-"""Names of images, and the keys under which their renditions are kept.
-
-A name is accepted and normalised once, at the door: whoever holds an
-:class:`ImageName` need not check it again. A key says everything that decides
-the bytes under it: ``a/b@VERSION+size(200,300)+q(82)+g(1a2b3c4d).jpg``.
-"""
+"""Names of images. A name is validated and normalised once; an :class:`ImageName` needs no further check."""
 
 from __future__ import annotations
 
@@ -14,10 +9,9 @@ from urllib.parse import quote
 from image_repo.errors import BadName
 from image_repo.model.formats import split_ending
 
-#: a name may not be longer than this when it is percent-encoded as UTF-8 (RFC 3986)
-MOST_BYTES = 700
-#: what no name begins with
-_NO_BEGINNING = ("", ".", "/")
+#: maximum length of a name, percent-encoded as UTF-8 (RFC 3986)
+MAX_NAME_BYTES = 700
+_REFUSED_BEGINNINGS = ("", ".", "/")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,7 +22,7 @@ class ImageName:
 
     @classmethod
     def parse(cls, text: str) -> ImageName:
-        """Accepts a name as it stands, no ending taken off.
+        """Return the name of a text, with its ending.
 
         :param text: percent-decoded once
         :raises BadName: with the reason
@@ -39,7 +33,7 @@ class ImageName:
 
     @classmethod
     def of_key(cls, text: str) -> ImageName | None:
-        """The name that a key of the container tells; None for one that :meth:`parse` refuses: it is no image's."""
+        """Return the name of a key in the container, None where :meth:`parse` refuses it: not an image."""
         name = unicodedata.normalize("NFC", text)
         if not _is_plain(name):
             try:
@@ -50,10 +44,9 @@ class ImageName:
 
     @classmethod
     def readings(cls, text: str) -> tuple[ImageName, ...]:
-        """What a path may mean: without its image ending first, then with it.
+        """Return the possible names of a path: without its image ending first, then with it.
 
-        ``x.tif`` is the image ``x``; where nothing is called that, it is the image
-        ``x.tif``, whose file is perhaps ``x.tif.jpg``.
+        ``x.tif`` is the image ``x``, or else the image ``x.tif``, whose file may be ``x.tif.jpg``.
 
         :raises BadName: with the reason
         """
@@ -66,7 +59,7 @@ class ImageName:
 
 
 def parse_prefix(text: str) -> str:
-    """Accepts a folder: empty for the whole repository, else a name and a ``/`` behind it.
+    """Return the prefix of a folder: empty for the whole repository, else a name with a trailing ``/``.
 
     :raises BadName: with the reason
     """
@@ -75,21 +68,21 @@ def parse_prefix(text: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name is seen at a glance to be one, as nearly all are."""
+    """Whether a cheap test suffices to accept the name, as for nearly all."""
     return (
-        len(name) <= (MOST_BYTES // 3 if name.isascii() else MOST_BYTES // 12)
+        len(name) <= (MAX_NAME_BYTES // 3 if name.isascii() else MAX_NAME_BYTES // 12)
         and name.isprintable()
         and "\\" not in name
         and "/." not in name
         and "//" not in name
-        and name[:1] not in _NO_BEGINNING
+        and name[:1] not in _REFUSED_BEGINNINGS
         and not name.endswith("/")
     )
 
 
 def _check(name: str) -> None:
-    if len(quote(name.encode("utf-8", "surrogatepass"), safe="/")) > MOST_BYTES:
-        raise BadName(f"A name may have at most {MOST_BYTES} bytes when it is percent-encoded.")
+    if len(quote(name.encode("utf-8", "surrogatepass"), safe="/")) > MAX_NAME_BYTES:
+        raise BadName(f"A name may have at most {MAX_NAME_BYTES} bytes when it is percent-encoded.")
     for char in name:
         if char == "\\":
             raise BadName("A name may not hold a backslash.")

@@ -1,4 +1,4 @@
-"""The original of an image: which object a name stands for now."""
+"""The original of an image: the object behind a name at present."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from image_repo.model.names import ImageName
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """Which object a name stands for.
+    """The object behind a name.
 
-    :param key: the object that holds the original, in its own spelling
+    :param key: of the object, in its own spelling
     :param version: its entity tag
     :param modified: seconds since the epoch
     """

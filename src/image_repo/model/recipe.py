@@ -81,12 +81,12 @@ class Recipe(Operations):
         """
         operations, dot, kind = text.rpartition(".")
         if not dot or (kind != ORIGINAL and kind not in WRITABLE):
-            raise ValueError(f"not a recipe: {text!r}")
+            raise ValueError(f"Expected a recipe but received {text!r}")
         values: dict[str, Any] = {"kind": kind}
         for operation in operations.split("+") if operations else ():
             match = _OPERATION.fullmatch(operation)
             if not match or match[1] not in TERM_OF_WORD:
-                raise ValueError(f"not an operation: {operation!r}")
+                raise ValueError(f"Expected an operation but received {operation!r}")
             values |= TERM_OF_WORD[match[1]].values(match[1], match[2] or "")
         return cls.of(values)
 
@@ -126,7 +126,7 @@ class RecipeRequest:
 
     def __init__(self, **values: Any) -> None:
         if unknown := values.keys() - PARAMETERS.keys():
-            raise TypeError(f"not in the table of operations: {', '.join(unknown)}")
+            raise TypeError(f"Expected parameters of the table of operations but received {', '.join(unknown)}")
         object.__setattr__(self, "values", values)
 
     @property

@@ -1,20 +1,20 @@
-"""What is served: bytes that never change, and where they came from."""
+"""What is served: immutable bytes and the layer they came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-#: who answered: a tier of the caches, the container itself, or the renderer
+#: a tier of the caches, the container of originals, or the renderer
 Layer = Literal["memory", "disk", "cache", "origin", "rendered"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """Bytes to serve. Frozen, because many threads hold the same one.
+    """Bytes to serve. Frozen, because many threads share it.
 
     :param etag: strong entity tag without its quotes; a function of the key alone
-    :param modified: when the original was last changed, seconds since the epoch
+    :param modified: time of the original's last change, seconds since the epoch
     """
 
     body: bytes
@@ -25,10 +25,10 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A rendition, the layer that answered, and how long the steps took.
+    """A rendition, the layer that answered, and the duration of each step.
 
-    :param version: the entity tag of the original that it was made from
-    :param timings: step → seconds, in the order in which they were done (``Server-Timing``)
+    :param version: the entity tag of its original
+    :param timings: step and seconds, in the order of execution (``Server-Timing``)
     """
 
     rendition: Rendition
@@ -39,9 +39,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What the header of a picture tells, and what is kept of it in the record.
+    """Facts from the header of a picture, for the record.
 
-    :param kind: our word for its format (``jpg``)
+    :param kind: of its format (``jpg``)
     :param width: in pixels, upright (after its orientation is applied)
     :param height: in pixels, upright
     :param frames: frames or pages, at least 1

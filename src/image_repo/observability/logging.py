@@ -1,8 +1,7 @@
-"""Logging: where it goes and how much of it; nothing secret in it, and one line for one message.
+"""Logging: its destination and level; no secrets, and one line for each message.
 
-What a stranger sends ends up in messages. So control characters are written out, and
-signatures of temporary URLs are taken out, in the record itself: whichever handlers a
-configuration of the user's own has.
+Messages hold text of clients. So control characters are escaped and signatures of temporary URLs removed in the record
+itself, for every handler that a user's own configuration may have.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-#: libraries that say too much, or say again what we translate
-_TALKATIVE = {"swiftclient": logging.CRITICAL, "keystoneauth": logging.ERROR, "keystoneclient": logging.ERROR}
+#: libraries that log too much, or again what is translated here
+_NOISY = {"swiftclient": logging.CRITICAL, "keystoneauth": logging.ERROR, "keystoneclient": logging.ERROR}
 _LIBRARIES = ("urllib3", "requests", "PIL", "werkzeug", "charset_normalizer", "stevedore")
 
 _SECRET = re.compile(
@@ -33,11 +32,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class LogSettings:
-    """How much is told, and where.
+    """Level and destination of the log.
 
     :param level: of ``logging``
     :param file: path of the log, None for standard error
-    :param config: a Python logging configuration (INI or JSON) that says all of it instead
+    :param config: a Python logging configuration (INI or JSON) in place of both
     """
 
     level: int = logging.WARNING
@@ -46,13 +45,13 @@ class LogSettings:
 
 
 def clean(text: str) -> str:
-    """One line without signatures: control characters as ``\\x0a``, so that nobody can forge a line."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", hide(text))
+    """Return one line without secrets: control characters as ``\\x0a``, so that no client can forge a line."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", hide(text))
 
 
 def hide(text: str) -> str:
-    """Without signatures, tokens and keys."""
-    return _SECRET.sub(lambda found: found["name"] + "…", text)
+    """Return the text without signatures, tokens and keys."""
+    return _SECRET.sub(lambda match: match["name"] + "…", text)
 
 
 class CleanRecord(logging.LogRecord):
@@ -63,17 +62,17 @@ class CleanRecord(logging.LogRecord):
 
 
 class CleanFormatter(logging.Formatter):
-    """Tracebacks keep their lines, and lose their secrets."""
+    """A formatter that removes secrets from tracebacks and keeps their lines."""
 
     def formatException(self, ei: object) -> str:  # noqa: N802, the name that logging calls
         return hide(super().formatException(ei))  # type: ignore[arg-type]
 
 
 def configure(settings: LogSettings) -> None:
-    """Sets logging up. What was set up before is replaced.
+    """Configure the logging of the process; an earlier configuration is replaced.
 
     :raises OSError: when a file cannot be opened
-    :raises ValueError: when the configuration of the user's own cannot be used
+    :raises ValueError: when the user's own configuration is invalid
     """
     logging.setLogRecordFactory(CleanRecord)
     logging.captureWarnings(True)
@@ -85,12 +84,12 @@ def configure(settings: LogSettings) -> None:
     logging.basicConfig(level=settings.level, handlers=[handler], force=True)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(settings.level, logging.WARNING))
-    for name, level in _TALKATIVE.items():
+    for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(max(settings.level, level))
 
 
 def write(lines: str) -> None:
-    """Writes whole lines, as they are, to wherever the log goes.
+    """Write whole lines, unchanged, to the destinations of the log.
 
     :raises OSError: when they cannot be written
     """
@@ -100,23 +99,23 @@ def write(lines: str) -> None:
                 if isinstance(handler, logging.handlers.WatchedFileHandler):
                     handler.reopenIfNeeded()
                 if isinstance(handler, logging.FileHandler) and handler.stream is None:
-                    handler.stream = handler._open()  # as it does itself before its first record (delay=True)
+                    handler.stream = handler._open()  # as the handler does before its first record (delay=True)
                 handler.stream.write(lines)
                 handler.flush()
 
 
 def descriptors() -> list[int]:
-    """The open files that the log is written to."""
+    """Return the file descriptors that the log is written to."""
     streams = (handler.stream for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler))
-    found = []
+    numbers = []
     for stream in streams:
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # none is open yet, or it is no file
-            found.append(stream.fileno())
-    return found
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # not open yet, or not a file
+            numbers.append(stream.fileno())
+    return numbers
 
 
 class _Stderr(logging.StreamHandler[IO[str]]):
-    """Standard error under a descriptor of our own: the server filters what goes through the usual one."""
+    """Standard error through a duplicate descriptor: uWSGI filters the usual one."""
 
     def __init__(self) -> None:
         super().__init__(os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1))
@@ -130,8 +129,8 @@ def _configure_by(file: Path) -> None:
     if file.suffix == ".json":
         logging.config.dictConfig(json.loads(file.read_text(encoding="utf-8")))
         return
-    file.open("rb").close()  # fileConfig passes over files that it cannot read
+    file.open("rb").close()  # fileConfig ignores unreadable files
     try:
         logging.config.fileConfig(file, disable_existing_loggers=False)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{file} is no logging configuration: {error}") from error
+        raise ValueError(f"{file} is not a logging configuration: {error}") from error

@@ -1,14 +1,11 @@
-"""What happened on this node, counted by all its processes and told in one text (Prometheus, format 0.0.4).
+"""Metrics of a node, counted by all its processes, in the text format of Prometheus (0.0.4).
 
-Each process has a file of its own in a folder that they share, mapped into its memory: to
-count is to add to a number there, without a lock, a system call or a server between. Whoever is
-asked reads all files and adds them up. A file is held by ``flock``; when its process ends,
-the next one takes it and goes on from there, so a sum never falls.
+Each process maps a file of its own in a shared folder: a count is an addition in memory, without a lock, a system call
+or a server. The process that serves ``/metrics`` reads and sums all files. ``flock`` marks a file as in use; when its
+process ends, the next process takes the file and continues, so that a sum never falls.
 
-``row[column] += 1`` is three steps of the interpreter, and none of them is one after which
-CPython hands over to another thread: it does so where a function begins or ends and where a loop
-turns (the "eval breaker"), and the arguments are there by then. So no count is lost between the
-threads of a process, whose row nobody else writes.
+``row[column] += 1`` loses no count between threads: CPython switches threads where a function begins or ends and where
+a loop repeats (the "eval breaker"), not between these three instructions, and no other process writes the row.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-#: steps of a render, as Server-Timing calls them
+#: steps of a render, named as in Server-Timing
 STEPS = ("fetch", "queue", "render")
 #: upper bounds of the buckets of a histogram, in seconds
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -41,10 +38,10 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Numbers that belong together.
+    """A metric family.
 
-    :param kind: ``counter``, or ``gauge`` for what also falls
-    :param label: what tells them apart; empty when there is one
+    :param kind: ``counter``, ``gauge`` or ``histogram``
+    :param label: name of the label; empty for a single number
     :param values: of the label
     """
 
@@ -56,27 +53,29 @@ class Family:
 
 
 REQUESTS = Family(
-    "image_repo_requests_total", "counter", "Requests that were answered, by class of status.",
+    "image_repo_requests_total", "counter", "Responses by class of status.",
     "status", ("1xx", "2xx", "3xx", "4xx", "5xx"),
 )  # fmt: skip
-HITS = Family("image_repo_hits_total", "counter", "Renditions that a layer had.", "layer", ("memory", "disk", "cache"))
-RENDERS = Family("image_repo_renders_total", "counter", "Renditions that were made.")
-SECONDS = Family("image_repo_render_seconds", "histogram", "What the steps of making a rendition took.", "step", STEPS)
-SENT = Family("image_repo_bytes_sent_total", "counter", "Bytes of the bodies of answers.")
-EVICTIONS = Family(
-    "image_repo_evictions_total", "counter", "Entries that a tier dropped to make room.", "tier", ("memory", "disk")
+HITS = Family(
+    "image_repo_hits_total", "counter", "Renditions served from a cache layer.", "layer", ("memory", "disk", "cache")
 )
-QUEUE = Family("image_repo_render_queue", "gauge", "Requests that wait for a place to render.")
+RENDERS = Family("image_repo_renders_total", "counter", "Renditions that were rendered.")
+SECONDS = Family("image_repo_render_seconds", "histogram", "Duration of the steps of rendering.", "step", STEPS)
+SENT = Family("image_repo_bytes_sent_total", "counter", "Bytes of response bodies.")
+EVICTIONS = Family(
+    "image_repo_evictions_total", "counter", "Entries that a cache tier evicted.", "tier", ("memory", "disk")
+)
+QUEUE = Family("image_repo_render_queue", "gauge", "Requests that wait for a render.")
 CALLS = Family(
-    "image_repo_store_calls_total", "counter", "What the stores were asked; a listing counts once.",
+    "image_repo_store_calls_total", "counter", "Calls of the stores; a listing counts once.",
     "verb", ("head", "get", "put", "delete", "keys", "link"),
 )  # fmt: skip
-ERRORS = Family("image_repo_store_errors_total", "counter", "Calls that a store did not answer.")
+ERRORS = Family("image_repo_store_errors_total", "counter", "Calls of the stores that failed.")
 FAMILIES = (REQUESTS, HITS, RENDERS, SECONDS, SENT, EVICTIONS, QUEUE, CALLS, ERRORS)
 
 
 def _columns() -> Iterator[tuple[str, str]]:
-    """What stands in a row: a family and a value of its label; of a histogram each bucket, and the sum last."""
+    """Yield family and label value of each number of a row; of a histogram each bucket, and the sum last."""
     for family in FAMILIES:
         for value in family.values:
             if family.kind == "histogram":
@@ -86,60 +85,57 @@ def _columns() -> Iterator[tuple[str, str]]:
 
 _AT = {column: number for number, column in enumerate(_columns())}
 _WIDTH = len(_AT) * 8
-#: files of another layout are another program's
+#: part of the folder's name: programs with another layout use other files
 _LAYOUT = hashlib.sha256(repr((tuple(_AT), BUCKETS)).encode()).hexdigest()[:8]
 
 
 def column(family: Family, value: str = "") -> int:
-    """Where a number stands in a row."""
+    """Return the index of a number in a row."""
     return _AT[family.name, value]
 
 
-#: column of the answers of a class of status: status // 100 → column
+#: status // 100 → column
 STATUS = (0, *(column(REQUESTS, value) for value in REQUESTS.values))
 
 
 class Counters:
     """The counters of this process, and the sum over the node.
 
-    :param folder: shared by the processes of the node; None, or where it cannot be had: this process counts alone
+    :param folder: shared by the processes of the node; where None or unusable, this process counts alone
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder / f"metrics-{_LAYOUT}" if folder else None
         self._handle = -1
-        #: one number for each column, in the order of this machine; to be added to
+        #: one number for each column, in native byte order; callers add to it
         self.row = memoryview(self._map()).cast("Q")
         for at in _gauges():
             self.row[at] = 0
 
     def add(self, family: Family, value: str = "", count: int = 1) -> None:
-        """Counts."""
+        """Add to a counter."""
         at = _AT[family.name, value]
         self.row[at] += count
 
     def observe(self, family: Family, value: str, seconds: float) -> None:
-        """Counts a duration."""
+        """Add a duration to a histogram."""
         number = next((number for number, most in enumerate(BUCKETS) if seconds <= most), len(BUCKETS))
-        bucket, total, took = (
-            _AT[family.name, f"{value} {number}"],
-            _AT[family.name, value],
-            int(seconds * _NANOSECONDS),
-        )
+        bucket, total = _AT[family.name, f"{value} {number}"], _AT[family.name, value]
+        duration = int(seconds * _NANOSECONDS)
         self.row[bucket] += 1
-        self.row[total] += took
+        self.row[total] += duration
 
     def waiting(self, count: int) -> None:
-        """Tells that one more, or one less, waits for a place to render."""
+        """Change the number of requests that wait for a render."""
         at = _AT[QUEUE.name, ""]
         self.row[at] += count
 
     def text(self) -> str:
-        """Everything of the node, as Prometheus reads it."""
+        """Return the metrics of the node as Prometheus reads them."""
         totals = self._totals()
         info = f'version="{__version__}",python="{platform.python_version()}"'
         lines = [
-            "# HELP image_repo_build_info What runs here.",
+            "# HELP image_repo_build_info Versions of the program and of Python.",
             "# TYPE image_repo_build_info gauge",
             f"image_repo_build_info{{{info}}} 1",
         ]
@@ -149,7 +145,7 @@ class Counters:
         return "\n".join(lines) + "\n"
 
     def close(self) -> None:
-        """Leaves the row to the next process."""
+        """Release the row for the next process."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -164,13 +160,13 @@ class Counters:
         return mmap.mmap(-1, _WIDTH)
 
     def _claim(self, folder: Path) -> mmap.mmap:
-        """The first row that nobody holds."""
+        """Map the first row that is not in use."""
         folder.mkdir(mode=0o700, exist_ok=True)
         for number in itertools.count():
             handle = os.open(folder / str(number), _OPEN, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Room is taken now: a store into a hole of a full disk would end the process (SIGBUS).
+                # Allocated now: a write into a hole on a full disk would end the process (SIGBUS).
                 os.posix_fallocate(handle, 0, _WIDTH)
                 shared = mmap.mmap(handle, _WIDTH)
             except BlockingIOError:
@@ -197,8 +193,8 @@ class Counters:
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
                 row = array.array("Q", file.read(_WIDTH))
-                if not _is_held(file.fileno()):
-                    for at in _gauges():  # what its process was at when it ended is over
+                if not _is_in_use(file.fileno()):
+                    for at in _gauges():  # the gauges of a process end with it
                         row[at] = 0
                 yield row
 
@@ -207,8 +203,8 @@ def _gauges() -> list[int]:
     return [column(family, value) for family in FAMILIES if family.kind == "gauge" for value in family.values]
 
 
-def _is_held(handle: int) -> bool:
-    """Whether a process lives that counts here."""
+def _is_in_use(handle: int) -> bool:
+    """Whether a live process counts in this file."""
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -218,8 +214,8 @@ def _is_held(handle: int) -> bool:
 
 
 def _labelled(name: str, *labels: tuple[str, str]) -> str:
-    told = ",".join(f'{label}="{value}"' for label, value in labels if label)
-    return f"{name}{{{told}}}" if told else name
+    pairs = ",".join(f'{label}="{value}"' for label, value in labels if label)
+    return f"{name}{{{pairs}}}" if pairs else name
 
 
 def _plain(family: Family, totals: Sequence[int]) -> Iterable[str]:

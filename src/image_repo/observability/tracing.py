@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry, where the extra ``otel`` is installed and the setting ``telemetry`` is on.
+"""Tracing by OpenTelemetry, with the extra ``otel`` and the setting ``telemetry``.
 
-One span for each request that reaches the application; hits that are answered before it have none,
-and are counted in ``/metrics``. Where spans go is said by the usual ``OTEL_EXPORTER_OTLP_*``.
-The query of a request is no attribute: it may hold the signature of a temporary URL.
+One span for each request that reaches the application; hits of the fast path have none and are counted in ``/metrics``.
+``OTEL_EXPORTER_OTLP_*`` configure the exporter. The query string is not an attribute: it may hold the signature of a
+temporary URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def traced(inner: WSGIApplication) -> WSGIApplication:
-    """The application, with a span around each request.
+    """Return the application with a span around each request.
 
     :raises ConfigurationError: when the extra is not installed
     """
@@ -47,18 +47,18 @@ class _Traced:
 
         carrier = {name[5:].replace("_", "-").lower(): environ[name] for name in _CONTEXT if name in environ}
         method = environ["REQUEST_METHOD"]
-        told = {"http.request.method": method, "url.path": environ.get("PATH_INFO", "")}
+        attributes = {"http.request.method": method, "url.path": environ.get("PATH_INFO", "")}
         with self._tracer.start_as_current_span(
-            method, context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=told
+            method, context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=attributes
         ) as span:
-            return self._inner(environ, _telling(span, start_response))
+            return self._inner(environ, _recording(span, start_response))
 
 
 #: W3C Trace Context
 _CONTEXT = ("HTTP_TRACEPARENT", "HTTP_TRACESTATE")
 
 
-def _telling(span: Any, start_response: StartResponse) -> StartResponse:
+def _recording(span: Any, start_response: StartResponse) -> StartResponse:
     def begin(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
         span.set_attribute("http.response.status_code", int(status[:3]))
         layer = dict(headers).get("Cache-Status", "").rpartition("detail=")[2]

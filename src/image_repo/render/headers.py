@@ -86,7 +86,7 @@ def sniff(data: memoryview) -> str:
 
     :raises NotAPicture: when it is none that is read here
     """
-    kind = formats.kind_of(bytes(data[: formats.BEGIN]))
+    kind = formats.sniff_kind(bytes(data[: formats.SNIFF_BYTES]))
     if kind is None:
         raise NotAPicture("Its first bytes are those of no format that is read here.")
     return kind

@@ -28,7 +28,7 @@ from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.query import Query
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
-from image_repo.model.record import MOST_BYTES, timestamp
+from image_repo.model.record import MAX_RECORD_BYTES, timestamp
 from image_repo.repository.metadata import check_data, merge
 from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool
@@ -200,7 +200,7 @@ class Artifacts:
         if body is None:
             return None
         with body:
-            if body.entry.size > MOST_BYTES:
+            if body.entry.size > MAX_RECORD_BYTES:
                 return None
             text = b"".join(body)
         try:

@@ -27,7 +27,7 @@ from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
 from image_repo.model.rendition import ImageInfo
-from image_repo.model.strict_json import MOST_LEVELS
+from image_repo.model.strict_json import MAX_NESTING
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
 from image_repo.stores.base import Store
@@ -69,8 +69,8 @@ def check_data(data: Any, what: str = "data") -> None:
     """
     if data is None:
         raise BadBody(f"Expected {what} to be JSON other than null: {{}} says nothing.")
-    if not _is_flat(data, MOST_LEVELS):
-        raise BadBody(f"Objects and lists of {what} may be nested at most {MOST_LEVELS} deep.")
+    if not _is_flat(data, MAX_NESTING):
+        raise BadBody(f"Objects and lists of {what} may be nested at most {MAX_NESTING} deep.")
     size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MOST_DATA:
         raise TooLarge(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, Self
 
 from image_repo.errors import PreconditionFailed, StoreUnavailable
-from image_repo.model.formats import BEGIN
+from image_repo.model.formats import SNIFF_BYTES
 from image_repo.stores import tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk
 from image_repo.stores.disk_link_keys import DiskLinkKeys
@@ -205,7 +205,7 @@ class DiskStore:
                 continue
             try:
                 entry = self._entry(
-                    key, os.fstat(handle), partial(begins_as_record, handle), partial(os.pread, handle, BEGIN, 0)
+                    key, os.fstat(handle), partial(begins_as_record, handle), partial(os.pread, handle, SNIFF_BYTES, 0)
                 )
             except BaseException:
                 os.close(handle)

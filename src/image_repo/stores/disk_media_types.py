@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from image_repo.model import record
-from image_repo.model.formats import BEGIN, BY_KIND, kind_of, split_ending
+from image_repo.model.formats import BY_KIND, SNIFF_BYTES, sniff_kind, split_ending
 
 _OCTETS = "application/octet-stream"
 #: how :meth:`Record.dump` begins; another tool's JSON does not by chance
@@ -36,7 +36,7 @@ def implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], by
     ending = key.rpartition("/")[2].rpartition(".")
     if (ending[1] and not ending[2].isdecimal()) or key.startswith("."):
         return _OCTETS
-    kind = kind_of(begin())
+    kind = sniff_kind(begin())
     # Two letters are too few to tell a bitmap from a text.
     return BY_KIND[kind].media_type if kind and kind != "bmp" else _OCTETS
 
@@ -75,7 +75,7 @@ def is_record_file(path: str | Path) -> bool:
 def first_bytes(path: str | Path) -> bytes:
     """Return what the kind of a picture is told by."""
     with open(path, "rb", buffering=0) as file:
-        return file.read(BEGIN)
+        return file.read(SNIFF_BYTES)
 
 
 def begins_as_record(handle: int) -> bool:
