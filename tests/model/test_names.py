@@ -93,5 +93,5 @@ def test_the_prefix_of_a_name_begins_no_other_names_keys(one, other):
 
 @pytest.mark.parametrize("text", ["", "a/b", "a@v", "a@v+size(1,2).jpg", "a@v+g(1).exe", "a@v+nonsense(1)+g(1).jpg"])
 def test_what_is_no_key_is_refused(text):
-    with pytest.raises(ValueError, match="^Expected an? (key|recipe|operation) but received"):
+    with pytest.raises(ValueError, match=r"^Expected an? (key|recipe|operation) but received"):
         Key.parse(text)
