@@ -30,6 +30,7 @@ from image_repo.server.keep_alive import KeptConnections
 from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
 from image_repo.web.fast_path import FastPath
+from image_repo.web.identity import anonymous
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,7 +54,7 @@ def _build() -> FastPath:
     reaper = uwsgi.start_reaper(config) if inherited else None
     kept = KeptConnections(reaper) if reaper and settings.keep_alive else None
     guard: WSGIApplication = Guard(
-        create_app(repo, config).wsgi_app,
+        create_app(repo, config, anonymous).wsgi_app,
         settings.max_headers,
         settings.max_upload,
         read_chunk=api and api.chunked_read,
@@ -63,6 +64,7 @@ def _build() -> FastPath:
     return FastPath(
         kept.wrap(guard) if kept else guard,
         repo,
+        anonymous,
         config.freshness,
         kept,
         None if settings.access_log == "none" else AccessLog(settings.access_log),

@@ -15,13 +15,20 @@ import pictures
 import pytest
 import requests
 
-from image_repo.web.access_log import AccessLog, Told, sane, shown
+from image_repo.web.access_log import AccessLog, LogEntry, printable_uri, valid_request_id
 
 
-def line(log: AccessLog, **told: Any) -> Told:
+def line(log: AccessLog, **told: Any) -> LogEntry:
     base = {"at": 1795239661.25, "number": 5, "given": None, "client": "127.0.0.1"}
-    asked = {"method": "GET", "uri": "/images/a?w=5", "status": "200", "sent": 100, "took": 0.0123, "layer": "memory"}
-    what = log.what(**{name: told.get(name, value) for name, value in asked.items()})
+    asked = {
+        "method": "GET",
+        "uri": "/images/a?w=5",
+        "status": "200",
+        "sent": 100,
+        "seconds": 0.0123,
+        "layer": "memory",
+    }
+    what = log.describe(**{name: told.get(name, value) for name, value in asked.items()})
     told = {**base, **told}
     return told["at"], told["number"], told["given"], what, told["client"]
 
@@ -38,8 +45,8 @@ def written() -> Iterator[io.StringIO]:
 
 def test_a_plain_line(written: io.StringIO) -> None:
     log = AccessLog("plain")
-    log.tell(line(log))
-    log.write()
+    log.add(line(log))
+    log.flush()
     assert written.getvalue() == (
         f"2026-11-21T05:41:01.250Z 200 GET /images/a?w=5 100 12.3ms memory 127.0.0.1 {log.id(5)}\n"
     )
@@ -50,8 +57,8 @@ def test_a_log_file_that_is_opened_late_gets_its_first_line(tmp_path: Path) -> N
     logging.getLogger().addHandler(handler)
     try:
         log = AccessLog("plain")
-        log.tell(line(log))
-        log.write()
+        log.add(line(log))
+        log.flush()
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
@@ -60,8 +67,8 @@ def test_a_log_file_that_is_opened_late_gets_its_first_line(tmp_path: Path) -> N
 
 def test_a_line_for_machines(written: io.StringIO) -> None:
     log = AccessLog("json")
-    log.tell(line(log, given="my-id", uri='/images/"ö\\', layer=""))
-    log.write()
+    log.add(line(log, given="my-id", uri='/images/"ö\\', layer=""))
+    log.flush()
     assert json.loads(written.getvalue()) == {
         "time": "2026-11-21T05:41:01.250Z",
         "status": 200,
@@ -78,10 +85,10 @@ def test_a_line_for_machines(written: io.StringIO) -> None:
 def test_many_lines_keep_their_order_and_each_is_written_once(written: io.StringIO) -> None:
     log = AccessLog("json")
     for number in range(1000):
-        log.tell(line(log, number=number))
+        log.add(line(log, number=number))
         if number % 100 == 0:
-            log.write()
-    log.write()
+            log.flush()
+    log.flush()
     ids = [json.loads(text)["id"] for text in written.getvalue().splitlines()]
     assert ids == [log.id(number) for number in range(1000)]
 
@@ -97,7 +104,7 @@ def test_many_lines_keep_their_order_and_each_is_written_once(written: io.String
     ids=["a signature", "a line feed", "an escape", "too long"],
 )
 def test_what_is_told_of_a_request_line(uri: str, told: str) -> None:
-    assert shown(uri) == told
+    assert printable_uri(uri) == told
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_what_is_told_of_a_request_line(uri: str, told: str) -> None:
     ],
 )
 def test_an_id_of_the_client_s_is_taken_where_it_is_sane(given: str, kept: bool) -> None:
-    assert sane(given) == (given if kept else None)
+    assert valid_request_id(given) == (given if kept else None)
 
 
 @pytest.mark.servers

@@ -29,6 +29,7 @@ from image_repo.web import coalescing
 from image_repo.web import fast_path as fast_module
 from image_repo.web.app import create_app
 from image_repo.web.fast_path import FastPath
+from image_repo.web.identity import anonymous
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class House:
         self.plain: Any = self.app.wsgi_app
         self.slow = self.plain.inner
         self.plain.inner = self._flask
-        self.fast = FastPath(self._inner, self.repo, self.config.freshness)
+        self.fast = FastPath(self._inner, self.repo, anonymous, self.config.freshness)
 
     def _inner(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.passed.append(environ["REQUEST_URI"])
@@ -198,21 +199,21 @@ def test_the_answer_is_the_application_s(
         pytest.param(URI + "&fit=cover&ysize=40&focus=0.1,0.2", "GET", {}, False, id="about a point of its own"),
         pytest.param(URI + "&fit=cover&ysize=40", "GET", {}, False, id="with the focus of the record"),
         pytest.param("/images/a%2Fb?xsize=40", "GET", {}, True, id="with an encoded slash"),
-        pytest.param("/images/a/b?download=x%20y.jpg", "GET", {}, True, id="with an encoded space"),
-        pytest.param(URI, "HEAD", {}, True, id="its head"),
-        pytest.param(URI, "GET", {"If_None_Match": '"x"'}, True, id="on a condition"),
-        pytest.param(URI, "GET", {"If_Modified_Since": "rubbish"}, True, id="on another"),
-        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, True, id="a part"),
-        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, True, id="with credentials"),
-        pytest.param(URI, "GET", {"Content_Length": "3"}, True, id="with a body"),
-        pytest.param("/images/a/b?xsize=0", "GET", {}, True, id="a mistake"),
-        pytest.param("/images/a/b?xsize=40&xsize=40", "GET", {}, True, id="twice"),
-        pytest.param("/images/a/.?xsize=40", "GET", {}, True, id="no name"),
-        pytest.param("/images//a?xsize=40", "GET", {}, True, id="with an empty part"),
-        pytest.param("/images/none", "GET", {}, True, id="nothing"),
-        pytest.param("/images/a/b?meta=True", "GET", {}, True, id="the record"),
-        pytest.param("/images/a/", "GET", {}, True, id="a folder"),
-        pytest.param("/images/a/b?kind=original", "GET", {}, True, id="the original"),
+        pytest.param("/images/a/b?download=x%20y.jpg", "GET", {}, False, id="with an encoded space"),
+        pytest.param(URI, "HEAD", {}, False, id="its head"),
+        pytest.param(URI, "GET", {"If_None_Match": '"x"'}, False, id="on a condition"),
+        pytest.param(URI, "GET", {"If_Modified_Since": "rubbish"}, False, id="on another"),
+        pytest.param(URI, "GET", {"Range": "bytes=0-9"}, False, id="a part"),
+        pytest.param(URI, "GET", {"Authorization": "Bearer x"}, False, id="with credentials"),
+        pytest.param(URI, "GET", {"Content_Length": "3"}, False, id="with a body"),
+        pytest.param("/images/a/b?xsize=0", "GET", {}, False, id="a mistake"),
+        pytest.param("/images/a/b?xsize=40&xsize=40", "GET", {}, False, id="twice"),
+        pytest.param("/images/a/.?xsize=40", "GET", {}, False, id="no name"),
+        pytest.param("/images//a?xsize=40", "GET", {}, False, id="with an empty part"),
+        pytest.param("/images/none", "GET", {}, False, id="nothing"),
+        pytest.param("/images/a/b?meta=True", "GET", {}, False, id="the record"),
+        pytest.param("/images/a/", "GET", {}, False, id="a folder"),
+        pytest.param("/images/a/b?kind=original", "GET", {}, False, id="the original"),
         pytest.param("/images", "GET", {}, True, id="all images"),
         pytest.param("/nothing", "GET", {}, True, id="no path of ours"),
     ],
@@ -229,7 +230,7 @@ def test_a_plain_request_is_answered_as_by_flask(
     assert bool(other.flask) is passed
     assert quick == slow
     assert bool(quick.date) is bool(slow.date)
-    if not passed and quick.status == "200 OK":
+    if not passed and quick.status == "200 OK" and quick["Content-Type"].startswith("image/"):
         assert quick["Cache-Status"] == "image_repo; hit; detail=disk"
         assert ask(other.fast, uri, method, **told)["Cache-Status"] == "image_repo; hit; detail=memory"
 
@@ -259,7 +260,7 @@ def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> N
     for door, side in ((house.slow, 40), (house.slow, 41), (house.fast, 42)):
         answers.append(ask(door, f"/images/broken?xsize={side}"))
         counts.append(_gets(house))
-    assert (answers[0].status, house.flask) == ("422 UNPROCESSABLE ENTITY", ["/images/broken?xsize=42"])
+    assert (answers[0].status, house.flask) == ("422 UNPROCESSABLE ENTITY", [])
     assert answers[0] == answers[1] == answers[2]
     assert counts[3] - counts[2] == counts[2] - counts[1] > 0
 
@@ -271,12 +272,6 @@ def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> N
         slow, quick = ask(house.slow, URI), ask(house.fast, URI)
     assert quick == slow
     assert (quick.status, quick["Retry-After"], house.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
-
-
-def test_what_is_to_be_asked_before_each_request_is_asked(house: House, other: House) -> None:
-    ask(house.fast, URI)
-    other.app.before_request(lambda: ("No.", 403))
-    assert ask(other.fast, URI).status == "403 FORBIDDEN"
 
 
 def test_what_is_sent_again_is_told_as_a_hit_in_memory(house: House) -> None:
@@ -365,7 +360,7 @@ def test_what_the_memory_dropped_is_the_application_s_again(house: House) -> Non
 
 
 def test_it_remembers_a_bounded_number_of_requests(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_module, "_MOST_ENTRIES", 3)
+    monkeypatch.setattr(fast_module, "_MAX_ENTRIES", 3)
     uris = [f"/images/a/b?xsize={side}" for side in range(20, 30)]
     for uri in uris:
         ask(house.fast, uri)
@@ -471,7 +466,7 @@ class Held:
 
 def _waiting(house: House) -> int:
     """How many wait for an answer to somebody else."""
-    return sum(len(line._waiting) for line in house.fast._alike._asked.values())
+    return sum(len(queue._places) for queue in house.fast._coalescer._queues.values())
 
 
 def _alike(house: House, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
@@ -489,12 +484,12 @@ def _alike(house: House, asked: list[tuple[str, str, dict[str, str]]], waiting: 
 
 
 def test_requests_that_are_alike_are_answered_with_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     answers, asked = _alike(house, [(URI, "GET", {})] * 20, waiting=19)
     assert asked == 1
     assert {answer.body for answer in answers} == {ask(house.slow, URI).body}
     assert [answer["Cache-Status"] for answer in answers[1:]] == ["image_repo; hit; detail=memory"] * 19
-    assert house.fast._alike._asked == {}
+    assert house.fast._coalescer._queues == {}
 
 
 @pytest.mark.parametrize(
@@ -514,31 +509,31 @@ def test_what_is_not_alike_does_not_wait(house: House, uri: str, method: str, to
 
 
 def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     answers, asked = _alike(house, [("/images/none", "GET", {})] * 5, waiting=4)
     assert (asked, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
 
 
 def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coalescing, "PATIENCE", 0.05)
+    monkeypatch.setattr(coalescing, "WAIT_S", 0.05)
     held = Held(house)
     with ThreadPoolExecutor(5) as pool:
         answers = [pool.submit(ask, house.fast, URI) for _ in range(5)]
         until(lambda: len(held.asked) == 5, "all ask by themselves")
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}
-    assert house.fast._alike._asked == {}
+    assert house.fast._coalescer._queues == {}
 
 
 def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
-    house.fast._alike = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
-    with house.fast._alike._limiter.admit(Stage.COALESCED):
+    house.fast._coalescer = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
+    with house.fast._coalescer._limiter.admit(Stage.COALESCED):
         answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
     assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
 
 
 def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: House, monkeypatch: Any) -> None:
-    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     with ExitStack() as taken:
         for _ in range(-(-house.config.server.threads // 2) - 1):  # there is one place left, for the first
             taken.enter_context(house.repo.limiter.admit(Stage.RENDITION))
@@ -554,7 +549,7 @@ def test_nobody_waits_for_what_is_known_to_be_of_no_use(house: House) -> None:
 
 
 def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coalescing, "PATIENCE", 20.0)
+    monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     marked: list[int] = []
 
     def at_work() -> Callable[[], None]:

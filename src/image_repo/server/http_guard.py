@@ -67,7 +67,8 @@ class Guard:
             _check_head(environ, self._max_head)
             body = self._frame_body(environ)
         except Problem as problem:
-            response = _refuse(problem, environ, start_response)
+            refusal = problems.respond(problem, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
+            response = refusal(environ, start_response)
             has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
             return Closing(response, lambda: _linger(reaper.connection_fd())) if reaper and has_body else response
         if reaper is None:
@@ -191,13 +192,6 @@ def _check_head(environ: WSGIEnvironment, max_bytes: int) -> None:
     size += sum(len(name) + len(value) for name, value in environ.items() if name.startswith("HTTP_"))
     if size > max_bytes:
         raise HeadersTooLarge(f"A request may have at most {max_bytes} bytes before its body.")
-
-
-def _refuse(problem: Problem, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Answer what does not reach the application."""
-    headers, body = problems.told(problems.document(problem), environ.get("PATH_INFO", ""), problem.retry_after)
-    start_response(f"{problem.status} {problem.title}", headers)
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
 
 
 def _linger(fd: int) -> None:

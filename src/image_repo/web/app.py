@@ -1,55 +1,78 @@
-"""HTTP: a request is parsed once, handed to the repository, and its answer dressed.
-
-The only importer of Flask.
-"""
+"""The Flask application; ``web/`` alone imports Flask."""
 
 from __future__ import annotations
 
-from flask import Flask
+from typing import Any
+
+from flask import Flask, Response, request
 
 from image_repo.config import Config
 from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.web import artifacts, catalogue, exchange, openapi, ops, problems, snapshots
-from image_repo.web.images import Images
+from image_repo.web import artifacts, catalogue, docs, exchange, openapi, ops, problems, snapshots
+from image_repo.web.handle import Pictures
+from image_repo.web.identity import IDENTIFY, Identify, anonymous
+from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
-from image_repo.web.plain import Plain
+from image_repo.web.responses import NOSNIFF, Reply
 from image_repo.web.uploads import UploadRequest
 
-#: what a form may take in memory beside its files, and of how many parts it may be
-_MOST_FORM_BYTES, _MOST_FORM_PARTS = 1 << 20, 200
+#: of a form beside its files
+_MAX_FORM_BYTES, _MAX_FORM_PARTS = 1 << 20, 200
 #: what a multipart body may add to the bytes of its file
-_MULTIPART_ROOM = 2 << 20
+_MULTIPART_OVERHEAD_BYTES = 2 << 20
 
 
-def create_app(repo: Repository, config: Config) -> Flask:
-    """The application over a live repository."""
-    app = Flask("image_repo", static_folder=None)
-    app.request_class = UploadRequest
+class Application(Flask):
+    """Flask whose views may return a :class:`.Reply`, and whose errors are problem documents."""
+
+    request_class = UploadRequest
+
+    def make_response(self, rv: Any) -> Response:
+        """Convert what a view returns."""
+        if not isinstance(rv, Reply):
+            return super().make_response(rv)
+        # A list, because Werkzeug replaces Content-Length by that of bytes, also for HEAD.
+        body = [rv.body] if isinstance(rv.body, bytes) else rv.body
+        response = Response(body, rv.status, rv.headers)
+        response.call_on_close(rv.close)
+        return response
+
+    def send_static_file(self, filename: str) -> Response:
+        """Serve a style sheet or a script."""
+        response = super().send_static_file(filename)
+        response.headers.extend((NOSNIFF,))
+        return response
+
+
+def create_app(repo: Repository, config: Config, identify: Identify = anonymous) -> Flask:
+    """Return the application over a live repository."""
+    app = Application("image_repo.web")
     app.config.update(
-        MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_ROOM,
-        MAX_FORM_MEMORY_SIZE=_MOST_FORM_BYTES,
-        MAX_FORM_PARTS=_MOST_FORM_PARTS,
+        MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_OVERHEAD_BYTES,
+        MAX_FORM_MEMORY_SIZE=_MAX_FORM_BYTES,
+        MAX_FORM_PARTS=_MAX_FORM_PARTS,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["image_repo"] = repo
-    # An empty part of a path is a mistake to be told, not one to be mended by a redirect.
+    app.extensions[IDENTIFY] = identify
+    # An empty part of a path is answered with 400, not with a redirect.
     app.url_map.merge_slashes = False
     app.url_map.converters["any_path"] = AnyPath
-    problems.install(app)
+    app.register_error_handler(Exception, lambda error: problems.respond(error, request.method, request.path))
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, catalogue, exchange, snapshots))
-    openapi.install(app, config, *more)
-    images = Images(repo, config)
-    images.install(app)
+    docs.install(app, openapi.install(app, config, *more))
+    pictures = Pictures(repo, config)
+    Images(repo, pictures, config).install(app)
     catalogue.install(app, collection, config)
     artifacts.install(app, repo, config)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
-    app.wsgi_app = Plain(app.wsgi_app, images.plain)  # type: ignore[method-assign]
+    app.wsgi_app = ReadsWithoutFlask(app.wsgi_app, pictures, identify, base)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

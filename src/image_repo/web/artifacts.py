@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, request, url_for
 
 from image_repo import wiring
-from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import ArtifactNotFound, BadBody, BadParameter
@@ -22,7 +21,10 @@ from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool, check_digests
 from image_repo.stores.base import CHUNK
 from image_repo.web import catalogue, openapi, responses, uploads
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.identity import principal
 from image_repo.web.paths import check_encoding
+from image_repo.web.responses import Reply
 
 _PATH = "/artifacts"
 #: of one artifact: name → (schema, help)
@@ -66,72 +68,64 @@ class _Views:
 
     # -- writing ---------------------------------------------------------------------
 
-    def add(self) -> Response:
+    def add(self) -> Reply:
         """``POST /artifacts?kind=K&meta={JSON}``: 201, or 200 where these bytes were known."""
         told = catalogue.said(_SAID)
         with _received(self._repo, told) as (spool, media_type, filename):
             kind, meta = _kind(told.get("kind")), _meta(told.get("meta"))
             made, new = self._artifacts.put(
-                ANONYMOUS, spool, kind=kind, media_type=media_type, filename=filename, meta=meta
+                principal(), spool, kind=kind, media_type=media_type, filename=filename, meta=meta
             )
         members = {"artifact_id": made.artifact_id, "kind": made.kind, "bytes": made.bytes}
         response = responses.send_json(members, 201 if new else 200)
-        response.headers["Location"] = url_for("artifact", artifact_id=made.artifact_id)
+        response.headers.append(("Location", url_for("artifact", artifact_id=made.artifact_id)))
         return response
 
-    def delete(self, artifact_id: str) -> Response:
+    def delete(self, artifact_id: str) -> Reply:
         """``DELETE /artifacts/sha256:HEX``: tells what went."""
         check_encoding(request.environ)
         catalogue.said(())
         return responses.send_json(
-            {"artifact_id": artifact_id, "deleted": self._artifacts.delete(ANONYMOUS, artifact_id)}
+            {"artifact_id": artifact_id, "deleted": self._artifacts.delete(principal(), artifact_id)}
         )
 
     # -- reading ---------------------------------------------------------------------
 
-    def list(self) -> Response:
+    def list(self) -> Reply:
         """``GET /artifacts``: a page of records."""
         asked = catalogue.wanted((*FILTER_WORDS, *PAGE_WORDS), grammar=GRAMMAR)
-        return catalogue.send_page(self._artifacts.page(ANONYMOUS, asked.query), asked, "artifacts", {}, self._origin)
+        return catalogue.send_page(self._artifacts.page(principal(), asked.query), asked, "artifacts", {}, self._origin)
 
-    def get(self, artifact_id: str) -> Response:
+    def get(self, artifact_id: str) -> Reply:
         """``GET`` and ``HEAD /artifacts/sha256:HEX``: exactly those bytes, or with ``meta`` their record."""
         check_encoding(request.environ)
-        told = catalogue.said(_ONE)
-        found = self._artifacts.get(ANONYMOUS, artifact_id)
-        if read_boolean("meta", told.get("meta", "false")):
-            return responses.send_tagged(found.public(), origin=self._origin)
-        dress = _dress(found, self._origin)
-        unchanged = responses.not_modified(dress)
+        parameters = catalogue.said(_ONE)
+        artifact, conditions = self._artifacts.get(principal(), artifact_id), ConditionalRequest(request.environ)
+        if read_boolean("meta", parameters.get("meta", "false")):
+            return responses.send_tagged(conditions, artifact.public(), origin=self._origin)
+        head = _head(artifact, self._origin)
+        unchanged = responses.not_modified(conditions, head)
         if unchanged:
             return unchanged
-        return self._head(found, dress) if request.method == "HEAD" else self._bytes(found, dress)
-
-    def _head(self, found: Artifact, dress: responses.ResponseHead) -> Response:
-        if not self._artifacts.is_whole(found):
-            raise ArtifactNotFound(f"The bytes of {found.artifact_id} are not there any more.")
-        response = Response(headers=dress.head())
-        response.content_length = found.bytes
-        return response
-
-    def _bytes(self, found: Artifact, dress: responses.ResponseHead) -> Response:
+        if request.method == "HEAD":
+            if not self._artifacts.is_whole(artifact):
+                raise ArtifactNotFound(f"The bytes of {artifact.artifact_id} are not there any more.")
+            return responses.send_head(head, artifact.bytes)
         with ExitStack() as stack:
-            spool = stack.enter_context(self._artifacts.open(ANONYMOUS, found))
-            response = responses.send_file(spool.file, spool.size, dress)
-            response.call_on_close(stack.pop_all().close)
-        return response
+            spool = stack.enter_context(self._artifacts.open(principal(), artifact))
+            return responses.send_file(conditions, head, spool.file, spool.size, stack)
 
 
-def _dress(found: Artifact, origin: str | None) -> responses.ResponseHead:
+def _head(artifact: Artifact, origin: str | None) -> responses.ResponseHead:
     return responses.ResponseHead(
-        media_type=found.media_type,
-        etag=found.sha256,
-        modified=found.modified,
-        filename=found.filename or found.sha256,
+        media_type=artifact.media_type,
+        etag=artifact.sha256,
+        modified=artifact.modified,
+        filename=artifact.filename or artifact.sha256,
         attachment=True,
-        cache_control=responses.caching(0, immutable=True),
+        cache_control=responses.caching(0, is_immutable=True),
         origin=origin,
-        sha256=found.sha256,
+        sha256=artifact.sha256,
     )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
-from flask import Flask, Response, request
+from flask import Flask, request
 
-from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import (
     BULK_WORDS,
@@ -27,7 +26,10 @@ from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Pro
 from image_repo.model.parameters import integer, unknown_parameter
 from image_repo.repository.collection import Changed, Collection
 from image_repo.web import openapi, problems, responses, uploads
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.identity import principal
 from image_repo.web.paths import check_encoding
+from image_repo.web.responses import Reply
 
 #: the most values of a key that are told
 MOST_VALUES = 1_000
@@ -97,26 +99,26 @@ class _Views:
 
     # -- asking ----------------------------------------------------------------------
 
-    def list(self) -> Response:
+    def list(self) -> Reply:
         """``GET /images``: a page of records."""
         return self._page(single_underscore=False)
 
-    def search(self) -> Response:
+    def search(self) -> Reply:
         """``GET /search``: the same page; one underscore is enough for an operator."""
         return self._page(single_underscore=True)
 
-    def _page(self, *, single_underscore: bool) -> Response:
+    def _page(self, *, single_underscore: bool) -> Reply:
         asked = wanted((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        page = self._collection.page(ANONYMOUS, asked.query)
+        page = self._collection.page(principal(), asked.query)
         return send_page(page, asked, "images", self._state(surely=page.count == 0), self._origin)
 
-    def statistics(self, key: str) -> Response:
+    def statistics(self, key: str) -> Reply:
         """``GET /stats/KEY``: what values a key has."""
         check_encoding(request.environ)
         path = IMAGES.path("KEY", key)
         asked = wanted(FILTER_WORDS, STATISTICS_WORDS, single_underscore=True)
         most = _most_values("limit", asked.rest.get("limit", str(MOST_VALUES)))
-        found = self._collection.statistics(ANONYMOUS, asked.query.filter, path, most)
+        found = self._collection.statistics(principal(), asked.query.filter, path, most)
         members: dict[str, Any] = {
             "_id": None,
             "max": found.most,
@@ -127,7 +129,9 @@ class _Views:
             "values": [{"count": count, "value": value} for value, count in found.values],
         }
         more = {"more": found.more} if found.more else {}
-        return responses.send_tagged({**members, **more, **self._state()}, origin=self._origin)
+        return responses.send_tagged(
+            ConditionalRequest(request.environ), {**members, **more, **self._state()}, origin=self._origin
+        )
 
     def _state(self, *, surely: bool = True) -> dict[str, str]:
         """That more may be found later, while the catalogue is being made."""
@@ -135,18 +139,18 @@ class _Views:
 
     # -- changing many ---------------------------------------------------------------
 
-    def patch(self) -> Response:
+    def patch(self) -> Reply:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
         meant, patch = _meant(), uploads.data()
         if not isinstance(patch, dict):
             raise BadBody("Expected a JSON object: anything else would replace all that is said of many images.")
-        return self._changed(self._collection.update(ANONYMOUS, meant, patch, seconds=self._seconds))
+        return self._changed(self._collection.update(principal(), meant, patch, seconds=self._seconds))
 
-    def delete(self) -> Response:
+    def delete(self) -> Reply:
         """``DELETE /images?FILTER``: deletes all that match."""
-        return self._changed(self._collection.delete(ANONYMOUS, _meant(), seconds=self._seconds))
+        return self._changed(self._collection.delete(principal(), _meant(), seconds=self._seconds))
 
-    def _changed(self, changed: Changed) -> Response:
+    def _changed(self, changed: Changed) -> Reply:
         counts: dict[str, Any] = {"matched": changed.matched, "modified": changed.modified, **self._state()}
         if changed.is_whole:
             return responses.send_json(counts)
@@ -182,17 +186,18 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
 # -- pages ----------------------------------------------------------------------------------
 
 
-def send_page(page: Page, asked: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None) -> Response:
+def send_page(page: Page, asked: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None) -> Reply:
     """A page under its own entity tag, with the addresses of the pages beside it.
 
     :param what: the member that holds the documents
     :param state: further members
     """
-    response = responses.send_tagged({**_members(page, asked, what), **state}, origin=origin)
-    response.headers["Link"] = ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))
+    members = {**_members(page, asked, what), **state}
+    reply = responses.send_tagged(ConditionalRequest(request.environ), members, origin=origin)
+    reply.headers.append(("Link", ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))))
     if origin:
-        response.headers["Access-Control-Expose-Headers"] = "ETag, Link"
-    return response
+        reply.headers.append(("Access-Control-Expose-Headers", "ETag, Link"))
+    return reply
 
 
 def _members(page: Page, asked: ParsedQuery, what: str) -> dict[str, Any]:

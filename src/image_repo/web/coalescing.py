@@ -1,7 +1,7 @@
-"""Requests that are alike, at the same time: the first goes ahead, and the others wait for what comes of it.
+"""Request coalescing: of equal requests at the same time the first goes ahead, and the others repeat its response.
 
-They could all go ahead: what they ask for is made once all the same. But each would take its time to be understood
-on the way there, and again to be answered, while one interpreter is shared by all.
+All could go ahead, because :mod:`image_repo.concurrency.single_flight` renders once for them. But each would be parsed
+and answered by itself, while all threads share one interpreter.
 """
 
 from __future__ import annotations
@@ -15,69 +15,72 @@ from image_repo.concurrency import deadline
 from image_repo.concurrency.limiter import Limiter, Stage
 from image_repo.errors import Busy
 
-#: seconds to wait for the first: what takes longer is waited for elsewhere, and what comes of it may be of no use
-PATIENCE = 0.5
+#: seconds to wait for the first; longer waits belong to the application, and may be for a response of no use here
+WAIT_S = 0.5
 
 
 class RequestCoalescer:
-    """Lets the first of those who ask for the same go ahead.
+    """Lets the first of several equal requests go ahead.
 
-    :param limiter: bounds the requests that wait here; beyond that, a request proceeds uncoalesced
+    :param limiter: bounds the requests that wait; beyond that, a request proceeds uncoalesced
     """
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._lock = threading.Lock()
-        self._asked: dict[Hashable, _WaitingLine] = {}
+        self._queues: dict[Hashable, _Queue] = {}
 
     @contextmanager
-    def turn(self, what: Hashable) -> Iterator[bool]:
-        """Tells the first that it is the first, and the others that it is not, when it has ended."""
+    def turn(self, request: Hashable) -> Iterator[bool]:
+        """Yield True to the first at once, and False to the others when it has ended."""
         with self._lock:
-            line = self._asked.get(what)
-            ours = None if line is None else line.join()
-            if line is None:
-                line = self._asked[what] = _WaitingLine()
-        if ours is not None:
+            queue = self._queues.get(request)
+            place = None if queue is None else queue.join()
+            if queue is None:
+                queue = self._queues[request] = _Queue()
+        if place is not None:
             with suppress(Busy), self._limiter.admit(Stage.COALESCED):
-                line.wait(ours)
-            line.call(ours)
+                queue.wait(place)
+            queue.wake_next(place)
             yield False
             return
         try:
             yield True
         finally:
             with self._lock:
-                del self._asked[what]
-            line.call()
+                del self._queues[request]
+            queue.wake_next()
 
 
-class _WaitingLine:
-    """Those who wait for one answer. Each calls the next: all at once, they would fight for the interpreter."""
+class _Queue:
+    """Requests that wait for one response. Each wakes the next: all at once, they would contend for the GIL."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: held until its owner is called
-        self._waiting: deque[threading.Lock] = deque()
+        #: each is locked until its owner is woken
+        self._places: deque[threading.Lock] = deque()
 
     def join(self) -> threading.Lock:
-        """A place at the end of the line."""
-        called = threading.Lock()
-        called.acquire()
-        self._waiting.append(called)
-        return called
+        """Return a place at the end."""
+        place = threading.Lock()
+        place.acquire()
+        self._places.append(place)
+        return place
 
-    def wait(self, called: threading.Lock) -> None:
-        """Waits to be called, or for long enough."""
-        called.acquire(timeout=deadline.left(PATIENCE))
+    def wait(self, place: threading.Lock) -> None:
+        """Wait to be woken, at most :data:`WAIT_S`."""
+        place.acquire(timeout=deadline.left(WAIT_S))
 
-    def call(self, own: threading.Lock | None = None) -> None:
-        """Calls the next; from who was called himself, or has ended what was waited for."""
+    def wake_next(self, own: threading.Lock | None = None) -> None:
+        """Wake the next request.
+
+        :param own: the caller's place; when it still waits there, it has given up, and nobody is woken
+        """
         with self._lock:
-            with suppress(ValueError):  # else it leaves without having been called
+            with suppress(ValueError):
                 if own is not None:
-                    self._waiting.remove(own)
+                    self._places.remove(own)
                     return
-            called = self._waiting.popleft() if self._waiting else None
-        if called is not None:
-            called.release()
+            place = self._places.popleft() if self._places else None
+        if place is not None:
+            place.release()

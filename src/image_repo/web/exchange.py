@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, get_args
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo import wiring
-from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
@@ -25,7 +24,7 @@ from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_zip
-from image_repo.exchange.zip_writer import Member, stream_zip, temporary
+from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.operations import PARAMETERS
 from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.collection import Collection
@@ -34,12 +33,15 @@ from image_repo.repository.snapshots import Snapshots
 from image_repo.repository.spool import Spool, check_digests
 from image_repo.stores.base import CHUNK
 from image_repo.web import catalogue, openapi, responses, uploads
+from image_repo.web.identity import principal
+from image_repo.web.responses import Reply
 
 #: exports, and imports, of one process at a time
 _AT_ONCE = 4
 #: members that a zip from outside may have
 MOST_MEMBERS = 250_000
 _MOST_TITLE = 500
+_FILENAME = "images.zip"
 
 EXPORT_WORDS: Words = {
     "format": (
@@ -77,30 +79,28 @@ class _Views:
 
     # -- out -------------------------------------------------------------------------
 
-    def export(self) -> Response:
+    def export(self) -> Reply:
         """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
         asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
         made, formats = self._settled(asked.rest), _formats(asked.rest)
         documents = _begun(self._documents(asked))
         if request.method == "HEAD":
-            return _zip(iter(()))
+            return responses.send_zip((), _FILENAME)
         about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
         frozen = "snapshot" in asked.rest
-        members = Export(self._repo, ANONYMOUS, made, about, formats, frozen=frozen).members(documents)
-        return _limited(self._exports, partial(_zip, self._stream(members)))
+        members = Export(self._repo, principal(), made, about, formats, frozen=frozen).members(documents)
+        zipped = stream_zip(members, self._repo.policy.spool)
+        return _limited(self._exports, lambda: responses.send_zip(zipped, _FILENAME))
 
     def _documents(self, asked: ParsedQuery) -> Iterator[Document]:
         """What is to be exported: what a filter means now, or what a snapshot holds."""
         if "snapshot" not in asked.rest:
             if self._collection.rebuilding(surely=True) is not None:
                 raise CatalogueUnavailable("The catalogue is still being made, and an export would lack what it lacks.")
-            return self._collection.each(ANONYMOUS, asked.query.filter, asked.query.order)
+            return self._collection.each(principal(), asked.query.filter, asked.query.order)
         if not asked.query.filter.is_empty or asked.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
-        return self._snapshots.documents(ANONYMOUS, self._snapshots.get(ANONYMOUS, asked.rest["snapshot"]))
-
-    def _stream(self, members: Iterable[Member]) -> Iterator[bytes]:
-        return stream_zip(members, self._repo.policy.spool)
+        return self._snapshots.documents(principal(), self._snapshots.get(principal(), asked.rest["snapshot"]))
 
     def _settled(self, told: Mapping[str, str]) -> Settled:
         """How a picture is made; what is wrong with it shows now.
@@ -121,22 +121,20 @@ class _Views:
 
     # -- in --------------------------------------------------------------------------
 
-    def take_in(self) -> Response:
+    def take_in(self) -> Reply:
         """``POST /import``: takes a zip in, and tells what became of each of its members while it goes on."""
-        importer = Importer(self._repo, ANONYMOUS, _prefix())
+        importer = Importer(self._repo, principal(), _prefix())
         return _limited(self._imports, lambda: self._taken_in(importer))
 
-    def _taken_in(self, importer: Importer) -> Response:
+    def _taken_in(self, importer: Importer) -> Reply:
         with ExitStack() as stack:
             spool = stack.enter_context(_received(self._repo))
             lines = stack.enter_context(temporary(self._repo.policy.spool))
             found = from_zip(spool.file, spool.size, lines, MOST_MEMBERS)
             outcomes = importer.run(found.items)
-            response = Response(_told(outcomes), mimetype="application/json")
-            response.call_on_close(stack.pop_all().close)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+            reply = responses.stream_json(_told(outcomes))
+            reply.on_close(stack.pop_all().close)
+            return reply
 
 
 def _formats(told: Mapping[str, str]) -> tuple[type[FormatWriter], ...]:
@@ -162,14 +160,7 @@ def _title(asked: ParsedQuery) -> str:
     return text[:_MOST_TITLE] or "everything"
 
 
-def _zip(body: Iterator[bytes]) -> Response:
-    response = Response(body, mimetype="application/zip")
-    response.headers["Content-Disposition"] = responses.disposition("images.zip", attachment=True)
-    response.headers["Cache-Control"] = "no-store"
-    return responses.guard(response)
-
-
-def _limited(free: threading.BoundedSemaphore, make: Callable[[], Response]) -> Response:
+def _limited(free: threading.BoundedSemaphore, make: Callable[[], Reply]) -> Reply:
     """An answer that holds a place until it is sent, or nobody wants it any more.
 
     :raises Busy: when all places are taken
@@ -178,10 +169,9 @@ def _limited(free: threading.BoundedSemaphore, make: Callable[[], Response]) -> 
         raise Busy("As many exports or imports are under way as may.")
     with ExitStack() as stack:
         stack.callback(free.release)
-        response = make()
-        response.call_on_close(stack.pop_all().close)
-        return response
-    raise AssertionError
+        reply = make()
+        reply.on_close(stack.pop_all().close)
+        return reply
 
 
 # -- in -------------------------------------------------------------------------------------

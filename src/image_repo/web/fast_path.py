@@ -1,17 +1,14 @@
 """Hits before Flask: pictures in memory, and 304, answered from the raw request line.
 
-A plain WSGI callable before everything else. When the application has answered a request for
-a picture with a plain 200, the head of that answer is kept here under the request's own
-text, with the key of the bytes and the lease on them (:class:`~image_repo.repository.resolver.Lease`).
-The same request again is then two look-ups: the bytes come from the same tier by the same key,
-and the lease ends when the version would be asked for again, or at once when any process
-of the node writes to the name. So what is answered here is what the application would answer.
+A WSGI callable before everything else. When the application has answered a request for a picture with a plain 200,
+the head of that response is remembered under the request's own text and its principal, with the key of the bytes and
+the lease on them (:class:`~image_repo.repository.resolver.Lease`). The same request again is two look-ups and one
+authorisation: the bytes come from the same tier by the same key, and the lease ends when the version has to be
+revalidated, or at once when any process of the node writes to the name.
 
-Whatever is unusual goes on to the application: other methods, bodies, ranges, conditions of
-any other form than clients of caches send, whoever shows credentials, and all that was evicted.
-It is admitted by the limiter (:mod:`image_repo.concurrency.limiter`): however many ask for what takes time,
-few threads are at work on it at once, and a hit waits for no more of them. And of requests that are
-alike, one goes ahead (:mod:`image_repo.web.coalescing`): as a rule its answer is that of the others.
+Whatever is unusual goes on to the application: other methods, bodies, ranges, rare forms of conditions, credentials,
+and what was evicted. The limiter lets few threads at a time run there (:mod:`image_repo.concurrency.limiter`), so that
+hits need not wait for them. Of equal requests at the same time, one goes ahead (:mod:`image_repo.web.coalescing`).
 """
 
 from __future__ import annotations
@@ -27,109 +24,92 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cachetools import TTLCache
 
-from image_repo.access.principal import ANONYMOUS
+from image_repo.access.control import Action, Grant
+from image_repo.access.principal import ANONYMOUS, Principal
 from image_repo.concurrency import deadline
 from image_repo.errors import Problem
-from image_repo.model.original import Original
 from image_repo.model.rendition import Rendition
 from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Lease
 from image_repo.web import access_log, ops
-from image_repo.web.access_log import AccessLog, client_of, sane
+from image_repo.web.access_log import AccessLog, client_of, valid_request_id
 from image_repo.web.closing import Closing
 from image_repo.web.coalescing import RequestCoalescer
+from image_repo.web.identity import Identify
+from image_repo.web.responses import HIT, NOT_IN_304, CacheableHit, Headers, cache_status
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-Headers = list[tuple[str, str]]
-
-#: where the application leaves what it knows of the picture that it answers with
-NOTE = "image_repo.shown"
-#: who shows one of these may be answered otherwise than the next: the one place to say so
-_CREDENTIALS = ("HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_AUTH_TOKEN", "REMOTE_USER")
+#: headers of requests that the application answers
 UNUSUAL = frozenset(
-    (
-        *_CREDENTIALS,
-        "HTTP_RANGE",
-        "HTTP_IF_RANGE",
-        "HTTP_IF_MATCH",
-        "HTTP_IF_UNMODIFIED_SINCE",
-        "HTTP_TRANSFER_ENCODING",
-        "HTTP_EXPECT",
-        "HTTP_UPGRADE",
+    f"HTTP_{name}"
+    for name in (
+        *("AUTHORIZATION", "COOKIE", "X_AUTH_TOKEN"),
+        *("RANGE", "IF_RANGE", "IF_MATCH", "IF_UNMODIFIED_SINCE"),
+        *("TRANSFER_ENCODING", "EXPECT", "UPGRADE"),
     )
-)
-#: what no doubt is about; a request line with a space too many has another
+) | {"REMOTE_USER"}
+#: a request line with a space too many has another one
 PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
-#: what an answer says of itself, and not of the picture
-_OF_THE_ANSWER = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
-#: what a 304 has no use for, beside its entity tag (RFC 9110, section 15.4.5)
-_OF_THE_BODY = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
-#: what does not say that the connection is to end
-_STAYS = (None, "keep-alive", "Keep-Alive")
-_ENDS = ("Connection", "close")
-_FROM_MEMORY = ("Cache-Status", "image_repo; hit; detail=memory")
-#: requests that are remembered; each takes about 2 kB
-_MOST_ENTRIES = 2048
-#: the longest request line and Accept that are
-_MOST_TEXT = 1024
-#: marks a request that has waited for one that is alike, and says since when
-_WAITED = "image_repo.waited"
-#: how many requests whose answers could not be kept are remembered, and for how many seconds
-_MOST_UNLEARNT, _UNLEARNT = 4096, 10.0
-#: seconds between two looks whether a version that is asked for ahead has come
-_PAUSE = 0.05
+#: headers of one response, which a repetition does not have
+_OF_ONE_RESPONSE = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
+#: values of Connection that do not end it
+_KEEPS_CONNECTION = (None, "keep-alive", "Keep-Alive")
+_CLOSE_CONNECTION = ("Connection", "close")
+_FROM_MEMORY = cache_status("memory")
+#: remembered requests; each takes about 2 kB
+_MAX_ENTRIES = 2048
+#: of a request line, and of Accept
+_MAX_TEXT_BYTES = 1024
+#: environ key: since when a request waited for an equal one, in monotonic seconds
+_WAITED_SINCE = "image_repo.waited_since"
+#: remembered requests whose responses cannot be repeated
+_MAX_UNREPEATABLE, _UNREPEATABLE_S = 4096, 10.0
+#: seconds between two looks for a version that is being revalidated
+_REVALIDATION_PAUSE_S = 0.05
 
+_STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
+_HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
 
-@dataclass(frozen=True, slots=True)
-class CacheableHit:
-    """What the application knows of a picture that it answers with.
+#: stands under a request line whose response depends on Accept
+_NEGOTIATED = object()
 
-    :param key: of the rendition
-    :param focused: whether the point of interest of its record had a say
-    """
+_READ = Action.READ
 
-    current: Original
-    key: str
-    focused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The answer to a plain request, and what there is to know of it, where it may be repeated."""
-
-    headers: Headers
-    body: bytes
-    shown: CacheableHit | None
+#: a request line; of a caller who is not anonymous, with the principal
+Target = str | tuple[str, Principal]
+#: the key of an entry: where the response is negotiated, with Accept
+EntryKey = Target | tuple[Target, str]
 
 
 @dataclass(slots=True)
 class _Entry:
-    """An answer, and how long it holds."""
+    """A response that may be repeated.
 
-    place: str | tuple[str, str]
-    shown: CacheableHit
+    :param log_texts: the text of the access log by status and method
+    :param whole: headers of a 200
+    :param unchanged: headers of a 304
+    :param until: end of the lease, in monotonic seconds
+    :param revalidate: when to look whether it holds on, in monotonic seconds
+    """
+
+    at: EntryKey
+    uri: str
+    hit: CacheableHit
+    grant: Grant
+    name: str
     key: str
     etag: str
     modified: str
-    #: what the log tells of such a request: status and method → text
-    told: dict[str, str]
+    log_texts: dict[str, str]
     whole: Headers
     unchanged: Headers
     slot: int
     mark: bytes
     until: float
-    #: when to ask whether it holds on, in monotonic seconds
-    ask: float
-
-
-_STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
-_HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
-
-#: stands for a request line whose answer depends on Accept
-_NEGOTIATED = object()
+    revalidate: float
 
 
 class KeepAlive(Protocol):
@@ -147,41 +127,43 @@ class KeepAlive(Protocol):
 
 
 class FastPath:
-    """Stands before the application.
+    """Answers repeated reads, and passes all other requests on.
 
-    :param inner: answers what is not answered here
+    :param inner: the application
+    :param identify: returns on whose behalf a request is made; the same function that the application uses
     :param freshness: seconds
-    :param kept: where connections are kept after an answer
-    :param log: is told of each request
-    :param pictures: the path below which they are
-    :param at_work: marks the connection of this thread as one whose request is being answered; gives what ends that
+    :param pictures: the path below which pictures are
+    :param at_work: marks the connection of this thread as one whose request is being answered; returns what unmarks it
     """
 
     def __init__(
         self,
         inner: WSGIApplication,
         repo: Repository,
+        identify: Identify,
         freshness: float,
-        kept: KeepAlive | None = None,
+        keep_alive: KeepAlive | None = None,
         log: AccessLog | None = None,
         pictures: str = "/images/",
         at_work: Callable[[], Callable[[], None]] = lambda: _nothing,
     ) -> None:
-        self._at_work = at_work
-        self._log = log
-        self._pictures = pictures
-        self._alike = RequestCoalescer(repo.limiter)
-        #: what was asked for, and its answer could not be kept: nobody waits for that
-        self._unlearnt: TTLCache[tuple[str, str | None], bool] = TTLCache(_MOST_UNLEARNT, _UNLEARNT)
         self._inner = inner
-        self._kept = kept
         self._repo = repo
         self._freshness = freshness
+        self._keep_alive = keep_alive
+        self._log = log
+        self._pictures = pictures
+        self._coalescer = RequestCoalescer(repo.limiter)
+        self._at_work = at_work
+        self._authorise = repo.access.authorise
+        self._identify = identify
+        #: requests that are not worth waiting for: their responses cannot be repeated
+        self._unrepeatable: TTLCache[tuple[Target, str | None], bool] = TTLCache(_MAX_UNREPEATABLE, _UNREPEATABLE_S)
         memory = repo.reader.in_memory()
         self._learns = memory is not None and freshness > 0
         self._memory: Callable[[str], Rendition | None] = memory or (lambda _: None)
         self._mark_at = repo.epochs.at
-        self._entries: dict[str | tuple[str, str] | None, Any] = {}
+        self._entries: dict[EntryKey | None, Any] = {}
         self._row = repo.counters.row
         self._lock = threading.Lock()
         self._dated = -math.inf
@@ -190,12 +172,12 @@ class FastPath:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
         now = time.monotonic()
-        entry = self._standing(environ, now)
+        entry = self._find(environ, now)
         unchanged = None if entry is None else _is_unchanged(entry, environ)
         method = environ.get("REQUEST_METHOD")
         if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
             return self._ask(environ, start_response)
-        date = self._date if now - self._dated < 1.0 else self._today(now)
+        date = self._date if now - self._dated < 1.0 else self._renew_date(now)
         row = self._row
         body: tuple[bytes, ...] = ()
         size = 0
@@ -203,82 +185,92 @@ class FastPath:
             status, headers = "304 NOT MODIFIED", [*entry.unchanged, date]
             row[_STATUS_3XX] += 1
         else:
-            found = self._memory(entry.key)
-            if found is None:
+            rendition = self._memory(entry.key)
+            if rendition is None:
                 return self._ask(environ, start_response)
             status, headers = "200 OK", [*entry.whole, date]
             row[_STATUS_2XX] += 1
             row[_HITS] += 1
             if method == "GET":
-                body = (found.body,)
-                size = len(found.body)
+                body = (rendition.body,)
+                size = len(rendition.body)
                 row[_SENT] += size
-        given = environ.get("HTTP_X_REQUEST_ID")
-        if given is not None and (given := sane(given)):
-            headers.append(("X-Request-ID", given))
+        request_id = environ.get("HTTP_X_REQUEST_ID")
+        if request_id is not None and (request_id := valid_request_id(request_id)):
+            headers.append(("X-Request-ID", request_id))
         log = self._log
         if log:
-            waited = now - environ[_WAITED] if _WAITED in environ else 0.0
-            what = (not waited and entry.told.get(status + method)) or self._tell(
+            waited = now - environ[_WAITED_SINCE] if _WAITED_SINCE in environ else 0.0
+            text = (not waited and entry.log_texts.get(status + method)) or _log_text(
                 log, entry, method, status, size, waited
             )
-            log.tell((time.time(), log.number(), given, what, client_of(environ)))
-        kept = self._kept
-        if kept and (environ.get("HTTP_CONNECTION") not in _STAYS or kept.ending) and kept.is_last(environ):
-            start_response(status, [*headers, _ENDS])
-            return Closing(body, kept.hang_up)
+            log.add((time.time(), log.number(), request_id, text, client_of(environ)))
+        keep_alive = self._keep_alive
+        if (
+            keep_alive
+            and (environ.get("HTTP_CONNECTION") not in _KEEPS_CONNECTION or keep_alive.ending)
+            and keep_alive.is_last(environ)
+        ):
+            start_response(status, [*headers, _CLOSE_CONNECTION])
+            return Closing(body, keep_alive.hang_up)
         start_response(status, headers)
         return body
 
-    def _standing(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
-        """What answers this request, if it still holds."""
-        entry: Any = self._entries.get(environ.get("REQUEST_URI"))
+    def _find(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
+        """Return the entry that answers this request, if its principal may have it and its lease holds."""
+        target: Any = environ.get("REQUEST_URI")
+        principal = self._identify(environ)
+        if principal is not ANONYMOUS:
+            target = (target, principal)
+        entry: Any = self._entries.get(target)
         if entry is _NEGOTIATED:
-            entry = self._entries.get((environ["REQUEST_URI"], environ.get("HTTP_ACCEPT", "")))
+            entry = self._entries.get((target, environ.get("HTTP_ACCEPT", "")))
         if entry is None or not UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
             return None
         if environ.get("SERVER_PROTOCOL") not in PROTOCOLS:
             return None
-        if (now >= entry.ask and not self._holds_on(entry, now)) or self._mark_at(entry.slot, now) != entry.mark:
+        try:
+            grant = self._authorise(principal, _READ, entry.name)
+        except Problem:  # the application answers with it
+            return None
+        if grant is not entry.grant and grant != entry.grant:
+            self._forget(entry)
+            return None
+        if (now >= entry.revalidate and not self._holds_on(entry, principal, now)) or self._mark_at(
+            entry.slot, now
+        ) != entry.mark:
             self._forget(entry)
             return None
         return entry  # type: ignore[no-any-return]
 
-    def _tell(self, log: AccessLog, entry: _Entry, method: str, status: str, size: int, waited: float) -> str:
-        """What the log tells of a hit."""
-        uri = access_log.shown(entry.place if isinstance(entry.place, str) else entry.place[0])
-        what = log.what(method, uri, status[:3], size, waited, "memory")
-        if not waited:
-            entry.told[status + method] = what
-        return what
-
-    def _today(self, now: float) -> tuple[str, str]:
-        """The date that is told for a second."""
+    def _renew_date(self, now: float) -> tuple[str, str]:
+        """Return the date header for this second."""
         self._date = ("Date", formatdate(usegmt=True))
         self._dated = now
         return self._date
 
-    def _holds_on(self, entry: _Entry, now: float) -> bool:
-        """Whether the version is the same as before, asked for as the application asks: ahead of its time."""
-        if now >= entry.until or entry.shown.focused:
+    def _holds_on(self, entry: _Entry, principal: Principal, now: float) -> bool:
+        """Revalidate an entry ahead of its end, as the application does; return whether its version is current."""
+        original = entry.hit.original
+        if now >= entry.until or entry.hit.uses_focus:
             return False
         try:
-            current = self._repo.reader.resolve(ANONYMOUS, (entry.shown.current.name,))
+            current = self._repo.reader.resolve(principal, (original.name,))
         except Problem:
             return False
-        lease = self._repo.reader.lease(current) if current == entry.shown.current else None
+        lease = self._repo.reader.lease(current) if current == original else None
         if lease is None:
             return False
         entry.mark, entry.until = lease.mark, lease.until
-        entry.ask = max(lease.until - self._freshness / 2, now + _PAUSE)
+        entry.revalidate = max(lease.until - self._freshness / 2, now + _REVALIDATION_PAUSE_S)
         return True
 
     def _forget(self, entry: _Entry) -> None:
         with self._lock:
-            if self._entries.get(entry.place) is entry:
-                del self._entries[entry.place]
+            if self._entries.get(entry.at) is entry:
+                del self._entries[entry.at]
 
-    # -- learning --------------------------------------------------------------------
+    # -- requests that go on -----------------------------------------------------------
 
     def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a miss; all its waiting shares one deadline."""
@@ -286,110 +278,115 @@ class FastPath:
             return self._coalesce(environ, start_response)
 
     def _coalesce(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Lets the application answer, unless it is at a request like this one: then what comes of that will do."""
-        if not self._may_wait(environ):
+        """Pass a request on, or wait for an equal one and repeat its response."""
+        target = self._target(environ)
+        request = (target, environ.get("HTTP_ACCEPT"))
+        if not self._may_wait(environ) or request in self._unrepeatable:
             return self._pass_on(environ, start_response)
-        began, what = time.monotonic(), _what(environ)
-        # To who looks for connections that idle, one that waits here would be such.
-        seen = self._at_work()
+        began = time.monotonic()
+        # Without the mark, a connection whose request waits here would look idle.
+        unmark = self._at_work()
         try:
-            with self._alike.turn(what) as first:
-                answer = self._pass_on(environ, start_response) if first else None
-            if answer is None:
-                environ[_WAITED] = began
-                answer = self(environ, start_response)
-            elif what[0] not in self._entries:
+            with self._coalescer.turn(request) as is_first:
+                response = self._pass_on(environ, start_response) if is_first else None
+            if response is None:
+                environ[_WAITED_SINCE] = began
+                response = self(environ, start_response)
+            elif target not in self._entries:
                 with self._lock:
-                    self._unlearnt[what] = True
+                    self._unrepeatable[request] = True
         except BaseException:
-            seen()
+            unmark()
             raise
-        return Closing(answer, seen)
+        return Closing(response, unmark)
+
+    def _target(self, environ: WSGIEnvironment) -> Target:
+        """Return what a response is remembered under: nothing of one principal's answers another."""
+        uri: str = environ.get("REQUEST_URI", "")
+        principal = self._identify(environ)
+        return uri if principal is ANONYMOUS else (uri, principal)
 
     def _may_wait(self, environ: WSGIEnvironment) -> bool:
-        """Whether this is a request for a picture, whose answer may be another's too; each waits once."""
+        """Return whether this is a read whose response may be repeated; each waits once."""
         return (
             self._learns
             and environ.get("REQUEST_METHOD") == "GET"
             and environ.get("REQUEST_URI", "").startswith(self._pictures)
-            and _WAITED not in environ
+            and _WAITED_SINCE not in environ
             and UNUSUAL.isdisjoint(environ)
             and not environ.get("CONTENT_LENGTH")
-            and _what(environ) not in self._unlearnt
         )
 
     def _pass_on(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Lets the application answer, and listens."""
-        began: float = environ.get(_WAITED) or time.monotonic()
+        """Have the application answer; count, log and remember its response."""
+        began: float = environ.get(_WAITED_SINCE) or time.monotonic()
         number = self._log.number() if self._log else 0
         client = client_of(environ)
-        given = sane(environ.get("HTTP_X_REQUEST_ID"))
-        said: list[tuple[str, Headers]] = []
+        request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID"))
+        started: list[tuple[str, Headers]] = []
 
-        def begin(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
-            said.append((status, headers))
-            name = given or (self._log.id(number) if self._log and status >= "4" else None)
-            told = [*headers, ("X-Request-ID", name)] if name else headers
-            return start_response(status, told, *error)
+        def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
+            started.append((status, headers))
+            own_id = request_id or (self._log.id(number) if self._log and status >= "4" else None)
+            return start_response(status, [*headers, ("X-Request-ID", own_id)] if own_id else headers, *error)
 
-        # Who asks whether we live shall not wait for all the others.
-        beside = environ.get("PATH_INFO") in ops.ALIVE
-        with contextlib.nullcontext() if beside else self._repo.limiter.application():
-            answer = self._inner(environ, begin)
-        if not said:  # a server may be told later (PEP 3333), but the application does not do so
-            return answer
-        status, headers = said[-1]
-        self._may_learn(environ, status, headers)
-        at = metrics.STATUS[int(status[0])]
-        self._row[at] += 1
+        # A liveness probe does not queue behind renders.
+        is_probe = environ.get("PATH_INFO") in ops.ALIVE
+        with contextlib.nullcontext() if is_probe else self._repo.limiter.application():
+            response = self._inner(environ, start)
+        if not started:  # PEP 3333 allows it later, but the application does not do so
+            return response
+        status, headers = started[-1]
+        self._learn(environ, status, headers)
+        self._row[metrics.STATUS[int(status[0])]] += 1
 
-        def done(sent: int) -> None:
-            self._row[_SENT] += sent
+        def sent(size: int) -> None:
+            self._row[_SENT] += size
             if self._log:
-                uri = access_log.shown(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
-                method, took = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
-                what = self._log.what(method, uri, status[:3], sent, took, access_log.layer_of(dict(headers)))
-                self._log.tell((time.time(), number, given, what, client))
+                uri = access_log.printable_uri(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
+                method, seconds = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
+                layer = access_log.layer_of(dict(headers))
+                text = self._log.describe(method, uri, status[:3], size, seconds, layer)
+                self._log.add((time.time(), number, request_id, text, client))
 
-        return _Counted(answer, done)
+        return _Counted(response, sent)
 
-    def _may_learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
-        shown: CacheableHit | None = environ.get(NOTE)
-        uri = environ.get("REQUEST_URI")
-        if not self._learns or not shown or not uri or len(uri) > _MOST_TEXT or not status.startswith("200 "):
+    def _learn(self, environ: WSGIEnvironment, status: str, headers: Headers) -> None:
+        """Remember a response that may be repeated."""
+        hit: CacheableHit | None = environ.get(HIT)
+        uri, accept = environ.get("REQUEST_URI"), environ.get("HTTP_ACCEPT", "")
+        if not self._learns or not hit or not uri or not status.startswith("200 "):
             return
-        if environ.get("REQUEST_METHOD") == "GET" and UNUSUAL.isdisjoint(environ):
-            self._learn(uri, environ.get("HTTP_ACCEPT", ""), shown, headers)
-
-    def _learn(self, uri: str, accept: str, shown: CacheableHit, headers: Headers) -> None:
-        lease = self._repo.reader.lease(shown.current, focused=shown.focused)
-        if lease is None or len(accept) > _MOST_TEXT:
+        if environ.get("REQUEST_METHOD") != "GET" or not UNUSUAL.isdisjoint(environ):
             return
-        negotiated = any(name == "Vary" for name, _ in headers)
-        place = (uri, accept) if negotiated else uri
-        entry = _entry(place, shown, headers, lease, self._freshness)
+        lease = self._repo.reader.lease(hit.original, focused=hit.uses_focus)
+        if lease is None or len(uri) > _MAX_TEXT_BYTES or len(accept) > _MAX_TEXT_BYTES:
+            return
+        target = self._target(environ)
+        at = (target, accept) if hit.is_negotiated else target
+        entry = _entry(at, uri, hit, headers, lease, self._freshness)
         with self._lock:
-            while len(self._entries) >= _MOST_ENTRIES:
+            while len(self._entries) >= _MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
-            if negotiated:
-                self._entries[uri] = _NEGOTIATED
-            self._entries[place] = entry
+            if hit.is_negotiated:
+                self._entries[target] = _NEGOTIATED
+            self._entries[at] = entry
 
 
 class _Counted:
-    """Counts the bytes of an answer.
+    """Counts the bytes of a response.
 
-    :param done: is told how many they were, when the server has taken all of them, or the client is gone
+    :param sent: called with their number when the server has taken all of them, or the client is gone
     """
 
-    def __init__(self, inner: Iterable[bytes], done: Callable[[int], None]) -> None:
+    def __init__(self, inner: Iterable[bytes], sent: Callable[[int], None]) -> None:
         self._inner = inner
-        self._done = done
-        self._sent = 0
+        self._sent = sent
+        self._size = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._inner:
-            self._sent += len(part)
+            self._size += len(part)
             yield part
 
     def close(self) -> None:
@@ -398,48 +395,52 @@ class _Counted:
             if hasattr(self._inner, "close"):
                 self._inner.close()
         finally:
-            self._done(self._sent)
+            self._sent(self._size)
 
 
-def _entry(
-    place: str | tuple[str, str], shown: CacheableHit, headers: Headers, lease: Lease, freshness: float
-) -> _Entry:
-    said = dict(headers)
-    kept = [(name, value) for name, value in headers if name not in _OF_THE_ANSWER]
+def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: Lease, freshness: float) -> _Entry:
+    by_name = dict(headers)
+    repeated = [(name, value) for name, value in headers if name not in _OF_ONE_RESPONSE]
     return _Entry(
-        place=place,
-        shown=shown,
-        key=shown.key,
-        etag=said["ETag"],
-        modified=said["Last-Modified"],
-        told={},
-        whole=[*kept, _FROM_MEMORY],
-        unchanged=[(name, value) for name, value in kept if name not in _OF_THE_BODY],
+        at=at,
+        uri=uri,
+        hit=hit,
+        grant=hit.grant,
+        name=hit.original.name.text,
+        key=hit.key,
+        etag=by_name["ETag"],
+        modified=by_name["Last-Modified"],
+        log_texts={},
+        whole=[*repeated, _FROM_MEMORY],
+        unchanged=[(name, value) for name, value in repeated if name not in NOT_IN_304],
         slot=lease.slot,
         mark=lease.mark,
         until=lease.until,
-        ask=lease.until if shown.focused else lease.until - freshness / 2,
+        revalidate=lease.until if hit.uses_focus else lease.until - freshness / 2,
     )
 
 
-def _what(environ: WSGIEnvironment) -> tuple[str, str | None]:
-    """What is asked for."""
-    return environ["REQUEST_URI"], environ.get("HTTP_ACCEPT")
+def _log_text(log: AccessLog, entry: _Entry, method: str, status: str, size: int, waited: float) -> str:
+    """Return the text of a hit in the access log; the same for all that have not waited."""
+    text = log.describe(method, access_log.printable_uri(entry.uri), status[:3], size, waited, "memory")
+    if not waited:
+        entry.log_texts[status + method] = text
+    return text
 
 
 def _nothing() -> None:
-    """Where nobody watches."""
+    """Unmark nothing."""
 
 
 def _is_unchanged(entry: _Entry, environ: WSGIEnvironment) -> bool | None:
-    """Whether the client has it already (RFC 9110, section 13.2.2); None where the application is to judge."""
+    """Return whether the client has it already (RFC 9110, section 13.2.2); None where the application decides."""
     tag = environ.get("HTTP_IF_NONE_MATCH")
     if tag is not None:
-        return True if tag == entry.etag else (False if _is_one_tag(tag) else None)
+        return True if tag == entry.etag else (False if _is_one_strong_tag(tag) else None)
     since = environ.get("HTTP_IF_MODIFIED_SINCE")
     return False if since is None else (True if since == entry.modified else None)
 
 
-def _is_one_tag(text: str) -> bool:
-    """Whether this is one strong entity tag; a list, a weak one and ``*`` are the application's to judge."""
+def _is_one_strong_tag(text: str) -> bool:
+    """Return whether this is one strong entity tag; the application decides about a list, a weak one and ``*``."""
     return len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2

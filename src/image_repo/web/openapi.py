@@ -1,4 +1,4 @@
-"""The interface for machines and for people: ``/openapi.json`` (OpenAPI 3.1) and ``/docs``.
+"""The interface for machines: ``/openapi.json`` (OpenAPI 3.1).
 
 Parameters and problems are told from the tables that the program itself reads, so they cannot differ from it.
 """
@@ -6,10 +6,9 @@ Parameters and problems are told from the tables that the program itself reads, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask
 
 from image_repo import __version__
 from image_repo.config import Config
@@ -46,8 +45,8 @@ _STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
 Paths = dict[str, Any]
 
 
-def install(app: Flask, config: Config, *more: Paths) -> None:
-    """Adds the routes.
+def install(app: Flask, config: Config, *more: Paths) -> dict[str, Any]:
+    """Add the route; return the document.
 
     :param more: what other parts of the interface say of themselves
     """
@@ -55,7 +54,7 @@ def install(app: Flask, config: Config, *more: Paths) -> None:
     app.add_url_rule(
         "/openapi.json", "openapi", lambda: responses.send_json(told, cache_control="no-cache", origin="*")
     )
-    app.add_url_rule("/docs", "docs", lambda: _page(told))
+    return told
 
 
 def document(base: str, *more: Paths) -> dict[str, Any]:
@@ -209,49 +208,3 @@ def _statistics() -> dict[str, Any]:
             **_REBUILDING,
         },
     }
-
-
-# -- for people ---------------------------------------------------------------------------
-
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-h2{margin:2rem 0 .2rem;font-size:1.1rem}code{background:#f2f2f2;padding:.1rem .3rem;border-radius:.2rem}
-table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.2rem .6rem .2rem 0;vertical-align:top}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#e6e6e6}code{background:#2a2a2a}td{border-color:#444}}"""
-_METHODS = ("get", "put", "post", "patch", "delete")
-
-
-def _page(told: dict[str, Any]) -> Response:
-    parts = [
-        _described(path, method, item[method])
-        for path, item in told["paths"].items()
-        for method in _METHODS
-        if method in item
-    ]
-    text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>image_repo</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>image_repo</h1>'
-        f'<p>{escape(told["info"]["description"])} For machines: <a href="/openapi.json">openapi.json</a>. '
-        f'Errors: <a href="/problems">problems</a>.</p>{"".join(parts)}</html>'
-    )
-    response = Response(text, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def _described(path: str, method: str, operation: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{escape(parameter['name'])}</code><td>{escape(parameter['description'])}"
-        f"<td>{escape(_range(parameter['schema']))}"
-        for parameter in operation["parameters"]
-    )
-    table = f"<table>{rows}</table>" if rows else ""
-    return f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}</p>{table}"
-
-
-def _range(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " ".join(schema["enum"])
-    if "maximum" in schema:
-        return f"{schema['minimum']:g} to {schema['maximum']:g}"
-    return "True or False" if schema["type"] == "boolean" else ""

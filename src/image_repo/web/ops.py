@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from contextlib import ExitStack
+
+from flask import Flask, request
 
 from image_repo import __version__
 from image_repo.config import Config
@@ -11,7 +13,9 @@ from image_repo.model.parameters import read_boolean
 from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
+from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.paths import check_encoding
+from image_repo.web.responses import NOSNIFF, Reply
 
 #: where it is told that we live
 ALIVE = ("/health", "/healthz", "/livez")
@@ -20,12 +24,12 @@ ALIVE = ("/health", "/healthz", "/livez")
 def install(app: Flask, repo: Repository, config: Config) -> None:
     """Adds the routes."""
 
-    def index() -> Response:
+    def index() -> Reply:
         return responses.send_json(
             {"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"}
         )
 
-    def temp(path: str) -> Response:
+    def temp(path: str) -> Reply:
         return _temporary(repo, path, config.cors_origin)
 
     app.add_url_rule("/", "index", index)
@@ -36,7 +40,7 @@ def install(app: Flask, repo: Repository, config: Config) -> None:
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
 
 
-def _ready(repo: Repository) -> Response:
+def _ready(repo: Repository) -> Reply:
     """200 when the store can be asked, else 503; ``?verbose`` says what was found."""
     try:
         repo.origin.check()
@@ -49,15 +53,13 @@ def _ready(repo: Repository) -> Response:
     return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
-def _metrics(repo: Repository) -> Response:
+def _metrics(repo: Repository) -> Reply:
     """What happened on this node, as Prometheus reads it."""
-    response = Response(repo.counters.text(), content_type=metrics.MEDIA_TYPE)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    headers = [("Content-Type", metrics.MEDIA_TYPE), ("Cache-Control", "no-store"), NOSNIFF]
+    return Reply(200, headers, repo.counters.text().encode())
 
 
-def _temporary(repo: Repository, key: str, origin: str | None) -> Response:
+def _temporary(repo: Repository, key: str, origin: str | None) -> Reply:
     """Serves a temporary URL in Swift's scheme, where the store cannot do it itself."""
     check_encoding(request.environ)
     given, expires = request.args.get("temp_url_sig"), request.args.get("temp_url_expires")
@@ -68,18 +70,19 @@ def _temporary(repo: Repository, key: str, origin: str | None) -> Response:
     except Problem as problem:
         problem.members.pop("name", None)  # a refused caller learns nothing of what there is
         raise
-    filename = request.args.get("filename") or key.rpartition("/")[2]
-    dress = responses.ResponseHead(
-        media_type=kept.media_type,
-        etag=kept.etag,
-        modified=kept.modified,
-        filename=responses.safe_filename("filename", filename),
-        attachment="inline" not in request.args,
-        cache_control="private, no-cache",
-        origin=origin,
-    )
-    unchanged = responses.not_modified(dress)
-    if unchanged:
-        kept.file.close()
-        return unchanged
-    return responses.send_file(kept.file, kept.size, dress)
+    conditions = ConditionalRequest(request.environ)
+    with ExitStack() as stack:
+        stack.callback(kept.file.close)
+        filename = request.args.get("filename") or key.rpartition("/")[2]
+        head = responses.ResponseHead(
+            media_type=kept.media_type,
+            etag=kept.etag,
+            modified=kept.modified,
+            filename=responses.safe_filename("filename", filename),
+            attachment="inline" not in request.args,
+            cache_control="private, no-cache",
+            origin=origin,
+        )
+        unchanged = responses.not_modified(conditions, head)
+        return unchanged or responses.send_file(conditions, head, kept.file, kept.size, stack)
+    raise AssertionError

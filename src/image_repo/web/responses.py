@@ -1,35 +1,109 @@
-"""Answers with bytes in them: the headers that every picture carries, conditions and ranges."""
+"""Responses without a server in mind: their headers, and bodies that are bytes, files or streams."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
-from flask import Response, current_app, request
-from werkzeug.http import http_date, is_resource_modified
+from werkzeug.http import HTTP_STATUS_CODES, http_date
 
-from image_repo.errors import BadParameter, PreconditionFailed
+from image_repo.access.control import Grant
+from image_repo.errors import BadParameter
+from image_repo.model.original import Original
 from image_repo.model.record import Record
 from image_repo.model.rendition import Layer, Served
 from image_repo.stores.base import CHUNK
+from image_repo.web.closing import Closing
+from image_repo.web.conditions import ConditionalRequest
 
-_YEAR = 31_536_000
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+_MAX_AGE_S = 31_536_000
+#: where a response leaves its :class:`CacheableHit` for the fast path
+HIT = "image_repo.hit"
+#: keeps browsers from guessing another type than is declared
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+#: keeps browsers from guessing the type of foreign bytes, and from running scripts in them
+FOREIGN_BYTES = (NOSNIFF, ("Content-Security-Policy", "default-src 'none'; sandbox"))
+#: headers that a 304 leaves out, beside its entity tag (RFC 9110, section 15.4.5)
+NOT_IN_304 = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheableHit:
+    """The identity of a rendition whose 200 may be repeated by the fast path.
+
+    :param key: of the rendition
+    :param uses_focus: whether the focus in the image's record decides its pixels
+    :param is_negotiated: whether ``Accept`` decides the format
+    :param grant: under which it was served
+    """
+
+    original: Original
+    key: str
+    uses_focus: bool
+    is_negotiated: bool
+    grant: Grant
+
+
+@dataclass(slots=True)
+class Reply:
+    """A response: built without a server in mind, sent as the WSGI application that it is.
+
+    :param body: bytes or a stream of them, encoded
+    :param hit: identifies what is served, where the fast path may repeat it
+    """
+
+    status: int
+    headers: Headers
+    body: bytes | Iterable[bytes] = b""
+    hit: CacheableHit | None = None
+    _closing: list[Callable[[], object]] = field(default_factory=list)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call this when the response is sent, or the client is gone."""
+        self._closing.append(callback)
+
+    def close(self) -> None:
+        """Run the callbacks and close the body."""
+        with ExitStack() as stack:
+            for callback in self._closing:
+                stack.callback(callback)
+            if hasattr(self.body, "close"):
+                stack.callback(self.body.close)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it over WSGI (PEP 3333); without its body where the method is HEAD."""
+        if self.hit:
+            environ[HIT] = self.hit
+        start_response(f"{self.status} {HTTP_STATUS_CODES[self.status].upper()}", self.headers)
+        if environ.get("REQUEST_METHOD") == "HEAD":
+            self.close()
+            return ()
+        if isinstance(self.body, bytes):
+            return (self.body,)
+        return Closing(self.body, self.close)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What stands in the head of an answer with bytes.
+    """The head of a response with bytes.
 
     :param etag: without quotes
     :param modified: seconds since the epoch
-    :param filename: what a browser calls the file
-    :param attachment: whether it saves the file rather than showing it
-    :param cache_control: how long it may be kept, and by whom
-    :param negotiated: whether ``Accept`` had a say
+    :param filename: suggested to browsers
+    :param attachment: whether a browser saves the file rather than showing it
+    :param is_negotiated: whether ``Accept`` decided the format
+    :param origin: who may read it from scripts (CORS)
     :param sha256: of the whole of the bytes, in hex, where it is known
     """
 
@@ -39,60 +113,51 @@ class ResponseHead:
     filename: str
     attachment: bool = False
     cache_control: str = "no-store"
-    negotiated: bool = False
+    is_negotiated: bool = False
     origin: str | None = "*"
     sha256: str | None = None
 
-    def head(self) -> list[tuple[str, str]]:
-        """The head, written out at once: a header set after another costs more than all the rest of an answer."""
-        disposed = disposition(self.filename, attachment=self.attachment)
+    def headers(self) -> Headers:
+        """Return the headers, all but those of the body's length."""
         return [
             ("Content-Type", self.media_type),
             ("ETag", f'"{self.etag}"'),
             ("Last-Modified", http_date(int(self.modified))),
             ("Cache-Control", self.cache_control),
-            ("Content-Disposition", disposed),
-            *_GUARD,
+            ("Content-Disposition", disposition(self.filename, attachment=self.attachment)),
+            *FOREIGN_BYTES,
             ("Cross-Origin-Resource-Policy", "cross-origin"),
-            *((("Access-Control-Allow-Origin", self.origin),) if self.origin else ()),
-            *((("Vary", "Accept"),) if self.negotiated else ()),
+            *allow_origin(self.origin),
+            *((("Vary", "Accept"),) if self.is_negotiated else ()),
             *((("Repr-Digest", repr_digest(self.sha256)),) if self.sha256 else ()),
             ("Date", http_date()),  # RFC 9110, section 6.6.1
             ("Accept-Ranges", "bytes"),
         ]
 
 
-#: keeps browsers from taking bytes for another type than is said, and from running what they hold
-_GUARD = (("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "default-src 'none'; sandbox"))
-#: the headers by which a request asks for less than the whole, or for nothing
-_CONDITIONS = frozenset(
-    f"HTTP_{name}"
-    for name in ("RANGE", "IF_RANGE", "IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE")
-)
+# -- headers ---------------------------------------------------------------------------
+
+
+def allow_origin(origin: str | None) -> Headers:
+    """Return the CORS header for an origin; nothing where none is allowed."""
+    return [("Access-Control-Allow-Origin", origin)] if origin else []
 
 
 def repr_digest(sha256: str) -> str:
-    """Repr-Digest of bytes, whatever part of them is sent (RFC 9530, section 3).
+    """Return Repr-Digest of bytes, whatever part of them is sent (RFC 9530, section 3).
 
     :param sha256: in hex
     """
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
-def guard(response: Response) -> Response:
-    """Puts on what every answer with foreign bytes has."""
-    for name, value in _GUARD:
-        response.headers[name] = value
-    return response
-
-
 def disposition(filename: str, *, attachment: bool = False) -> str:
-    """Content-Disposition with a name in any script (RFC 6266, RFC 8187)."""
+    """Return Content-Disposition with a name in any script (RFC 6266, RFC 8187)."""
     return f"{'attachment' if attachment else 'inline'}; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def safe_filename(parameter: str, text: str) -> str:
-    """Accepts the name of a file to save.
+    """Accept the name of a file to save.
 
     :raises BadParameter: for a path, control characters, or more than 200 characters
     """
@@ -101,143 +166,163 @@ def safe_filename(parameter: str, text: str) -> str:
     return text
 
 
-def caching(freshness: float, *, immutable: bool) -> str:
-    """Cache-Control of a picture: for ever under its version, else for ``freshness`` seconds (RFC 9111, RFC 8246)."""
-    if immutable:
-        return f"public, max-age={_YEAR}, immutable"
-    return f"public, max-age={int(freshness)}" if freshness >= 1 else "public, no-cache"
+def caching(freshness: float, *, is_immutable: bool, is_shared: bool = True) -> str:
+    """Return Cache-Control: for a year under a version, else for ``freshness`` seconds (RFC 9111, RFC 8246).
 
-
-def cache_status(layer: Layer) -> str:
-    """Which layer answered (RFC 9211)."""
-    how = "hit" if layer in ("memory", "disk", "cache") else "fwd=uri-miss"
-    return f"image_repo; {how}; detail={layer}"
-
-
-def server_timing(timings: Iterable[tuple[str, float]]) -> str:
-    """How long the steps took, in milliseconds (W3C Server Timing)."""
-    return ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in timings)
-
-
-def not_modified(dress: ResponseHead) -> Response | None:
-    """304 when the request holds this representation already (RFC 9110, section 13.2.2).
-
-    :raises PreconditionFailed: when the request wants another one, or none that is as new
+    :param is_shared: whether every caller gets the same; otherwise only browsers may store it
     """
-    _check_preconditions(dress)
-    if request.method not in ("GET", "HEAD") or _CONDITIONS.isdisjoint(request.environ):
+    scope = "public" if is_shared else "private"
+    if is_immutable:
+        return f"{scope}, max-age={_MAX_AGE_S}, immutable"
+    return f"{scope}, max-age={int(freshness)}" if freshness >= 1 else f"{scope}, no-cache"
+
+
+def cache_status(layer: Layer) -> tuple[str, str]:
+    """Return Cache-Status with the layer that answered (RFC 9211)."""
+    how = "hit" if layer in ("memory", "disk", "cache") else "fwd=uri-miss"
+    return "Cache-Status", f"image_repo; {how}; detail={layer}"
+
+
+def provenance(served: Served) -> Headers:
+    """Return the headers on how a rendition came about; Server-Timing is in milliseconds (W3C Server Timing)."""
+    if served.layer != "rendered":
+        return [cache_status(served.layer)]
+    timing = ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in served.timings)
+    return [cache_status(served.layer), ("Server-Timing", timing)]
+
+
+# -- bytes and files -------------------------------------------------------------------
+
+
+def not_modified(conditions: ConditionalRequest, head: ResponseHead) -> Reply | None:
+    """Return a 304 when the client has this representation already.
+
+    :raises PreconditionFailed: when the client wants another one
+    """
+    if conditions.are_met(head.etag, head.modified):
         return None
-    if is_resource_modified(request.environ, etag=f'"{dress.etag}"', last_modified=http_date(int(dress.modified))):
-        return None
-    response = Response(status=304, headers=dress.head())
-    for name in ("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges"):
-        response.headers.pop(name, None)
-    return response
+    return Reply(304, [header for header in head.headers() if header[0] not in NOT_IN_304])
 
 
-def _check_preconditions(dress: ResponseHead) -> None:
-    if "If-Match" in request.headers:
-        if not request.if_match.contains(dress.etag):
-            raise PreconditionFailed("If-Match names another representation than this one.")
-    elif request.if_unmodified_since and request.if_unmodified_since.timestamp() < int(dress.modified):
-        raise PreconditionFailed("It was modified since the time that If-Unmodified-Since names.")
-    # They hold, and have no more to say: Werkzeug takes some that do for a reason to send nothing.
-    for name in ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"):
-        request.environ.pop(name, None)
+def send_bytes(
+    conditions: ConditionalRequest, head: ResponseHead, body: bytes, more: Iterable[tuple[str, str]] = ()
+) -> Reply:
+    """Return 200 or 206 with bytes from memory.
+
+    :raises RequestedRangeNotSatisfiable: as :meth:`.ConditionalRequest.byte_range` says
+    """
+    part = conditions.byte_range(head.etag, head.modified, len(body))
+    reply = _whole_or_part(head, part, len(body), more)
+    reply.body = body[slice(*part)] if part else body
+    return reply
 
 
-def send_json(
-    members: Any, status: int = 200, *, cache_control: str = "no-store", origin: str | None = None
-) -> Response:
-    """JSON, as everything that is no picture is told."""
-    response = Response(current_app.json.dumps(members) + "\n", status, mimetype="application/json")
-    response.headers["Cache-Control"] = cache_control
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-    return response
+def send_file(
+    conditions: ConditionalRequest,
+    head: ResponseHead,
+    file: BinaryIO,
+    size: int,
+    stack: ExitStack,
+    more: Iterable[tuple[str, str]] = (),
+) -> Reply:
+    """Return 200 or 206 with an open file, from its present position on.
+
+    :param size: bytes from that position to the end
+    :param stack: closed with the response; stays with the caller when this raises
+    :raises RequestedRangeNotSatisfiable: as :meth:`.ConditionalRequest.byte_range` says
+    """
+    part = conditions.byte_range(head.etag, head.modified, size)
+    reply = _whole_or_part(head, part, size, more)
+    first, end = part or (0, size)
+    reply.body = _read_file(file, file.tell() + first, end - first)
+    reply.on_close(stack.pop_all().close)
+    return reply
 
 
-def send_record(record: Record, status: int = 200, *, origin: str | None = None) -> Response:
-    """A record under its own entity tag; 304 when the request holds it already."""
-    return _send_tagged(record.text(), record.etag, status, origin)
+def send_head(head: ResponseHead, size: int) -> Reply:
+    """Return the head of a 200 alone.
+
+    :param size: of the body that a GET would have, in bytes
+    """
+    return _whole_or_part(head, None, size, ())
 
 
-def send_tagged(members: Any, *, origin: str | None = None) -> Response:
-    """JSON under its own entity tag; 304 when the request holds it already."""
-    text = current_app.json.dumps(members).encode() + b"\n"
-    return _send_tagged(text, hashlib.sha256(text).hexdigest()[:32], 200, origin)
+def _whole_or_part(
+    head: ResponseHead, part: tuple[int, int] | None, size: int, more: Iterable[tuple[str, str]]
+) -> Reply:
+    if part is None:
+        return Reply(200, [*head.headers(), ("Content-Length", str(size)), *more])
+    first, end = part
+    content_range = ("Content-Range", f"bytes {first}-{end - 1}/{size}")
+    return Reply(206, [*head.headers(), ("Content-Length", str(end - first)), content_range, *more])
 
 
-def _send_tagged(text: bytes, etag: str, status: int, origin: str | None) -> Response:
-    response = Response(text, status, mimetype="application/json")
-    response.set_etag(etag)
-    response.headers["Cache-Control"] = "no-cache" if request.method in ("GET", "HEAD") else "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-    response.make_conditional(request)
-    return response
+def _read_file(file: BinaryIO, first: int, count: int) -> Iterator[bytes]:
+    file.seek(first)
+    while count and (chunk := file.read(min(CHUNK, count))):
+        count -= len(chunk)
+        yield chunk
 
 
-def whole(dress: ResponseHead, served: Served) -> list[tuple[str, str]]:
-    """The head of a plain 200 with a rendition."""
-    length = ("Content-Length", str(len(served.rendition.body)))
-    return [*dress.head(), length, *told_of(served)]
+def send_zip(members: Iterable[bytes], filename: str) -> Reply:
+    """Return a streamed zip; its length is not known before its end."""
+    headers = [
+        ("Content-Type", "application/zip"),
+        ("Content-Disposition", disposition(filename, attachment=True)),
+        ("Cache-Control", "no-store"),
+        *FOREIGN_BYTES,
+    ]
+    return Reply(200, headers, members)
 
 
-def told_of(served: Served) -> list[tuple[str, str]]:
-    """What a head tells of how a rendition came about."""
-    status = ("Cache-Status", cache_status(served.layer))
-    return [status, ("Server-Timing", server_timing(served.timings))] if served.layer == "rendered" else [status]
+# -- JSON --------------------------------------------------------------------------------
 
 
-def send_bytes(body: bytes, dress: ResponseHead) -> Response:
-    """200, 206 or 416 with bytes from memory."""
-    return _ranged(Response(body, headers=dress.head()), len(body))
+def to_json(members: Any) -> str:
+    """Return JSON with text in any script as it is."""
+    return json.dumps(members, ensure_ascii=False)
 
 
-class _Rest:
-    """What an open file holds from its present position on, in chunks; a range of it is sought, not read up to."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._first = file.tell()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        chunk = self._file.read(CHUNK)
-        if not chunk:
-            raise StopIteration
-        return chunk
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int) -> None:
-        self._file.seek(self._first + offset)
-
-    def tell(self) -> int:
-        return self._file.tell() - self._first
+def _json_headers(cache_control: str, origin: str | None) -> Headers:
+    return [("Content-Type", "application/json"), ("Cache-Control", cache_control), NOSNIFF, *allow_origin(origin)]
 
 
-def send_file(file: BinaryIO, size: int, dress: ResponseHead) -> Response:
-    """200, 206 or 416 with what an open file holds from here on; it is closed with the answer."""
-    response = Response(_Rest(file), headers=dress.head())
-    response.call_on_close(file.close)
-    response.content_length = size
-    return _ranged(response, size)
+def send_json(members: Any, status: int = 200, *, cache_control: str = "no-store", origin: str | None = None) -> Reply:
+    """Return JSON."""
+    body = (to_json(members) + "\n").encode()
+    return Reply(status, [*_json_headers(cache_control, origin), ("Content-Length", str(len(body)))], body)
 
 
-def _ranged(response: Response, size: int) -> Response:
-    if _CONDITIONS.isdisjoint(request.environ):
-        return response
-    # Several ranges at once are answered whole, which RFC 9110, section 14.2, leaves to the server: a few
-    # bytes of request must not cost a multipart answer of any size. Units that we do not know, likewise.
-    asked = request.range
-    one = asked is None or (asked.units == "bytes" and len(asked.ranges) == 1)
-    response.make_conditional(request, accept_ranges=one, complete_length=size if one else None)
-    response.headers["Accept-Ranges"] = "bytes"
-    return response
+def stream_json(parts: Iterable[str], *, origin: str | None = None) -> Reply:
+    """Return JSON whose text comes in parts."""
+    return Reply(200, _json_headers("no-store", origin), (part.encode() for part in parts))
+
+
+def send_tagged(
+    conditions: ConditionalRequest, members: Any, *, origin: str | None = None, is_shared: bool = True
+) -> Reply:
+    """Return JSON under its own entity tag, or 304."""
+    text = to_json(members).encode() + b"\n"
+    return _send_tagged(conditions, text, hashlib.sha256(text).hexdigest()[:32], origin, is_shared)
+
+
+def send_record(
+    conditions: ConditionalRequest, record: Record, *, origin: str | None = None, is_shared: bool = True
+) -> Reply:
+    """Return a record under its own entity tag, or 304."""
+    return _send_tagged(conditions, record.text(), record.etag, origin, is_shared)
+
+
+def _send_tagged(conditions: ConditionalRequest, text: bytes, etag: str, origin: str | None, is_shared: bool) -> Reply:
+    cache_control = "no-cache" if is_shared else "private, no-cache"
+    headers = [*_json_headers(cache_control, origin), ("ETag", f'"{etag}"'), ("Date", http_date())]
+    if not conditions.are_met(etag, None):
+        return Reply(304, [header for header in headers if header[0] not in NOT_IN_304])
+    return Reply(200, [*headers, ("Content-Length", str(len(text)))], text)
+
+
+def send_written(record: Record, status: int, location: str) -> Reply:
+    """Return the record after a write, under the entity tag that ``meta=True`` gives it."""
+    text = record.text()
+    where = [("Location", location), ("Content-Location", f"{location}?meta=True"), ("ETag", f'"{record.etag}"')]
+    return Reply(status, [*_json_headers("no-store", None), *where, ("Content-Length", str(len(text)))], text)

@@ -9,9 +9,8 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, request, url_for
 
-from image_repo.access.principal import ANONYMOUS
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS
 from image_repo.config import Config
 from image_repo.errors import BadParameter
@@ -19,7 +18,10 @@ from image_repo.model.parameters import integer, read_boolean
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Change, Snapshot, Snapshots
 from image_repo.web import catalogue, openapi, responses
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.identity import principal
 from image_repo.web.paths import check_encoding
+from image_repo.web.responses import Reply
 
 _PATH = "/snapshots"
 #: there is no registered media type of JSON lines; this is what everybody says
@@ -53,18 +55,18 @@ class _Views:
         self._snapshots = snapshots
         self._origin = origin
 
-    def freeze(self) -> Response:
+    def freeze(self) -> Reply:
         """``POST /snapshots?FILTER``: 201, or 200 where the same images with the same data were frozen before."""
         asked = catalogue.wanted(FILTER_WORDS, _FREEZING)
         exif = read_boolean("exif", asked.rest.get("exif", "false"))
         words = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "exif"], quote_via=quote)
-        frozen = self._snapshots.freeze(ANONYMOUS, asked.query.filter, words, exif=exif)
+        frozen = self._snapshots.freeze(principal(), asked.query.filter, words, exif=exif)
         left_out = {"left_out": frozen.left_out} if frozen.left_out else {}
         response = responses.send_json({**frozen.snapshot.public(), **left_out}, 201 if frozen.new else 200)
-        response.headers["Location"] = url_for("snapshot", snapshot_id=frozen.snapshot.id)
+        response.headers.append(("Location", url_for("snapshot", snapshot_id=frozen.snapshot.id)))
         return response
 
-    def list(self) -> Response:
+    def list(self) -> Reply:
         """``GET /snapshots``: those that were made last, the newest first."""
         told = catalogue.said(_LISTING)
         limit = integer(1, _MOST_PER_PAGE)("limit", told.get("limit", "100"))
@@ -72,60 +74,56 @@ class _Views:
         if "page" in told and "skip" in told:
             raise BadParameter("skip", "Expected either skip or page, not both.")
         skip = integer(0, 999_999)("skip", told["skip"]) if "skip" in told else (page - 1) * limit
-        found, count = self._snapshots.recent(ANONYMOUS, skip, limit)
-        members = {"count": count, "page": skip // limit + 1, "limit": limit, "pages": -(-count // limit)}
-        response = responses.send_tagged(
-            {**members, "snapshots": [each.public() for each in found]}, origin=self._origin
-        )
+        found, count = self._snapshots.recent(principal(), skip, limit)
+        members: dict[str, Any] = {
+            "count": count,
+            "page": skip // limit + 1,
+            "limit": limit,
+            "pages": -(-count // limit),
+        }
+        members["snapshots"] = [each.public() for each in found]
+        response = responses.send_tagged(ConditionalRequest(request.environ), members, origin=self._origin)
         if skip + limit < count:
-            response.headers["Link"] = f'<{_PATH}?limit={limit}&skip={skip + limit}>; rel="next"'
+            response.headers.append(("Link", f'<{_PATH}?limit={limit}&skip={skip + limit}>; rel="next"'))
         return response
 
-    def get(self, snapshot_id: str) -> Response:
+    def get(self, snapshot_id: str) -> Reply:
         """``GET /snapshots/ID``: the manifest, for ever; or what is told of it, or what became of its images."""
         check_encoding(request.environ)
         told = catalogue.said(_ONE)
         meta, check = (read_boolean(name, told.get(name, "false")) for name in ("meta", "check"))
-        found = self._snapshots.get(ANONYMOUS, snapshot_id)
+        found = self._snapshots.get(principal(), snapshot_id)
         if check:
             return self._check(found)
+        conditions = ConditionalRequest(request.environ)
         if meta:
-            return responses.send_tagged(found.public(), origin=self._origin)
-        dress = self._dress(found)
-        return responses.not_modified(dress) or self._manifest(found, dress)
+            return responses.send_tagged(conditions, found.public(), origin=self._origin)
+        head = self._head(found)
+        unchanged = responses.not_modified(conditions, head)
+        if unchanged:
+            return unchanged
+        if request.method == "HEAD":
+            return responses.send_head(head, found.bytes)
+        with ExitStack() as stack:
+            spool = stack.enter_context(self._snapshots.open(principal(), found))
+            return responses.send_file(conditions, head, spool.file, spool.size, stack)
 
-    def _dress(self, found: Snapshot) -> responses.ResponseHead:
+    def _head(self, found: Snapshot) -> responses.ResponseHead:
         return responses.ResponseHead(
             media_type=_LINES,
             etag=found.sha256,
             modified=found.modified,
             filename=f"{found.id}.jsonl",
             attachment=True,
-            cache_control=responses.caching(0, immutable=True),
+            cache_control=responses.caching(0, is_immutable=True),
             origin=self._origin,
             sha256=found.sha256,
         )
 
-    def _manifest(self, found: Snapshot, dress: responses.ResponseHead) -> Response:
-        if request.method == "HEAD":
-            response = Response(headers=dress.head())
-            response.content_length = found.bytes
-            return response
-        with ExitStack() as stack:
-            spool = stack.enter_context(self._snapshots.open(ANONYMOUS, found))
-            response = responses.send_file(spool.file, spool.size, dress)
-            response.call_on_close(stack.pop_all().close)
-        return response
-
-    def _check(self, found: Snapshot) -> Response:
-        changes = self._snapshots.changes(ANONYMOUS, found)
+    def _check(self, found: Snapshot) -> Reply:
+        changes = self._snapshots.changes(principal(), found)
         first = next(changes)  # what is wrong with the manifest shows before the answer begins
-        response = Response(_findings(found, itertools.chain([first], changes)), mimetype="application/json")
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        if self._origin:
-            response.headers["Access-Control-Allow-Origin"] = self._origin
-        return response
+        return responses.stream_json(_findings(found, itertools.chain([first], changes)), origin=self._origin)
 
 
 def _findings(found: Snapshot, changes: Iterable[tuple[str, Change | None]]) -> Iterator[str]:

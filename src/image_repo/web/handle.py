@@ -1,0 +1,293 @@
+"""One way in for a read: resolve → authorise → key and entity tag → conditions → fetch → headers.
+
+:meth:`Pictures.handle` is behind requests without Flask and behind the Flask view (:mod:`image_repo.web.images`);
+what it returns is what the fast path and coalesced requests repeat (:mod:`image_repo.web.fast_path`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+from werkzeug.wsgi import get_current_url
+
+from image_repo import wiring
+from image_repo.access.control import Action
+from image_repo.access.principal import Principal
+from image_repo.config import Config
+from image_repo.errors import BadRequest, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.exchange import exporter
+from image_repo.exchange.zip_writer import stream_zip
+from image_repo.model import regex
+from image_repo.model.formats import split_ending
+from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.original import Original
+from image_repo.model.parameters import integer, read_boolean
+from image_repo.model.recipe import Recipe, RecipeRequest, read_request
+from image_repo.model.record import Record, timestamp
+from image_repo.repository.reader import Variant
+from image_repo.repository.repository import Repository
+from image_repo.web import openapi, problems, responses
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.responses import CacheableHit, Reply, ResponseHead
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A GET or HEAD below ``/images/``, independent of what received it.
+
+    :param path: behind the base path, percent-decoded once
+    :param query: names and values in their order, decoded
+    :param root_url: returns this server's URL as the client sees it
+    """
+
+    path: str
+    query: Sequence[tuple[str, str]]
+    accept: str | None
+    conditions: ConditionalRequest
+    principal: Principal
+    root_url: Callable[[], str]
+
+    @classmethod
+    def of(cls, environ: dict[str, Any], path: str, principal: Principal) -> ReadRequest:
+        """Return the request that a WSGI server received (PEP 3333).
+
+        :raises BadRequest: for a query string that is not UTF-8
+        """
+        try:
+            text = environ.get("QUERY_STRING", "").encode("latin-1").decode()
+        except UnicodeError as error:
+            raise BadRequest("The query is not UTF-8.") from error
+        return cls(
+            path=path,
+            query=parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote") if text else (),
+            accept=environ.get("HTTP_ACCEPT"),
+            conditions=ConditionalRequest(environ),
+            principal=principal,
+            root_url=partial(get_current_url, environ, host_only=True),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The parameters of a read beside the recipe."""
+
+    url: bool = False
+    meta: bool = False
+    regex: Callable[[str], bool] | None = None
+    lifetime: int | None = None
+    download: str | None = None
+    version: str | None = None
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str], max_lifetime: int) -> Options:
+        """Read the parameters that are no part of a recipe.
+
+        :param max_lifetime: of a temporary URL, in seconds
+        :raises BadParameter: for a bad value
+        """
+        lifetime, download = parameters.get("lifetime"), parameters.get("download")
+        return cls(
+            url=read_boolean("url", parameters.get("url", "false")),
+            meta=read_boolean("meta", parameters.get("meta", "false")),
+            regex=regex.searcher("regex", parameters["regex"]) if "regex" in parameters else None,
+            lifetime=integer(1, max_lifetime)("lifetime", lifetime) if lifetime is not None else None,
+            download=responses.safe_filename("download", download) if download else download,
+            version=parameters.get("v"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A request whose parameters are understood."""
+
+    request: ReadRequest
+    recipe: RecipeRequest
+    options: Options
+
+
+class Pictures:
+    """Answers reads of pictures, their records, links to them, and all of these below a folder."""
+
+    def __init__(self, repo: Repository, config: Config) -> None:
+        self._repo = repo
+        self._reader = repo.reader
+        self._defaults = wiring.defaults(config)
+        self._freshness = config.freshness
+        self._origin = config.cors_origin
+        self._public_url = config.public_url
+
+    def handle(self, request: ReadRequest) -> Reply:
+        """Return the response.
+
+        :raises Problem: as :mod:`image_repo.errors` says
+        :raises RequestedRangeNotSatisfiable: when the range lies outside the picture
+        """
+        wanted, rest = read_request(request.query, openapi.BESIDE)
+        options = Options.read(rest, self._repo.policy.url_lifetime_most)
+        read = _Read(request, wanted.with_preset(self._defaults.presets), options)
+        if options.regex or not request.path or request.path.endswith("/"):
+            return self._folder(read, parse_prefix(request.path))
+        readings = ImageName.readings(request.path)
+        try:
+            original = self._reader.resolve(request.principal, readings)
+        except ImageNotFound:
+            if options.meta:
+                return self._record(read, self._reader.description(request.principal, readings))
+            raise
+        reply = self._image(read, original)
+        if original.name != readings[0]:  # an image of the first reading may be written at any time
+            reply.hit = None
+        return reply
+
+    def _image(self, read: _Read, original: Original) -> Reply:
+        principal = read.request.principal
+        if read.options.meta:
+            return self._record(read, self._reader.record(principal, original))
+        recipe, is_negotiated = self._settle(read, original)
+        if read.options.url:
+            link = self._link(read, original, recipe)
+            return responses.send_json(link, cache_control="no-store", origin=self._origin)  # it holds a signature
+        variant = self._reader.variant(principal, original, recipe)
+        if recipe.is_original:
+            return self._original(read, variant)
+        head = self._head(read, variant, is_negotiated=is_negotiated)
+        return responses.not_modified(read.request.conditions, head) or self._rendition(read, variant, head)
+
+    def _record(self, read: _Read, record: Record) -> Reply:
+        grant = self._repo.access.authorise(read.request.principal, Action.READ, record.name)
+        return responses.send_record(read.request.conditions, record, origin=self._origin, is_shared=grant.is_shared)
+
+    def _rendition(self, read: _Read, variant: Variant, head: ResponseHead) -> Reply:
+        served, original = self._reader.fetch(variant), variant.original
+        body, rendition = served.rendition.body, served.rendition
+        is_current = served.version == original.version
+        if not is_current:  # the picture was replaced meanwhile
+            newer = self._head(read, replace(variant, original=replace(original, version=served.version)))
+            head = replace(head, etag=rendition.etag, modified=rendition.modified, cache_control=newer.cache_control)
+        reply = responses.send_bytes(read.request.conditions, head, body, responses.provenance(served))
+        if is_current:
+            reply.hit = CacheableHit(
+                original, variant.key, read.recipe.uses_record_focus, head.is_negotiated, variant.grant
+            )
+        return reply
+
+    def _original(self, read: _Read, variant: Variant) -> Reply:
+        principal, conditions = read.request.principal, read.request.conditions
+        # Under its content address it never changes; elsewhere the record need not be read.
+        is_addressed = read.request.path.startswith("sha256:")
+        sha256 = self._reader.record(principal, variant.original).sha256 if is_addressed else None
+        unchanged = responses.not_modified(conditions, self._head(read, variant, sha256))
+        if unchanged:
+            return unchanged
+        with ExitStack() as stack:
+            original, spool = stack.enter_context(self._reader.original(principal, variant.original))
+            head = self._head(read, self._reader.variant(principal, original, variant.recipe), spool.sha256)
+            more = [responses.cache_status("origin")]
+            return responses.send_file(conditions, head, spool.file, spool.size, stack, more)
+        raise AssertionError
+
+    def _head(
+        self, read: _Read, variant: Variant, sha256: str | None = None, *, is_negotiated: bool = False
+    ) -> ResponseHead:
+        """
+        :param sha256: of an original, where it is known
+        """
+        original, recipe, options = variant.original, variant.recipe, read.options
+        is_content_address = bool(sha256) and split_ending(read.request.path)[0] == f"sha256:{sha256}"
+        return ResponseHead(
+            media_type=original.media_type if recipe.is_original else recipe.media_type,
+            etag=variant.etag,
+            modified=original.modified,
+            filename=options.download or _filename(original, recipe),
+            attachment=options.download is not None,
+            cache_control=responses.caching(
+                self._freshness,
+                is_immutable=is_content_address or options.version == original.version,
+                is_shared=variant.grant.is_shared,
+            ),
+            is_negotiated=is_negotiated,
+            origin=self._origin,
+            sha256=sha256,
+        )
+
+    def _settle(self, read: _Read, original: Original) -> tuple[Recipe, bool]:
+        """Return the recipe with nothing left open, and whether ``Accept`` decided the format."""
+        focus = self._reader.focus(original) if read.recipe.uses_record_focus else None
+        recipe, is_negotiated = read.recipe.settle(self._defaults, accept=read.request.accept, focus=focus)
+        if recipe.is_original and not self._repo.policy.serve_originals:
+            raise OriginalsNotServed(
+                "Originals hold positions and names. The configuration allows them with serve_originals: true.",
+                parameter="kind",
+            )
+        return recipe, is_negotiated
+
+    def _link(self, read: _Read, original: Original, recipe: Recipe) -> dict[str, Any]:
+        """Return name, temporary URL and expiry of a variant.
+
+        It begins with this server's own address where the store cannot serve it.
+        """
+        options = read.options
+        filename = options.download or _filename(original, recipe)
+        link = self._repo.links.create(read.request.principal, original, recipe, options.lifetime, filename)
+        root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
+        return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
+
+    # -- folders ---------------------------------------------------------------------
+
+    def _folder(self, read: _Read, prefix: str) -> Reply:
+        """Return all below a folder that matches: one picture, a zip, or a JSON list."""
+        principal = read.request.principal
+        images = self._reader.images(principal, prefix, read.options.regex)
+        first = list(itertools.islice(images, 2))
+        if not first:
+            raise ImageNotFound("No image matches.", name=prefix)
+        everything = itertools.chain(first, images)
+        if read.options.meta:
+            return _stream_list(everything, lambda original: self._reader.record(principal, original).public())
+        if len(first) == 1 and not read.options.url:
+            reply = self._image(read, first[0])
+            reply.hit = None  # another image may match at any time
+            return reply
+        recipe_of = self._settle_for_all(read, first[0])
+        if read.options.url:
+            return _stream_list(everything, lambda original: self._link(read, original, recipe_of(original)))
+        members = exporter.pictures(self._repo, principal, everything, recipe_of)
+        filename = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
+        return responses.send_zip(stream_zip(members, self._repo.policy.spool), filename)
+
+    def _settle_for_all(self, read: _Read, first: Original) -> Callable[[Original], Recipe]:
+        """Return how each image is settled later; a mistake in the parameters is raised now."""
+        recipe, _ = self._settle(read, first)
+        if not read.recipe.uses_record_focus:
+            return lambda _: recipe
+        return lambda original: replace(recipe, focus=self._reader.focus(original) or (0.5, 0.5))
+
+
+def _filename(original: Original, recipe: Recipe) -> str:
+    """Return the last part of the name, with the ending of what is served."""
+    return f"{original.name.text.rpartition('/')[2]}.{exporter.ending_of(original, recipe)}"
+
+
+def _stream_list(images: Iterable[Original], describe: Callable[[Original], dict[str, Any]]) -> Reply:
+    """Return a JSON list, one image at a time; the problem of an image stands in its place."""
+
+    def item(original: Original) -> str:
+        try:
+            return responses.to_json(describe(original))
+        except Problem as problem:
+            return responses.to_json({"name": original.name.text, **problems.document(problem)})
+
+    def stream() -> Iterator[str]:
+        separator = "["
+        for original in images:
+            yield separator + item(original)
+            separator = ","
+        yield "]"
+
+    return responses.stream_json(stream())
