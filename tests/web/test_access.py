@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 from image_repo import wiring
 from image_repo.access.control import Action, Denial, Grant
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.catalogue.indexer import SweepState
 from image_repo.web.app import create_app
 from image_repo.web.fast_path import FastPath
 
@@ -60,7 +61,8 @@ class Site:
     passed: list[str]
 
     def get(self, path: str, caller: str = "friend", method: str = "GET", **headers: str) -> Answer:
-        return self.client(method, path, X_Caller=caller, **headers)
+        body = b"{}" if method == "PATCH" else None
+        return self.client(method, path, body, X_Caller=caller, **headers)
 
 
 @contextmanager
@@ -68,6 +70,7 @@ def serving(folder: Path, rules: ClosedFolder) -> Iterator[Site]:
     config = embedded(folder, freshness=3600.0, serve_originals=True)
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config, rules=rules)
+    SweepState(0.0, 0.0).keep(repo.indexer.index)  # the catalogue is complete
     app = create_app(repo, config, identify)
     passed: list[str] = []
 

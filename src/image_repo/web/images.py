@@ -82,9 +82,9 @@ class Images:
     def get(self, path: str) -> Reply:
         """``GET /images/NAME``, or everything below a folder."""
         check_encoding(request.environ)
-from image_repo.model.parameters import read_boolean, unknown_parameter
-from image_repo.model.recipe import RecipeRequest
-from image_repo.model.record import Record
+        reply = self._pictures.handle(ReadRequest.of(request.environ, path, principal()))
+        request.environ[responses.HIT] = reply.hit
+        return reply
 
     # -- writing ---------------------------------------------------------------------
 
