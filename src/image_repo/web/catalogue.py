@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from flask import Flask, request
 
+from image_repo.access.control import Action
 from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import (
     BULK_WORDS,
@@ -25,29 +26,30 @@ from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
 from image_repo.model.parameters import integer, unknown_parameter
 from image_repo.repository.collection import Changed, Collection
+from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses, uploads
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import principal
+from image_repo.web.identity import is_shared, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
 
-#: the most values of a key that are told
-MOST_VALUES = 1_000
-#: what can be asked of ``/stats/KEY`` beside a filter
+#: of a key, in statistics
+MAX_VALUES = 1_000
+#: parameters of ``/stats/KEY`` beside a filter
 STATISTICS_WORDS: Words = {
     "limit": (
-        {"type": "integer", "minimum": 1, "maximum": MOST_VALUES, "default": MOST_VALUES},
-        "how many values are told, the most frequent first",
+        {"type": "integer", "minimum": 1, "maximum": MAX_VALUES, "default": MAX_VALUES},
+        "how many values are listed, the most frequent first",
     ),
 }
 #: conditions of a request that hold for one image
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
-_most_values = integer(1, MOST_VALUES)
+_read_max_values = integer(1, MAX_VALUES)
 
 
-def install(app: Flask, collection: Collection, config: Config) -> None:
-    """Adds the routes."""
-    views = _Views(collection, config)
+def install(app: Flask, repo: Repository, collection: Collection, config: Config) -> None:
+    """Add the routes."""
+    views = _Views(repo, collection, config)
     base = "/" + config.repository_base_pathname
     app.add_url_rule(base, "list", views.list, methods=["GET"])
     app.add_url_rule(base, "patch_many", views.patch, methods=["PATCH"])
@@ -56,12 +58,12 @@ def install(app: Flask, collection: Collection, config: Config) -> None:
     app.add_url_rule("/stats/<any_path:key>", "statistics", views.statistics, methods=["GET"])
 
 
-def wanted(
+def read_query(
     known: Known[str], others: Known[str] = (), *, single_underscore: bool = False, grammar: Grammar = IMAGES
 ) -> ParsedQuery:
-    """What the query string of this request asks for.
+    """Parse the query string of this request.
 
-    :param known: the words that mean something here, of :mod:`image_repo.catalogue.grammar`
+    :param known: words of :mod:`image_repo.catalogue.grammar` that mean something here
     :param others: words that the caller reads by itself
     :raises BadParameter: as :meth:`~image_repo.catalogue.grammar.Grammar.read` says
     :raises BadRequest: for a query string that is no UTF-8
@@ -73,31 +75,32 @@ def wanted(
     return grammar.read(request.args.items(multi=True), known, others, single_underscore=single_underscore)
 
 
-def said(known: Known[str]) -> dict[str, str]:
-    """The parameters of this request.
+def read_parameters(known: Known[str]) -> dict[str, str]:
+    """Return the parameters of this request.
 
     :raises BadParameter: for one that is unknown, or given twice
     """
-    told: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in request.args.items(multi=True):
         if name not in known:
             raise unknown_parameter(name, known)
-        if name in told:
+        if name in parameters:
             raise BadParameter(name, f"The parameter {name} is given more than once.")
-        told[name] = value
-    return told
+        parameters[name] = value
+    return parameters
 
 
 class _Views:
-    """The views over one collection."""
+    """The views of the collection."""
 
-    def __init__(self, collection: Collection, config: Config) -> None:
+    def __init__(self, repo: Repository, collection: Collection, config: Config) -> None:
+        self._repo = repo
         self._collection = collection
         self._origin = config.cors_origin
-        # A server ends requests that take too long: what is done has to be told before.
+        # The server ends requests that take too long; the report has to be sent before.
         self._seconds = config.server.request_timeout / 2
 
-    # -- asking ----------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------
 
     def list(self) -> Reply:
         """``GET /images``: a page of records."""
@@ -108,47 +111,51 @@ class _Views:
         return self._page(single_underscore=True)
 
     def _page(self, *, single_underscore: bool) -> Reply:
-        asked = wanted((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        page = self._collection.page(principal(), asked.query)
-        return send_page(page, asked, "images", self._state(surely=page.count == 0), self._origin)
+        query = read_query((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
+        page, shared = self._collection.page(principal(), query.query), is_shared(self._repo, Action.LIST, "")
+        return send_page(page, query, "images", self._state(surely=page.count == 0), self._origin, is_shared=shared)
 
     def statistics(self, key: str) -> Reply:
-        """``GET /stats/KEY``: what values a key has."""
+        """``GET /stats/KEY``: the values of a key."""
         check_encoding(request.environ)
         path = IMAGES.path("KEY", key)
-        asked = wanted(FILTER_WORDS, STATISTICS_WORDS, single_underscore=True)
-        most = _most_values("limit", asked.rest.get("limit", str(MOST_VALUES)))
-        found = self._collection.statistics(principal(), asked.query.filter, path, most)
+        query = read_query(FILTER_WORDS, STATISTICS_WORDS, single_underscore=True)
+        max_values = _read_max_values("limit", query.rest.get("limit", str(MAX_VALUES)))
+        statistics = self._collection.statistics(principal(), query.query.filter, path, max_values)
         members: dict[str, Any] = {
             "_id": None,
-            "max": found.most,
-            "min": found.least,
-            "avg": found.mean,
-            "count": found.count,
+            "max": statistics.most,
+            "min": statistics.least,
+            "avg": statistics.mean,
+            "count": statistics.count,
             "key": key,
-            "values": [{"count": count, "value": value} for value, count in found.values],
+            "values": [{"count": count, "value": value} for value, count in statistics.values],
         }
-        more = {"more": found.more} if found.more else {}
+        more = {"more": statistics.more} if statistics.more else {}
+        shared = is_shared(self._repo, Action.LIST, "")
         return responses.send_tagged(
-            ConditionalRequest(request.environ), {**members, **more, **self._state()}, origin=self._origin
+            ConditionalRequest(request.environ),
+            {**members, **more, **self._state()},
+            origin=self._origin,
+            is_shared=shared,
         )
 
     def _state(self, *, surely: bool = True) -> dict[str, str]:
-        """That more may be found later, while the catalogue is being made."""
+        """Return a note where the catalogue is being rebuilt, so that more may be found later."""
         return {"catalogue": "rebuilding"} if self._collection.rebuilding(surely=surely) is not None else {}
 
-    # -- changing many ---------------------------------------------------------------
+    # -- bulk changes ----------------------------------------------------------------
 
     def patch(self) -> Reply:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
-        meant, patch = _meant(), uploads.data()
+        filter_, patch = _bulk_filter(), uploads.read_data()
         if not isinstance(patch, dict):
-            raise BadBody("Expected a JSON object: anything else would replace all that is said of many images.")
-        return self._changed(self._collection.update(principal(), meant, patch, seconds=self._seconds))
+            raise BadBody("Expected a JSON object: anything else would replace the data of many images.")
+        return self._changed(self._collection.update(principal(), filter_, patch, seconds=self._seconds))
 
     def delete(self) -> Reply:
         """``DELETE /images?FILTER``: deletes all that match."""
-        return self._changed(self._collection.delete(principal(), _meant(), seconds=self._seconds))
+        return self._changed(self._collection.delete(principal(), _bulk_filter(), seconds=self._seconds))
 
     def _changed(self, changed: Changed) -> Reply:
         counts: dict[str, Any] = {"matched": changed.matched, "modified": changed.modified, **self._state()}
@@ -157,54 +164,57 @@ class _Views:
         raise _partly(changed, counts)
 
 
-def _meant() -> Filter:
-    """Which records are to be changed.
+def _bulk_filter() -> Filter:
+    """Return which records are to be changed.
 
-    :raises BadRequest: where everything is meant and does not say so, and for conditions that hold for one image
+    :raises BadRequest: for no filter without ``all=True``, and for conditions that hold for one image
     """
     condition = next((name for name in _CONDITIONS if name in request.headers), None)
     if condition:
         raise BadRequest(f"{condition} holds for one image: the records of many have no entity tag together.")
-    asked = wanted((*FILTER_WORDS, *BULK_WORDS))
-    if asked.query.filter.is_empty and not asked.everything:
+    query = read_query((*FILTER_WORDS, *BULK_WORDS))
+    if query.query.filter.is_empty and not query.everything:
         raise BadRequest("Expected a filter, or all=True where everything is meant.", parameter="all")
-    return asked.query.filter
+    return query.query.filter
 
 
 def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
-    """What is told where not all was done: 503 where the same again may do more, else 409."""
+    """Return the problem of a change that is not complete: 503 where repeating it may do more, else 409."""
     failed = len(changed.failed) + changed.more
     members = {**counts, "failed": [each.public() for each in changed.failed], "more": changed.more}
-    told = f"Of {changed.matched} records that match, {changed.modified} are changed and {failed} could not be."
+    detail = f"Of {changed.matched} records that match, {changed.modified} are changed and {failed} could not be."
     if changed.ended:
         members["last"] = changed.last
-        told += f" It ended before all were looked at: {changed.ended.detail or changed.ended.title}"
-        told += " With name__gt and the last name, it goes on behind that."
-    return (Unfinished if changed.ended or changed.passing else PartlyDone)(told, **members)
+        detail += f" It ended before all were looked at: {changed.ended.detail or changed.ended.title}"
+        detail += " With name__gt and the last name, it goes on behind that."
+    return (Unfinished if changed.ended or changed.passing else PartlyDone)(detail, **members)
 
 
 # -- pages ----------------------------------------------------------------------------------
 
 
-def send_page(page: Page, asked: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None) -> Reply:
-    """A page under its own entity tag, with the addresses of the pages beside it.
+def send_page(
+    page: Page, query: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None, *, is_shared: bool
+) -> Reply:
+    """Return a page under its own entity tag, with links to the pages beside it.
 
     :param what: the member that holds the documents
     :param state: further members
     """
-    members = {**_members(page, asked, what), **state}
-    reply = responses.send_tagged(ConditionalRequest(request.environ), members, origin=origin)
-    reply.headers.append(("Link", ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, asked))))
+    members = {**_members(page, query, what), **state}
+    conditions = ConditionalRequest(request.environ)
+    reply = responses.send_tagged(conditions, members, origin=origin, is_shared=is_shared)
+    reply.headers.append(("Link", ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, query))))
     if origin:
         reply.headers.append(("Access-Control-Expose-Headers", "ETag, Link"))
     return reply
 
 
-def _members(page: Page, asked: ParsedQuery, what: str) -> dict[str, Any]:
-    limit = asked.query.limit
+def _members(page: Page, query: ParsedQuery, what: str) -> dict[str, Any]:
+    limit = query.query.limit
     members = {
         "count": page.count,
-        "page": asked.page,
+        "page": query.page,
         "limit": limit,
         "pages": -(-page.count // limit),
         what: page.documents,
@@ -212,38 +222,38 @@ def _members(page: Page, asked: ParsedQuery, what: str) -> dict[str, Any]:
     return members if page.exact else {**members, "count_is": "estimate"}
 
 
-def _links(page: Page, asked: ParsedQuery) -> list[tuple[str, str]]:
-    """The pages beside this one (RFC 8288); the next by where this one ends, so that it costs no more than this one."""
-    found = [("first", _address({}))]
-    if asked.query.after is None and asked.query.skip > 0:
-        found.append(("prev", _address(_before(asked))))
+def _links(page: Page, query: ParsedQuery) -> list[tuple[str, str]]:
+    """Return the pages beside this one (RFC 8288); the next by keyset, so that it costs no more than this one."""
+    links = [("first", _address({}))]
+    if query.query.after is None and query.query.skip > 0:
+        links.append(("prev", _address(_before(query))))
     if page.after is not None:
-        number = {} if asked.page is None else {"page": asked.page + 1}
-        found.append(("next", _address({"after": page.after, **number})))
-    return found
+        number = {} if query.page is None else {"page": query.page + 1}
+        links.append(("next", _address({"after": page.after, **number})))
+    return links
 
 
-def _before(asked: ParsedQuery) -> dict[str, object]:
-    """Where the page before begins, said as this one was."""
-    if "page" in request.args and asked.page is not None:
-        return {"page": asked.page - 1} if asked.page > 2 else {}
-    skip = asked.query.skip - asked.query.limit
+def _before(query: ParsedQuery) -> dict[str, object]:
+    """Return the parameters of the page before, by page or skip as this request has them."""
+    if "page" in request.args and query.page is not None:
+        return {"page": query.page - 1} if query.page > 2 else {}
+    skip = query.query.skip - query.query.limit
     return {"skip": skip} if skip > 0 else {}
 
 
 def _address(place: Mapping[str, object]) -> str:
-    """This request, at another place of what it asks for."""
-    kept = [pair for pair in request.args.items(multi=True) if pair[0] not in ("after", "page", "skip")]
-    query = urlencode([*kept, *place.items()], quote_via=quote)
+    """Return the address of this request at another place in the list."""
+    others = [pair for pair in request.args.items(multi=True) if pair[0] not in ("after", "page", "skip")]
+    text = urlencode([*others, *place.items()], quote_via=quote)
     path = quote(request.script_root + request.path)
-    return f"{path}?{query}" if query else path
+    return f"{path}?{text}" if text else path
 
 
-# -- what is told of it ---------------------------------------------------------------------
+# -- OpenAPI --------------------------------------------------------------------------------
 
 
 def paths(base: str) -> openapi.Paths:
-    """What can be done here, as OpenAPI has it.
+    """Return the OpenAPI paths of the collection.
 
     :param base: what all paths of images begin with, with a ``/`` ahead
     """
@@ -255,13 +265,13 @@ def paths(base: str) -> openapi.Paths:
     return {
         base: {
             "get": openapi.operation("A page of the records that match", asking, page),
-            "patch": _changing("Merge into what is said of all images that match (RFC 7396)", requestBody=openapi.DATA),
+            "patch": _changing("Merge into the data of all images that match (RFC 7396)", requestBody=openapi.DATA),
             "delete": _changing("Delete all images that match"),
         },
         "/search": {"get": openapi.operation("The same page; one underscore is enough", searching, page)},
         "/stats/{key}": {
             "parameters": [key],
-            "get": openapi.operation("What values a key has, in the records that match", counting, values),
+            "get": openapi.operation("The values of a key in the records that match", counting, values),
         },
     }
 
@@ -283,7 +293,7 @@ def _answer(schema: str, media_type: str = "application/json") -> dict[str, Any]
 
 
 def filters(one: str = "__", data: str = "data") -> list[dict[str, Any]]:
-    """Parameters whose names are the user's own: an object, spread over the query (OpenAPI 3.1, style form).
+    """Return the parameters with the user's own names: an object, spread over the query (OpenAPI 3.1, style form).
 
     :param data: the member in which any key is looked for that is no field
     """
@@ -295,5 +305,5 @@ def filters(one: str = "__", data: str = "data") -> list[dict[str, Any]]:
     )
     also = " KEY_gt KEY_gte KEY_lt KEY_lte KEY_ne with one underscore also work." if one == "_" else ""
     schema = {"type": "object", "additionalProperties": {"type": "string"}}
-    told = {"name": f"KEY{one}OP", "in": "query", "description": text + also, "schema": schema}
-    return [{**told, "style": "form", "explode": True}]
+    parameter = {"name": f"KEY{one}OP", "in": "query", "description": text + also, "schema": schema}
+    return [{**parameter, "style": "form", "explode": True}]

@@ -26,12 +26,10 @@ from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.operations import PARAMETERS
-from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
-from image_repo.repository.spool import Spool, check_digests
-from image_repo.stores.base import CHUNK
+from image_repo.repository.spool import Spool
 from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.identity import principal
 from image_repo.web.responses import Reply
@@ -54,7 +52,6 @@ EXPORT_WORDS: Words = {
 IMPORT_WORDS: Words = {"prefix": ({"type": "string"}, "a folder of the repository to put them below")}
 _SORT: Words = {"sort": PAGE_WORDS["sort"]}
 _TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
-_FORMS = "multipart/form-data"
 
 
 def install(app: Flask, repo: Repository, collection: Collection, config: Config) -> None:
@@ -81,7 +78,7 @@ class _Views:
 
     def export(self) -> Reply:
         """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
-        asked = catalogue.wanted((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
+        asked = catalogue.read_query((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
         made, formats = self._settled(asked.rest), _formats(asked.rest)
         documents = _begun(self._documents(asked))
         if request.method == "HEAD":
@@ -123,12 +120,12 @@ class _Views:
 
     def take_in(self) -> Reply:
         """``POST /import``: takes a zip in, and tells what became of each of its members while it goes on."""
-        importer = Importer(self._repo, principal(), _prefix())
+        importer = Importer(self._repo, principal(), catalogue.read_parameters(IMPORT_WORDS).get("prefix", ""))
         return _limited(self._imports, lambda: self._taken_in(importer))
 
     def _taken_in(self, importer: Importer) -> Reply:
         with ExitStack() as stack:
-            spool = stack.enter_context(_received(self._repo))
+            spool = stack.enter_context(_receive(self._repo))
             lines = stack.enter_context(temporary(self._repo.policy.spool))
             found = from_zip(spool.file, spool.size, lines, MOST_MEMBERS)
             outcomes = importer.run(found.items)
@@ -177,36 +174,19 @@ def _limited(free: threading.BoundedSemaphore, make: Callable[[], Reply]) -> Rep
 # -- in -------------------------------------------------------------------------------------
 
 
-def _prefix() -> str:
-    for name in request.args:
-        if name not in IMPORT_WORDS:
-            raise unknown_parameter(name, IMPORT_WORDS)
-    if len(request.args.getlist("prefix")) > 1:
-        raise BadParameter("prefix", "The parameter prefix is given more than once.")
-    return request.args.get("prefix", "")
-
-
 @contextmanager
-def _received(repo: Repository) -> Iterator[Spool]:
-    """The archive that the request brings.
+def _receive(repo: Repository) -> Iterator[Spool]:
+    """Yield the archive that the request brings; it stays open while the report is streamed.
 
-    :raises UnsupportedMediaType: when it brings something else
-    :raises BadBody: for a form without exactly one file, or nothing at all
-    :raises DigestMismatch: when a digest of the sender does not fit
+    :raises UnsupportedMediaType: when the request brings something else
+    :raises Problem: as :func:`.uploads.receive` says
     """
-    with ExitStack() as stack:
-        if request.mimetype == _FORMS:
-            spool = stack.enter_context(uploads.kept_file())
-        elif request.mimetype in ("", *_TYPES):
-            spool = stack.enter_context(repo.writer.spool())
-            spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
-        else:
-            raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with a part 'file'.")
-        if not spool.size:
-            raise BadBody("Expected a zip in the body, or a form with a part 'file', but the body is empty.")
-        spool.seek(0)
-        check_digests(spool, request.headers.get("Repr-Digest"), request.headers.get("Content-MD5"))
-        yield spool
+    if request.mimetype not in ("", *_TYPES, uploads.MULTIPART):
+        raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with a part 'file'.")
+    with uploads.receive(repo, "a zip", beyond_request=True) as upload:
+        if not upload.spool.size:
+            raise BadBody("Expected a zip in the part 'file', but it is empty.")
+        yield upload.spool
 
 
 def _told(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
@@ -230,7 +210,7 @@ def paths(_: str) -> openapi.Paths:
     asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]
     raw = {"schema": {"type": "string", "format": "binary"}}
     form = {"schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}}
-    body = {"required": True, "content": {"application/zip": raw, _FORMS: form}}
+    body = {"required": True, "content": {"application/zip": raw, uploads.MULTIPART: form}}
     return {
         "/export": {
             "get": openapi.operation(

@@ -7,7 +7,9 @@ from typing import Any
 
 from flask import current_app, request
 
+from image_repo.access.control import Action
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.repository.repository import Repository
 
 #: returns the principal of a request, from its WSGI environment
 Identify = Callable[[Mapping[str, Any]], Principal]
@@ -24,3 +26,11 @@ def principal() -> Principal:
     """Return the principal of the request that Flask is handling."""
     identify: Identify = current_app.extensions[IDENTIFY]
     return identify(request.environ)
+
+
+def is_shared(repo: Repository, action: Action, target: str) -> bool:
+    """Return whether every caller gets the same answer, so that shared caches may store it.
+
+    :raises Problem: when the action is refused
+    """
+    return repo.access.authorise(principal(), action, target).is_shared

@@ -10,14 +10,15 @@ from flask import Flask, request, url_for
 
 from image_repo import wiring
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadName
+from image_repo.errors import BadBody, BadName, NotAPicture
 from image_repo.model.names import ImageName, parse_prefix
-from image_repo.model.parameters import read_boolean, unknown_parameter
+from image_repo.model.parameters import read_boolean
 from image_repo.model.recipe import RecipeRequest
 from image_repo.model.record import Record
 from image_repo.repository.metadata import Conditions
 from image_repo.repository.repository import Repository
 from image_repo.web import problems, responses, uploads
+from image_repo.web.catalogue import read_parameters
 from image_repo.web.handle import Pictures, ReadRequest
 from image_repo.web.identity import Identify, principal
 from image_repo.web.paths import check_encoding
@@ -89,8 +90,8 @@ class Images:
     # -- writing ---------------------------------------------------------------------
 
     def add(self) -> Reply:
-        """``POST /images``: named by its content, a description by itself."""
-        return self._write("" if uploads.brings_data() else None)
+        """``POST /images``: a picture named by its content, or data under a name of its own."""
+        return self._write("" if uploads.has_data() else None)
 
     def put(self, path: str) -> Reply:
         """``POST`` or ``PUT /images/NAME``; below a folder under the file's own name."""
@@ -98,82 +99,74 @@ class Images:
         if not path or path.endswith("/"):
             return self._write(parse_prefix(path))
         readings = ImageName.readings(path)
-        return self._write(self._repo.reader.resolve_name(readings) if uploads.brings_data() else readings[0])
+        return self._write(self._repo.reader.resolve_name(readings) if uploads.has_data() else readings[0])
 
     def _write(self, target: ImageName | str | None) -> Reply:
-        _no_parameters()
-        return self._describe(target or "") if uploads.brings_data() else self._upload(target)
+        """
+        :param target: a name, a folder, or None for a name by content
+        """
+        read_parameters(())
+        return self._write_data(target or "") if uploads.has_data() else self._upload(target)
 
-    def _describe(self, target: ImageName | str) -> Reply:
-        """Takes what is said of an image; a target that is a folder leaves the name to it."""
-        said = uploads.data()
-        name = _self_named(target, said) if isinstance(target, str) else target
-        record, created = self._repo.writer.replace_data(principal(), name, said, self._conditions())
-        return _written(record, 201 if created else 200)
+    def _write_data(self, target: ImageName | str) -> Reply:
+        data = uploads.read_data()
+        name = _name_in_data(target, data) if isinstance(target, str) else target
+        record, is_new = self._repo.writer.replace_data(principal(), name, data, self._conditions())
+        return _written(record, 201 if is_new else 200)
+
+    def _upload(self, target: ImageName | str | None) -> Reply:
+        if request.mimetype.endswith("json"):
+            raise NotAPicture(f"Expected a picture, or data as application/json, but received {request.mimetype[:60]}.")
+        with uploads.receive(self._repo, "a picture", (uploads.MULTIPART, uploads.URL_ENCODED)) as upload:
+            data, filename = uploads.data_of(upload), upload.filename
+            name = _name_in_folder(target, filename) if isinstance(target, str) else target
+            record, is_new = self._repo.writer.put(
+                principal(), name, upload.spool, conditions=self._conditions(), filename=filename, data=data
+            )
+        return _written(record, 201 if is_new else 200)
 
     def patch(self, path: str) -> Reply:
-        """``PATCH /images/NAME``: merges into what is said of an image."""
+        """``PATCH /images/NAME``: merges into the user's data."""
         check_encoding(request.environ)
-        _no_parameters()
+        read_parameters(())
         if not path or path.endswith("/"):
             raise BadName("A folder has no data: name an image.")
         name = self._repo.reader.resolve_name(ImageName.readings(path))
-        return _written(self._repo.writer.patch_data(principal(), name, uploads.data(), self._conditions()), 200)
-
-    def _upload(self, target: ImageName | str | None) -> Reply:
-        with uploads.received(self._repo) as upload:
-            name = _named(target, upload.filename) if isinstance(target, str) else target
-            conditions = self._conditions()
-            record, created = self._repo.writer.put(
-                principal(), name, upload.spool, conditions=conditions, filename=upload.filename, data=upload.data
-            )
-        return _written(record, 201 if created else 200)
-
-    def _conditions(self) -> Conditions:
-        return uploads.conditions(RecipeRequest().settle(self._defaults)[0])
+        record = self._repo.writer.patch_data(principal(), name, uploads.read_data(), self._conditions())
+        return _written(record, 200)
 
     def delete(self, path: str) -> Reply:
-        """``DELETE /images/NAME``: tells what went from which layer."""
+        """``DELETE /images/NAME``: returns how many went from which layer."""
         check_encoding(request.environ)
-        derived = _only_derived()
+        renditions_only = read_boolean("derived", read_parameters(("derived",)).get("derived", "false"))
         if not path or path.endswith("/"):
             raise BadName("A folder cannot be deleted: name an image.")
-        readings = ImageName.readings(path)
-        if derived:
+        readings, writer = ImageName.readings(path), self._repo.writer
+        if renditions_only:
             name = self._repo.reader.resolve(principal(), readings).name
-            gone = self._repo.writer.purge(principal(), name)
-        else:  # where there is no picture, there may be what a deletion that failed has left
+            deleted = writer.purge(principal(), name)
+        else:  # where there is no picture, there may be what a failed deletion has left
             name = self._repo.reader.resolve_name(readings)
-            gone = self._repo.writer.delete(principal(), name, self._conditions())
-        return responses.send_json({"name": name.text, "deleted": gone})
+            deleted = writer.delete(principal(), name, self._conditions())
+        return responses.send_json({"name": name.text, "deleted": deleted})
+
+    def _conditions(self) -> Conditions:
+        return uploads.read_conditions(RecipeRequest().settle(self._defaults)[0])
 
 
 def _written(record: Record, status: int) -> Reply:
     return responses.send_written(record, status, url_for("image", path=record.name))
 
 
-def _self_named(folder: str, said: Any) -> ImageName:
-    """The name that a description gives itself, else one that nobody has."""
-    own = said if isinstance(said, Mapping) else {}
-    name = own.get("name", str(uuid.uuid4()))
+def _name_in_data(folder: str, data: Any) -> ImageName:
+    """Return the name that the data has, else a new one."""
+    name = data.get("name", str(uuid.uuid4())) if isinstance(data, Mapping) else str(uuid.uuid4())
     if not isinstance(name, str):
         raise BadBody("Expected the name to be text.")
     return ImageName.readings(folder + name)[0]
 
 
-def _named(folder: str, filename: str | None) -> ImageName:
+def _name_in_folder(folder: str, filename: str | None) -> ImageName:
     if not filename:
         raise BadBody("Expected the file to have a name of its own, because the path ends in '/'.")
     return ImageName.readings(folder + filename)[0]
-
-
-def _no_parameters() -> None:
-    for name in request.args:
-        raise unknown_parameter(name, ())
-
-
-def _only_derived() -> bool:
-    for name in request.args:
-        if name != "derived":
-            raise unknown_parameter(name, ("derived",))
-    return read_boolean("derived", request.args.get("derived", "false"))
