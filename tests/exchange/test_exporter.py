@@ -33,7 +33,7 @@ from image_repo.exchange.exporter import pictures as picture_members
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importer import AT_ONCE, Importer, from_folder, from_zip
-from image_repo.exchange.manifest_lines import Lines
+from image_repo.exchange.manifest_lines import ManifestLines
 from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model.names import ImageName
 from image_repo.repository import bulk
@@ -158,8 +158,8 @@ def test_members_are_safe_and_different_whatever_the_names(names):
 # -- lines ----------------------------------------------------------------------------------
 
 
-def lines_of(*lines, path: str = "metadata.jsonl") -> Lines:
-    made = Lines(io.BytesIO())
+def lines_of(*lines, path: str = "metadata.jsonl") -> ManifestLines:
+    made = ManifestLines(io.BytesIO())
     made.add(path, [jsonl(*lines)])
     return made
 
@@ -262,7 +262,7 @@ def test_nor_without_what_nobody_can_read(line, reason):
     ],
 )
 def test_nor_without_a_document_of_a_neighbour_that_cannot_be_taken(document):
-    made = Lines(io.BytesIO())
+    made = ManifestLines(io.BytesIO())
     made.add("mongodb_data.json", [f'[{{"_id":"y","file":"b.jpg","data":{{}}}},{document}]'.encode()])
     assert made.item("a.jpg", lambda: [PICTURE]).problem
     assert made.item("b.jpg", lambda: [PICTURE]).name == "y"
@@ -277,8 +277,8 @@ def test_nor_without_a_document_of_a_neighbour_that_cannot_be_taken(document):
     ],
 )
 def test_lines_are_bounded(told):
-    Lines(io.BytesIO(), 4).add("metadata.jsonl", told)
-    both = Lines(io.BytesIO(), 7)
+    ManifestLines(io.BytesIO(), 4).add("metadata.jsonl", told)
+    both = ManifestLines(io.BytesIO(), 7)
     both.add("a/metadata.jsonl", told)
     with pytest.raises(BrokenArchive, match="At most 7 lines of metadata"):
         both.add("b/descriptions.jsonl", told)
@@ -286,7 +286,7 @@ def test_lines_are_bounded(told):
 
 def test_documents_of_a_neighbour_are_bounded_like_lines():
     with pytest.raises(BrokenArchive, match="At most 2 lines"):
-        Lines(io.BytesIO(), 2).add("mongodb_data.json", [b'[{"_id":"a"},{"_id":"b"},{"_id":"c"}]'])
+        ManifestLines(io.BytesIO(), 2).add("mongodb_data.json", [b'[{"_id":"a"},{"_id":"b"},{"_id":"c"}]'])
 
 
 @pytest.mark.parametrize(
@@ -317,13 +317,13 @@ def test_of_several_lines_of_a_file_the_first_counts_and_the_others_are_told():
 
 
 def test_blank_lines_marks_of_order_and_windows_are_no_matter():
-    made = Lines(io.BytesIO())
+    made = ManifestLines(io.BytesIO())
     made.add("metadata.jsonl", [b"\xef\xbb\xbf", b'{"name":"x","data":{}}\r\n\r\n  \n', b'{"name":"y","data":{}}'])
     assert [(item.entry, item.name) for item in made.rest()] == [("metadata.jsonl:1", "x"), ("metadata.jsonl:4", "y")]
 
 
 def test_several_files_tell_of_their_own():
-    made = Lines(io.BytesIO())
+    made = ManifestLines(io.BytesIO())
     for folder in ("a", "b"):
         made.add(f"{folder}/metadata.jsonl", [jsonl({"file_name": "x.jpg", "data": {"folder": folder}})])
         made.add(f"{folder}/descriptions.jsonl", [jsonl({"name": folder, "data": {}})])

@@ -31,8 +31,8 @@ from image_repo.exchange.imagefolder import ImageFolder
 from image_repo.exchange.importer import Importer, from_folder
 from image_repo.exchange.legacy import Blob, Blobs, Documents, detect, outcomes
 from image_repo.exchange.legacy.extended_json import MAX_LEVELS, NotExtended, plain
-from image_repo.exchange.legacy.json_stream import CHUNK, MOST_VALUE, values
-from image_repo.exchange.manifest_lines import Lines
+from image_repo.exchange.legacy.json_stream import CHUNK, MAX_VALUE_BYTES, values
+from image_repo.exchange.manifest_lines import ManifestLines
 from image_repo.model.names import ImageName
 from image_repo.model.record import Record
 from image_repo.repository.artifacts import Artifacts
@@ -231,7 +231,7 @@ BROKEN = {
     "100,000 levels": DEEP,
     "half a surrogate pair": '{"name": "\\ud800"}',
     "no UTF-8": b'{"name": "\xff"}',
-    "too many bytes": '{"name": "' + "x" * (MOST_VALUE + 1) + '"}',
+    "too many bytes": '{"name": "' + "x" * (MAX_VALUE_BYTES + 1) + '"}',
     "no object": "[1, 2]",
     "a value alone": '{"$oid": "57e193d7a9cc81b4027498b5"}',
     "no name": '{"x": 1}',
@@ -491,7 +491,7 @@ def test_an_artifact_has_its_kind_and_what_was_said(tmp_path: Path) -> None:
     assert isinstance(blob, Blob)
     assert not blob.is_image
     assert blob.kind == "calibration-result"
-    assert blob.said == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
+    assert blob.artifact_meta == {"run": 7, "created_at": 1759650001.25, "kind": "calibration result"}
 
 
 def test_bytes_of_which_nothing_was_said_may_be_an_image(tmp_path: Path) -> None:
@@ -500,7 +500,7 @@ def test_bytes_of_which_nothing_was_said_may_be_an_image(tmp_path: Path) -> None
     (blob,) = blobs(tmp_path)
     assert isinstance(blob, Blob)
     assert blob.is_image
-    assert (blob.item.data, blob.kind, blob.said) == (None, None, {})
+    assert (blob.item.data, blob.kind, blob.artifact_meta) == (None, None, {})
 
 
 @pytest.mark.parametrize(
@@ -651,10 +651,10 @@ def test_what_an_export_says_of_descriptions_is_the_same_however_it_is_taken(dat
     sheet.close()
     assert name == "descriptions.jsonl"
     (alone,) = reading(tmp_path, line)
-    lines = Lines(io.BytesIO())
+    lines = ManifestLines(io.BytesIO())
     lines.add(name, [line])
     (beside,) = lines.rest()
-    spelled = Lines(io.BytesIO())
+    spelled = ManifestLines(io.BytesIO())
     spelled.add("mongodb_data.json", [b"[" + line.strip() + b"]"])
     (neighbours,) = spelled.rest()
     assert [item.data for item in (alone, beside, neighbours)] == [data] * 3

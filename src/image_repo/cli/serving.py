@@ -59,7 +59,7 @@ def _stop(options: Options, pid: int | None, pid_file: Path) -> None:
 
 def _start(options: Options, config: Config, running: int | None, pid_file: Path) -> None:
     if running:
-        fail(f"A server is running already (pid {running}, {pid_file}); -R restarts it, -S stops it.")
+        fail(f"A server runs already (pid {running}, {pid_file}); -R restarts it, -S stops it.")
     pid_file.unlink(missing_ok=True)
     log_file = options.log_file or Path(os.devnull)
     pid = process.start(_foreground_command(options, config), config, pid_file, log_file)

@@ -1,7 +1,6 @@
-"""Many pictures as members of an archive: a folder of the repository, or what a query finds, and what is known of it.
+"""Export pictures and their records as members of an archive.
 
-An archive has begun by the time that a picture turns out not to be there, or not to be one: what cannot be made is
-told in ``_missing.txt``, its last member.
+The archive has begun before all pictures are rendered: ``_missing.txt``, its last member, lists those that failed.
 """
 
 from __future__ import annotations
@@ -45,70 +44,70 @@ from image_repo.stores.base import CHUNK
 log = logging.getLogger(__name__)
 
 MISSING = "_missing.txt"
-#: how often a member is asked for again while there is too much to do
-_TURNS = 20
-#: how often a picture is made anew because it was replaced meanwhile
-_ATTEMPTS = 3
-#: pictures that are made while others are on their way
+#: attempts to get a render slot
+_MAX_ATTEMPTS = 20
+#: attempts to read a picture that is replaced meanwhile
+_MAX_VERSIONS = 3
+#: pictures that are rendered while others are sent
 AHEAD = 2
 
-#: how pictures are made, in the words of a request; without aliases, because other words are filters
+#: parameters of renditions (derivatives) in a request; without aliases, because other names are filters
 PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
-#: the recipe of a picture: takes the point of interest that its user's data names
+#: maps the focus in the data of a picture to its recipe
 Settled = Callable[[Focus | None], Recipe]
 
 
-def settled(said: Mapping[str, str], defaults: Defaults) -> Settled:
-    """How pictures are made.
+def settled(parameters: Mapping[str, str], defaults: Defaults) -> Settled:
+    """Return the recipe of pictures.
 
-    :param said: of :data:`PICTURE_WORDS`; the rest is passed over
-    :raises BadParameter: for a bad value
+    :param parameters: those beside :data:`PICTURE_WORDS` are ignored
+    :raises BadParameter: for an invalid value
     """
-    asked, _ = read_request((name, text) for name, text in said.items() if name in PICTURE_WORDS)
-    asked = asked.with_preset(defaults.presets)
-    return lambda focus: asked.settle(defaults, focus=focus)[0]
+    request, _ = read_request((name, text) for name, text in parameters.items() if name in PICTURE_WORDS)
+    request = request.with_preset(defaults.presets)
+    return lambda focus: request.settle(defaults, focus=focus)[0]
 
 
 # -- names of members ---------------------------------------------------------------------
 
-#: what Windows takes for devices, whatever their ending (learn.microsoft.com, "Naming Files, Paths, and Namespaces")
+#: devices of Windows, with any ending (learn.microsoft.com, "Naming Files, Paths, and Namespaces")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)", re.IGNORECASE)
-#: what no file of Windows may be called by, and what would read as an escape of ours
+#: characters that Windows refuses, and what would be read as an escape
 _ILLEGAL = re.compile(r'[<>:"\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})')
 #: endings of files that may lie beside a folder of the same name
-_OURS = frozenset((*BY_ENDING, "jsonl", "json", "csv", "txt", "md"))
-#: the longest name of a file that file systems take, in bytes, and room for the ending and for unpacking aside
-_LONGEST = 200
-_KIND_OF = {made.media_type: made.kind for made in reversed(FORMATS)}
+_ENDINGS = frozenset((*BY_ENDING, "jsonl", "json", "csv", "txt", "md"))
+#: of a file name: 255 less the ending and what unpackers add
+_MAX_SEGMENT_BYTES = 200
+_KIND_OF = {format_.media_type: format_.kind for format_ in reversed(FORMATS)}
 
 
 def member_name(name: str, ending: str) -> str:
-    """The path of a picture in an archive: its name and an ending, safe for whoever unpacks it, on any system.
+    """Return the path of a picture in an archive: its name and an ending, safe to unpack on any system.
 
-    Ordinary names stay as they are. What some system does not take is percent-encoded, so that different names stay
-    different: devices of Windows, ``: * ? " < > |``, control characters, backslashes, dots and blanks at an end. No
-    file has the name of another's folder.
+    Ordinary names stay unchanged. What some system refuses is percent-encoded, so that different names stay different:
+    devices of Windows, ``: * ? " < > |``, control characters, backslashes, dots and blanks at an end. No file has the
+    name of a folder.
     """
     *folders, leaf = unicodedata.normalize("NFC", name).split("/")
     return "/".join([*map(_folder, folders), f"{_segment(leaf, at_end=False)}.{ending}"])
 
 
 def _folder(text: str) -> str:
-    made = _segment(text)
-    stem, dot, ending = made.rpartition(".")
-    return f"{stem}%2E{ending}" if dot and ending.lower() in _OURS else made
+    segment = _segment(text)
+    stem, dot, ending = segment.rpartition(".")
+    return f"{stem}%2E{ending}" if dot and ending.lower() in _ENDINGS else segment
 
 
 def _segment(text: str, *, at_end: bool = True) -> str:
-    made = _ILLEGAL.sub(lambda found: _escaped(found[0]), text) or "%00"
-    if made.startswith((".", " ")) or _DEVICE.match(made):
-        made = _escaped(made[:1]) + made[1:]
-    if at_end and made.endswith((".", " ")):
-        made = made[:-1] + _escaped(made[-1])
-    if len(made.encode()) > _LONGEST:
-        kept = made.encode()[: _LONGEST - 20].decode(errors="ignore")
-        made = f"{kept}~{sha256(made.encode()).hexdigest()[:16]}"
-    return made
+    segment = _ILLEGAL.sub(lambda match: _escaped(match[0]), text) or "%00"
+    if segment.startswith((".", " ")) or _DEVICE.match(segment):
+        segment = _escaped(segment[:1]) + segment[1:]
+    if at_end and segment.endswith((".", " ")):
+        segment = segment[:-1] + _escaped(segment[-1])
+    if len(segment.encode()) > _MAX_SEGMENT_BYTES:
+        start = segment.encode()[: _MAX_SEGMENT_BYTES - 20].decode(errors="ignore")
+        segment = f"{start}~{sha256(segment.encode()).hexdigest()[:16]}"
+    return segment
 
 
 def _escaped(text: str) -> str:
@@ -116,22 +115,22 @@ def _escaped(text: str) -> str:
 
 
 def ending_of(current: Original, recipe: Recipe) -> str:
-    """The ending of a picture as a file."""
+    """Return the ending of a picture as a file."""
     if not recipe.is_original:
         return recipe.kind
-    made = split_ending(current.key)[1]
-    return made.kind if made else _KIND_OF.get(current.media_type, "bin")
+    format_ = split_ending(current.key)[1]
+    return format_.kind if format_ else _KIND_OF.get(current.media_type, "bin")
 
 
 # -- pictures -----------------------------------------------------------------------------
 
 
 class _Picture:
-    """A picture that is ready to be written, or why it cannot be. A context manager.
+    """A picture that is ready to be written. A context manager.
 
-    :param current: what it was made of
-    :param body: bytes, or a file from its present position on
-    :param opened: what has to be closed behind it
+    :param current: its original
+    :param body: bytes, or a file from its current position on
+    :param opened: closed with it
     """
 
     def __init__(self, current: Original, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
@@ -148,24 +147,24 @@ class _Picture:
 
 
 def _make(repo: Repository, principal: Principal, current: Original, recipe: Recipe) -> _Picture:
-    """Makes a picture, or opens its original.
+    """Render a picture, or open its original.
 
-    :raises Problem: when that cannot be
+    :raises Problem: if that fails
     """
     with ExitStack() as stack:
         if not recipe.is_original:
-            served = _patiently(repo.reader, repo.reader.variant(principal, current, recipe))
+            served = _fetch_patiently(repo.reader, repo.reader.variant(principal, current, recipe))
             return _Picture(replace(current, version=served.version), recipe, served.rendition.body, stack.pop_all())
-        found, spool = stack.enter_context(repo.reader.original(principal, current))
-        return _Picture(found, recipe, spool.file, stack.pop_all())
+        original, spool = stack.enter_context(repo.reader.original(principal, current))
+        return _Picture(original, recipe, spool.file, stack.pop_all())
 
 
-def _patiently(reader: Reader, variant: Variant) -> Served:
-    """A picture for an answer that has begun: where others are told to come again, it waits for its turn.
+def _fetch_patiently(reader: Reader, variant: Variant) -> Served:
+    """Render for a response that has begun: wait for a render slot where other requests get 503.
 
-    :raises Busy: when its turn does not come
+    :raises Busy: if no slot becomes free
     """
-    for _ in range(_TURNS):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return reader.fetch(variant)
         except Busy as busy:
@@ -174,15 +173,15 @@ def _patiently(reader: Reader, variant: Variant) -> Served:
 
 
 class _Missing:
-    """What an archive lacks, a line each."""
+    """The list of missing pictures, a line each."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def add(self, name: str, problem: Problem) -> None:
         log.warning("%s is missing in an archive: %s", name, problem.detail)
-        told = f"{name}: {problem.status} {problem.title} {problem.detail}"
-        self._file.write(" ".join(told.splitlines()).encode("utf-8", "replace") + b"\n")
+        line = f"{name}: {problem.status} {problem.title} {problem.detail}"
+        self._file.write(" ".join(line.splitlines()).encode("utf-8", "replace") + b"\n")
 
     def members(self, newest: float) -> Iterator[Member]:
         if self._file.tell():
@@ -196,9 +195,9 @@ class _Missing:
 def pictures(
     repo: Repository, principal: Principal, images: Iterable[Original], settled: Callable[[Original], Recipe]
 ) -> Iterator[Member]:
-    """Pictures alone, under their names.
+    """Yield pictures without records, under their names.
 
-    :param settled: the recipe of each; may raise problems
+    :param settled: returns the recipe of each; may raise problems
     """
     newest = 0.0
     with closing(_Missing(temporary(repo.policy.spool))) as missing:
@@ -207,22 +206,22 @@ def pictures(
             try:
                 recipe = settled(current)
                 name = member_name(name, ending_of(current, recipe))
-                with _make(repo, principal, current, recipe) as made:
-                    newest = max(newest, made.current.modified)
-                    yield name, made.current.modified, made.body
+                with _make(repo, principal, current, recipe) as picture:
+                    newest = max(newest, picture.current.modified)
+                    yield name, picture.current.modified, picture.body
             except Problem as problem:
                 missing.add(name, problem)
         yield from missing.members(newest)
 
 
-# -- pictures, and what is known of them --------------------------------------------------
+# -- pictures and their records -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A document with its picture, if there is one.
 
-    :param problem: why there is none, although there should be
+    :param problem: why an existing picture is missing
     """
 
     exported: Exported
@@ -239,11 +238,11 @@ class _Ready:
 class Export:
     """Documents and their pictures as members of an archive.
 
-    :param settled: the recipe of a picture; takes the point of interest that its user's data names
-    :param formats: what else tells of them there
-    :param frozen: whether the pictures must be the very ones that the documents tell of. Otherwise a picture that
-        was replaced meanwhile comes with what is known of it now
-    :param ahead: pictures that are made while others are on their way
+    :param settled: returns the recipe of a picture
+    :param formats: further formats of the metadata
+    :param frozen: whether pictures must be of the versions in the documents. Otherwise a picture that is replaced
+        meanwhile gets its new record
+    :param ahead: pictures that are rendered while others are sent
     """
 
     def __init__(
@@ -264,16 +263,17 @@ class Export:
         self._formats = formats
         self._frozen = frozen
         self._ahead = ahead
-        #: how many have gone out so far; ``missing`` should have had a picture
+        #: documents so far; ``missing`` lack their picture
         self.pictures = self.descriptions = self.missing = 0
-        #: the members in which the formats tell what they had to leave out
+        #: the members with notes of the formats
         self.notes: list[str] = []
 
     def members(self, documents: Iterable[Document]) -> Iterator[Member]:
-        """Pictures, then what the formats tell of them, then ``descriptions.jsonl``, ``metadata.jsonl``, and what is
-        missing. The same documents and pictures give the same members: the dates are those of the uploads.
+        """Yield pictures, the files of the formats, ``descriptions.jsonl``, ``metadata.jsonl``, and what is missing.
 
-        :param documents: records as they are told; each name once
+        The same documents and pictures give the same members: their times are those of the uploads.
+
+        :param documents: public records; each name once
         """
         with ExitStack() as opened:
             missing = opened.enter_context(closing(_Missing(self._about.temporary())))
@@ -305,20 +305,20 @@ class Export:
             self.descriptions += 1
 
     def _in_turn(self, documents: Iterable[Document]) -> Iterator[_Ready]:
-        """Makes some pictures ahead, and hands them over in the order of their documents."""
-        waiting: deque[Future[_Ready]] = deque()
+        """Render some pictures ahead, and yield them in the order of their documents."""
+        pending: deque[Future[_Ready]] = deque()
         with ThreadPoolExecutor(self._ahead, thread_name_prefix="export") as pool:
             try:
                 for document in documents:
-                    waiting.append(pool.submit(self._ready, document))
-                    if len(waiting) > self._ahead:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                    pending.append(pool.submit(self._ready, document))
+                    if len(pending) > self._ahead:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
             finally:
-                for left in waiting:
-                    if not left.cancel():
-                        left.add_done_callback(_let_go)
+                for future in pending:
+                    if not future.cancel():
+                        future.add_done_callback(_close_result)
 
     def _ready(self, document: Document) -> _Ready:
         moment = _moment(document)
@@ -331,7 +331,7 @@ class Export:
 
     def _with_picture(self, document: Document, moment: float) -> _Ready:
         name = ImageName(document["name"])
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_VERSIONS):
             current = self._repo.reader.resolve(self._principal, [name], aliases=False)
             if current.version != document["version"] or not document.get("sha256"):
                 document = self._now(document, current)
@@ -347,7 +347,7 @@ class Export:
         raise OriginalDamaged("The original does not stay the same while it is read.")
 
     def _now(self, document: Document, current: Original) -> Document:
-        """What is known of a picture now, where the document tells of another version."""
+        """Return the current record of a picture whose document is of another version."""
         record = self._repo.reader.record(self._principal, current)
         if not self._frozen:
             return record.public()
@@ -367,13 +367,13 @@ class Export:
         return File(name, digest, info.media_type, size, info.width, info.height, picture.recipe)
 
 
-def _let_go(done: Future[_Ready]) -> None:
+def _close_result(done: Future[_Ready]) -> None:
     if not done.cancelled() and not done.exception():
         done.result().close()
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:
-    """SHA-256 and size of what a file holds; it is left at its beginning."""
+    """Return SHA-256 and size of a file, and rewind it."""
     digest = sha256()
     file.seek(0)
     while chunk := file.read(CHUNK):
@@ -384,7 +384,7 @@ def _digest(file: BinaryIO) -> tuple[str, int]:
 
 
 def _moment(document: Document) -> float:
-    """When it was uploaded, in seconds since the epoch; 0 where nobody knows."""
+    """Return the time of the upload in seconds since the epoch; 0 if unknown."""
     try:
         return datetime.fromisoformat(document["uploaded"]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -392,15 +392,15 @@ def _moment(document: Document) -> float:
 
 
 def write_folder(members: Iterable[Member], folder: Path) -> None:
-    """Writes members as files below a folder, each whole or not at all; over what is there under their names.
+    """Write members as files below a folder, each whole or not at all; existing files are replaced.
 
-    :raises OSError: when that cannot be
+    :raises OSError: if one cannot be written
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, modified, body in members:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What lies there may be a link to somewhere else: it is replaced, and never written through.
+        # An existing link is replaced, not followed.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
             try:
                 file.writelines(chunks(body))

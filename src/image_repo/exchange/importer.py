@@ -1,4 +1,4 @@
-"""Taking in pictures and what is said of them, from wherever they come, and telling what became of each."""
+"""Import pictures and their data from any source, with an outcome for each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from image_repo.errors import (
     StoreUnavailable,
 )
 from image_repo.exchange.base import ImportOutcome, Item, Opener, Status
-from image_repo.exchange.manifest_lines import Lines, is_sheet
+from image_repo.exchange.manifest_lines import ManifestLines, is_manifest
 from image_repo.exchange.zip_reader import Archive, Budget
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.record import Record
@@ -44,64 +44,64 @@ from image_repo.stores.base import CHUNK, NotOnDisk
 
 log = logging.getLogger(__name__)
 
-#: how many are taken in at a time: more wait for the disk together, but also for one interpreter
+#: items that are imported at a time: more would share the disk, but also one interpreter
 AT_ONCE = 4
-#: how often a picture waits for its turn to be checked
-_TURNS = 20
-#: bytes by which a picture is known
-_SNIFFED = 256
-#: data that is taken in together, in bytes
-_MOST_TOGETHER = 1 << 18
-#: an archive may unpack to so many times its size, or to so many bytes if that is more
-_MOST_RATIO, _LEAST_BUDGET = 20, 1 << 30
+#: attempts to get a render slot
+_MAX_ATTEMPTS = 20
+#: bytes from which a format is detected
+_SNIFFED_BYTES = 256
+#: of descriptions that are imported together
+_MAX_BATCH_BYTES = 1 << 18
+#: an archive may unpack to this multiple of its size, or to this many bytes if that is more
+_MAX_RATIO, _MIN_BUDGET_BYTES = 20, 1 << 30
 
-#: an item, and the name that it shall have, or why there is none
-_Judged = tuple[Item, ImageName | Problem]
+#: an item, and its name or the reason why it has none
+_NamedItem = tuple[Item, ImageName | Problem]
 
 
 class Importer:
-    """Takes items into a repository. One for each import: it sees to it that no two of them have one name.
+    """Imports items into a repository. One for each import: it refuses a second item of one name.
 
-    :param prefix: the folder that they are put below; empty for none
-    :raises BadName: for a prefix that no image can have
+    :param prefix: the folder below which they are stored; empty for none
+    :raises BadName: for an invalid prefix
     """
 
     def __init__(self, repo: Repository, principal: Principal, prefix: str = "") -> None:
         self._repo = repo
         self._principal = principal
-        self._above = parse_prefix(prefix)
-        self._named: set[bytes] = set()
+        self._parent = parse_prefix(prefix)
+        self._names: set[bytes] = set()
         self._lock = threading.Lock()
 
     def run(self, items: Iterable[Item], at_once: int = AT_ONCE) -> Iterator[ImportOutcome]:
-        """Takes items in, several at a time; outcomes come in the order of the items, and no more than a few wait.
+        """Import items, several at a time, and yield outcomes in the order of the items; only a few are pending.
 
-        Who stops listening stops it: what has begun by then is ended.
+        Closing the generator stops the import after the items that have begun.
         """
-        waiting: deque[Future[list[ImportOutcome]]] = deque()
+        pending: deque[Future[list[ImportOutcome]]] = deque()
         with ThreadPoolExecutor(at_once, thread_name_prefix="import") as pool:
             try:
                 for batch in self._batches(items):
-                    waiting.append(pool.submit(self._take_all, batch))
-                    if len(waiting) >= 2 * at_once:
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
+                    pending.append(pool.submit(self._import_batch, batch))
+                    if len(pending) >= 2 * at_once:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
             finally:
-                for left in waiting:
-                    left.cancel()
+                for future in pending:
+                    future.cancel()
 
-    def _batches(self, items: Iterable[Item]) -> Iterator[list[_Judged]]:
-        """Items that are taken together: descriptions, as they follow one another; pictures one by one."""
-        batch: list[_Judged] = []
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[_NamedItem]]:
+        """Group consecutive descriptions; pictures are imported one by one."""
+        batch: list[_NamedItem] = []
         size = 0
         for item in items:
-            name = self._judge(item)
-            together = item.open is None and isinstance(name, ImageName)
-            if batch and (not together or len(batch) == bulk.MOST or size > _MOST_TOGETHER):
+            name = self._name(item)
+            is_description = item.open is None and isinstance(name, ImageName)
+            if batch and (not is_description or len(batch) == bulk.MOST or size > _MAX_BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
-            if together:
+            if is_description:
                 batch.append((item, name))
                 size += len(json.dumps(item.data))
             else:
@@ -109,43 +109,39 @@ class Importer:
         if batch:
             yield batch
 
-    def _take_all(self, batch: Sequence[_Judged]) -> list[ImportOutcome]:
-        done: Mapping[ImageName, Status] = {}
+    def _import_batch(self, batch: Sequence[_NamedItem]) -> list[ImportOutcome]:
+        statuses: Mapping[ImageName, Status] = {}
         if len(batch) > 1:
-            said = {name: _said(item.data) for item, name in batch if isinstance(name, ImageName)}
+            data_by_name = {name: _data_of(item) for item, name in batch if isinstance(name, ImageName)}
             try:
-                done = self._repo.writer.replace_many(self._principal, said)
-            except NotOnDisk as problem:  # what is read there now is no proof
+                statuses = self._repo.writer.replace_many(self._principal, data_by_name)
+            except NotOnDisk as problem:  # reading them back now would prove nothing
                 return [_refused(item, name if isinstance(name, ImageName) else None, problem) for item, name in batch]
-            except Problem as problem:  # each of them is told what it is
-                log.debug("not together: %s", problem)
+            except Problem as problem:  # each one gets its own problem below
+                log.debug("the batch is imported one by one: %s", problem)
         return [
-            ImportOutcome(item.entry, done[name], name.text)
-            if isinstance(name, ImageName) and name in done
-            else self._take(item, name)
+            ImportOutcome(item.entry, statuses[name], name.text)
+            if isinstance(name, ImageName) and name in statuses
+            else self._import(item, name)
             for item, name in batch
         ]
 
-    def take(self, item: Item) -> ImportOutcome:
-        """Takes one item in."""
-        return self._take(item, self._judge(item))
-
-    def _judge(self, item: Item) -> ImageName | Problem:
-        """The name of the image, or why there can be none; the first item of a name has it."""
+    def _name(self, item: Item) -> ImageName | Problem:
+        """Return the name of the image, or why it has none; only the first item of a name gets it."""
         if item.problem:
             return item.problem
         try:
-            name = ImageName.parse(self._above + item.name)
+            name = ImageName.parse(self._parent + item.name)
         except Problem as problem:
             return problem
         digest = blake2b(name.text.encode(), digest_size=8).digest()
         with self._lock:
-            if digest in self._named:
+            if digest in self._names:
                 return NameConflict("Another entry has this name already.", name=name.text)
-            self._named.add(digest)
+            self._names.add(digest)
         return name
 
-    def _take(self, item: Item, name: ImageName | Problem) -> ImportOutcome:
+    def _import(self, item: Item, name: ImageName | Problem) -> ImportOutcome:
         if isinstance(name, Problem):
             return _refused(item, None, name)
         try:
@@ -164,16 +160,16 @@ class Importer:
             if not spool.size:
                 raise NotAPicture("It is empty.")
             if item.sha256 and item.sha256 != spool.sha256:
-                raise DigestMismatch("Its SHA-256 is another than the one that is told of it.", sha256=spool.sha256)
-            there = self._there(name)
-            if there and there.sha256 in (spool.sha256, item.original):
-                return self._say(name, item.data, there)
-            created = self._put(name, item, spool)
-        return "stored" if created else "replaced"
+                raise DigestMismatch("Its SHA-256 differs from the expected one.", sha256=spool.sha256)
+            stored = self._stored_picture(name)
+            if stored and stored.sha256 in (spool.sha256, item.original):
+                return self._replace_data(name, item.data, stored)
+            is_new = self._put(name, item, spool)
+        return "stored" if is_new else "replaced"
 
     def _put(self, name: ImageName, item: Item, spool: Spool) -> bool:
-        """Stores a picture; where others are told to come again, it waits for its turn."""
-        for _ in range(_TURNS):
+        """Store a picture, and wait for a render slot where clients would get 503."""
+        for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._put_now(name, item, spool)
             except Busy as busy:
@@ -186,121 +182,120 @@ class Importer:
 
     def _description(self, name: ImageName, item: Item) -> Status:
         stored = read_record(self._repo.origin, name)
-        return self._say(name, _said(item.data), stored)
+        return self._replace_data(name, _data_of(item), stored)
 
-    def _say(self, name: ImageName, data: Any, stored: Record | None) -> Status:
-        """Replaces what is said of an image, if it is something else."""
+    def _replace_data(self, name: ImageName, data: Any, stored: Record | None) -> Status:
+        """Replace the data of an image if they differ."""
         if stored and (data is None or is_same(data, stored.data)):
             return "unchanged"
-        _, created = self._repo.writer.replace_data(self._principal, name, _said(data), UNCONDITIONAL)
-        return "stored" if created else "replaced"
+        data = {} if data is None else data
+        _, is_new = self._repo.writer.replace_data(self._principal, name, data, UNCONDITIONAL)
+        return "stored" if is_new else "replaced"
 
-    def _there(self, name: ImageName) -> Record | None:
-        """The record of the picture that has this name; None where there is none, or what it tells is of another."""
+    def _stored_picture(self, name: ImageName) -> Record | None:
+        """Return the record of the picture of this name; None if there is none, or the record is outdated."""
         stored = read_record(self._repo.origin, name)
         if stored is None or stored.is_description:
             return None
         try:
-            current = self._repo.reader.resolve(self._principal, [name])
+            original = self._repo.reader.resolve(self._principal, [name])
         except ImageNotFound:
             return None
-        return stored if (current.name, current.version) == (name, stored.version) else None
+        return stored if (original.name, original.version) == (name, stored.version) else None
 
 
-def _said(data: Any) -> Any:
-    """What becomes of an image of which nothing is said."""
-    return {} if data is None else data
+def _data_of(item: Item) -> Any:
+    return {} if item.data is None else item.data
 
 
 def _refused(item: Item, name: ImageName | None, problem: Problem) -> ImportOutcome:
-    """What is told of an item that is not taken: skipped where it is no picture, and nobody says that it is one."""
-    skipped = isinstance(problem, NotAPicture) and item.data is None
-    # A traceback holds whatever was at hand, and would wait with the outcome.
-    shown = problem.with_traceback(None)
-    return ImportOutcome(
-        item.entry, "skipped" if skipped else "failed", None if skipped or not name else name.text, shown
-    )
+    """Return the outcome of a refused item: skipped if it is no picture and has no data, else failed."""
+    is_skipped = isinstance(problem, NotAPicture) and item.data is None
+    status: Status = "skipped" if is_skipped else "failed"
+    # The outcome outlives the frames that a traceback would keep in memory.
+    problem = problem.with_traceback(None)
+    return ImportOutcome(item.entry, status, None if is_skipped or not name else name.text, problem)
 
 
 def _sniffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Bytes of a picture; those of other things are not read to their end.
+    """Yield the content of a picture; other content is not read to its end.
 
-    :raises NotAPicture: when they begin like none
+    :raises NotAPicture: if it has no known format
     """
     head = b""
     for chunk in chunks:
-        if len(head) >= _SNIFFED:
+        if len(head) >= _SNIFFED_BYTES:
             yield chunk
             continue
         head += chunk
-        if len(head) >= _SNIFFED:
+        if len(head) >= _SNIFFED_BYTES:
             sniff(memoryview(head))
             yield head
-    if 0 < len(head) < _SNIFFED:
+    if 0 < len(head) < _SNIFFED_BYTES:
         sniff(memoryview(head))
         yield head
 
 
-# -- where items come from ------------------------------------------------------------------
+# -- sources ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFile:
-    """What is to be taken in.
+class ItemSource:
+    """The items of a source.
 
-    :param items: to be gone through once
-    :param total: how many there are; a few more where something is wrong with them
+    :param items: can be iterated once
+    :param total: their number; invalid items may be a few more
     """
 
     items: Iterator[Item]
     total: int
 
 
-def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, most: int) -> SourceFile:
-    """The items of a zip, as an export makes it or of pictures alone. Reads its directory at once.
+def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, max_members: int) -> ItemSource:
+    """Return the items of a zip: an export, or pictures alone. The directory is read at once.
 
-    :param file: the archive, seekable; read by other threads until the last item is taken
-    :param size: its bytes
-    :param temporary: a file for what the zip says of its pictures
-    :param most: members that it may have, and lines of what it says of them: each takes some 200 bytes of memory
-    :raises BrokenArchive: when it is no zip, has more, or what it says of its pictures cannot be read
-    :raises TooLarge: when that is too much
+    :param file: the archive, seekable; read by other threads until the last item is imported
+    :param size: in bytes
+    :param temporary: a file for its manifests
+    :param max_members: of the archive, and lines of its manifests: each takes some 200 bytes of memory
+    :raises BrokenArchive: if it is no zip, has too many members, or a manifest cannot be read
+    :raises TooLarge: if it unpacks to too many bytes
     """
-    archive = Archive(file, Budget(max(_MOST_RATIO * size, _LEAST_BUDGET)), most)
-    lines, files = Lines(temporary, most), 0
+    archive = Archive(file, Budget(max(_MAX_RATIO * size, _MIN_BUDGET_BYTES)), max_members)
+    lines, files = ManifestLines(temporary, max_members), 0
     for member in archive:
-        if is_sheet(member.name):
+        if is_manifest(member.name):
             try:
                 lines.add(member.name, archive.open(member))
             except BrokenArchive as problem:
                 raise BrokenArchive(f"{member.name[:200]!r}: {problem.detail}") from problem
         elif not member.is_folder:
             files += 1
-    return SourceFile(_zipped(archive, lines), files + lines.loose)
+    return ItemSource(_zipped(archive, lines), files + lines.without_file)
 
 
-def _zipped(archive: Archive, lines: Lines) -> Iterator[Item]:
+def _zipped(archive: Archive, lines: ManifestLines) -> Iterator[Item]:
     for member in archive:
-        if not member.is_folder and not is_sheet(member.name):
+        if not member.is_folder and not is_manifest(member.name):
             yield lines.item(member.name, partial(archive.open, member))
     yield from lines.rest()
 
 
-def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> SourceFile:
-    """The items of a folder: what a zip of it would hold.
+def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> ItemSource:
+    """Return the items of a folder, like those of a zip of it.
 
     :param files: below the folder
-    :param temporary: a file for what the folder says of its pictures
-    :raises OSError: when that cannot be read
+    :param temporary: a file for its manifests
+    :raises OSError: if a manifest cannot be read
     """
-    paths, lines = [], Lines(temporary)
+    paths, lines = [], ManifestLines(temporary)
     for path in files:
-        if is_sheet(path.as_posix()):
+        if is_manifest(path.as_posix()):
             lines.add(path.relative_to(folder).as_posix(), _read(path))
         else:
             paths.append(path)
     items = (lines.item(path.relative_to(folder).as_posix(), partial(_read, path)) for path in paths)
-    return SourceFile(chain(items, lines.rest()), len(paths) + lines.loose)
+    return ItemSource(chain(items, lines.rest()), len(paths) + lines.without_file)
 
 
 def _read(path: Path) -> Iterator[bytes]:

@@ -1,9 +1,7 @@
-"""Zip archives (PKWARE APPNOTE 6.3.10). Out: streamed. In: hostile until proven otherwise.
+"""Read untrusted zip archives (PKWARE APPNOTE 6.3.10).
 
-Neither grows in memory with the number or the size of members. Going out, the directory that ends an archive
-waits in a temporary file. Coming in, nothing that an archive says of itself is believed: what it unpacks to is
-counted while it is unpacked, and members that share bytes, which is how a small archive holds petabytes, are
-refused.
+No number in an archive is trusted: unpacked bytes are counted while they are unpacked, and members that share bytes
+(overlap bombs: a small archive that unpacks to petabytes) are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from typing import BinaryIO
 from image_repo.errors import BrokenArchive, TooLarge
 from image_repo.stores.base import CHUNK
 
-_MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
+_MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF
 
 # Sections 4.3.7, 4.3.12, 4.3.14, 4.3.15 and 4.3.16, each behind its signature.
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -44,14 +42,14 @@ _SIZES_64 = 1
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A member of an archive as its directory tells of it, and as nobody has checked it.
+    """A directory entry of an archive, unchecked.
 
-    :param name: in the archive; a folder's ends in ``/``
-    :param raw: the same as it stands there
-    :param offset: where the member begins in the file
-    :param packed: bytes that it takes there
-    :param size: bytes that it unpacks to
-    :param mode: of the file on Unix, 0 where nobody says
+    :param name: in the archive; that of a folder ends in ``/``
+    :param raw: the name in bytes
+    :param offset: of the member in the file
+    :param packed: compressed size in bytes
+    :param size: uncompressed size in bytes
+    :param mode: of the file on Unix, 0 if unknown
     """
 
     name: str
@@ -66,64 +64,63 @@ class Packed:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it stands for a folder, and holds no bytes."""
+        """Return whether it is a folder, without content."""
         return self.name.endswith("/")
 
 
 class Budget:
-    """How much may be unpacked, whatever the members say of themselves. For any number of threads.
+    """A limit of unpacked bytes, whatever the directory says. Thread-safe.
 
-    :param most: in bytes, of all members together
+    :param max_bytes: of all members together
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = self._left = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._remaining = max_bytes
         self._lock = threading.Lock()
 
     def spend(self, size: int) -> None:
-        """Takes bytes off it.
+        """Subtract bytes.
 
-        :raises TooLarge: when it is used up
+        :raises TooLarge: if too few remain
         """
         with self._lock:
-            self._left -= size
-            left = self._left
-        if left < 0:
-            raise TooLarge(f"The archive unpacks to more than {self._most} bytes.", limit=self._most)
+            self._remaining -= size
+            is_exceeded = self._remaining < 0
+        if is_exceeded:
+            raise TooLarge(f"The archive unpacks to more than {self._max_bytes} bytes.", limit=self._max_bytes)
 
 
 class Archive:
     """A zip archive in a file. Members can be read from any thread.
 
-    Takes eight bytes of memory for each member, and some hundred more while it is opened.
+    It takes eight bytes of memory for each member, and some hundred more while it is opened.
 
-    :param file: seekable; it stays open, and nobody else reads it meanwhile
-    :param most: members that it may have
-    :raises BrokenArchive: when it is none, or has more
+    :param file: seekable; it stays open, and must not be read by others meanwhile
+    :raises BrokenArchive: if it is no archive, or has more members than ``max_members``
     """
 
-    def __init__(self, file: BinaryIO, budget: Budget, most: int) -> None:
+    def __init__(self, file: BinaryIO, budget: Budget, max_members: int) -> None:
         self._file = _Shared(file)
         self._budget = budget
         self._begin, self._end, self._shift = self._find_directory()
         self._starts = array("Q")
-        self._twice: set[bytes] = set()
-        seen: set[bytes] = set()
+        self._duplicates: set[bytes] = set()
+        digests: set[bytes] = set()
         for member in self:
-            if len(self._starts) == most:
-                raise BrokenArchive(f"At most {most} members are taken.")
+            if len(self._starts) == max_members:
+                raise BrokenArchive(f"At most {max_members} members are taken.")
             self._starts.append(member.offset)
             digest = _digest(member.raw)
-            (self._twice if digest in seen else seen).add(digest)
+            (self._duplicates if digest in digests else digests).add(digest)
         self._starts = array("Q", sorted(self._starts))
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Packed]:
-        """The members, in the order of the directory.
+        """Iterate over the members, in the order of the directory.
 
-        :raises BrokenArchive: when the directory makes no sense
+        :raises BrokenArchive: if the directory is damaged
         """
         at = self._begin
         while at < self._end:
@@ -138,10 +135,10 @@ class Archive:
             yield self._packed(_CENTRAL.unpack(fixed), rest)
 
     def open(self, member: Packed) -> Iterator[bytes]:
-        """The bytes of a member, in pieces. What came is whole and undamaged only if the end is reached.
+        """Yield the content of a member in pieces; it is verified only when the end is reached.
 
-        :raises BrokenArchive: when it cannot be read, or is not what the directory says
-        :raises TooLarge: when the budget of the archive is used up
+        :raises BrokenArchive: if it cannot be read, or does not match the directory
+        :raises TooLarge: if the budget of the archive is exceeded
         """
         self._check(member)
         begin = self._check_local(member)
@@ -162,17 +159,17 @@ class Archive:
             raise BrokenArchive("It is a link or a device, and only files are taken.")
         if member.flags & _UNREADABLE or member.method not in (_STORED, _DEFLATED):
             raise BrokenArchive(f"Method {member.method} of compression is not read here: deflate it, or store it.")
-        if _digest(member.raw) in self._twice:
+        if _digest(member.raw) in self._duplicates:
             raise BrokenArchive("The archive has two members of this name.")
 
     def _check_local(self, member: Packed) -> int:
-        """Holds the head of a member against the directory; where its bytes begin."""
+        """Compare the header of a member with the directory, and return the offset of its content."""
         head = self._file.read(member.offset, _LOCAL.size)
         if len(head) < _LOCAL.size or not head.startswith(_LOCAL_MARK):
             raise BrokenArchive("It is not where the directory says.")
         _, _, flags, method, *_, name_length, more_length = _LOCAL.unpack(head)
         begin: int = member.offset + _LOCAL.size + name_length + more_length
-        # CVE-2024-0450: what follows is the next member, or the directory
+        # CVE-2024-0450: a member must end before the next one, or the directory
         following = bisect_right(self._starts, member.offset)
         end = self._starts[following] if following < len(self._starts) else self._begin
         shared = following >= 2 and self._starts[following - 2] == member.offset
@@ -195,23 +192,23 @@ class Archive:
     # -- the directory -----------------------------------------------------------------
 
     def _find_directory(self) -> tuple[int, int, int]:
-        """Where the directory begins and ends, and what has to be added to its offsets."""
+        """Return begin and end of the directory, and what has to be added to its offsets."""
         length = self._file.size
-        tail_at = max(0, length - _END.size - _MOST_16)
+        tail_at = max(0, length - _END.size - _MAX_16)
         tail = self._file.read(tail_at, length - tail_at)
-        found = len(tail)
-        while (found := tail.rfind(_END_MARK, 0, found)) >= 0:
-            if len(tail) - found >= _END.size and _END.unpack_from(tail, found)[-1] == len(tail) - found - _END.size:
+        at = len(tail)
+        while (at := tail.rfind(_END_MARK, 0, at)) >= 0:
+            if len(tail) - at >= _END.size and _END.unpack_from(tail, at)[-1] == len(tail) - at - _END.size:
                 break
         else:
             raise BrokenArchive("It is no zip archive, or it was cut off.")
-        _, disk, first_disk, _, count, size, offset, _ = _END.unpack_from(tail, found)
-        end = tail_at + found
-        if _MOST_16 in (disk, first_disk, count) or _MOST_32 in (size, offset):
+        _, disk, first_disk, _, count, size, offset, _ = _END.unpack_from(tail, at)
+        end = tail_at + at
+        if _MAX_16 in (disk, first_disk, count) or _MAX_32 in (size, offset):
             disk, first_disk, size, offset, end = self._find_wide(end, disk, first_disk, size, offset)
         if disk or first_disk:
             raise BrokenArchive("It is one of several parts.")
-        # Something may stand ahead of an archive, as in those that unpack themselves.
+        # Self-extracting archives have a program in front.
         shift = end - size - offset
         if shift < 0 or size > end:
             raise BrokenArchive("Its directory is not where it says.")
@@ -220,7 +217,7 @@ class Archive:
     def _find_wide(
         self, end: int, disk: int, first_disk: int, size: int, offset: int
     ) -> tuple[int, int, int, int, int]:
-        """The same from the zip64 ending, where there is one."""
+        """Return the same numbers from the zip64 ending, if there is one."""
         locator = self._file.read(end - _LOCATOR.size, _LOCATOR.size) if end >= _LOCATOR.size else b""
         if not locator.startswith(_LOCATOR_MARK):
             return disk, first_disk, size, offset, end
@@ -235,17 +232,17 @@ class Archive:
         _, _, _, _, _, flags, method, _, _, crc, packed, size = fixed[:12]
         name_length, more_length, *_, attributes, offset = fixed[12:]
         raw = rest[:name_length]
-        told = _wide_sizes(rest[name_length : name_length + more_length])
-        size = next(told, size) if size == _MOST_32 else size
-        packed = next(told, packed) if packed == _MOST_32 else packed
-        offset = next(told, offset) if offset == _MOST_32 else offset
-        # A number beyond what a file can have must not reach seek(): it is not where the directory says.
+        wide = _wide_sizes(rest[name_length : name_length + more_length])
+        size = next(wide, size) if size == _MAX_32 else size
+        packed = next(wide, packed) if packed == _MAX_32 else packed
+        offset = next(wide, offset) if offset == _MAX_32 else offset
+        # seek() fails on offsets that no file can have
         offset = min(offset + self._shift, self._file.size)
         return Packed(_decoded(raw, flags), raw, offset, packed, size, crc, method, flags, attributes >> 16)
 
 
 class _Shared:
-    """A file that several threads read at places of their own."""
+    """A file that several threads read at their own offsets."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -262,34 +259,31 @@ def _stored(pieces: Iterable[bytes], _: int) -> Iterator[bytes]:
     yield from pieces
 
 
-def _inflated(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
-    """Unpacks, no more than CHUNK at a time, and not far beyond what was promised.
-
-    :param most: bytes that it should come to
-    """
-    made, engine = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+def _inflated(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Decompress CHUNK bytes at a time, and little more than the expected size."""
+    total, decompressor = 0, zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         for piece in pieces:
-            while piece and not engine.eof:
-                chunk = engine.decompress(piece, CHUNK)
-                piece = engine.unconsumed_tail  # noqa: PLW2901, what is left of it
-                made += len(chunk)
-                if made > most:
+            while piece and not decompressor.eof:
+                chunk = decompressor.decompress(piece, CHUNK)
+                piece = decompressor.unconsumed_tail  # noqa: PLW2901, the rest of it
+                total += len(chunk)
+                if total > size:
                     raise BrokenArchive("It is damaged: it unpacks to more than it says.")
                 yield chunk
-        while not engine.eof and (chunk := engine.decompress(b"", CHUNK)):
-            made += len(chunk)
-            if made > most:
+        while not decompressor.eof and (chunk := decompressor.decompress(b"", CHUNK)):
+            total += len(chunk)
+            if total > size:
                 raise BrokenArchive("It is damaged: it unpacks to more than it says.")
             yield chunk
     except zlib.error as error:
         raise BrokenArchive("It is damaged: it cannot be unpacked.") from error
-    if not engine.eof:
+    if not decompressor.eof:
         raise BrokenArchive("It is damaged: it ends too early.")
 
 
 def _wide_sizes(extra: bytes) -> Iterator[int]:
-    """The numbers of the zip64 field, in their order."""
+    """Yield the numbers of the zip64 field in order."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
         if kind == _SIZES_64:
@@ -300,7 +294,7 @@ def _wide_sizes(extra: bytes) -> Iterator[int]:
 
 
 def _decoded(raw: bytes, flags: int) -> str:
-    """A name as text. Many programs write UTF-8 and do not say so; the rest is code page 437 (appendix D)."""
+    """Return a name as text. Many programs write UTF-8 without the flag; otherwise it is code page 437 (appendix D)."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

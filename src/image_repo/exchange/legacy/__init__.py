@@ -1,11 +1,11 @@
-"""What neighbours leave behind, so that nobody has to stay with them for its sake: ``docs/coming-from.md``.
+"""Imports from other systems (``docs/coming-from.md``).
 
-* ``documents``: a ``mongoexport`` with its uploads folder, and dumps of descriptions, over ``jsonstream`` (one value
-  after the other) and ``extended`` (MongoDB's JSON to plain JSON)
+* ``documents``: a ``mongoexport`` with its uploads folder, and dumps of descriptions, over ``json_stream`` (one value
+  after the other) and ``extended_json`` (MongoDB's JSON to plain JSON)
 * ``blobs``: a folder of images and artifacts under their SHA-256
 * ``folders``: files below a folder, never outside
 
-Everything is read one by one, nothing of it is trusted, and what is wrong is told entry by entry.
+Entries are untrusted, read one by one, and each problem is reported with its entry.
 """
 
 from __future__ import annotations
@@ -28,31 +28,29 @@ from image_repo.exchange.legacy.json_stream import CHUNK, is_json
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
 
-__all__ = ["Blob", "Blobs", "Documents", "Leftovers", "detect", "outcomes"]
+__all__ = ["Blob", "Blobs", "Documents", "LegacySource", "detect", "outcomes"]
 
-Leftovers = Documents | Blobs
-#: artifacts that are taken in at a time
+LegacySource = Documents | Blobs
+#: artifacts that are imported at a time
 _AT_ONCE = 4
-#: why bytes that somebody takes for a picture are none here
+#: problems of images that become artifacts
 _REFUSALS = (NotAPicture, UnsupportedPicture, BrokenPicture, OverBudget)
 #: RFC 6838, section 4.2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
 
-class Taker(Protocol):
-    """Who takes images in: :class:`image_repo.exchange.importer.Importer`."""
+class ItemImporter(Protocol):
+    """The part of :class:`image_repo.exchange.importer.Importer` that is used here."""
 
-    def run(self, items: Iterable[Item]) -> Iterator[ImportOutcome]:
-        """Takes items in, several at a time; outcomes come in the order of the items."""
-        ...
+    def run(self, items: Iterable[Item]) -> Iterator[ImportOutcome]: ...
 
 
-def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
-    """What lies at a path; None where it is none of this.
+def detect(path: Path, uploads: Path | None = None) -> LegacySource | None:
+    """Return the data of another system at a path; None if there are none.
 
     :param uploads: the folder of the files that documents name
-    :returns: to be gone through once; ``description``, ``done`` and ``total`` are for people and progress bars
-    :raises OSError: when it cannot be looked at
+    :returns: can be iterated once; ``description``, ``done`` and ``total`` are for people and progress bars
+    :raises OSError: if it cannot be read
     """
     if path.is_dir():
         return Blobs(path) if Blobs.is_there(path) else None
@@ -61,55 +59,56 @@ def detect(path: Path, uploads: Path | None = None) -> Leftovers | None:
 
 
 def outcomes(
-    leftovers: Leftovers, importer: Taker, repo: Repository, principal: Principal, artifacts: Artifacts
+    source: LegacySource, importer: ItemImporter, repo: Repository, principal: Principal, artifacts: Artifacts
 ) -> Iterator[ImportOutcome]:
-    """Takes everything in, and says of each what became of it.
+    """Import everything, and yield the outcome of each entry.
 
-    :raises BadParameter: when documents name files and it was not said where they are
+    :raises BadParameter: if documents name files and the folder of the files is unknown
     """
-    if isinstance(leftovers, Documents):
-        yield from importer.run(leftovers.items())
+    if isinstance(source, Documents):
+        yield from importer.run(source.items())
         return
-    take = partial(_take, repo=repo, principal=principal, artifacts=artifacts)
-    yield from _images(leftovers, importer, take)
-    others = leftovers.artifacts()
+    take = partial(_import_artifact, repo=repo, principal=principal, artifacts=artifacts)
+    yield from _images(source, importer, take)
+    others = source.artifacts()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="import") as pool:
         while batch := list(islice(others, 4 * _AT_ONCE)):
             yield from pool.map(take, batch)
 
 
-def _images(blobs: Blobs, importer: Taker, take: partial[ImportOutcome]) -> Iterator[ImportOutcome]:
-    """What was stored as an image becomes one; where that is refused, an artifact, with the reason: nothing is lost."""
-    waiting: dict[str, Blob] = {}
+def _images(blobs: Blobs, importer: ItemImporter, take: partial[ImportOutcome]) -> Iterator[ImportOutcome]:
+    """Import images; those that are refused become artifacts, with the reason."""
+    pending: dict[str, Blob] = {}
 
     def items() -> Iterator[Item]:
-        for found in blobs.images():
-            if isinstance(found, Blob):
-                waiting[found.entry] = found
-            yield found.item if isinstance(found, Blob) else found
+        for blob in blobs.images():
+            if isinstance(blob, Blob):
+                pending[blob.entry] = blob
+            yield blob.item if isinstance(blob, Blob) else blob
 
     for outcome in importer.run(items()):
-        blob = waiting.pop(outcome.entry, None)
+        blob = pending.pop(outcome.entry, None)
         if blob and isinstance(outcome.problem, _REFUSALS):
-            made = take(blob)
-            yield made if made.problem else replace(made, problem=outcome.problem)
+            artifact = take(blob)
+            yield artifact if artifact.problem else replace(artifact, problem=outcome.problem)
         else:
             yield outcome
 
 
-def _take(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts) -> ImportOutcome:
-    """Takes a blob in as an artifact."""
+def _import_artifact(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts) -> ImportOutcome:
+    """Import a blob as an artifact."""
     try:
         with repo.writer.spool() as spool:
             spool.fill(blob.open())
             if spool.sha256 != blob.sha256:
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
-            made, new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=blob.said)
+            meta = blob.artifact_meta
+            artifact, is_new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=meta)
     except Problem as problem:
         return ImportOutcome(blob.entry, "failed", problem=problem)
-    return ImportOutcome(blob.entry, "stored" if new else "unchanged", made.artifact_id)
+    return ImportOutcome(blob.entry, "stored" if is_new else "unchanged", artifact.artifact_id)
 
 
 def _media_type(blob: Blob) -> str | None:
-    said = blob.meta.get("mime")
-    return said if isinstance(said, str) and _MEDIA_TYPE.fullmatch(said) else None
+    media_type = blob.meta.get("mime")
+    return media_type if isinstance(media_type, str) and _MEDIA_TYPE.fullmatch(media_type) else None

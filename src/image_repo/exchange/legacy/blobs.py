@@ -1,8 +1,8 @@
 """The data folder (``ISS_DATA``) of a store that names images and artifacts by their SHA-256.
 
-``blobs/ab/cd/HEX`` holds bytes and ``meta/ab/cd/HEX.json`` what is said of them: of an image ``{"kind": "image",
-"bytes", "mime", "width", "height", "created_at"}``, of an artifact its own members, ``kind``, ``bytes`` and
-``created_at``. Images and artifacts share the folder; only ``kind`` tells them apart.
+``blobs/ab/cd/HEX`` holds content, and ``meta/ab/cd/HEX.json`` its metadata: of an image ``{"kind": "image", "bytes",
+"mime", "width", "height", "created_at"}``, of an artifact its own members, ``kind``, ``bytes`` and ``created_at``.
+Images and artifacts share the folder, and differ by ``kind``.
 
 Source: VitalyVorobyev/image_store_service, ``iss.py`` of v0.1.14.
 """
@@ -19,26 +19,25 @@ from typing import Any
 
 from image_repo.errors import BadRequest, Problem, TooLarge
 from image_repo.exchange.base import Item, Opener
-from image_repo.exchange.legacy.folders import chunks, opened
+from image_repo.exchange.legacy.folders import chunks, open_below
 from image_repo.model.strict_json import read_object
 
-#: the most bytes that are read of what is said of a blob
-_MOST_META = 1 << 19
-#: how deep folders may lie; there are two levels of them
-_MOST_LEVELS = 4
+#: of the metadata of a blob
+_MAX_META_BYTES = 1 << 19
+#: depth of folders; the store has two levels
+_MAX_LEVELS = 4
 _HEX = re.compile(r"[0-9a-f]{64}")
 _IMAGE = "image"
-#: what the record of an image tells anyway
+#: members that the record of an image has anyway
 _FACTS = ("kind", "bytes", "width", "height")
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes under their digest. :attr:`item` is the image that they may be; else they are an artifact.
+    """Content under its digest: an image (:attr:`item`) or an artifact.
 
-    :param entry: where it lies below the folder, for the report
-    :param open: gives its bytes; called at most once for the image, and once more for the artifact
-    :param meta: what was said of it
+    :param entry: path below the folder, for the report
+    :param open: opens its content; called at most once for the image, and once more for the artifact
     """
 
     entry: str
@@ -48,58 +47,58 @@ class Blob:
 
     @property
     def is_image(self) -> bool:
-        """Whether it was stored as an image; that it is a picture is another matter."""
+        """Return whether it was stored as an image; it need not be a picture."""
         return bool(self.meta.get("kind", _IMAGE) == _IMAGE)
 
     @property
     def item(self) -> Item:
-        """As an image, called by its digest."""
+        """Return it as an image named by its digest."""
         data = {name: value for name, value in self.meta.items() if name not in _FACTS and value is not None}
         return Item(self.entry, f"sha256:{self.sha256}", open=self.open, data=data or None, sha256=self.sha256)
 
     @property
     def kind(self) -> str | None:
-        """As an artifact; what no kind can hold becomes a ``-``, and stands in :attr:`said` as it was."""
-        found = self.meta.get("kind")
-        return re.sub(r"[^A-Za-z0-9._-]", "-", found)[:64] if isinstance(found, str) and found else None
+        """Return the kind of the artifact; invalid characters become ``-`` (:attr:`artifact_meta` has them)."""
+        kind = self.meta.get("kind")
+        return re.sub(r"[^A-Za-z0-9._-]", "-", kind)[:64] if isinstance(kind, str) and kind else None
 
     @property
-    def said(self) -> dict[str, Any]:
-        """The ``meta`` of the artifact."""
-        told = {name: value for name, value in self.meta.items() if name not in ("kind", "bytes")}
+    def artifact_meta(self) -> dict[str, Any]:
+        """Return the ``meta`` of the artifact."""
+        meta = {name: value for name, value in self.meta.items() if name not in ("kind", "bytes")}
         kind = self.meta.get("kind")
-        return told if kind in (None, self.kind) else {**told, "kind": kind}
+        return meta if kind in (None, self.kind) else {**meta, "kind": kind}
 
 
 class Blobs:
-    """Such a folder."""
+    """A folder of blobs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.description = "images and artifacts under their SHA-256"
-        #: how far it is, and how far it goes: files
+        #: progress, in files
         self.done, self.total = 0, sum(1 for _ in self._files())
 
     @staticmethod
     def is_there(folder: Path) -> bool:
-        """Whether a folder is one."""
+        """Return whether a folder has blobs."""
         return (folder / "blobs").is_dir()
 
     def images(self) -> Iterator[Blob | Item]:
-        """What was stored as an image, and, as items with a problem, what is no blob at all."""
-        for found in self._found():
-            if isinstance(found, Item) or found.is_image:
+        """Yield blobs that were stored as images, and files that are no blobs as items with a problem."""
+        for blob in self._blobs():
+            if isinstance(blob, Item) or blob.is_image:
                 self.done += 1
-                yield found
+                yield blob
 
     def artifacts(self) -> Iterator[Blob]:
-        """Everything else."""
-        for found in self._found():
-            if isinstance(found, Blob) and not found.is_image:
+        """Yield all other blobs."""
+        for blob in self._blobs():
+            if isinstance(blob, Blob) and not blob.is_image:
                 self.done += 1
-                yield found
+                yield blob
 
-    def _found(self) -> Iterator[Blob | Item]:
+    def _blobs(self) -> Iterator[Blob | Item]:
         for relative in self._files():
             entry = f"blobs/{relative}".encode(errors="backslashreplace").decode()
             sha256 = relative.rpartition("/")[2]
@@ -113,25 +112,25 @@ class Blobs:
                 yield Blob(entry, sha256, partial(chunks, self._folder / "blobs", relative), meta)
 
     def _files(self, below: str = "") -> Iterator[str]:
-        """Paths below ``blobs``, in order; one folder's names are in memory at a time. No link is followed."""
-        with os.scandir(self._folder / "blobs" / below) as found:
-            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
-        for name, is_folder in entries:
+        """Yield paths below ``blobs`` in order, without following links; one folder at a time is in memory."""
+        with os.scandir(self._folder / "blobs" / below) as entries:
+            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        for name, is_folder in names:
             if name.startswith("."):
                 continue
-            if is_folder and below.count("/") < _MOST_LEVELS:
+            if is_folder and below.count("/") < _MAX_LEVELS:
                 yield from self._files(f"{below}{name}/")
             else:
                 yield below + name
 
     def _meta(self, relative: str) -> dict[str, Any]:
-        """What is said of a blob; nothing where there is no file of it."""
+        """Return the metadata of a blob; empty without a file of them."""
         if not os.path.lexists(self._folder / "meta" / f"{relative}.json"):
             return {}
-        with opened(self._folder / "meta", relative + ".json") as file:
-            text = file.read(_MOST_META + 1)
-        if len(text) > _MOST_META:
-            raise TooLarge(f"What is said of it in meta/{relative}.json has more than {_MOST_META} bytes.")
+        with open_below(self._folder / "meta", relative + ".json") as file:
+            text = file.read(_MAX_META_BYTES + 1)
+        if len(text) > _MAX_META_BYTES:
+            raise TooLarge(f"meta/{relative}.json has more than {_MAX_META_BYTES} bytes.")
         try:
             return read_object(text.decode(), f"meta/{relative}.json")
         except UnicodeDecodeError:

@@ -1,10 +1,9 @@
-"""What two neighbours keep in MongoDB, as ``mongoexport`` or the service itself writes it.
+"""Documents of two systems over MongoDB, as ``mongoexport`` or the service itself writes them.
 
-* Of an image-data-set service: ``{"_id", "file", "time", "data", "userId"}``, the files in its uploads folder. The
-  image is called by its ``_id``, so that ``/images/ID`` goes on to name it; ``data`` is its data, and there too are
-  ``file``, ``time`` and ``userId``, under ``_file`` … where the user has a member of that name.
-* Of a store of descriptions: any object with a ``name`` of its own. All of it is the data of a description that is
-  called so.
+* Of an image-data-set service: ``{"_id", "file", "time", "data", "userId"}``, with files in its uploads folder. The
+  name of the image is its ``_id``, so that ``/images/ID`` stays valid; its data are ``data``, with ``file``, ``time``
+  and ``userId`` added, as ``_file`` … if the user has a member of that name.
+* Of a store of descriptions: any object with a ``name``. The whole object is the data of the description.
 
 Sources: jtekt/image-storage-microservice, ``models/image.ts``, ``controllers/export.ts``; di-unipi-socc/DockerFinder,
 ``storage/README.md``, ``storage/ImagesManager.py``.
@@ -26,14 +25,14 @@ from image_repo.exchange.legacy.folders import chunks
 from image_repo.exchange.legacy.json_stream import CHUNK, Value, values
 from image_repo.model.formats import split_ending
 
-#: what that service calls its documents in a zip
+#: the documents of that service in a zip
 EXPORTED = "mongodb_data.json"
-#: what a document of the image-data-set service has, and nothing else
+#: all members of a document of the image-data-set service
 _MEMBERS = frozenset(("_id", "file", "time", "data", "userId", "__v"))
-#: of these, what beside ``data`` is kept
-_KEPT = ("file", "time", "userId")
+#: of these, the members that are added to ``data``
+_ADDED = ("file", "time", "userId")
 _FILE = re.compile(rb'"file"\s*:\s*("(?:[^"\\\n]|\\.){1,4096}")')
-#: what a record of our own has: of it, the user's data is what was said
+#: members of a record of image_repo: only its data are imported
 _RECORD = frozenset(("name", "version", "sha256", "media_type", "data"))
 
 
@@ -47,13 +46,13 @@ class Documents:
         self._path = path
         self._uploads = uploads
         self.description = "documents of MongoDB"
-        #: how far it is, and how far it goes: bytes of the file
+        #: progress, in bytes of the file
         self.done, self.total = 0, path.stat().st_size
 
     def items(self) -> Iterator[Item]:
-        """Each document, in the order of the file.
+        """Yield each document in the order of the file.
 
-        :raises BadParameter: when files are named and it was not said where they are
+        :raises BadParameter: if files are named and their folder is unknown
         """
         for value in values(self._chunks()):
             yield self._item(value)
@@ -68,20 +67,20 @@ class Documents:
         try:
             document = _document(value)
             if _is_picture(document):
-                return self._picture(value.where, document)
+                return self._picture(value.position, document)
             name, data = _description(document)
         except (BadParameter, LibraryMissing):
             raise
         except Problem as problem:
-            return Item(value.where, "", problem=problem)
-        return Item(f"{value.where} ({name[:200]})", name, data=data)
+            return Item(value.position, "", problem=problem)
+        return Item(f"{value.position} ({name[:200]})", name, data=data)
 
-    def _picture(self, where: str, document: Mapping[str, Any]) -> Item:
+    def _picture(self, position: str, document: Mapping[str, Any]) -> Item:
         if self._uploads is None:
-            raise BadParameter("uploads", "These documents name files: say with --uploads in which folder they are.")
+            raise BadParameter("uploads", "These documents name files: give their folder with --uploads.")
         file = document["file"]
         return Item(
-            f"{where} ({file[:200]})",
+            f"{position} ({file[:200]})",
             _id(document),
             open=partial(chunks, self._uploads, file),
             data=_data(document),
@@ -90,9 +89,9 @@ class Documents:
 
 
 def as_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The documents of a zip that the image-data-set service has exported, as lines of our own ``metadata.jsonl``.
+    """Yield the documents of a zip from the image-data-set service as lines of ``metadata.jsonl``.
 
-    What cannot be read becomes a line that cannot be read, of the same file: its picture is not taken without it.
+    An invalid document becomes an invalid line for the same file: its picture is not imported without it.
 
     :param chunks: of its :data:`EXPORTED`
     """
@@ -106,7 +105,7 @@ def as_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _files(value: Value) -> Iterator[bytes]:
-    """The files that a document may name which cannot be taken, as JSON."""
+    """Yield the files that an invalid document names, as JSON."""
     if value.problem:
         yield from (match[1] for match in _FILE.finditer(value.text))
     elif isinstance(value.value.get("file"), str):
@@ -121,19 +120,19 @@ def _line(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(value: Value) -> dict[str, Any]:
-    """A document in plain JSON.
+    """Return a document in plain JSON.
 
-    :raises BadRequest: when it cannot be had
+    :raises BadRequest: if it is invalid
     """
     if value.problem:
         raise value.problem
     try:
-        found = plain(value.value)
+        document = plain(value.value)
     except NotExtended as error:
         raise BadRequest(f"Expected MongoDB Extended JSON, but {error}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise BadRequest("Expected a document, not a value alone.")
-    return found
+    return document
 
 
 def _is_picture(document: Mapping[str, Any]) -> bool:
@@ -141,9 +140,9 @@ def _is_picture(document: Mapping[str, Any]) -> bool:
 
 
 def _id(document: Mapping[str, Any]) -> str:
-    """What an image is called.
+    """Return the name of an image.
 
-    :raises BadRequest: when it is nothing that a name could be
+    :raises BadRequest: if its _id cannot be a name
     """
     name = _name(document.get("_id"))
     if name is None:
@@ -152,35 +151,35 @@ def _id(document: Mapping[str, Any]) -> str:
 
 
 def _description(document: Mapping[str, Any]) -> tuple[str, Any]:
-    """Name and data of a description.
+    """Return name and data of a description.
 
-    :raises BadRequest: when it is none
+    :raises BadRequest: if it is none
     """
     if "file_name" in document:
-        raise BadRequest("This tells of a file beside it: import the folder, or the zip, that it lies in.")
+        raise BadRequest("This is the record of a file beside it: import the folder or the zip that contains both.")
     name = _name(document.get("name", document.get("_id")))
     if name is None:
         raise BadRequest("Expected a document with _id and file, or with a name of its own.")
-    if _MEMBERS.issuperset(document) and "data" in document:  # an image of the service that has lost its file
+    if _MEMBERS.issuperset(document) and "data" in document:  # an image of the service without its file
         return name, _data(document)
     return name, document["data"] if _RECORD.issubset(document) else document
 
 
 def _name(value: Any) -> str | None:
-    """What identifies a document, as the name of an image."""
+    """Return the identifier of a document as the name of an image; None if it is neither text nor a number."""
     text = str(value) if type(value) in (str, int) else ""
     return split_ending(text)[0] or None
 
 
 def _data(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of an image of the image-data-set service: the user's own, and what the service knew beside it."""
-    given = document.get("data", {})
-    data = dict(given) if isinstance(given, Mapping) else {} if given is None else {"data": given}
-    for member in _KEPT:
+    """Return the data of an image of the image-data-set service, with members of the document added."""
+    own = document.get("data", {})
+    data = dict(own) if isinstance(own, Mapping) else {} if own is None else {"data": own}
+    for member in _ADDED:
         if document.get(member) is not None:
-            data[_free(member, data)] = document[member]
+            data[_unused_name(member, data)] = document[member]
     return data
 
 
-def _free(member: str, data: Mapping[str, Any]) -> str:
-    return _free("_" + member, data) if member in data else member
+def _unused_name(member: str, data: Mapping[str, Any]) -> str:
+    return _unused_name("_" + member, data) if member in data else member

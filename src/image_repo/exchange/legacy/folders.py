@@ -1,4 +1,4 @@
-"""Files below a folder that was named, and never one outside of it: no ``..``, no links, nothing but files."""
+"""Open regular files below a folder, and never outside of it: no ``..``, no symbolic links."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from image_repo.errors import BadRequest
 from image_repo.stores.base import CHUNK
 
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-#: a pipe is opened without waiting for who writes to it, and refused then
+#: opening a pipe must not wait for a writer; it is refused then
 _BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def opened(root: Path, relative: str) -> BinaryIO:
-    """Opens a file below a folder, which may itself be a link.
+def open_below(root: Path, relative: str) -> BinaryIO:
+    """Open a file below a folder, which may itself be a link.
 
-    :param relative: with ``/`` between its parts
-    :raises BadRequest: when it is none, or cannot be read
+    :param relative: path with ``/`` between its parts
+    :raises BadRequest: if it is no such file, or cannot be read
     """
     parts = [part for part in relative.split("/") if part not in ("", ".")]
-    shown = repr(relative[:200])
+    name = repr(relative[:200])
     if not parts or relative.startswith("/") or ".." in parts or "\0" in relative:
-        raise BadRequest(f"{shown} is no path below the folder.")
+        raise BadRequest(f"{name} is no path below the folder.")
     try:
-        found = os.open(root, _ROOT)
+        handle = os.open(root, _ROOT)
     except OSError as error:
         raise BadRequest(f"The folder of the files cannot be read: {error.strerror}.") from error
     for part in parts:
-        found = _step(found, part, shown)
-    if stat.S_ISREG(os.fstat(found).st_mode):
-        return os.fdopen(found, "rb")
-    os.close(found)
-    raise BadRequest(f"{shown} is no file.")
+        handle = _open_child(handle, part, name)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise BadRequest(f"{name} is no file.")
 
 
-def _step(above: int, part: str, shown: str) -> int:
-    """What a folder that is open holds under a name, opened; the folder is closed."""
+def _open_child(parent: int, part: str, name: str) -> int:
+    """Open a child of an open folder, and close the folder."""
     try:
-        if stat.S_ISLNK(os.stat(part, dir_fd=above, follow_symlinks=False).st_mode):
-            raise BadRequest(f"{shown} is, or lies behind, a symbolic link: none is followed.")
-        return os.open(part, _BELOW, dir_fd=above)
+        if stat.S_ISLNK(os.stat(part, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise BadRequest(f"{name} is, or lies behind, a symbolic link: none is followed.")
+        return os.open(part, _BELOW, dir_fd=parent)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadRequest(f"There is no file {shown} in the folder.") from error
+        raise BadRequest(f"There is no file {name} in the folder.") from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "its name is no text"
-        raise BadRequest(f"{shown} cannot be read: {reason}.") from error
+        raise BadRequest(f"{name} cannot be read: {reason}.") from error
     finally:
-        os.close(above)
+        os.close(parent)
 
 
 def chunks(root: Path, relative: str) -> Iterator[bytes]:
-    """The bytes of a file below a folder.
+    """Yield the content of a file below a folder.
 
-    :raises BadRequest: as :func:`opened` does, when the first of them are asked for
+    :raises BadRequest: as :func:`open_below` does, on the first piece
     """
-    with opened(root, relative) as file:
+    with open_below(root, relative) as file:
         try:
             while chunk := file.read(CHUNK):
                 yield chunk

@@ -1,8 +1,10 @@
-"""One JSON object after the other out of a file that may be larger than memory, and broken anywhere.
+"""Stream JSON objects out of a file that may be larger than memory, and invalid anywhere.
 
-They stand on lines of their own (JSON lines), one behind the other (indented), as the elements of one array,
-or as those of the array in the answer of a service: ``{"count": 3, "images": […]}``. One that cannot be read is
-told, and the next one is read.
+Objects are lines (JSON lines), follow one another (indented), or are the elements of one array, also of that in the
+page of a service: ``{"count": 3, "images": […]}``. An invalid object is reported, and the next one is read.
+
+A streaming parser cannot do this. Measured with ijson 3.6 (yajl): it ends at the first error of an array, reads half
+a surrogate pair as ``?``, and an integer of 5,000 digits ends the process by a segmentation fault.
 """
 
 from __future__ import annotations
@@ -16,14 +18,13 @@ from typing import Any
 from image_repo.errors import BadBody, BrokenArchive, Problem, TooLarge
 from image_repo.model.strict_json import read_object
 
-#: the most bytes of one value
-MOST_VALUE = 1 << 19
-#: what is read at a time, and what is looked at to tell how a file is made up
+MAX_VALUE_BYTES = 1 << 19
+#: bytes that are read at a time, and from which the form of a file is detected
 CHUNK = 1 << 16
 
 _BOM = b"\xef\xbb\xbf"
-_OUTSIDE, _INSIDE = re.compile(rb'["\[\]{},]'), re.compile(rb'["\\]')
-#: the beginning of a page of an answer: members that say how large it is, then the array
+_STRUCTURAL, _STRUCTURAL_IN_TEXT = re.compile(rb'["\[\]{},]'), re.compile(rb'["\\]')
+#: the beginning of a page: counters, then the array
 _PAGE = re.compile(
     rb'\{\s*(?:"(?:count|count_is|page|pages|limit|skip|total|select)"\s*:\s*(?:[0-9.]+|null|"[^"\\]{0,1000}")\s*,\s*)*'
     rb'"(?:images|items)"\s*:\s*\['
@@ -34,24 +35,24 @@ _PAGE = re.compile(
 class Value:
     """An object of the file.
 
-    :param where: ``line 12`` or ``element 3``
-    :param problem: why it could not be read; None where it was
-    :param text: as it stands there, where it could not be read; of one that is too long, how it begins
+    :param position: ``line 12`` or ``element 3``
+    :param problem: why it is invalid; None if it is valid
+    :param text: the bytes of an invalid object; only the first of one that is too long
     """
 
-    where: str
+    position: str
     value: Mapping[str, Any] = field(default_factory=dict)
     problem: Problem | None = None
     text: bytes = b""
 
 
 def is_json(head: bytes) -> bool:
-    """Whether a file that begins so may be read here."""
+    """Return whether a file that begins so can be read here."""
     return head.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def values(chunks: Iterable[bytes]) -> Iterator[Value]:
-    """Every object of a file; memory grows with the largest of them at most, and that is bounded.
+    """Yield every object of a file; memory is bounded by :data:`MAX_VALUE_BYTES`.
 
     :param chunks: of any size
     """
@@ -63,120 +64,120 @@ def values(chunks: Iterable[bytes]) -> Iterator[Value]:
     start = len(head) - len(head.lstrip())
     page = _PAGE.match(head, start)
     if page or head[start : start + 1] == b"[":
-        yield from _Splitter(listed=True).read(chain((head[page.end() if page else start + 1 :],), stream))
+        yield from _Splitter(is_array=True).split(chain((head[page.end() if page else start + 1 :],), stream))
     elif head[start:].partition(b"\n")[0].strip() == b"{":
-        yield from _Splitter(listed=False).read(chain((head,), stream))
+        yield from _Splitter(is_array=False).split(chain((head,), stream))
     else:
         yield from _lines(chain((head,), stream))
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[Value]:
-    piece, number = _Piece(), 1
+    buffer, number = _Buffer(), 1
     for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        for end in ended:
-            piece.add(end)
-            if not piece.is_blank:
-                yield piece.take(f"line {number}")
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            buffer.add(end)
+            if not buffer.is_blank:
+                yield buffer.take(f"line {number}")
             number += 1
-        piece.add(rest)
-    if not piece.is_blank:
-        yield piece.take(f"line {number}")
+        buffer.add(rest)
+    if not buffer.is_blank:
+        yield buffer.take(f"line {number}")
 
 
-class _Piece:
-    """The bytes of an object, as they come; of one that is too long only the first are kept."""
+class _Buffer:
+    """The bytes of one object; of one that is too long, only the first."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._long = False
+        self._is_too_long = False
 
-    def add(self, more: bytes) -> None:
-        """Takes the next bytes."""
-        self._long = self._long or len(self._bytes) + len(more) > MOST_VALUE
-        self._bytes += more[: MOST_VALUE - len(self._bytes)]
+    def add(self, piece: bytes) -> None:
+        """Append bytes."""
+        self._is_too_long = self._is_too_long or len(self._bytes) + len(piece) > MAX_VALUE_BYTES
+        self._bytes += piece[: MAX_VALUE_BYTES - len(self._bytes)]
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing but blanks has come."""
-        return not self._long and not self._bytes.strip()
+        """Return whether there is nothing but white space."""
+        return not self._is_too_long and not self._bytes.strip()
 
-    def take(self, where: str) -> Value:
-        """What has come, read; the next piece begins."""
-        text, long = bytes(self._bytes), self._long
+    def take(self, position: str) -> Value:
+        """Parse the object, and clear the buffer."""
+        text, is_too_long = bytes(self._bytes), self._is_too_long
         self._bytes.clear()
-        self._long = False
+        self._is_too_long = False
         try:
-            if long:
-                raise TooLarge(f"An entry may have at most {MOST_VALUE} bytes.", limit=MOST_VALUE)
-            return Value(where, read_object(text.decode(), "the entry"))
+            if is_too_long:
+                raise TooLarge(f"An entry may have at most {MAX_VALUE_BYTES} bytes.", limit=MAX_VALUE_BYTES)
+            return Value(position, read_object(text.decode(), "the entry"))
         except UnicodeDecodeError:
-            return Value(where, problem=BadBody("Expected the entry to be JSON in UTF-8."), text=text)
+            return Value(position, problem=BadBody("Expected the entry to be JSON in UTF-8."), text=text)
         except Problem as problem:
-            return Value(where, problem=problem, text=text)
+            return Value(position, problem=problem, text=text)
 
 
 class _Splitter:
-    """Finds where objects end, by counting brackets outside of text.
+    """Splits a stream into objects by counting the brackets outside of text.
 
-    :param listed: whether they are elements of an array whose beginning has been read
+    :param is_array: whether they are the elements of an array, after its opening bracket
     """
 
-    def __init__(self, *, listed: bool) -> None:
-        self._listed = listed
+    def __init__(self, *, is_array: bool) -> None:
+        self._is_array = is_array
         self._depth = 0
-        self._quoted = self._escaped = self._ended = False
-        self._piece = _Piece()
+        self._in_text = self._is_escaped = self._has_ended = False
+        self._buffer = _Buffer()
         self._number = 0
 
-    def read(self, chunks: Iterable[bytes]) -> Iterator[Value]:
-        """The objects from here on."""
+    def split(self, chunks: Iterable[bytes]) -> Iterator[Value]:
         for chunk in chunks:
             yield from self._feed(chunk)
-            if self._ended:
+            if self._has_ended:
                 return
-        if self._listed:
+        if self._is_array:
             yield Value("the end", problem=BrokenArchive("The file ends before its list does."))
-        elif not self._piece.is_blank:
+        elif not self._buffer.is_blank:
             yield self._take()
 
     def _feed(self, chunk: bytes) -> Iterator[Value]:
         start = 0
-        for at in self._ends(chunk):
-            self._piece.add(chunk[start:at])
-            start = at + self._listed  # what stands between elements belongs to none
-            if not self._ended or self._number or not self._piece.is_blank:  # nothing at all is in an empty list
+        for end in self._ends(chunk):
+            self._buffer.add(chunk[start:end])
+            start = end + self._is_array  # without the comma
+            is_empty_array = self._has_ended and not self._number and self._buffer.is_blank
+            if not is_empty_array:
                 yield self._take()
-            if self._ended:
+            if self._has_ended:
                 return
-        self._piece.add(chunk[start:])
+        self._buffer.add(chunk[start:])
 
     def _ends(self, chunk: bytes) -> Iterator[int]:
-        """Where objects end in a chunk."""
+        """Yield the offsets at which objects end."""
         at = 0
-        if self._escaped and chunk:
-            self._escaped, at = False, 1
-        while found := (_INSIDE if self._quoted else _OUTSIDE).search(chunk, at):
-            at = found.end()
-            sign = found[0]
+        if self._is_escaped and chunk:
+            self._is_escaped, at = False, 1
+        while match := (_STRUCTURAL_IN_TEXT if self._in_text else _STRUCTURAL).search(chunk, at):
+            at = match.end()
+            sign = match[0]
             if sign == b'"':
-                self._quoted = not self._quoted
+                self._in_text = not self._in_text
             elif sign == b"\\":
-                self._escaped = at == len(chunk)
+                self._is_escaped = at == len(chunk)
                 at += 1
             elif sign in b"[{":
                 self._depth += 1
             elif sign == b",":
-                if self._listed and not self._depth:
+                if self._is_array and not self._depth:
                     yield at - 1
             elif self._depth:
                 self._depth -= 1
-                if not self._listed and not self._depth:
+                if not self._is_array and not self._depth:
                     yield at
-            elif self._listed:
-                self._ended = True
+            elif self._is_array:
+                self._has_ended = True
                 yield at - 1
 
     def _take(self) -> Value:
         self._number += 1
-        return self._piece.take(f"element {self._number}")
+        return self._buffer.take(f"element {self._number}")
