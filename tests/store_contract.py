@@ -69,9 +69,9 @@ class StoreContract:
         assert names(store) == []
 
     def test_what_is_put_together_is_there_as_ever(self, store: Store) -> None:
-        with store.together():
+        with store.batch():
             store.put("a/b.jpg", b"1", media_type=JPEG)
-            with store.together():
+            with store.batch():
                 store.put("a/c/d.jpg", b"2", media_type=JPEG)
             assert names(store) == ["a/b.jpg", "a/c/d.jpg"]
             with pytest.raises(PreconditionFailed):
@@ -240,14 +240,14 @@ class StoreContract:
             store.put(key, key.encode(), media_type=JPEG)
 
         def called(*names: str, endings: frozenset[str] = endings) -> list[str]:
-            return sorted(entry.key for entry in store.called(names, endings))
+            return sorted(entry.key for entry in store.find(names, endings))
 
         assert called("a/b") == ["a/b.PNG", "a/b.jpg"]
         assert called("a/b", endings=endings | {""}) == ["a/b", "a/b.PNG", "a/b.jpg"]
         assert called("a/b.c", "b", "a", "a/x") == ["a/b.c.jpg", "b.png"]
         assert called("a/b", "a/bc", "a/b.jpg/c", "b") == ["a/b.PNG", "a/b.jpg", "a/b.jpg/c.jpg", "a/bc.jpg", "b.png"]
         assert called() == []
-        (entry,) = store.called(["b"], endings)
+        (entry,) = store.find(["b"], endings)
         assert entry == next(entry for entry in store.keys("b."))
 
     def test_finds_what_is_called_like_names_that_begin_alike(self, store: Store) -> None:
@@ -256,7 +256,7 @@ class StoreContract:
         for key in keys:
             store.put(key, b"1", media_type=JPEG)
         for wanted in (names, names[:2], names[:3], names[2:], ["a/b", "a/b.c"]):
-            found = store.called(wanted, frozenset({".jpg", ".webp", ""}))
+            found = store.find(wanted, frozenset({".jpg", ".webp", ""}))
             assert sorted(entry.key for entry in found) == sorted(
                 f"{name}.{ending}" for name in wanted for ending in ("jpg", "webp")
             )
@@ -264,7 +264,7 @@ class StoreContract:
     def test_finds_what_is_called_so_among_many(self, store: Store) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: store.put(f"p{number:03}.jpg", b"1", media_type=JPEG), range(120)))
-        found = store.called(["p000", "p119", "p200"], frozenset({".jpg", ""}))
+        found = store.find(["p000", "p119", "p200"], frozenset({".jpg", ""}))
         assert sorted(entry.key for entry in found) == ["p000.jpg", "p119.jpg"]
 
     def test_an_object_may_go_while_it_is_listed(self, store: Store) -> None:

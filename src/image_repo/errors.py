@@ -47,7 +47,7 @@ from collections.abc import Sequence
 
 
 class Problem(Exception):
-    """An error that a client is told about.
+    """An error that is reported to the client.
 
     :param detail: one or two sentences for the client, without secrets or paths of ours
     :param members: further members of the problem document, such as ``parameter``

@@ -241,7 +241,7 @@ def open_index(config: Config, origin: Store, collection: str = "images") -> Ind
     folder = own_folder(config, origin)
     if folder is None and settings.url is None:
         raise CatalogueUnavailable("There is no place for the catalogue: local_file_cache_path cannot be used.")
-    # Positions that may not be told any more must not be found either.
+    # Positions that may not be disclosed any more must not be found either.
     scope = f"{origin.identity}\0location={config.metadata_location}\0{_SCHEMA}"
     return engines.open_index(
         settings.url and str(settings.url),

@@ -448,10 +448,10 @@ class Ailing(DiskStore):
             raise StoreUnavailable("The store has failed.")
         return super().keys(prefix, **told)
 
-    def called(self, names, endings):
+    def find(self, names, endings):
         if self._count():
             raise StoreUnavailable("The store has failed.")
-        return super().called(names, endings)
+        return super().find(names, endings)
 
 
 def put(repo: Repository, name: str, body: bytes) -> None:

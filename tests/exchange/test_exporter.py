@@ -615,7 +615,7 @@ def test_many_descriptions(repo, names):
 
 def test_two_imports_of_the_same_names_end(repo):
     """Each takes several names at a time; in whatever order they come, none waits for who waits for it."""
-    names = [f"d/{number:03}" for number in range(3 * bulk.MOST)]
+    names = [f"d/{number:03}" for number in range(3 * bulk.MAX_NAMES)]
     start = threading.Barrier(2)
 
     def run_one(order, data):

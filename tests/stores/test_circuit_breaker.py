@@ -39,8 +39,8 @@ class Ailing(DiskStore):
     def keys(self, prefix="", *, after="", before=""):
         yield from self._do(lambda: super(Ailing, self).keys(prefix, after=after, before=before))
 
-    def called(self, names, endings):
-        return self._do(lambda: super(Ailing, self).called(names, endings))
+    def find(self, names, endings):
+        return self._do(lambda: super(Ailing, self).find(names, endings))
 
     def presign(self, key, expires, filename):
         return self._do(lambda: super(Ailing, self).presign(key, expires, filename))
@@ -116,7 +116,7 @@ CALLS = {
     "put of a file": lambda guarded: guarded.put("b.jpg", io.BytesIO(b"1"), media_type="image/jpeg"),
     "delete": lambda guarded: guarded.delete("a.jpg"),
     "a listing": lambda guarded: list(guarded.keys("")),
-    "what is called so": lambda guarded: guarded.called(["a"], {".jpg"}),
+    "what is called so": lambda guarded: guarded.find(["a"], {".jpg"}),
     "the key of links": lambda guarded: guarded.presign("a.jpg", 1, "a.jpg"),
     "a verified link": lambda guarded: guarded.verify_presigned("a.jpg", "00", "1"),
     "a key of links": lambda guarded: guarded.set_link_key("k" * 32),

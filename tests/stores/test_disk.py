@@ -455,7 +455,7 @@ class TestListing:
 
 
 def called(store: DiskStore, *names: str, endings: frozenset[str] = ENDINGS) -> list[str]:
-    return sorted(entry.key for entry in store.called(names, endings))
+    return sorted(entry.key for entry in store.find(names, endings))
 
 
 def replace_os(monkeypatch: pytest.MonkeyPatch, **instead: Callable[..., Any]) -> None:
@@ -563,7 +563,7 @@ class TestWhatIsCalledSo:
 
         replace_os(monkeypatch, lstat=fail)
         with pytest.raises(StoreUnavailable, match="broken"):
-            store.called(["a"], ENDINGS)
+            store.find(["a"], ENDINGS)
 
     def test_a_folder_of_which_nobody_tells_that_it_is_large_is_known_once_it_was_read(
         self, store, root, monkeypatch
@@ -585,7 +585,7 @@ class TestWhatIsCalledSo:
         put(store, "a/b.jpg")
         root.rename(tmp_path / "elsewhere")
         with pytest.raises(StoreUnavailable, match="not there any more"):
-            store.called(["a/b"], ENDINGS)
+            store.find(["a/b"], ENDINGS)
 
     def test_a_large_folder_is_read_for_its_spellings_alone(self, store, root, monkeypatch) -> None:
         monkeypatch.setattr(disk_listing, "_BYTES_A_LOOK", 0)
@@ -726,7 +726,7 @@ def test_a_folder_that_cannot_be_brought_to_the_disk_is_everybodys_trouble():
 def test_what_is_put_together_brings_each_folder_to_the_disk_once_at_the_end(store, root):
     folders = []
     store._syncs = FolderSyncs(folders.append)
-    with store.together():
+    with store.batch():
         for number in range(5):
             store.put(f"a/b/{number}.jpg", b"1", media_type="image/jpeg")
         assert folders == []
@@ -741,5 +741,5 @@ def test_who_puts_together_is_told_that_a_folder_could_not_be_brought_to_the_dis
             raise OSError(errno.EIO, "lost")
 
     store._syncs = FolderSyncs(sync)
-    with pytest.raises(StoreUnavailable, match="lost"), store.together():
+    with pytest.raises(StoreUnavailable, match="lost"), store.batch():
         store.put("a.jpg", b"1", media_type="image/jpeg")

@@ -98,7 +98,7 @@ class Importer:
         for item in items:
             name = self._name(item)
             is_description = item.open is None and isinstance(name, ImageName)
-            if batch and (not is_description or len(batch) == bulk.MOST or size > _MAX_BATCH_BYTES):
+            if batch and (not is_description or len(batch) == bulk.MAX_NAMES or size > _MAX_BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
             if is_description:

@@ -1,9 +1,8 @@
 """Artifacts: files of any kind beside the images, such as models, masks and tables. Each is named by its SHA-256.
 
-In the container ``.artifacts/sha256/HEX`` holds the bytes and ``.artifacts/sha256/HEX.json`` what is said of them.
-The bytes are written first: an artifact is there once its record is, so an upload that was cut off has
-left nothing that can be seen, and the same again makes it whole. The same bytes are one artifact; of what is
-said of them the latest stays, and ``meta`` is merged.
+In the container ``.artifacts/sha256/HEX`` holds the bytes and ``.artifacts/sha256/HEX.json`` their record. The bytes
+are written first: an artifact exists once its record does, so an upload that was cut off leaves nothing visible, and
+a repeated upload completes it. The same bytes are one artifact; the latest record stays, and ``meta`` is merged.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ log = logging.getLogger(__name__)
 
 #: marks a JSON object in the container as the record of an artifact
 MEDIA_TYPE = "application/vnd.image-repo.artifact+json"
-#: what the keys of all artifacts begin with; no image has a name like it
+#: of the keys of all artifacts; no image has a name like it
 PREFIX = ".artifacts/sha256/"
-#: the kind of what is sent without one
+#: kind of bytes that were sent without one
 DEFAULT_KIND = "file"
-#: bytes of which nobody has said what they are
+#: media type of bytes that were sent without one
 OCTETS = "application/octet-stream"
-#: what a kind looks like: it stands in queries and in logs
+#: form of a kind: it stands in queries and in logs
 KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: how they are asked for
+#: of queries over artifacts
 GRAMMAR = Grammar(
     fields=frozenset(("artifact_id", "kind", "bytes", "media_type", "filename", "uploaded", "meta")),
     data="meta",
@@ -60,7 +59,7 @@ _ID = "sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What is known of an artifact: its record.
+    """The record of an artifact.
 
     :param artifact_id: ``sha256:`` and the lower-case hex of its bytes
     :param media_type: as its sender says; nothing is made of it
@@ -117,7 +116,7 @@ class Artifact:
 class Artifacts:
     """The artifacts of a repository.
 
-    :param follower: tells the index over them, from which queries are answered; it is closed with the repository
+    :param follower: of the index over them; closed with the repository
     """
 
     def __init__(self, repo: Repository, follower: Indexer) -> None:
@@ -170,7 +169,7 @@ class Artifacts:
             yield spool
 
     def damaged(self) -> Iterator[str]:
-        """Reads every artifact; a line for each whose bytes are not those that were stored."""
+        """Read every artifact; yield a line for each whose bytes are not those that were stored."""
         for name, _ in self.stamps():
             try:
                 with self._verified(self._get(_sha256(name), name)):
@@ -182,7 +181,7 @@ class Artifacts:
                     yield f"{name}: its record cannot be read"
 
     def is_whole(self, artifact: Artifact) -> bool:
-        """Whether its bytes are there, as many as there should be; they are not read."""
+        """Return whether its bytes are there, by their number; they are not read."""
         entry = self._origin.head(PREFIX + artifact.sha256)
         return entry is not None and entry.size == artifact.bytes
 
@@ -193,7 +192,7 @@ class Artifacts:
         """
         visible = self._authorise(principal, Action.LIST, PREFIX).visible
         page = self.follower.index.page(replace(query, filter=query.filter & visible))
-        return replace(page, documents=[_untold(document) for document in page.documents])
+        return replace(page, documents=[_without_name(document) for document in page.documents])
 
     def _read(self, sha256: str) -> Artifact | None:
         body = self._origin.get(PREFIX + sha256 + _RECORD)
@@ -222,7 +221,7 @@ class Artifacts:
         filename: str | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> tuple[Artifact, bool]:
-        """Stores bytes, and what is said of them; what is None stays as it was.
+        """Store bytes and their record; what is None stays as it was.
 
         :param kind: as :data:`KIND` has it
         :param meta: merged into what there is of known bytes (RFC 7396)
@@ -242,14 +241,14 @@ class Artifacts:
                 meta=merge(before.meta, meta or {}) if before else (meta or {}),
             )
             check_data(made.meta, "meta")
-            # Bytes that are there already are written too: so what has rotted is mended by sending it again.
+            # Known bytes are written again: so a repeated upload repairs damaged ones.
             stored = self._origin.put(PREFIX + sha256, spool.file, media_type=made.media_type)
-            told = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
-            self.follower.wrote(made.artifact_id, _document(made), _stamp(stored, told))
+            record = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
+            self.follower.wrote(made.artifact_id, _document(made), _stamp(stored, record))
         return made, before is None
 
     def delete(self, principal: Principal, artifact_id: str) -> dict[str, int]:
-        """Removes an artifact; how many objects went of each sort.
+        """Delete an artifact; return how many objects of each sort were deleted.
 
         :raises ArtifactNotFound: when there was none
         :raises StoreUnavailable: when something may be left; the same again removes it
@@ -274,7 +273,7 @@ class Artifacts:
     # -- the index -------------------------------------------------------------------
 
     def stamps(self, after: str = "") -> Iterator[tuple[str, str]]:
-        """The artifacts that the container lists, in the order of their names: name and stamp.
+        """Yield the artifacts that the container lists, in the order of their names: name and stamp.
 
         :param after: only names behind this one
         """
@@ -287,36 +286,36 @@ class Artifacts:
             blob = entry if _HEX.fullmatch(name) else None
 
     def row(self, artifact_id: str) -> Row | None:
-        """What the index keeps of an artifact; None when it is not whole."""
+        """Return the row of an artifact for the index; None when it is not complete."""
         sha256 = _sha256(artifact_id)
         if sha256 is None:
             return None
-        told, stored = (self._origin.head(PREFIX + sha256 + ending) for ending in (_RECORD, ""))
-        found = self._read(sha256) if told and stored else None
-        return Row(artifact_id, _document(found), _stamp(stored, told)) if found and stored and told else None
+        record, stored = (self._origin.head(PREFIX + sha256 + ending) for ending in (_RECORD, ""))
+        found = self._read(sha256) if record and stored else None
+        return Row(artifact_id, _document(found), _stamp(stored, record)) if found and stored and record else None
 
 
 def _document(artifact: Artifact) -> dict[str, Any]:
-    """As the index keeps it, where everything has a name."""
+    """Return the document of the index, where everything has a name."""
     return {"name": artifact.artifact_id, **artifact.public()}
 
 
-def _untold(document: Mapping[str, Any]) -> dict[str, Any]:
+def _without_name(document: Mapping[str, Any]) -> dict[str, Any]:
     return {member: value for member, value in document.items() if member != "name"}
 
 
-def _stamp(stored: Entry, told: Entry) -> str:
-    return indexer.stamp(stored.key, stored.etag, told.etag)
+def _stamp(stored: Entry, record: Entry) -> str:
+    return indexer.stamp(stored.key, stored.etag, record.etag)
 
 
 def _sha256(artifact_id: str) -> str | None:
-    """The digest that a name holds; None when it is no name of an artifact."""
+    """Return the digest in an artifact's name; None when it is none."""
     sha256 = artifact_id.removeprefix(_ID)
     return sha256 if sha256 != artifact_id and _HEX.fullmatch(sha256) else None
 
 
 def _name(sha256: str) -> ImageName:
-    """What is held while an artifact is written: no image has this name."""
+    """Return the name that is locked while an artifact is written: no image has it."""
     return ImageName(PREFIX + sha256)
 
 

@@ -1,6 +1,6 @@
-"""What is said of many images at once: they are looked up together, and the index is told of them together.
+"""Data of many images replaced in one batch: one listing and one index transaction instead of one for each.
 
-One by one it would cost a listing for each, and a transaction. What is not plain, is done so all the same.
+Images in an unusual state are left to the caller, one by one.
 """
 
 from __future__ import annotations
@@ -22,86 +22,87 @@ from image_repo.repository.metadata import MetadataStore, check_data, fitting
 from image_repo.repository.resolver import Resolver, image_of, original_of, read_record
 from image_repo.stores.base import Entry, Store
 
-#: names that are held at a time: each takes a file of a lock
-MOST = 32
-#: what the objects of an image end with: originals, records, pictures of other tools without an ending
+#: names of a batch: each takes a lock file
+MAX_NAMES = 32
+#: endings of the objects of an image: originals, records, and pictures of other tools without an ending
 _ENDINGS = frozenset({*ENDINGS, ".json", ""})
 
-#: there was nothing of this name; what was said of it is something else now; it was said already
-Said = Literal["stored", "replaced", "unchanged"]
+#: there was nothing of this name; its data is different now; it was the same already
+BulkOutcome = Literal["stored", "replaced", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a name stands for; ``record`` is what was said of it, and of this very picture, if there is one."""
+    """The state of a name; the record is that of this very original, if there is one."""
 
     current: Original | None
     record: Record | None
 
 
-def say_many(
-    origin: Store, versions: Resolver, records: MetadataStore, follower: Indexer, said: Mapping[ImageName, Any]
-) -> dict[ImageName, Said]:
-    """Replaces the user's data of images; where there are none, they become descriptions.
+def replace_many(
+    origin: Store, resolver: Resolver, metadata: MetadataStore, indexer: Indexer, data_by_name: Mapping[ImageName, Any]
+) -> dict[ImageName, BulkOutcome]:
+    """Replace the user's data of images; where there are none, they become descriptions.
 
-    :param said: at most :data:`MOST`
-    :returns: what became of those that could be done together; the others have to be done one by one
-    :raises BadBody, TooLarge: when data is none that can be stored
-    :raises StoreUnavailable: when the store cannot be asked; some may be done
+    :param data_by_name: at most :data:`MAX_NAMES`
+    :returns: the outcomes of those that could be done in the batch; the others have to be done one by one
+    :raises BadBody, TooLarge: when data cannot be stored
+    :raises StoreUnavailable: when the store cannot be reached; some may be done
     """
-    for data in said.values():
+    for data in data_by_name.values():
         check_data(data)
-    with ExitStack() as held:
-        # Who holds several takes them in one order: so nobody waits for who waits for him. And what is read while
-        # nobody else holds it, is on the disk.
-        for name in sorted(said):
-            held.enter_context(records.lock(name))
-        done: dict[ImageName, Said] = dict.fromkeys(_unchanged(origin, said), "unchanged")
-        names = sorted(said.keys() - done.keys())
+    with ExitStack() as locks:
+        # Locks are taken in one order, so that no two batches wait for each other.
+        for name in sorted(data_by_name):
+            locks.enter_context(metadata.lock(name))
+        done: dict[ImageName, BulkOutcome] = dict.fromkeys(_unchanged(origin, data_by_name), "unchanged")
+        names = sorted(data_by_name.keys() - done.keys())
         rows: list[Row] = []
         try:
-            with origin.together():
-                for name, known in _looked_up(origin, names):
-                    outcome, row = _say(records, name, known, said[name])
+            with origin.batch():
+                for name, known in _look_up(origin, names):
+                    outcome, row = _replace(metadata, name, known, data_by_name[name])
                     if row is not None:
                         rows.append(row)
-                        versions.written(name, known.current)
+                        resolver.written(name, known.current)
                     if outcome is not None:
                         done[name] = outcome
         finally:
-            follower.wrote_all(rows)
+            indexer.wrote_all(rows)
     return done
 
 
-def _unchanged(origin: Store, said: Mapping[ImageName, Any]) -> Iterator[ImageName]:
-    """Names of which this is said already, as long as there are any: an import that is repeated is quick so."""
-    for name, data in said.items():
+def _unchanged(origin: Store, data_by_name: Mapping[ImageName, Any]) -> Iterator[ImageName]:
+    """Yield leading names that have this data already: so a repeated import is quick."""
+    for name, data in data_by_name.items():
         stored = read_record(origin, name)
         if stored is None or not is_same(stored.data, data):
             return
         yield name
 
 
-def _say(records: MetadataStore, name: ImageName, known: _Known, data: Any) -> tuple[Said | None, Row | None]:
+def _replace(
+    metadata: MetadataStore, name: ImageName, known: _Known, data: Any
+) -> tuple[BulkOutcome | None, Row | None]:
     before = known.record
     if before and is_same(before.data, data):
         return "unchanged", None
     record = replace(before, data=data) if before else Record.description(name.text, data)
     try:
-        return ("replaced" if before else "stored"), records.store(record, fresh=before is None)
+        return ("replaced" if before else "stored"), metadata.store(record, fresh=before is None)
     except PreconditionFailed:  # another node's first record, or another tool's JSON
         return None, None
 
 
-def _looked_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageName, _Known]]:
-    """What is plainly known of names.
+def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageName, _Known]]:
+    """Yield the state of names, where it is not unusual.
 
     :param names: in order
     """
     # other tools spell what is not ASCII in several ways
     found: dict[str, list[Entry]] = {name.text: [] for name in names if name.text.isascii()}
-    for entry in origin.called(found, _ENDINGS):
-        name = _belongs(entry)
+    for entry in origin.find(found, _ENDINGS):
+        name = _image_of(entry)
         if name in found:
             found[name].append(entry)
         if entry.key in found:  # a picture without an ending, perhaps, or one that is called like another with it
@@ -112,7 +113,7 @@ def _looked_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[Imag
             yield image, known
 
 
-def _belongs(entry: Entry) -> str:
+def _image_of(entry: Entry) -> str:
     if entry.key.endswith(".json"):
         return entry.key.removesuffix(".json")
     image = image_of(entry.key, entry.media_type)
@@ -120,7 +121,7 @@ def _belongs(entry: Entry) -> str:
 
 
 def _known(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _Known | None:
-    """What the objects of a name come to; None where that is not plain."""
+    """Return the state of a name from its objects; None where it is unusual."""
     stored: Record | None = None
     originals = []
     for entry in entries:

@@ -1,7 +1,7 @@
-"""The whole collection: asked through the catalogue, changed through the repository.
+"""The whole collection: queried through the catalogue, changed through the writer.
 
-The catalogue says which records a filter means. Whether it holds is judged once more by the
-record itself, while its name is held: it may have changed since the catalogue was told of it.
+The catalogue finds the records for which a filter holds. The record itself is tested once more under the lock of its
+name, because it may be newer than the catalogue.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 4
 #: changes of many that one process makes at a time
 _MOST_REQUESTS = 2
-#: failures that are told one by one
+#: failures that are reported one by one
 MOST_FAILURES = 100
 #: seconds for which it is remembered whether the catalogue is being made
 _REMEMBERED = 1.0
 
-#: what became of a record: it is another now, it was so already, or the filter does not mean it any more
+#: of a record: it is different now, it was so already, or the filter does not hold for it any more
 Outcome = Literal["modified", "same", "other"]
-#: what the repository does to a name
+#: changes one name
 Act = Callable[[ImageName, Conditions], object]
 
 
@@ -54,14 +54,14 @@ class Failure:
     problem: Problem
 
     def public(self) -> dict[str, Any]:
-        """As it is told."""
+        """Return it as clients see it."""
         problem = self.problem
         return {"name": self.name, "status": problem.status, "title": problem.title, "detail": problem.detail}
 
 
 @dataclass(slots=True)
 class Changed:
-    """What a change of many has come to.
+    """The outcome of a bulk change.
 
     :param matched: records that the filter held for
     :param modified: those of them that are different now, or gone
@@ -108,7 +108,7 @@ class Changed:
 
 
 class Collection:
-    """Everything in a repository, by what is said of it.
+    """Everything in a repository, by its records.
 
     :param batch: names that are taken from the catalogue at a time, when many are changed
     :param progress: seconds between two lines in the log meanwhile
@@ -149,9 +149,9 @@ class Collection:
         return wanted & self._repo.access.authorise(principal, Action.LIST, "").visible
 
     def rebuilding(self, *, surely: bool = False) -> str | None:
-        """How far the catalogue is that is being made anew, 0 to 1 as text; None when it is whole.
+        """Return how far a rebuild of the catalogue is, 0 to 1 as text; None when it is complete.
 
-        :param surely: whether what was known a moment ago will not do
+        :param surely: whether an answer of a moment ago will not do
         """
         asked, known = self._rebuilding
         now = time.monotonic()
@@ -163,7 +163,7 @@ class Collection:
     # -- changing many ---------------------------------------------------------------
 
     def update(self, principal: Principal, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
-        """Merges a patch (RFC 7396) into the user's data of every record for which a filter holds.
+        """Merge a patch (RFC 7396) into the user's data of every record for which a filter holds.
 
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises Busy: when as many changes of many are under way as may
@@ -175,7 +175,7 @@ class Collection:
         )
 
     def delete(self, principal: Principal, wanted: Filter, *, seconds: float | None = None) -> Changed:
-        """Deletes every image, and every description, for which a filter holds.
+        """Delete every image, and every description, for which a filter holds.
 
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises Busy: when as many changes of many are under way as may
@@ -185,25 +185,25 @@ class Collection:
 
     def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
         until = time.monotonic() + seconds if seconds is not None else float("inf")
-        told = Changed()
-        progress = _Progress(verb, told, self._every)
+        changes = Changed()
+        progress = _Progress(verb, changes, self._every)
         with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
             names = (str(document["name"]) for document in self._repo.indexer.index.each(wanted))
-            while told.ended is None and (batch := _next(names, self._batch, told)):
+            while changes.ended is None and (batch := _next(names, self._batch, changes)):
                 outcomes = pool.map(lambda name: self._attempt(name, _Judge(wanted, patch), act), batch)
-                told.add(batch, list(outcomes))
-                progress.tell()
+                changes.add(batch, list(outcomes))
+                progress.log()
                 if time.monotonic() > until:
-                    told.ended = told.ended or Busy("It took as long as a request may.")
-        return told
+                    changes.ended = changes.ended or Busy("It took as long as a request may.")
+        return changes
 
     def _attempt(self, name: str, judge: _Judge, act: Act) -> Outcome | Problem:
         try:
             return self._act(ImageName(name), judge, act)
         except Problem as problem:
             return problem
-        except Exception:  # whatever it is, the others are told of
+        except Exception:  # whatever it is, the others go on
             log.exception("%r could not be changed", name)
             return Problem()
 
@@ -211,14 +211,14 @@ class Collection:
         try:
             act(name, Conditions(holds=judge))
         except ImageNotFound:
-            judge.said = "other"
+            judge.outcome = "other"
         except PreconditionFailed:
-            if judge.said == "modified":
+            if judge.outcome == "modified":
                 raise
-        if judge.said == "other":  # perhaps the catalogue has missed something
+        if judge.outcome == "other":  # the catalogue may be out of date
             with suppress(Problem):
                 self._repo.metadata.reindex(name)
-        return judge.said
+        return judge.outcome
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -230,22 +230,22 @@ class Collection:
             self._free.release()
 
 
-def _next(names: Iterator[str], most: int, told: Changed) -> list[str]:
-    """The next names; none where the catalogue cannot tell them any more, which is said then.
+def _next(names: Iterator[str], most: int, changes: Changed) -> list[str]:
+    """Return the next names; none when the catalogue fails, which then ends the change.
 
-    :raises Problem: when it could not tell any
+    :raises Problem: when it fails at the first ones
     """
     try:
         return list(islice(names, most))
     except Problem as problem:
-        if not told.matched:
+        if not changes.matched:
             raise
-        told.ended = problem
+        changes.ended = problem
         return []
 
 
 class _Judge:
-    """Asked about a record while its name is held: whether it is to be changed, and if not, why.
+    """A condition that tests a record under the lock of its name, and remembers why it is not to be changed.
 
     :param patch: what is merged into its data; None when it is deleted
     """
@@ -253,25 +253,25 @@ class _Judge:
     def __init__(self, wanted: Filter, patch: Any) -> None:
         self._wanted = wanted
         self._patch = patch
-        self.said: Outcome = "other"
+        self.outcome: Outcome = "other"
 
     def __call__(self, document: Document) -> bool:
-        """Whether it is to be changed."""
+        """Return whether the record is to be changed."""
         if not holds(self._wanted, document):
-            self.said = "other"
+            self.outcome = "other"
         elif self._patch is not None and is_same(merge(document["data"], self._patch), document["data"]):
-            self.said = "same"
+            self.outcome = "same"
         else:
-            self.said = "modified"
-        return self.said == "modified"
+            self.outcome = "modified"
+        return self.outcome == "modified"
 
 
 class _Progress:
-    """Lines in the log, while many records are changed and at the end."""
+    """Progress of a bulk change in the log, now and then and at the end."""
 
-    def __init__(self, verb: str, told: Changed, every: float) -> None:
+    def __init__(self, verb: str, changes: Changed, every: float) -> None:
         self._verb = verb
-        self._told = told
+        self._changes = changes
         self._every = every
         self._began = self._last = time.monotonic()
 
@@ -281,20 +281,20 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._log("ended")
 
-    def tell(self) -> None:
-        """How far it is, if that was not said just now."""
+    def log(self) -> None:
+        """Log the progress, unless that was done just now."""
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
             self._log("goes on")
 
     def _log(self, what: str) -> None:
-        told = self._told
+        changes = self._changes
         log.info(
             "%s of many %s: %d matched, %d modified, %d failed in %.1f s",
             self._verb,
             what,
-            told.matched,
-            told.modified,
-            len(told.failed) + told.more,
+            changes.matched,
+            changes.modified,
+            len(changes.failed) + changes.more,
             time.monotonic() - self._began,
         )

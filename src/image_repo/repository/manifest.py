@@ -15,7 +15,7 @@ from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
-#: what an entry holds of a record as it is told
+#: members of a public record that an entry holds
 MEMBERS = ("name", "sha256", "bytes", "media_type", "width", "height", "data")
 #: the longest header that is read, in bytes
 MOST_HEADER = 1 << 20
@@ -114,9 +114,9 @@ class Tree:
 
 
 def entry(document: Mapping[str, Any], *, exif: bool = False) -> dict[str, Any]:
-    """What a manifest holds of an image.
+    """Return the entry of an image.
 
-    :param document: a record as it is told
+    :param document: a public record
     :param exif: whether camera, lens and time are kept too
     """
     return {name: document[name] for name in (*MEMBERS, *(("exif",) if exif else ()))}

@@ -1,9 +1,7 @@
-"""What is known of images, and what their users say of them: read, made anew, changed.
+"""Metadata: the records beside the originals, with the user's data; read, made anew, changed.
 
-All writing to a name goes through one lock, which the threads and the processes of a node
-share: so of two changes at the same time none is lost. Nodes share no lock: there, the
-store refuses a second *first* record, and the last of two changes within one round trip
-stays.
+All writes to a name take one lock, which the threads and processes of a node share: so no change is lost. Nodes share
+no lock: there the store refuses a second *first* record, and the last of two changes within one round trip stays.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
 
-#: the most bytes of what a user says of an image, as it is stored
+#: of the user's data of an image as JSON, in bytes
 MOST_DATA = 64 << 10
 #: how often a change begins anew when what it changes has changed meanwhile
 _ATTEMPTS = 3
@@ -46,8 +44,8 @@ class Conditions:
 
     :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
     :param absent: whether there must be none yet (``If-None-Match: *``)
-    :param shown: the recipe by whose entity tag, beside the version, a client may know the image
-    :param holds: a test of the record as it is told, asked while the name is held: whether it is still what was meant
+    :param shown: a recipe; the entity tag of its rendition is accepted beside the version
+    :param holds: a test of the redacted record under the lock of its name
     """
 
     match: frozenset[str] | None = None
@@ -60,10 +58,10 @@ UNCONDITIONAL = Conditions()
 
 
 def check_data(data: Any, what: str = "data") -> None:
-    """Judges what a user says of an image.
+    """Check the user's data of an image.
 
     :param data: made of JSON's types, with text that UTF-8 can hold
-    :param what: it is called where it is refused
+    :param what: its name in a refusal
     :raises BadBody: when it is null, or nested too deep
     :raises TooLarge: when it has too many bytes
     """
@@ -87,7 +85,7 @@ def _is_flat(value: Any, levels: int) -> bool:
 
 
 def merge(data: Any, patch: Any) -> Any:
-    """Data after a patch: ``null`` removes a member, objects are merged, all else replaces (RFC 7396, section 2)."""
+    """Return patched data: ``null`` removes a member, objects are merged, all else replaces (RFC 7396, section 2)."""
     if not isinstance(patch, Mapping):
         return patch
     merged = dict(data) if isinstance(data, Mapping) else {}
@@ -109,7 +107,7 @@ def describe(
     filename: str | None = None,
     data: Any = None,
 ) -> Record:
-    """The record of a picture: facts from its bytes, the user's data from before unless there is new."""
+    """Return the record of a picture: facts from its bytes, the user's data from before unless there is new."""
     return Record(
         name=current.name.text,
         key=current.key,
@@ -130,7 +128,7 @@ def describe(
 
 
 def fitting(stored: Record | None, current: Original | None) -> Record | None:
-    """The record when it tells of what the name stands for now: this picture, or none as yet."""
+    """Return the record when it belongs to this original, or to none as yet; else None."""
     if stored is None:
         return None
     fits = stored.is_description if current is None else (stored.version, stored.key) == (current.version, current.key)
@@ -138,17 +136,17 @@ def fitting(stored: Record | None, current: Original | None) -> Record | None:
 
 
 def _are_same(one: Record | None, other: Record | None) -> bool:
-    """As they are stored: in Python, true equals 1."""
+    """Compare them as they are stored: in Python, true equals 1."""
     return (one and one.dump()) == (other and other.dump())
 
 
-def _saying(made: Record | None, stored: Record | None) -> Record | None:
-    """A record that was made anew, with what the user says by now."""
+def _with_data_of(made: Record | None, stored: Record | None) -> Record | None:
+    """Return a new record with the user's present data."""
     return replace(made, data=stored.data if stored else {}) if made else None
 
 
 class MetadataStore:
-    """The records beside the originals, and the lock of all who write to a name.
+    """The records beside the originals, and the locks of names that are written to.
 
     :param originals: read where a record is missing
     :param locks: of names that are written to
@@ -299,7 +297,7 @@ class MetadataStore:
         try:
             with self._locks.held(name.text, 0.0):  # a reader does not wait for writers
                 stored = read_record(self._origin, name)
-                if not _are_same(stored, before):  # somebody has written meanwhile: theirs is the newer one
+                if not _are_same(stored, before):  # another write is newer
                     return replace(made, data=stored.data) if stored else made
                 self.write(made, fresh=stored is None)
         except Exception as error:  # reading never needs the right to write
@@ -328,7 +326,7 @@ class MetadataStore:
             with self.lock(name):
                 current = self._resolver.look(name)
                 stored = read_record(self._origin, name)
-                known = fitting(stored, current) or fitting(_saying(made, stored), current)
+                known = fitting(stored, current) or fitting(_with_data_of(made, stored), current)
                 if current is None or known:
                     self._check(known, conditions)
                     data = edit(known.data if known else None)
@@ -362,7 +360,7 @@ class MetadataStore:
 
 
 def patched(name: ImageName, patch: Any) -> Callable[[Any], Any]:
-    """What :meth:`MetadataStore.change` needs to merge a patch into data.
+    """Return the edit that :meth:`MetadataStore.change` needs to merge a patch into data.
 
     :raises ImageNotFound: from what is returned, when there is nothing to be changed
     """

@@ -1,9 +1,8 @@
-"""Which bytes a name stands for now.
+"""Resolver: name → original.
 
-A name is resolved to the object that holds its original, and to that object's
-entity tag, the version. An answer is good for ``freshness`` seconds, unless a process
-of this node has written to the name meanwhile. What was known last is kept on disk, so
-that known images are served while the container cannot be reached, also after a restart.
+A name is resolved to the object of its original, and to that object's entity tag, the version. A resolution holds for
+``freshness`` seconds, unless a process of this node writes to the name. The last one is also on disk, so that known
+images are served while the container cannot be reached, also after a restart.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """How long an answer holds without anybody being asked, while the mark of its name stays what it is.
+    """Until when a resolution may be used without revalidation, while the mark of its name stays the same.
 
     :param slot: where the mark is
     :param until: monotonic seconds
@@ -83,10 +82,9 @@ def original_of(name: ImageName, entry: Entry) -> Original:
 
 
 def image_of(key: str, media_type: str) -> ImageName | None:
-    """The name of the image whose original an object is; None when it is no original.
+    """Return the name of the image whose original an object is; None when it is no original.
 
-    Objects with a known ending are, and objects without one whose media type says so, unless nothing can be called
-    as they are.
+    Originals have a known ending, or none and the media type of an image, and a key that is a valid name.
     """
     stem, made = split_ending(key)
     if not made and not media_type.startswith("image/"):
@@ -128,7 +126,7 @@ class Resolver:
         self._refresher = _Refresher(self._once)
 
     def current(self, name: ImageName, *, absence: bool = False) -> Original | None:
-        """What the name stands for, at most ``freshness`` seconds ago; None when the container has no such image.
+        """Return the original of a name, at most ``freshness`` seconds old; None when there is none.
 
         :param absence: whether it is enough that there was none; otherwise that is always asked anew, because
             what another tool has just put there is found when it is asked for
@@ -150,7 +148,7 @@ class Resolver:
             return last
 
     def _holds(self, name: ImageName, known: _Known) -> bool:
-        """Whether what is remembered is fresh. Where it will not be for much longer, it is asked for ahead."""
+        """Return whether a resolution is fresh. In its second half it is revalidated ahead of time."""
         age = self._clock() - known.asked
         if age >= self._freshness or known.mark != self.marks.read(name.text):
             return False
@@ -159,12 +157,12 @@ class Resolver:
         return True
 
     def _once(self, name: ImageName) -> Original | None:
-        # Who asks after a write does not get the answer to a question from before it.
+        # A caller after a write must not get an answer from before it.
         flight = f"{name.text}\0{self.marks.read(name.text).hex()}"
         return self._asking.do(flight, lambda: self._ask(name), lambda: None, timeout=60.0)
 
     def lease(self, current: Original) -> Lease | None:
-        """How long this holds as what its name stands for; None when it does not any more."""
+        """Return the lease of a resolution; None when it does not hold any more."""
         text = current.name.text
         known = self._remembered(current.name)
         if known is None or known.current != current or known.mark != self.marks.read(text):
@@ -172,7 +170,7 @@ class Resolver:
         return Lease(self.marks.slot(text), known.mark, known.asked + self._freshness)
 
     def look(self, name: ImageName) -> Original | None:
-        """What the name stands for right now: the container is asked, and nothing else will do.
+        """Return the original of a name from the container itself, right now.
 
         :raises StoreUnavailable: when it cannot be asked
         """
@@ -187,15 +185,15 @@ class Resolver:
         return found
 
     def written(self, name: ImageName, current: Original | None) -> None:
-        """Says what a name stands for after a write of ours, None after its removal."""
+        """Note the original of a name after a write of ours, None after its deletion."""
         if self._from_disk(name) != current:  # of a record that was written it is the same as before
             self._to_disk(name, current)
         self.marks.mark(name.text)
         self._keep(name, current, self.marks.read(name.text), listed=True)
 
     def originals(self, name: ImageName) -> list[Entry]:
-        """Every object that is an original of this name, the newest first; there should be one."""
-        found = [entry for form in _forms(name.text) for entry in self._origin.called((form,), ENDINGS)]
+        """Return every object that is an original of this name, the newest first; there should be one."""
+        found = [entry for form in _forms(name.text) for entry in self._origin.find((form,), ENDINGS)]
         found = [entry for entry in found if image_of(entry.key, entry.media_type) == name]
         if not found and not split_ending(name.text)[1]:
             plain = (self._origin.head(form) for form in _forms(name.text))
@@ -203,7 +201,7 @@ class Resolver:
         return sorted(found, key=lambda entry: (entry.modified, entry.key), reverse=True)
 
     def close(self) -> None:
-        """Ends the thread that asks ahead."""
+        """End the threads that revalidate."""
         self._refresher.close()
 
     def _remembered(self, name: ImageName) -> _Known | None:
@@ -309,12 +307,12 @@ def read_record_object(origin: Store, name: ImageName) -> tuple[Record | None, s
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """The spellings of a name that other tools use: NFC, and NFD as macOS writes it."""
+    """Return the spellings of a name that other tools use: NFC, and NFD as macOS writes it."""
     return tuple(dict.fromkeys((text, unicodedata.normalize("NFD", text))))
 
 
 def _may_be_picture(entry: Entry) -> bool:
-    """Whether an object without an image ending may be an original: records and notes are not."""
+    """Return whether an object without an image ending may be an original: records and notes are not."""
     return entry.media_type.startswith("image/") or "." not in entry.key.rpartition("/")[2]
 
 
@@ -346,7 +344,7 @@ class _Asked:
 
 
 class _Refresher:
-    """Asks in threads of its own: ahead for names in use, and for requests that can do without the answer."""
+    """Revalidates in threads of its own: ahead of time, and for requests that can do without the answer."""
 
     def __init__(self, ask: Callable[[ImageName], Original | None]) -> None:
         self._ask = ask

@@ -1,11 +1,11 @@
 """Snapshots: a query frozen as a manifest in the container, so that a paper can cite the very pictures it used.
 
-``.snapshots/ID.jsonl`` is the manifest (:mod:`.manifest`), ``.snapshots/ID.json`` what is told of it; it is written
-last, and can be made again from the manifest. A snapshot is named by the Merkle root over its entries: the
+``.snapshots/ID.jsonl`` is the manifest (:mod:`.manifest`), ``.snapshots/ID.json`` its description. The description is
+written last, and can be made again from the manifest. A snapshot is named by the Merkle root over its entries: the
 same images with the same data are the same snapshot, whenever they are frozen. Nothing here changes or removes one.
 
-Each entry is true at its own moment, as the catalogue told it: where images change while they are frozen, no
-two entries need have been true at once.
+Each entry was true at its own moment, as the catalogue had it. Where images change meanwhile, no two entries need
+have been true at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PREFIX = ".snapshots/"
 #: as it is stored; it is served as ``application/jsonl``
 MANIFEST_TYPE = "application/vnd.image-repo.snapshot+jsonl"
 ABOUT_TYPE = "application/vnd.image-repo.snapshot+json"
-#: how often it is looked whether another node has stored another manifest meanwhile
+#: looks whether another node has stored another manifest meanwhile
 _ATTEMPTS = 3
 _MANIFEST, _ABOUT = ".jsonl", ".json"
 #: the largest manifest, in bytes: Swift takes no larger object in one piece than 5 GiB
@@ -63,20 +63,20 @@ MOST_BYTES = 4 << 30
 #: the longest line that is read: a record may be no larger
 _MOST_LINE = 2 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
-#: what a record tells, of which a snapshot holds nothing
-_UNTOLD = Record.description("", {}).public()
-#: nobody freezes at the same time on this node; no image has this name
+#: members of a record that a snapshot does not hold
+_ABSENT = Record.description("", {}).public()
+#: locked while a snapshot is frozen, one at a time on a node; no image has this name
 _FREEZING = ImageName(".snapshots")
 #: images that are looked at, at a time
 _AT_ONCE = 4
 
-#: what became of an image since: it is not there, or has other bytes
+#: of an image since it was frozen: it is not there, or has other bytes
 Change = Literal["missing", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is told of a snapshot.
+    """The description of a snapshot.
 
     :param bytes: of the manifest
     :param sha256: of the manifest, in lower-case hex
@@ -115,13 +115,13 @@ def _load(text: bytes) -> Snapshot:
     members = json.loads(text)
     size, sha256 = members.get("bytes"), members.get("sha256")
     if not isinstance(size, int) or not isinstance(sha256, str) or not _ID.fullmatch(sha256):
-        raise ValueError("not what is told of a snapshot")
+        raise ValueError("not the description of a snapshot")
     return Snapshot(header, size, sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What came of freezing.
+    """The outcome of freezing.
 
     :param new: whether there was none of these images with this data before
     :param left_out: pictures that cannot be read, so that they have no entry
@@ -143,10 +143,10 @@ class Snapshots:
     # -- freezing --------------------------------------------------------------------
 
     def freeze(self, principal: Principal, wanted: Filter, asked: str, *, exif: bool = False) -> Frozen:
-        """Freezes the pictures for which a filter holds; descriptions without a picture are none.
+        """Freeze the pictures for which a filter holds; descriptions without a picture are left out.
 
-        :param asked: the filter in words, as it is to be told
-        :param exif: whether what cameras wrote is kept too, as far as it is told at all
+        :param asked: the filter as a query string, for the header
+        :param exif: whether the EXIF of the records is included
         :raises ImageNotFound: when it holds for none
         :raises TooLarge: when the manifest would have more than :data:`MOST_BYTES`
         :raises Busy: when another one is being frozen for too long
@@ -171,7 +171,7 @@ class Snapshots:
         return Frozen(made, new=known is None, left_out=left_out)
 
     def _collect(self, principal: Principal, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
-        """Writes a line for each image, in the order of their names."""
+        """Write a line for each image, in the order of their names."""
         catalogue, tree, left_out = self._repo.indexer.index, Tree(), 0
         if indexer.lacking(catalogue) is not None:
             raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
@@ -201,7 +201,7 @@ class Snapshots:
         return reader.record(principal, original).public()
 
     def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
-        """Stores the manifest, then what is told of it. Of two nodes that do so at once, one manifest stays."""
+        """Store the manifest, then its description. Of two nodes that do so at once, one manifest stays."""
         key = PREFIX + made.id + _MANIFEST
         try:
             etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE, overwrite=not fresh).etag
@@ -209,16 +209,16 @@ class Snapshots:
             entry, there = self._origin.head(key), self._reread(made.id)
             if entry and there:
                 made, etag = there, entry.etag
-            else:  # it was damaged before it was ever told of
+            else:  # it was damaged before it had a description
                 whole.file.seek(0)
                 etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE).etag
-        self._tell(made)
+        self._describe(made)
         return self._agreed(made, etag)
 
     def _agreed(self, made: Snapshot, etag: str) -> Snapshot:
-        """What is told, once it is told of the manifest that is there.
+        """Return the description, once it fits the manifest that is there.
 
-        Swift may take two that must not be there yet, and the later one stays: whoever tells last looks last.
+        Swift may accept two conditional puts at once, and the later manifest stays. So the last to describe looks last.
         """
         for _ in range(_ATTEMPTS):
             entry = self._origin.head(PREFIX + made.id + _MANIFEST)
@@ -226,15 +226,15 @@ class Snapshots:
             if entry is None or there is None:
                 break
             made, etag = there, entry.etag
-            self._tell(made)
+            self._describe(made)
         return made
 
-    def _tell(self, made: Snapshot) -> None:
-        told = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
-        self._origin.put(PREFIX + made.id + _ABOUT, told, media_type=ABOUT_TYPE)
+    def _describe(self, made: Snapshot) -> None:
+        about = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
+        self._origin.put(PREFIX + made.id + _ABOUT, about, media_type=ABOUT_TYPE)
 
     def _reread(self, snapshot_id: str) -> Snapshot | None:
-        """What there is to tell of a manifest; None when it is not whole."""
+        """Return the description of a stored manifest; None when it is not complete."""
         body = self._origin.get(PREFIX + snapshot_id + _MANIFEST)
         if body is None:
             return None
@@ -292,7 +292,7 @@ class Snapshots:
             yield spool
 
     def documents(self, principal: Principal, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-        """Its entries, by the code points of their names, as records are told; what is not in them is null.
+        """Yield its entries as public records, by the code points of their names; null what they do not hold.
 
         Their version is their digest: a snapshot holds in any container, whose entity tags say nothing in another.
         A generator that holds a temporary file: it is to be closed where it is not used up.
@@ -305,10 +305,10 @@ class Snapshots:
             for line in lines:
                 entry = json.loads(line)
                 facts = {"version": entry["sha256"], "image_id": f"sha256:{entry['sha256']}", "exif": {}}
-                yield {**_UNTOLD, **facts, **entry}
+                yield {**_ABSENT, **facts, **entry}
 
     def damaged(self) -> Iterator[str]:
-        """Reads every manifest; a line for each that is not what was stored."""
+        """Read every manifest; yield a line for each that is not what was stored."""
         for entry in self._origin.keys(PREFIX):
             if not entry.key.endswith(_ABOUT):
                 continue
@@ -343,7 +343,7 @@ class Snapshots:
         try:
             found = _load(text)
         except ValueError as error:
-            log.warning("what is told of the snapshot %s cannot be read: %s", snapshot_id, error)
+            log.warning("the description of the snapshot %s cannot be read: %s", snapshot_id, error)
             return None
         return found if found.id == snapshot_id else None
 
@@ -355,7 +355,7 @@ class Snapshots:
     # -- what became of it -----------------------------------------------------------
 
     def standing(self, principal: Principal, document: Mapping[str, Any]) -> Original:
-        """What an entry stands for, when its name has those bytes still.
+        """Return the original of an entry, when its name has those bytes still.
 
         :raises ImageNotFound: when nothing has this name any more
         :raises NameConflict: when it has other bytes by now
@@ -369,7 +369,7 @@ class Snapshots:
         return replace(current, version=record.version)
 
     def changes(self, principal: Principal, snapshot: Snapshot) -> Iterator[tuple[str, Change | None]]:
-        """Looks at each image of a snapshot, in their order: its name, and what became of it, None for nothing.
+        """Yield the name of each image of a snapshot, in their order, and its change since, None without one.
 
         Records are believed; that originals have not rotted is found when they are read.
 
@@ -416,7 +416,7 @@ def _lines(spool: Spool) -> Iterator[bytes]:
 
 
 def _in_turn(work: Callable[[T], R], each: Iterable[T]) -> Iterator[R]:
-    """Works on several at a time, and gives the outcomes in their order; memory does not grow with their number."""
+    """Work on several at a time, and yield the outcomes in their order; memory does not grow with their number."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:

@@ -1,7 +1,6 @@
-"""Bytes on their way in: an upload, or an original fetched to be rendered or handed out.
+"""Spools: uploads, and originals fetched to be rendered or sent, in unnamed temporary files.
 
-Both lie in an unnamed temporary file, so that memory does not grow with their size and
-nothing is left behind when a process ends.
+So memory does not grow with their size, and nothing is left behind when a process ends.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Spool:
         self._passing = hashlib.sha256() if hashed else None
 
     def write(self, chunk: bytes) -> int:
-        """Takes the next bytes."""
+        """Write the next bytes."""
         self.size += len(chunk)
         if self.size > self._most:
             raise TooLarge(f"At most {self._most} bytes are taken.", limit=self._most)
@@ -53,7 +52,7 @@ class Spool:
             raise StoreUnavailable("There is no room for the bytes on their way in.") from error
 
     def fill(self, chunks: Iterable[bytes]) -> Self:
-        """Takes everything, and goes back to the beginning."""
+        """Write everything, and go back to the beginning."""
         for chunk in chunks:
             self.write(chunk)
         self.file.seek(0)
@@ -61,11 +60,11 @@ class Spool:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes written, in lower-case hex."""
+        """The SHA-256 of all bytes written, in lower-case hex."""
         return self.digest("sha256").hex()
 
     def digest(self, algorithm: str) -> bytes:
-        """The digest of all bytes by an algorithm of :mod:`hashlib`."""
+        """Return the digest of all bytes by an algorithm of :mod:`hashlib`."""
         if algorithm == "sha256" and self._passing:
             return self._passing.digest()
         made = hashlib.new(algorithm, usedforsecurity=False)
@@ -76,7 +75,7 @@ class Spool:
         return made.digest()
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Close and so delete the file."""
         self.file.close()
 
     # What werkzeug asks of the file that it writes a form's part into.
@@ -105,7 +104,7 @@ def _open(folder: Path | None) -> BinaryIO:
 
 
 def check_digests(spool: Spool, repr_digest: str | None, content_md5: str | None) -> None:
-    """Holds what arrived against the digests that the sender names.
+    """Verify an upload by the digests that the sender names.
 
     :param repr_digest: ``sha-256=:…:, md5=:…:`` (RFC 9530); unknown algorithms are passed over, as it says
     :param content_md5: base64 (RFC 1864)

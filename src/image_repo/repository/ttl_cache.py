@@ -1,4 +1,4 @@
-"""A cache of something about each name, with a time to live."""
+"""A cache of one value for each name, with a time to live."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ _MOST_NAMES = 100_000
 
 
 class TtlCache(Generic[T]):
-    """Remembers something of each name for ``freshness`` seconds, or until a process of this node writes to it.
+    """Holds a value for each name for ``freshness`` seconds, or until a process of this node writes to the name.
 
-    What was known last is kept on disk, where it is more than None, and is good for as long as the store
-    cannot be asked.
+    The last value, unless None, is also on disk, and is used as long as the store cannot be reached.
 
     :param disk: best effort
-    :param what: tells it apart from other things that are kept there of a name
+    :param what: kind of the value, part of its key on disk
     :param load: makes it from the JSON that it is kept as
     """
 
@@ -56,7 +55,7 @@ class TtlCache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:
-        """What is remembered, else what ``ask`` answers, else what was known last."""
+        """Return the fresh value, else what ``ask`` returns, else the last known value."""
         mark = self._marks.read(name.text)
         with self._lock:
             known = self._known.get(name.text)
@@ -74,7 +73,7 @@ class TtlCache(Generic[T]):
         return value
 
     def until(self, name: ImageName) -> float:
-        """Until when what is remembered holds, in monotonic seconds; in the past when nothing is."""
+        """Return until when the value holds, in monotonic seconds; in the past when there is none."""
         with self._lock:
             known = self._known.get(name.text)
         return known[1] + self._freshness if known else 0.0

@@ -211,11 +211,13 @@ class Writer:
         self._access.authorise(principal, Action.WRITE, name.text)
         return self._metadata.change(name, lambda _: data, conditions)
 
-    def replace_many(self, principal: Principal, data_by_name: Mapping[ImageName, Any]) -> dict[ImageName, bulk.Said]:
-        """Replace the data of at most :data:`.bulk.MOST` images together: :func:`.bulk.say_many`."""
+    def replace_many(
+        self, principal: Principal, data_by_name: Mapping[ImageName, Any]
+    ) -> dict[ImageName, bulk.BulkOutcome]:
+        """Replace the data of at most :data:`.bulk.MAX_NAMES` images together: :func:`.bulk.replace_many`."""
         for name in data_by_name:
             self._access.authorise(principal, Action.WRITE, name.text)
-        return bulk.say_many(self._origin, self._resolver, self._metadata, self._indexer, data_by_name)
+        return bulk.replace_many(self._origin, self._resolver, self._metadata, self._indexer, data_by_name)
 
     def patch_data(self, principal: Principal, name: ImageName, patch: Any, conditions: Conditions) -> Record:
         """Merge a patch into the user's data of an image (RFC 7396).

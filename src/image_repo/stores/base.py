@@ -1,8 +1,8 @@
-"""Stores: where bytes are kept by key. The persistent container is one, the cache container another.
+"""Stores: bytes by key. The persistent container is one, the cache container another.
 
-The rules that every store keeps, and that ``tests/store_contract.py`` holds each of them to:
+The contract of every store, tested by ``tests/store_contract.py``:
 
-* ``None`` and ``False`` mean that the store *looked*, and it is not there. Trouble is
+* ``None`` and ``False`` mean that the store *looked*, and it is not there. A failure is
   :class:`~image_repo.errors.StoreUnavailable`, whatever the client library called it.
 * A write is whole or not at all: readers see the old object or the new, never neither, never a mix.
 * What is read is what was written: a body whose digest does not fit its entity tag ends in
@@ -20,13 +20,13 @@ from typing import BinaryIO, Protocol, Self
 
 from image_repo.errors import StoreUnavailable
 
-#: how much is read or written at a time
+#: bytes read or written at a time
 CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a store tells of one object.
+    """An object in a store, without its bytes.
 
     :param size: in bytes
     :param etag: changes whenever the bytes change; without quotes
@@ -96,18 +96,18 @@ class Store(Protocol):
     capabilities: Capabilities
 
     def check(self, *, create: bool = False) -> None:
-        """Reaches the store, and makes its container where that is missing and ``create`` says so.
+        """Reach the store, and make its container where that is missing and ``create`` says so.
 
         :raises StoreUnavailable: with what is wrong, in words for the person at the command line
         """
         ...
 
     def head(self, key: str) -> Entry | None:
-        """What is known of an object."""
+        """Return the entry of an object; None when there is none."""
         ...
 
     def get(self, key: str) -> Body | None:
-        """Opens an object for reading."""
+        """Open an object for reading; None when there is none."""
         ...
 
     def put(
@@ -120,7 +120,7 @@ class Store(Protocol):
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Stores an object whole, and returns once it would survive a loss of power.
+        """Store an object whole, and return once it would survive a loss of power.
 
         :param data: bytes, or a seekable binary file, read from its present position
         :param expires: seconds since the epoch after which the store may drop it
@@ -129,27 +129,27 @@ class Store(Protocol):
         """
         ...
 
-    def together(self) -> AbstractContextManager[None]:
-        """What this thread writes inside need survive a loss of power only when the block has ended.
+    def batch(self) -> AbstractContextManager[None]:
+        """Defer flushes: what this thread writes inside survives a loss of power once the block has ended.
 
         :raises NotOnDisk: at its end, when it might not
         """
         ...
 
     def delete(self, key: str) -> bool:
-        """Removes an object. False when there was none."""
+        """Delete an object. False when there was none."""
         ...
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """The objects whose key begins with ``prefix``, by code points of the key, a page at a time.
+        """Yield the objects whose key begins with ``prefix``, by code points of the key, a page at a time.
 
         :param after: only keys behind this one
         :param before: only keys ahead of this one
         """
         ...
 
-    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """The objects that are called like one of these names, with one of these endings in any case.
+    def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """Return the objects whose key is one of these names with one of these endings, in any case.
 
         :param endings: in lower case, with their dot; empty text for the name itself
         """
@@ -181,5 +181,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close connections."""
         ...

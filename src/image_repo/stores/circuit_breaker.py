@@ -1,9 +1,8 @@
-"""A store that is asked no more while it does not answer.
+"""Circuit breaker: a store that fails or freezes is left alone, and probed now and then.
 
-Without this, every request to a frozen origin would hold a thread for the whole timeout, and soon
-there would be no thread left for what the caches know. After a few failures in a row the answer is
-:class:`~image_repo.errors.StoreUnavailable` at once; every now and then one caller tries, and
-when that goes well all go through again.
+Without it, each request to a frozen origin would hold a thread for the whole timeout, and no thread would be left for
+hits. After a few failures in a row the circuit is open: calls raise :class:`~image_repo.errors.StoreUnavailable` at
+once. After a pause, which grows (backoff), one call probes the store; a success closes the circuit.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from image_repo.stores.base import Body, Entry, Store
 
 T = TypeVar("T")
 
-#: seconds between two callers that try, at most
+#: seconds between two probes, at most
 LONGEST_PAUSE_S = 5.0
-#: seconds for which a caller that tries may be waited for before another one tries
-_PROBE = 2.0
-#: seconds without any answer after which the store is taken for frozen, timeouts or not
-_PATIENCE = 2.0
+#: seconds that a probe may take before another one is made
+_PROBE_S = 2.0
+#: seconds without any answer after which the store counts as frozen, timeouts or not
+_FROZEN_AFTER_S = 2.0
 
 
 class CircuitBreaker:
-    """A store with a breaker before it.
+    """A store behind a circuit breaker.
 
-    :param failures: how many in a row open it
-    :param pause: seconds until one caller tries again, at first; they grow to :data:`LONGEST_PAUSE_S`
-    :param counters: count what the store is asked, and what it does not answer
+    :param failures: in a row, that open the circuit
+    :param pause: seconds until the first probe; they grow to :data:`LONGEST_PAUSE_S`
+    :param counters: count calls and failures
     """
 
     def __init__(
@@ -50,15 +49,15 @@ class CircuitBreaker:
         self.capabilities = store.capabilities
 
     def check(self, *, create: bool = False) -> None:
-        """Asks in any case: the person at the command line wants to know."""
+        """Check the store itself, whatever the state of the circuit."""
         self._store.check(create=create)
 
     def head(self, key: str) -> Entry | None:
-        """What is known of an object."""
+        """Return the entry of an object."""
         return self._ask("head", lambda: self._store.head(key))
 
     def get(self, key: str) -> Body | None:
-        """Opens an object for reading; a transfer that breaks off counts as well."""
+        """Open an object for reading; a transfer that breaks off counts as a failure."""
         body = self._ask("get", lambda: self._store.get(key))
         return None if body is None else _GuardedBody(body, self._breaker)
 
@@ -72,7 +71,7 @@ class CircuitBreaker:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Stores an object whole."""
+        """Store an object whole."""
         return self._ask(
             "put",
             lambda: self._store.put(
@@ -81,25 +80,25 @@ class CircuitBreaker:
             quick=False,
         )
 
-    def together(self) -> AbstractContextManager[None]:
-        """What is written inside is on the disk when the block has ended."""
-        return self._store.together()
+    def batch(self) -> AbstractContextManager[None]:
+        """Flush at the end of the block what is written inside."""
+        return self._store.batch()
 
     def delete(self, key: str) -> bool:
-        """Removes an object. False when there was none."""
+        """Delete an object. False when there was none."""
         return self._ask("delete", lambda: self._store.delete(key))
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """The objects whose key begins with ``prefix``, by code points of the key, a page at a time."""
+        """List objects; each page counts."""
         found = self._store.keys(prefix, after=after, before=before)
         entry = self._ask("keys", lambda: next(found, None))
         while entry is not None:
             yield entry
             entry = self._breaker.call(lambda: self._answered(lambda: next(found, None)))
 
-    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """The objects that are called like one of these names, with one of these endings in any case."""
-        return self._ask("keys", lambda: self._store.called(names, endings))
+    def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """Find objects by name and ending."""
+        return self._ask("keys", lambda: self._store.find(names, endings))
 
     def presign(self, key: str, expires: int, filename: str) -> str:
         """Return a temporary URL of an object."""
@@ -114,7 +113,7 @@ class CircuitBreaker:
         self._ask("link", lambda: self._store.set_link_key(secret, second=second))
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close connections."""
         self._store.close()
 
     def _ask(self, verb: str, ask: Callable[[], T], *, quick: bool = True) -> T:
@@ -135,23 +134,23 @@ class CircuitBreaker:
 
 
 class _Breaker:
-    """Counts failures in a row and callers that wait, and decides who may ask."""
+    """Counts failures in a row and calls under way, and decides whether a call may go through."""
 
     def __init__(self, failures: int, pause: float) -> None:
         self._most = failures
         self._backoff = Backoff(pause, LONGEST_PAUSE_S)
         self._lock = threading.Lock()
         self._failed = 0
-        #: quick calls under way, and when there was an answer to one, or the first of them began
+        #: quick calls under way; when one was answered last, or the first of them began
         self._inside = 0
         self._sign = 0.0
-        #: when one caller may try; whoever goes moves it on, so that the others stay outside
+        #: time of the next probe; the caller that probes moves it on
         self._next = 0.0
 
     def call(self, ask: Callable[[], T], *, quick: bool = True) -> T:
-        """Asks, or refuses at once.
+        """Make a call, or refuse at once.
 
-        :param quick: whether the answer comes soon when all is well; an upload takes its time
+        :param quick: whether it is short when all is well; an upload is not
         """
         self._enter(quick)
         failed = False
@@ -160,11 +159,11 @@ class _Breaker:
         except StoreUnavailable:
             failed = True
             raise
-        finally:  # anything else is an answer, also one that nobody likes: the store is there
+        finally:  # any other exception is an answer: the store is there
             self._leave(quick, failed)
 
     def failed(self) -> None:
-        """Counts a failure that showed only later."""
+        """Count a failure that showed only later."""
         with self._lock:
             self._count(failed=True)
 
@@ -172,11 +171,11 @@ class _Breaker:
         now = time.monotonic()
         with self._lock:
             left = self._next - now
-            frozen = self._inside >= self._most and now - self._sign > _PATIENCE
+            frozen = self._inside >= self._most and now - self._sign > _FROZEN_AFTER_S
             if self._failed < self._most and not frozen:
                 left = 0.0
             elif left <= 0:
-                self._next = now + _PROBE
+                self._next = now + _PROBE_S
             if left <= 0:
                 self._sign = self._sign if self._inside else now
                 self._inside += quick
@@ -201,7 +200,7 @@ class _Breaker:
 
 
 class _GuardedBody:
-    """An open object whose transfer is counted."""
+    """An open object; a broken transfer counts as a failure."""
 
     def __init__(self, body: Body, breaker: _Breaker) -> None:
         self.entry = body.entry

@@ -1,9 +1,8 @@
 """A folder of plain files: the store that needs no server, and that a person, rsync or cp can fill and read.
 
-:mod:`image_repo.stores.disk_paths` says which file is which key. What we keep beside the files is
-in ``.image_repo``: files on their way in, the keys of temporary URLs, and what was said of an
-object where its ending does not say it. The entity tag is size and time of change: a look at
-the file tells it, files of other tools have it too, and no two writes of ours share a time.
+:mod:`image_repo.stores.disk_paths` maps keys to files. Our own files are in ``.image_repo``: uploads being written, the
+keys of temporary URLs, and sidecars (:mod:`image_repo.stores.disk_sidecars`). The entity tag is size and time of
+change: files of other tools have it too, and no two writes of ours share a time.
 """
 
 # Paths are text here: a listing of 100,000 files makes no Path of each.
@@ -56,9 +55,9 @@ from image_repo.stores.lookup import by_folder
 
 log = logging.getLogger(__name__)
 
-#: seconds after which a file on its way in was left behind by a process that is no more
-_LEFT_BEHIND = 86_400.0
-#: how often something is done again that another process has undone
+#: seconds after which a file that is being written was left behind by a dead process
+_LEFT_BEHIND_S = 86_400.0
+#: attempts at what another process undoes
 _ATTEMPTS = 64
 
 
@@ -70,7 +69,7 @@ def _etag(found: os.stat_result) -> str:
 
 
 class DiskBody:
-    """An open file, whose entry and bytes belong together even when the key gets another file meanwhile."""
+    """An open file; entry and bytes belong together even when the key gets another file meanwhile."""
 
     def __init__(self, entry: Entry, handle: int) -> None:
         self.entry = entry
@@ -101,7 +100,7 @@ class DiskBody:
 
 @contextmanager
 def _translated(verb: str) -> Iterator[None]:
-    """Says trouble with the disk in the words of a store."""
+    """Translate errors of the file system into those of a store."""
     try:
         yield
     except OSError as error:
@@ -141,7 +140,7 @@ class DiskStore:
         self._later = DeferredFolders()
 
     def check(self, *, create: bool = False) -> None:
-        """Makes the folder when it is missing, or at least its parent is there, and looks whether it can be used.
+        """Make the folder where that is allowed or its parent exists, and look whether it can be used.
 
         :raises StoreUnavailable: with what is wrong, in words for the person at the command line
         """
@@ -164,9 +163,9 @@ class DiskStore:
             log.warning("uploads will be refused, the folder %s cannot be written: %s", root, _reason(error, root))
 
     def _tidy(self) -> None:
-        """Makes our own folders, and removes what interrupted writes have left behind."""
+        """Make our own folders, and remove what interrupted writes have left behind."""
         incoming = self._incoming()
-        before = time.time() - _LEFT_BEHIND
+        before = time.time() - _LEFT_BEHIND_S
         for left in incoming.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 # The time of the inode: the other one is set while it is written.
@@ -185,7 +184,7 @@ class DiskStore:
     # -- reading ---------------------------------------------------------------------
 
     def head(self, key: str) -> Entry | None:
-        """What is known of an object."""
+        """Return the entry of an object; None when there is none."""
         with _translated("read"):
             body = self._open(key)
         if body is None:
@@ -194,7 +193,7 @@ class DiskStore:
             return body.entry
 
     def get(self, key: str) -> DiskBody | None:
-        """Opens an object for reading."""
+        """Open an object for reading; None when there is none."""
         with _translated("read"):
             return self._open(key)
 
@@ -221,7 +220,7 @@ class DiskStore:
             raise StoreUnavailable("The folder of the originals is not there any more.")
 
     def _open_file(self, path: str) -> int | None:
-        """Opens a regular file that lies inside the root; None when there is none."""
+        """Open a regular file inside the root; None when there is none."""
         real = os.path.realpath(path)
         if not self._is_inside(real):
             return None
@@ -244,7 +243,7 @@ class DiskStore:
     def _entry(
         self, key: str, found: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
     ) -> Entry | None:
-        """What a file tells, and what was said of it; None when its time is over."""
+        """Return the entry of a file and its sidecar; None when it has expired."""
         entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, implied_type(key, is_record, begin))
         attributes = self._sidecars.read(key, entry)
         if attributes is None:
@@ -256,7 +255,7 @@ class DiskStore:
         )
 
     def _places(self, key: str) -> Iterator[str]:
-        """Where an object may be, best first: our own spelling, then those of other tools that are there."""
+        """Yield the paths that an object may have: our own spelling first, then those of other tools."""
         *folders, leaf = segments(key)
         bases = self._bases(folders)
         yield from (f"{base}/{encode_file(leaf)}" for base in bases)
@@ -264,7 +263,7 @@ class DiskStore:
             yield from (f"{base}/{leaf}" for base in bases)
 
     def _bases(self, folders: list[str]) -> list[str]:
-        """Where the folder of an object may be: our own spelling, then those of other tools that are there."""
+        """Return the paths that its folder may have: our own spelling first, then existing ones of other tools."""
         bases = [str(self._root)]
         for segment in folders:
             plain = [f"{base}/{segment}" for base in bases] if is_plain_folder(segment) else []
@@ -283,10 +282,7 @@ class DiskStore:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Stores an object whole, and returns once it would survive a loss of power.
-
-        :raises PreconditionFailed: when there is one, and ``overwrite`` is False
-        """
+        """Store an object whole: :meth:`image_repo.stores.base.Store.put`."""
         encode(key)  # says at once when it is no key
         attributes = Attributes(media_type, {name.lower(): text for name, text in (metadata or {}).items()}, expires)
         if not overwrite and self.head(key) is not None:
@@ -306,7 +302,7 @@ class DiskStore:
         return entry
 
     def _write(self, data: bytes | BinaryIO) -> Path:
-        """Writes a file aside, and brings it to the disk."""
+        """Write a file aside, flushed to the disk."""
         path = self._incoming() / random.token_hex(16)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -325,7 +321,7 @@ class DiskStore:
         return path
 
     def _now(self) -> int:
-        """Nanoseconds since the epoch, never the same twice."""
+        """Return nanoseconds since the epoch, never the same twice."""
         with self._lock:
             self._stamp = max(time.time_ns(), self._stamp + 1)
             return self._stamp
@@ -341,7 +337,7 @@ class DiskStore:
         return replace(entry, metadata=attributes.metadata, expires=attributes.expires)
 
     def _place(self, key: str, path: Path, overwrite: bool) -> None:
-        """Gives a written file its place, at once and whole."""
+        """Move a written file into place, atomically."""
         target = f"{self._root}/{encode(key)}"
         for _ in range(_ATTEMPTS):
             try:
@@ -366,7 +362,7 @@ class DiskStore:
         self._sync_up(target)
 
     def _make_folder(self, folder: str) -> None:
-        """Makes the folder that a file goes into: below the root, and not where a link leads to."""
+        """Make the folder of a file: below the root, and not where a link leads out of it."""
         if not self._is_inside(os.path.realpath(folder) + "/-"):
             raise StoreUnavailable("A link in the folder of the originals leads out of it.")
         for _ in range(_ATTEMPTS):
@@ -383,7 +379,7 @@ class DiskStore:
         raise StoreUnavailable("The folder of the object is removed again and again.")
 
     def _make_way(self, path: str, name: str) -> None:
-        """Gives its mark to what another tool put where something of the other kind belongs; its key stays the same."""
+        """Rename what another tool put in the way to its marked spelling; its key stays the same."""
         other = os.path.join(os.path.dirname(path), name)
         if other == path or os.path.lexists(other):
             log.error("%s is in the way, and %s is there already", path, other)
@@ -391,7 +387,7 @@ class DiskStore:
         os.rename(path, other)
 
     def _sync_up(self, path: str) -> None:
-        """Brings the names between a file and the root to the disk: the folders may be new ones."""
+        """Flush the folders between a file and the root: they may be new."""
         folder = Path(path).parent
         while True:
             if self._later.folders is None:
@@ -403,8 +399,8 @@ class DiskStore:
             folder = folder.parent
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """The names of what this thread puts inside are brought to the disk at the end, once for each folder."""
+    def batch(self) -> Iterator[None]:
+        """Flush the folders of what this thread puts inside at the end, once for each."""
         if self._later.folders is not None:
             yield
             return
@@ -420,7 +416,7 @@ class DiskStore:
                 raise NotOnDisk(f"What was written might be lost: {error.strerror or error}.") from error
 
     def delete(self, key: str) -> bool:
-        """Removes an object, and folders that are empty then. False when there was none."""
+        """Delete an object, and folders that are empty then. False when there was none."""
         with _translated("written"):
             gone = [self._remove(key, path) for path in list(self._places(key))]
         return any(gone)
@@ -450,7 +446,7 @@ class DiskStore:
     # -- listing ---------------------------------------------------------------------
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """The objects whose key begins with ``prefix``, by code points of the key, folder by folder.
+        """List the objects whose key begins with ``prefix``, by code points of the key, folder by folder.
 
         :param after: only keys behind this one
         :param before: only keys ahead of this one
@@ -459,7 +455,7 @@ class DiskStore:
         yield from self._walk("", [str(self._root)], Window(prefix, after, before), frozenset())
 
     def _walk(self, begins: str, folders: list[str], window: Window, above: frozenset[str]) -> Iterator[Entry]:
-        """The objects below some folders that stand for the same segments."""
+        """Yield the objects below some folders that stand for the same segments."""
         with _translated("read"):
             real = {os.path.realpath(folder): folder for folder in folders}
             begin = window.begin(begins)
@@ -478,11 +474,8 @@ class DiskStore:
             elif entry := self._listed(begins + sort, paths[0]):
                 yield entry
 
-    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """The objects that are called like one of these names, with one of these endings in any case.
-
-        :param endings: in lower case, with their dot; empty text for the name itself
-        """
+    def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
         self._must_be_there()
         places: dict[str, str] = {}
         for folder, group in by_folder(names):
@@ -496,7 +489,7 @@ class DiskStore:
         return [entry for entry in found if entry]
 
     def _is_listed(self, folder: str) -> bool:
-        """Whether a listing goes there: not out of the root, nor by a link to a folder that it has come through."""
+        """Return whether a listing enters a folder: inside the root, and not through a link to a folder above."""
         real, root = os.path.realpath(folder), os.path.realpath(self._root)
         below = folder.removeprefix(str(self._root))
         if not self._is_inside(f"{real}/-"):
@@ -547,7 +540,7 @@ class DiskStore:
             self._link_keys.set(secret, second=second)
 
     def close(self) -> None:
-        """There are no connections to give back."""
+        """Do nothing: there are no connections."""
 
 
 def _exists(key: str) -> PreconditionFailed:
@@ -555,7 +548,7 @@ def _exists(key: str) -> PreconditionFailed:
 
 
 def _reason(error: OSError, folder: Path) -> str:
-    """What is wrong, and for the lack of a right, whose folder it is."""
+    """Return what is wrong, and for a missing right the owner of the folder."""
     text = error.strerror or str(error)
     if not isinstance(error, PermissionError):
         return text

@@ -73,7 +73,7 @@ def is_record_file(path: str | Path) -> bool:
 
 
 def first_bytes(path: str | Path) -> bytes:
-    """Return what the kind of a picture is told by."""
+    """Return the bytes that identify the kind of a picture."""
     with open(path, "rb", buffering=0) as file:
         return file.read(SNIFF_BYTES)
 

@@ -1,7 +1,7 @@
 """Keys as paths of files, and back. Pure.
 
 The key ``a/b.jpg`` is the file ``a/b.jpg``. Folders and files share one name space, so keys that
-would get into each other's way (``a`` and ``a/b``) are told apart by marks:
+would get into each other's way (``a`` and ``a/b``) are distinguished by marks:
 
 =======================================  ===================
 a file without a known ending            ``a`` → ``a%``

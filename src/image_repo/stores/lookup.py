@@ -29,8 +29,8 @@ def by_folder(names: Collection[str]) -> Iterator[tuple[str, list[str]]]:
         yield folder, list(group)
 
 
-def called(keys: Callable[..., Iterator[Entry]], names: Collection[str], endings: Collection[str]) -> list[Entry]:
-    """What :meth:`~image_repo.stores.base.Store.called` tells, by as few listings as it takes.
+def find(keys: Callable[..., Iterator[Entry]], names: Collection[str], endings: Collection[str]) -> list[Entry]:
+    """What :meth:`~image_repo.stores.base.Store.find` returns, by as few listings as it takes.
 
     :param keys: lists the store, as :meth:`~image_repo.stores.base.Store.keys`
     """

@@ -36,7 +36,7 @@ _META = "x-object-meta-"
 
 
 class SwiftBody:
-    """An object on its way here. Every byte is checked before the last one is handed out."""
+    """An object being downloaded. All bytes are verified before the last one is yielded."""
 
     def __init__(self, entry: Entry, response: Any, lease: Lease, timeout: float) -> None:
         self.entry = entry
@@ -113,7 +113,7 @@ class SwiftStore:
         self.identity = "|".join(("swift", str(credentials.authurl), _account(credentials), container))
 
     def check(self, *, create: bool = False) -> None:
-        """Signs in and looks for the container, which is made where it is missing and ``create`` says so.
+        """Sign in and look for the container; make it where it is missing and ``create`` says so.
 
         :raises StoreUnavailable: with what is wrong, in words for the person at the command line
         """
@@ -139,12 +139,12 @@ class SwiftStore:
     # -- one object ------------------------------------------------------------------
 
     def head(self, key: str) -> Entry | None:
-        """What is known of an object."""
+        """Return the entry of an object; None when there is none."""
         headers = absent(lambda: self._pool.run(lambda connection: connection.head_object(self._container, key)))
         return None if headers is None else _entry(key, headers)
 
     def get(self, key: str) -> SwiftBody | None:
-        """Opens an object for reading."""
+        """Open an object for reading; None when there is none."""
         lease = self._pool.lease()
         try:
             found = absent(
@@ -169,9 +169,9 @@ class SwiftStore:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Stores an object whole; Swift answers when it is on its disks.
+        """Store an object whole; Swift answers when it is on its disks.
 
-        :returns: its entry, whose ``modified`` is told in whole seconds here, rounded up
+        :returns: its entry, whose ``modified`` is in whole seconds here, rounded up
         :raises PreconditionFailed: when there is one already and ``overwrite`` is False
         """
         upload = _Upload.of(io.BytesIO(data) if isinstance(data, bytes) else data)
@@ -214,17 +214,17 @@ class SwiftStore:
                 headers=dict(headers),
                 response_dict=answer,
             )
-            told: Mapping[str, str] = answer["headers"]
-            return told
+            response_headers: Mapping[str, str] = answer["headers"]
+            return response_headers
 
         return send
 
-    def together(self) -> contextlib.AbstractContextManager[None]:
-        """Swift has each object safe when it says so."""
+    def batch(self) -> contextlib.AbstractContextManager[None]:
+        """Do nothing: Swift has each object safe when it says so."""
         return contextlib.nullcontext()
 
     def delete(self, key: str) -> bool:
-        """Removes an object. False when there was none."""
+        """Delete an object. False when there was none."""
         return (
             absent(lambda: self._pool.run(lambda connection: (connection.delete_object(self._container, key),)))
             is not None
@@ -233,11 +233,7 @@ class SwiftStore:
     # -- listing ---------------------------------------------------------------------
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """The objects whose key begins with ``prefix``, by code points of the key, a page at a time.
-
-        :param after: only keys behind this one
-        :param before: only keys ahead of this one
-        """
+        """List the objects whose key begins with ``prefix``: :meth:`image_repo.stores.base.Store.keys`."""
         while True:
             page = self._list(prefix, after, before)
             yield from map(_listed, page)
@@ -245,12 +241,9 @@ class SwiftStore:
                 return
             after = page[-1]["name"]
 
-    def called(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """The objects that are called like one of these names, with one of these endings in any case.
-
-        :param endings: in lower case, with their dot; empty text for the name itself
-        """
-        return lookup.called(self.keys, names, endings)
+    def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
+        return lookup.find(self.keys, names, endings)
 
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
         def ask(connection: Any) -> list[dict[str, Any]]:
@@ -301,13 +294,13 @@ class SwiftStore:
         self._links.forget()
 
     def close(self) -> None:
-        """Gives connections back: those of the whole account."""
+        """Close the connections of the whole account."""
         self._pool.close()
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """Bytes to be sent, as often as it takes."""
+    """Bytes to be sent, more than once if need be."""
 
     file: BinaryIO
     start: int
@@ -326,9 +319,9 @@ class _Upload:
 
 
 def _entry(key: str, headers: Mapping[str, str]) -> Entry:
-    """What the headers of an object tell. The library has undone the percent-encoding of their values."""
+    """Return the entry in the headers of an object; the library has undone their percent-encoding."""
     if not is_whole(headers):
-        raise StoreUnavailable(f"What the store tells of {key!r} was cut off.")
+        raise StoreUnavailable(f"The headers of {key!r} were cut off.")
     metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
     # The entity tag of an object in segments is made of theirs: no MD5 of its bytes.
     if headers.get("x-static-large-object", "").lower() == "true" or "x-object-manifest" in headers:
@@ -344,11 +337,11 @@ def _entry(key: str, headers: Mapping[str, str]) -> Entry:
             float(headers["x-delete-at"]) if "x-delete-at" in headers else None,
         )
     except (KeyError, ValueError) as error:
-        raise StoreUnavailable(f"What the store tells of {key!r} has no size, entity tag or date.") from error
+        raise StoreUnavailable(f"The headers of {key!r} lack a size, an entity tag or a date.") from error
 
 
 def _modified(headers: Mapping[str, str]) -> float:
-    """The same time that the listing gives: ``Last-Modified`` is rounded up to whole seconds."""
+    """Return the time that the listing gives: ``Last-Modified`` is rounded up to whole seconds."""
     return float(headers["x-timestamp"]) if "x-timestamp" in headers else _date(headers["last-modified"])
 
 
@@ -358,7 +351,7 @@ def _date(text: str) -> float:
 
 
 def _listed(item: Mapping[str, Any]) -> Entry:
-    """An object of a listing, where the entity tag of one in segments stands apart."""
+    """Return the entry of a listed object; the entity tag of a segmented one stands apart."""
     modified = datetime.fromisoformat(item["last_modified"]).replace(tzinfo=UTC).timestamp()
     etag = (item.get("slo_etag") or item["hash"]).strip('"')
     return Entry(item["name"], int(item["bytes"]), etag, modified, item["content_type"])
@@ -370,7 +363,7 @@ def _delete_at(expires: float) -> int:
 
 
 def _account(credentials: Credentials) -> str:
-    """Whose containers they are, as far as the configuration tells without signing in."""
+    """Return the owner of the containers, as far as the configuration knows it without signing in."""
     if auth_version(credentials) == "1":
         who = str(credentials.username).partition(":")[0]
     elif credentials.tenant_id or credentials.tenant:

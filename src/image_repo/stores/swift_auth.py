@@ -31,10 +31,9 @@ _RENEW_AHEAD_S = 60.0
 
 
 def resolve_credentials(credentials: Credentials, environ: Mapping[str, str]) -> Credentials:
-    """Fills what is left open from the usual variables, ``OS_*`` and ``ST_*``.
+    """Fill what is left open from the usual variables, ``OS_*`` and ``ST_*``.
 
-    Who names a user or an application credential in the configuration does not get the other
-    way of signing in from the environment: the two are never mixed.
+    Where the configuration names a user or an application credential, the environment never adds the other one.
     """
     password, application = ("username", "password"), ("application_credential_id", "application_credential_secret")
     barred: set[str] = set()
@@ -88,7 +87,7 @@ class Login:
             known = self._known
             if known and known.token != refused and time.monotonic() < known.ends:
                 return known
-            # Who waited while it failed shares the outcome: no queue of logins, one after the other.
+            # Threads that waited while it failed share the outcome, instead of a queue of logins.
             if self._failure and self._failure[0] > now:
                 raise copy_of(self._failure[1])
             return self._renew()
@@ -96,7 +95,7 @@ class Login:
             self._lock.release()
 
     def _ahead(self, known: Token) -> Token:
-        """Renews a token that is still good; the other threads go on with it, and so do we when that fails."""
+        """Renew a token that is still good; other threads go on with it, and so does this one when that fails."""
         if not self._lock.acquire(blocking=False):
             return known
         try:
@@ -126,7 +125,7 @@ class Login:
         return self._known
 
     def _sign_in(self) -> tuple[str, str, float]:
-        """Storage URL, token, and for how many seconds it is good (infinite where that is not told)."""
+        """Storage URL, token, and for how many seconds it is good (infinite where that is unknown)."""
         try:
             if auth_version(self._credentials) == "1":
                 return _sign_in_v1(self._settings, self._credentials)

@@ -41,7 +41,7 @@ _STATUSES = {
 
 
 def translated(error: Exception) -> StoreUnavailable:
-    """What a person is told of an exception of the library; the exception itself is for the log."""
+    """Return the problem for an exception of the library; the exception itself is for the log."""
     status = getattr(error, "http_status", None)
     if not status:
         return StoreUnavailable(f"The store cannot be reached: {reason_of(error)}.")

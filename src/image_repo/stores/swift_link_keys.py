@@ -96,15 +96,15 @@ def _best_digest(pool: ConnectionPool) -> str:
     :raises LinksNotConfigured: when it has no temporary URLs, or only digests that we do not make
     """
     try:
-        told: Mapping[str, Any] = pool.run(lambda connection: connection.get_capabilities())
+        capabilities: Mapping[str, Any] = pool.run(lambda connection: connection.get_capabilities())
     except Refusal as error:
         if error.http_status not in (401, 403, 404):
             raise
-        return DIGESTS[0]  # a Swift that tells nothing of itself
-    if "tempurl" not in told:
+        return DIGESTS[0]  # this Swift hides /info
+    if "tempurl" not in capabilities:
         raise LinksNotConfigured("This Swift has no temporary URLs (its middleware tempurl is off).")
     # Before it could be chosen it was SHA-1.
-    allowed = told["tempurl"].get("allowed_digests", ["sha1"])
+    allowed = capabilities["tempurl"].get("allowed_digests", ["sha1"])
     best = next((digest for digest in DIGESTS if digest in allowed), None)
     if best is None:
         raise LinksNotConfigured(f"This Swift verifies only digests that are not made here: {', '.join(allowed)}.")

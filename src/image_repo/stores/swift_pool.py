@@ -54,7 +54,7 @@ class ConnectionPool:
         return self._login.access().url.rstrip("/")
 
     def run(self, action: Callable[[Any], T], *, again: bool = True) -> T:
-        """Makes a call.
+        """Make a call.
 
         :param action: gets a connection of the library, signed in
         :param again: whether the call may be made twice when its connection breaks
@@ -64,7 +64,7 @@ class ConnectionPool:
             return lease.run(action, again=again)
 
     def lease(self) -> Lease:
-        """Takes a connection, which is given back when the lease is closed.
+        """Take a connection until the lease is closed.
 
         :raises StoreUnavailable: when none is free in time
         """
@@ -77,7 +77,7 @@ class ConnectionPool:
         return Lease(connection, self._login, self._give)
 
     def _connect(self) -> Any:
-        # It signs in by itself only when it knows how to; it is told a token before each call instead.
+        # Without credentials it does not sign in by itself: the token is set before each call.
         return swift.Connection(
             retries=0,
             cacert=self.credentials.cacert,
@@ -90,7 +90,7 @@ class ConnectionPool:
         self._slots.release()
 
     def close(self) -> None:
-        """Closes the connections that are not in use; new ones are made when they are needed."""
+        """Close idle connections; new ones are made when they are needed."""
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().close()
@@ -105,7 +105,7 @@ class Lease:
         self._give: Callable[[Any], None] | None = give
 
     def run(self, action: Callable[[Any], T], *, again: bool = True) -> T:
-        """Makes a call: with a new token where the old one is refused, on a new socket where the old one is dead.
+        """Make a call: with a new token where the old one is refused, on a new socket where the old one is dead.
 
         :raises Refusal: for an answer that the caller has to judge
         """
@@ -138,7 +138,7 @@ class Lease:
         self._connection.url, self._connection.token = access.url, access.token
 
     def close(self, *, broken: bool = False) -> None:
-        """Gives the connection back, once.
+        """Return the connection to the pool, once.
 
         :param broken: there may be bytes left on it that belong to nobody
         """

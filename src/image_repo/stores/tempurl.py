@@ -16,13 +16,13 @@ from urllib.parse import quote, urlencode
 
 from image_repo.errors import LinkExpired, LinkRefused
 
-#: what we sign with, best first
+#: digests of signatures, best first
 DIGESTS = ("sha256", "sha512", "sha1")
 
 
 @dataclass(frozen=True, slots=True)
 class LinkBase:
-    """What a temporary URL of a store is made of.
+    """The parts of the temporary URLs of a store.
 
     :param endpoint: scheme and authority, ``https://swift.example.org``; empty where the
         store is served by this program, under whichever host it was asked by
@@ -38,7 +38,7 @@ class LinkBase:
 
 
 def expiry(now: float, lifetime: int, slack: int) -> int:
-    """When a link that is made now expires, rounded up so that the same request gives the same URL.
+    """Return when a link made now expires, rounded up so that the same request gives the same URL.
 
     :param lifetime: seconds for which the link must hold at least
     :param slack: the most by which it may hold longer; the lifetime itself where that is less
@@ -49,13 +49,13 @@ def expiry(now: float, lifetime: int, slack: int) -> int:
 
 
 def signature(secret: str, digest: str, path: str, expires: int, method: str = "GET") -> str:
-    """The signature of one path, in hexadecimal."""
+    """Return the signature of one path, in hexadecimal."""
     message = f"{method}\n{expires}\n{path}".encode()
     return hmac.new(secret.encode(), message, getattr(hashlib, digest)).hexdigest()
 
 
 def temporary_url(base: LinkBase, key: str, expires: int, filename: str) -> str:
-    """The URL at which the store itself serves one object until it expires.
+    """Return the URL at which one object is served until it expires.
 
     :param filename: what a browser calls the file; it shows it all the same (``inline``)
     """
@@ -71,7 +71,7 @@ def temporary_url(base: LinkBase, key: str, expires: int, filename: str) -> str:
 def verify(
     secrets: Iterable[str], path: str, given: str, expires: str, now: float, *, digests: Iterable[str] = DIGESTS[:2]
 ) -> None:
-    """Accepts a temporary URL of our own, or says why not.
+    """Accept a temporary URL of our own, or raise.
 
     :param path: the path that was signed, percent-decoded once
     :param given: the signature as it came
