@@ -223,77 +223,49 @@ _FIT = Spelling(("cover", "contain", "fill"), str, lambda word, _: word)
 class Operations:
     """What to do with an original. A field that is not a row fails at import."""
 
-    kind: str = operation(
-        "jpg", None, "encoders.encode",
+    # fmt: off
+    kind: str = operation("jpg", None, "encoders.encode",
         Parameter("kind", choice(_KINDS), f"format: {' '.join(WRITABLE)}, auto (by Accept; AVIF only into a box), or "
-                  "original (the uploaded file, where serve_originals allows it)", ("fm", "format")),
-    )  # fmt: skip
-    region: Region | None = operation(
-        None, call("crop", _parse_region, _write_region), "geometry.plan",
+            "original (the uploaded file, where serve_originals allows it)", ("fm", "format")))
+    region: Region | None = operation(None, call("crop", _parse_region, _write_region), "geometry.plan",
         Parameter("crop", Reader(_read_region, "x,y,width,height in pixels, or pct:x,y,width,height"),
-                  "region of the upright original: x,y,w,h in pixels or pct:x,y,w,h"),
-    )  # fmt: skip
-    width: int | None = operation(
-        None, _SIZE, "geometry.plan",
-        Parameter("xsize", integer(1, MAX_SIDE_PX), "width of the box in pixels; absent: free", ("w", "width")),
-    )  # fmt: skip
-    height: int | None = operation(
-        None, _SIZE, "geometry.plan",
-        Parameter("ysize", integer(1, MAX_SIDE_PX), "height of the box in pixels; absent: free", ("h", "height")),
-    )  # fmt: skip
-    fit: Fit = operation(
-        "inside", _FIT, "geometry.plan",
+            "region of the upright original: x,y,w,h in pixels or pct:x,y,w,h"))
+    width: int | None = operation(None, _SIZE, "geometry.plan",
+        Parameter("xsize", integer(1, MAX_SIDE_PX), "width of the box in pixels; free where absent", ("w", "width")))
+    height: int | None = operation(None, _SIZE, "geometry.plan",
+        Parameter("ysize", integer(1, MAX_SIDE_PX), "height of the box in pixels; free where absent", ("h", "height")))
+    fit: Fit = operation("inside", _FIT, "geometry.plan",
         Parameter("fit", choice(_FITS), "inside (default), cover (fill the box and crop), contain (fill it and pad), "
-                  "fill (ignore the ratio), or imgix's clip crop max scale"),
-    )  # fmt: skip
-    focus: Focus | None = operation(
-        None, call("focus", _parse_focus, _write_focus), "geometry.cover_box",
+            "fill (ignore the ratio), or imgix's clip crop max scale"))
+    focus: Focus | None = operation(None, call("focus", _parse_focus, _write_focus), "geometry.cover_box",
         Parameter("focus", read_focus_text,
-                  "part that cover keeps: x,y as fractions, smart, or n ne e se s sw w nw center"),
-    )  # fmt: skip
-    enlarge: bool = operation(
-        False, flag("enlarge"), "geometry.plan",
-        Parameter("enlarge", read_boolean, "enlarge a picture that is smaller than the box"),
-    )  # fmt: skip
-    flip: Literal["", "h", "v", "hv"] = operation(
-        "", call("flip", str), "pipeline.turn", Parameter("flip", choice(_FLIPS), "mirror, before rotating: h, v or hv")
-    )  # fmt: skip
-    rotate: Literal[0, 90, 180, 270] = operation(
-        0, call("rotate", int), "pipeline.turn",
-        Parameter("rotate", choice(_ROTATIONS), "rotate clockwise: 0, 90, 180 or 270 degrees"),
-    )  # fmt: skip
-    gray: bool = operation(
-        False, flag("gray"), "pipeline.tone",
-        Parameter("gray", read_boolean, "remove colour", ("grey", "grayscale", "greyscale")),
-    )  # fmt: skip
+            "part that cover keeps: x,y as fractions, smart, or n ne e se s sw w nw center"))
+    enlarge: bool = operation(False, flag("enlarge"), "geometry.plan",
+        Parameter("enlarge", read_boolean, "enlarge a picture that is smaller than the box"))
+    flip: Literal["", "h", "v", "hv"] = operation("", call("flip", str), "pipeline.turn",
+        Parameter("flip", choice(_FLIPS), "mirror, before rotating: h, v or hv"))
+    rotate: Literal[0, 90, 180, 270] = operation(0, call("rotate", int), "pipeline.turn",
+        Parameter("rotate", choice(_ROTATIONS), "rotate clockwise: 0, 90, 180 or 270 degrees"))
+    gray: bool = operation(False, flag("gray"), "pipeline.tone",
+        Parameter("gray", read_boolean, "remove colour", ("grey", "grayscale", "greyscale")))
     equalise: bool = operation(False, flag("equalise"), "pipeline.tone")
-    blur: float = operation(
-        0.0, call("blur", float, _format_number), "pipeline.soften",
-        Parameter("blur", decimal(0.3, 100), "radius of the Gaussian in pixels of the result"),
-    )  # fmt: skip
-    sharpen: float = operation(
-        0.0, call("sharpen", float, _format_number), "pipeline.soften",
-        Parameter("sharpen", Reader(_read_sharpen, decimal(0.1, 10).expected), "strength from 0.1 to 10, or True"),
-    )  # fmt: skip
-    background: str | None = operation(
-        None, call("bg", str), "pipeline.flatten",
+    blur: float = operation(0.0, call("blur", float, _format_number), "pipeline.soften",
+        Parameter("blur", decimal(0.3, 100), "radius of the Gaussian in pixels of the result"))
+    sharpen: float = operation(0.0, call("sharpen", float, _format_number), "pipeline.soften",
+        Parameter("sharpen", Reader(_read_sharpen, "a number from 0.1 to 10"), "strength from 0.1 to 10, or True"))
+    background: str | None = operation(None, call("bg", str), "pipeline.flatten",
         Parameter("background", read_background, "colour behind transparent parts and around contain: "
-                  "white, fff, 1e90ff, or 1e90ff80 with alpha", ("bg",)),
-    )  # fmt: skip
-    page: int = operation(
-        1, call("page", int), "decoders.open_picture",
-        Parameter("page", integer(1, 100_000), "frame or page of the source, from 1"),
-    )  # fmt: skip
-    animate: bool = operation(
-        False, flag("animate"), "render", Parameter("animate", read_boolean, "keep the animation, in gif and webp")
-    )  # fmt: skip
+            "white, fff, 1e90ff, or 1e90ff80 with alpha", ("bg",)))
+    page: int = operation(1, call("page", int), "decoders.open_picture",
+        Parameter("page", integer(1, 100_000), "frame or page of the source, from 1"))
+    animate: bool = operation(False, flag("animate"), "render",
+        Parameter("animate", read_boolean, "keep the animation, in gif and webp"))
     copyright: bool = operation(False, flag("copyright"), "encoders.encode")
-    quality: int | None = operation(
-        None, call("q", int), "encoders.encode",
-        Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)),
-    )  # fmt: skip
+    quality: int | None = operation(None, call("q", int), "encoders.encode",
+        Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)))
     #: not a variant but a mezzanine, 1 to 4 (:mod:`image_repo.render.mezzanine`)
     copy: Literal[0, 1, 2, 3, 4] = operation(0, call("copy", int), "copies")
+    # fmt: on
 
     @property
     def size(self) -> tuple[int | None, int | None]:

@@ -1,6 +1,6 @@
 """The interface for machines: ``/openapi.json`` (OpenAPI 3.1).
 
-Parameters and problems are told from the tables that the program itself reads, so they cannot differ from it.
+Parameters and problems come from the tables that the program itself uses, so they cannot differ from it.
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ from image_repo.model.formats import BY_KIND, WRITABLE
 from image_repo.model.operations import PARAMETERS
 from image_repo.web import problems, responses
 
-#: what can be asked for beside a recipe: name → (schema, help)
+#: parameters of a picture beside those of the recipe: name → (schema, help)
 BESIDE: dict[str, tuple[dict[str, Any], str]] = {
     "url": ({"type": "boolean"}, "a temporary URL instead of the picture: {name, url, expires}"),
-    "lifetime": ({"type": "integer", "minimum": 1}, "seconds for which that URL must hold"),
-    "meta": ({"type": "boolean"}, "the record instead of the picture"),
+    "lifetime": ({"type": "integer", "minimum": 1}, "lifetime of that URL in seconds"),
+    "meta": ({"type": "boolean"}, "the record instead of the picture: size, digest, version, camera, your own data"),
     "regex": ({"type": "string"}, "every image below the path whose remaining name matches (RE2)"),
-    "download": ({"type": "string"}, "save it, under this name if one is given"),
-    "v": ({"type": "string"}, "the version: under it, the answer may be kept for ever"),
+    "download": ({"type": "string"}, "save it as a file, under this name if one is given"),
+    "v": ({"type": "string"}, "the version, from the record: the response may be cached for ever"),
 }
 _DERIVED = {"derived": ({"type": "boolean"}, "renditions only: a purge")}
 _PICTURES = {BY_KIND[kind].media_type: {"schema": {"type": "string", "format": "binary"}} for kind in WRITABLE}
-_PROBLEM = {
-    "description": "a problem (RFC 9457)",
-    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
-_RECORD_ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}}
-_DATA = {"schema": {"description": "what you say of it, any JSON but null: at most 64 KiB, nested at most 32 deep"}}
+
+
+def _reference(schema: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+_PROBLEM = {"description": "a problem (RFC 9457)", "content": {problems.MEDIA_TYPE: {"schema": _reference("Problem")}}}
+_RECORD = {"application/json": {"schema": _reference("Record")}}
+_DATA = {"schema": {"description": "your data: any JSON but null, at most 64 KiB, nested at most 32 deep"}}
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
-_LINK_ANSWER = {"schema": {"oneOf": [{"$ref": "#/components/schemas/Record"}, {"$ref": "#/components/schemas/Link"}]}}
-#: while the catalogue is being made, more may be found later
+_RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
+#: while the catalogue is rebuilt, results are incomplete
 _REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}
-_STRINGS = ("name", "version", "sha256", "image_id", "media_type", "uploaded")
-
-
-#: path → what can be done there, as OpenAPI has it
+#: path → Path Item Object of OpenAPI
 Paths = dict[str, Any]
 
 
 def install(app: Flask, config: Config, *more: Paths) -> dict[str, Any]:
     """Add the route; return the document.
 
-    :param more: what other parts of the interface say of themselves
+    :param more: paths of other parts of the interface
     """
-    told = document("/" + config.repository_base_pathname, *more)
+    paths = document("/" + config.repository_base_pathname, *more)
     app.add_url_rule(
-        "/openapi.json", "openapi", lambda: responses.send_json(told, cache_control="no-cache", origin="*")
+        "/openapi.json", "openapi", lambda: responses.send_json(paths, cache_control="no-cache", origin="*")
     )
-    return told
+    return paths
 
 
 def document(base: str, *more: Paths) -> dict[str, Any]:
-    """The OpenAPI document.
+    """Return the OpenAPI document.
 
-    :param base: what all paths of images begin with, with a ``/`` ahead
-    :param more: further paths, and further methods of those that are here
+    :param base: beginning of all paths of images, with a leading ``/``
+    :param more: further paths, and further methods of paths
     """
-    told = _document(base)
+    made = _document(base)
     for paths in more:
         for path, item in paths.items():
-            told["paths"][path] = {**told["paths"].get(path, {}), **item}
-    return told
+            made["paths"][path] = {**made["paths"].get(path, {}), **item}
+    return made
 
 
 def _document(base: str) -> dict[str, Any]:
@@ -80,17 +80,13 @@ def _document(base: str) -> dict[str, Any]:
             "description": "Any picture of a repository, in any size and format, by one URL.",
         },
         "paths": {
-            base: {
-                "post": _upload("Store a picture under its content address, a description under its own name"),
-            },
+            base: {"post": _upload("Store a picture under its content address, a description under its own name")},
             one: {
                 "parameters": [in_path("name", "a path; slashes and a known image ending are allowed")],
                 "get": _picture("A picture, its record, or a temporary URL of it"),
-                "put": _upload("Store a picture, or replace what is said of it"),
-                "post": _upload("Store a picture, or replace what is said of it"),
-                "patch": operation(
-                    "Merge into what is said of an image (RFC 7396)", [], _RECORD_ANSWER, requestBody=DATA
-                ),
+                "put": _upload("Store a picture, or replace its data"),
+                "post": _upload("Store a picture, or replace its data"),
+                "patch": operation("Merge into the data of an image (RFC 7396)", [], _RECORD, requestBody=DATA),
                 "delete": operation("Delete an image, or its renditions", query(_DERIVED), {"application/json": {}}),
             },
             folder: {
@@ -98,48 +94,38 @@ def _document(base: str) -> dict[str, Any]:
                 "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
                 "post": _upload("Store a picture under its file's own name, a description under its own"),
             },
-            "/health": {"get": operation("Whether the process lives", [], {"application/json": {}})},
-            "/metrics": {"get": operation("What happened on this node (Prometheus)", [], {"text/plain": {}})},
-            "/readyz": {"get": operation("Whether the store can be asked", [], {"application/json": {}})},
+            "/health": {"get": operation("Liveness of the process", [], {"application/json": {}})},
+            "/metrics": {"get": operation("Metrics of this node (Prometheus)", [], {"text/plain": {}})},
+            "/readyz": {"get": operation("Readiness: whether the store answers", [], {"application/json": {}})},
         },
         "components": {"schemas": _schemas()},
     }
 
 
 def operation(summary: str, parameters: list[dict[str, Any]], content: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """What can be done with a path, and that every trouble is told as a problem."""
-    answered = {"200": {"description": "done", "content": content}, "default": _PROBLEM}
-    return {"summary": summary, "parameters": parameters, "responses": answered, **more}
+    """Return an Operation Object, whose errors are problems."""
+    answers = {"200": {"description": "done", "content": content}, "default": _PROBLEM}
+    return {"summary": summary, "parameters": parameters, "responses": answers, **more}
 
 
 def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
     parameters = [parameter.document() for parameter in PARAMETERS.values()]
-    content = {**_PICTURES, "application/json": _LINK_ANSWER, **(more or {})}
+    content = {**_PICTURES, "application/json": _RECORD_OR_LINK, **(more or {})}
     return operation(summary, [*parameters, *query(BESIDE)], content)
 
 
 def _upload(summary: str) -> dict[str, Any]:
-    form = {
-        "type": "object",
-        "properties": {
-            "file": {"type": "string", "format": "binary"},
-            "data": {
-                "type": "string",
-                "description": "what you say of it, as JSON; an object if there are other fields",
-            },
-        },
-        "required": ["file"],
-    }
+    data = {"type": "string", "description": "your data as JSON; an object where there are other fields"}
+    form = {**_object({"file": {"type": "string", "format": "binary"}, "data": data}), "required": ["file"]}
     raw = {"schema": {"type": "string", "format": "binary"}}
     content = {"multipart/form-data": {"schema": form}, "image/*": raw, "application/json": _DATA}
-    body = {"required": True, "content": content}
-    made = operation(summary, [], _RECORD_ANSWER, requestBody=body)
-    made["responses"]["201"] = {"description": "it is new", "content": _RECORD_ANSWER}
+    made = operation(summary, [], _RECORD, requestBody={"required": True, "content": content})
+    made["responses"]["201"] = {"description": "created", "content": _RECORD}
     return made
 
 
 def query(parameters: Mapping[str, tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
-    """Parameters of a query string from their table: name → (schema, help)."""
+    """Return the Parameter Objects of a table: name → (schema, help)."""
     return [
         {"name": name, "in": "query", "description": text, "schema": schema}
         for name, (schema, text) in parameters.items()
@@ -147,64 +133,68 @@ def query(parameters: Mapping[str, tuple[dict[str, Any], str]]) -> list[dict[str
 
 
 def in_path(name: str, text: str) -> dict[str, Any]:
-    """A parameter that is part of the path."""
+    """Return the Parameter Object of a part of the path."""
     return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
 
 
+def _typed(type_: str | list[str], *names: str) -> dict[str, Any]:
+    """Return properties of one type."""
+    return {name: {"type": type_} for name in names}
+
+
+def _object(*properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object."""
+    return {"type": "object", "properties": {name: schema for each in properties for name, schema in each.items()}}
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
 def _schemas() -> dict[str, Any]:
-    # Null until there is a picture; a name there always is.
-    facts: dict[str, Any] = {name: {"type": ["string", "null"]} for name in _STRINGS}
-    facts |= {"name": {"type": "string"}}
-    facts |= {name: {"type": ["integer", "null"]} for name in ("bytes", "width", "height")}
-    facts |= {name: {"type": ["string", "null"]} for name in ("filename", "owner")}
-    facts |= {"exif": {"type": "object"}, "data": {}}
-    facts |= {name: {"type": "boolean"} for name in ("damaged", "preview")}  # only where it is so
-    counts: dict[str, Any] = {name: {"type": "integer"} for name in ("count", "limit", "pages")}
-    counts |= {"page": {"type": ["integer", "null"]}, "count_is": {"enum": ["estimate"]}}
-    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "instance", "parameter")}
     return {
-        "Record": {"type": "object", "properties": facts},
-        "Link": {"type": "object", "properties": {name: {"type": "string"} for name in ("name", "url", "expires")}},
-        "Page": {
-            "type": "object",
-            "properties": {
-                **counts,
-                "images": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
-                **_REBUILDING,
-            },
-        },
-        "Changed": {
-            "type": "object",
-            "properties": {**{name: {"type": "integer"} for name in ("matched", "modified")}, **_REBUILDING},
-        },
-        "PartlyChanged": _partly_changed(),
+        "Record": _object(
+            # null without a picture, except the name
+            _typed(["string", "null"], "version", "sha256", "image_id", "media_type", "uploaded", "filename", "owner"),
+            _typed(["integer", "null"], "bytes", "width", "height"),
+            _typed("string", "name"),
+            _typed("object", "exif"),
+            {"data": {}},
+            _typed("boolean", "damaged", "preview"),  # only where true
+        ),
+        "Link": _object(_typed("string", "name", "url", "expires")),
+        "Page": _object(
+            _typed("integer", "count", "limit", "pages"),
+            _typed(["integer", "null"], "page"),
+            {"count_is": {"enum": ["estimate"]}, "images": _array(_reference("Record"))},
+            _REBUILDING,
+        ),
+        "Changed": _object(_typed("integer", "matched", "modified"), _REBUILDING),
+        "PartlyChanged": {"allOf": [_reference("Problem"), _partly_changed()]},
         "Statistics": _statistics(),
-        "Problem": {"type": "object", "properties": {**texts, "status": {"type": "integer"}}},
+        "Problem": _object(
+            _typed("string", "type", "title", "detail", "instance", "parameter"), _typed("integer", "status")
+        ),
     }
 
 
 def _partly_changed() -> dict[str, Any]:
-    texts = {name: {"type": "string"} for name in ("name", "title", "detail")}
-    failed = {"type": "object", "properties": {**texts, "status": {"type": "integer"}}}
-    counts = {name: {"type": "integer"} for name in ("matched", "modified", "more")}
-    told = {**counts, "failed": {"type": "array", "items": failed}, "last": {"type": "string"}}
-    return {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "object", "properties": told}]}
+    failed = _object(_typed("string", "name", "title", "detail"), _typed("integer", "status"))
+    counts = _typed("integer", "matched", "modified", "more")
+    return _object(counts, {"failed": _array(failed)}, _typed("string", "last"))
 
 
 def _statistics() -> dict[str, Any]:
-    scalar = {"type": ["string", "number", "boolean", "null"]}
-    value = {"type": "object", "properties": {"count": {"type": "integer"}, "value": scalar}}
-    return {
-        "type": "object",
-        "properties": {
-            "_id": {"type": "null"},
-            "max": {"type": ["string", "number", "null"]},
-            "min": {"type": ["string", "number", "null"]},
-            "avg": {"type": ["number", "null"]},
-            "count": {"type": "integer"},
-            "key": {"type": "string"},
-            "values": {"type": "array", "items": value},
-            "more": {"type": "integer"},
-            **_REBUILDING,
+    return _object(
+        _typed("null", "_id"),
+        _typed(["string", "number", "null"], "max", "min"),
+        _typed(["number", "null"], "avg"),
+        _typed("integer", "count", "more"),
+        _typed("string", "key"),
+        {
+            "values": _array(
+                _object(_typed("integer", "count"), _typed(["string", "number", "boolean", "null"], "value"))
+            )
         },
-    }
+        _REBUILDING,
+    )
