@@ -87,78 +87,60 @@ class Index(Protocol):
 
     def put(self, rows: Iterable[Row]) -> None:
         """Writes rows, over what was there under their names; all or none."""
-        ...
 
     def remove(self, names: Iterable[str]) -> int:
         """Takes rows out; how many there were."""
-        ...
 
     def page(self, query: Query) -> Page:
         """A page, whole documents.
 
         :raises BadParameter: for an ``after`` that is not from here
         """
-        ...
 
     def count(self, wanted: Filter) -> int:
         """How many match, exactly."""
-        ...
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         """Every document that matches, in pages: memory does not grow with their number, and nothing is locked."""
-        ...
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
         """What values a key has.
 
         :param most: the most values that are told
         """
-        ...
 
     def named_by(self, sha256: str) -> list[str]:
         """The names whose original has this digest, in order."""
-        ...
 
     def stamps(self, names: Collection[str]) -> dict[str, str]:
         """The stamps of those of these names that are there."""
-        ...
 
     def names(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Names behind one, in order."""
-        ...
 
     def indexed(self) -> list[Indexed]:
         """The keys that are kept in order."""
-        ...
 
     def add_index(self, key: Indexed) -> None:
         """Keeps a key in order from now on; nothing where it is already."""
-        ...
 
     def drop_index(self, key: Indexed) -> bool:
         """No more; False where it was not."""
-        ...
 
     def note(self, what: str) -> str | None:
         """What was kept under a word with :meth:`keep_note`: how far a rebuild is, for one."""
-        ...
 
     def keep_note(self, what: str, text: str | None) -> None:
         """Keeps a short text, or forgets it."""
-        ...
 
     def clear(self) -> None:
         """Throws everything away but the keys that are kept in order."""
-        ...
 
     def engine(self) -> tuple[str, int]:
         """What it is, with its version, and how many bytes it takes."""
-        ...
 
     def check(self) -> None:
         """Reaches the engine, makes its tables where they are missing, and finds damage."""
-        ...
 
     def close(self) -> None:
         """Gives connections back."""
-        ...

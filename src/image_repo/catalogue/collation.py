@@ -88,10 +88,15 @@ def reached(document: Any, path: Path) -> list[Any]:
 
     Empty where nothing is there, and for an empty array.
     """
-    found = [document]
+    return [each for one in walked(document, path) for each in _elements(one)]
+
+
+def walked(document: Any, path: Path) -> list[Any]:
+    """Return what is at a path, into each element of arrays on the way; an array at its end as one value."""
+    values = [document]
     for member in path:
-        found = [each[member] for one in found for each in _elements(one) if _has(each, member)]
-    return [each for one in found for each in _elements(one)]
+        values = [each[member] for one in values for each in _elements(one) if _has(each, member)]
+    return values
 
 
 def _elements(value: Any) -> list[Any]:

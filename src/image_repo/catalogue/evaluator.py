@@ -6,6 +6,7 @@ to hold an engine against.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ from image_repo.catalogue.tokenizer import begins, words_of
 
 #: how the sortable bytes of two values stand to each other
 _COMPARES: Mapping[Op, Callable[[Any, Any], bool]] = {
-    "gt": lambda value, than: value > than,
-    "gte": lambda value, than: value >= than,
-    "lt": lambda value, than: value < than,
-    "lte": lambda value, than: value <= than,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
 }
 _NOWHERE: Any = object()
 
@@ -35,7 +36,7 @@ def holds(wanted: Filter, document: Mapping[str, Any]) -> bool:
 def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
     op, values = condition.op, condition.values
     if op == "exists":
-        return _exists(document, condition.path) is values[0]
+        return bool(collation.walked(document, condition.path)) is values[0]
     reached = collation.reached(document, condition.path)
     if op == "eq":
         return any(_is_one_of(each, values) for each in reached)
@@ -63,27 +64,7 @@ def _stands(op: Op, value: Any, than: Scalar) -> bool:
 
 def _comparable(value: Any) -> Any:
     """Numbers as doubles, text by code points (which is how Python compares it); the rest as it is."""
-    return _double(value) if collation.kind_of(value) == collation.NUMBER else value
-
-
-def _double(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # whole numbers of hundreds of digits are JSON too
-        return float("inf") if number > 0 else float("-inf")
-
-
-def _exists(document: Any, path: Path) -> bool:
-    """Whether something is there at all, an empty array or null too."""
-    found = [document]
-    for member in path:
-        found = [
-            each[member]
-            for one in found
-            for each in (one if isinstance(one, list) else (one,))
-            if isinstance(each, Mapping) and member in each
-        ]
-    return bool(found)
+    return collation.double(value) if collation.kind_of(value) == collation.NUMBER else value
 
 
 def project(document: Mapping[str, Any], select: Sequence[Path]) -> dict[str, Any]:

@@ -55,6 +55,25 @@ class Tally:
         for value in values:
             self.add(value, times)
 
+    def add_sortable(self, rows: Iterable[tuple[bytes, int]]) -> int | None:
+        """Count values written as bytes (:func:`.collation.sortable`), each with how often it occurs.
+
+        :returns: how many there were; None at the first text that is cut off, since that may stand for several
+        """
+        count = 0
+        for value, times in rows:
+            count += times
+            kind = value[0]
+            if kind == collation.TEXT:
+                if len(value) > collation.MOST_TEXT:
+                    return None
+                self._texts[encoding.original(bytes(value[1:]).decode())] += times
+            elif kind == collation.NUMBER:
+                self._numbers[collation.number(value)] += times
+            elif kind in _WORDS:
+                self._words[kind] += times
+        return count
+
     def statistics(self, count: int, most: int) -> Statistics:
         """What is told of them.
 

@@ -11,18 +11,20 @@ import threading
 import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cachetools import TTLCache
 from sqlalchemy import delete, select
 
-from image_repo.catalogue import cursor, encoding, statistics
+from image_repo.catalogue import cursor, encoding
 from image_repo.catalogue.base import Indexed, Page, Row, Statistics
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds, project
+from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.planner import MOST_COUNTED, Listed, QueryPlan, QueryResult, as_kept
-from image_repo.catalogue.query import Filter, Path, Query, SortKey
+from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, indexed
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 
@@ -156,7 +158,17 @@ class SqlIndex:
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
         with self._watched(wanted, (SortKey(path),)), self._dialect.reading() as connection:
-            return statistics.statistics(connection, self._dialect, wanted, path, most)
+            members = encoding.members(path)
+            plan = QueryPlan(connection, self._dialect, wanted)
+            tally = Tally()
+            count = tally.add_sortable(plan.leads(members)) if wanted.is_empty else None
+            if not count:
+                tally = Tally()
+                count = self._dialect.tally(connection, members, plan.matching(), tally)
+            if count is None:
+                with_key = (*wanted.conditions, Condition(path, "exists", (True,)))
+                count = QueryPlan(connection, self._dialect, replace(wanted, conditions=with_key)).count()
+            return tally.statistics(count, most)
 
     @contextlib.contextmanager
     def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:

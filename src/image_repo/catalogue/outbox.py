@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from image_repo.concurrency.locks import is_current
+
 log = logging.getLogger(__name__)
 
 
@@ -43,14 +45,11 @@ class Outbox:
         handle = os.open(path, _OPEN, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
-            ours = os.fstat(handle)
-            with contextlib.suppress(FileNotFoundError):
-                there = path.stat()
-                if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
-                    if ours.st_size < _MOST_BYTES:
-                        os.write(handle, line)
-                    return True
-            return False
+            if not is_current(handle, path):
+                return False
+            if os.fstat(handle).st_size < _MOST_BYTES:
+                os.write(handle, line)
+            return True
         finally:
             os.close(handle)
 

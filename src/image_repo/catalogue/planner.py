@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, or_, select, true
 from sqlalchemy.sql.expression import Select
 
-from image_repo.catalogue import encoding
+from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.query import Condition, Filter, Path
@@ -143,10 +143,15 @@ class QueryPlan:
         """What holds of the documents that match, and of no others."""
         return self._way(), self._where()
 
-    def leads_of(self, path: Path) -> Key | None:
-        """The key under which each document has just what is at a path."""
-        found = [key for key in self._keys if key.path == path and key.sort is None and not key.several]
-        return found[0] if found else None
+    def leads(self, path: Path) -> Iterator[tuple[bytes, int]]:
+        """Return each value at a path as sortable bytes, and how often it occurs; nothing where facts do not tell."""
+        facts = self._tables.facts
+        for key in self._keys:
+            if key.path == path and key.sort is None and not key.several:
+                there = [facts.c.key == key.number, facts.c.sort == LEAD, facts.c.value > bytes((collation.MISSING,))]
+                grouped = select(facts.c.value, func.count()).where(*there).group_by(facts.c.value)
+                return map(tuple, self._connection.execute(grouped.execution_options(yield_per=_STREAM)))
+        return iter(())
 
     # -- how many --------------------------------------------------------------------------
 

@@ -7,43 +7,11 @@ import hashlib
 import json
 import logging
 import math
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    FromClause,
-    Index,
-    Integer,
-    LargeBinary,
-    Numeric,
-    Table,
-    Text,
-    any_,
-    case,
-    cast,
-    column,
-    create_engine,
-    delete,
-    event,
-    exc,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-    text,
-    true,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import BIT, JSONB, JSONPATH, TSQUERY, TSVECTOR
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
@@ -52,6 +20,7 @@ from sqlalchemy.sql.expression import Select
 from sqlalchemy.types import Double
 
 from image_repo.catalogue import collation
+from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Path, Scalar
 from image_repo.catalogue.tables import VERSION, Json, Tables
@@ -98,21 +67,19 @@ class PostgresDialect:
         self._url = url.set(drivername="postgresql+psycopg")
         self._schema = f"image_repo_{hashlib.sha256(scope.encode()).hexdigest()[:16]}"
         self.description = f"PostgreSQL at {url.host or 'a local socket'}"
-        kind = Json("JSONB", None, lambda column: cast(column, Text), respells=True)
-        self.tables = Tables(collection, self._schema, kind, Text(collation="C"))
-        self._words = Table(
+        kind = Json("JSONB", None, lambda column: sa.cast(column, sa.Text), respells=True)
+        self.tables = Tables(collection, self._schema, kind, sa.Text(collation="C"))
+        self._words = sa.Table(
             f"{collection}_words",
             self.tables.metadata,
-            Column("id", BigInteger, primary_key=True, autoincrement=False),
-            Column("words", TSVECTOR, nullable=False),
+            sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+            sa.Column("words", TSVECTOR, nullable=False),
         )
-        Index(f"{collection}_words_words", self._words.c.words, postgresql_using="gin")
+        sa.Index(f"{collection}_words_words", self._words.c.words, postgresql_using="gin")
         self._timeout = timeout
         self._patience = min(timeout * 0.8, _PATIENCE)
         self._connections = connections
-        self._lock = threading.Lock()
-        self._made: tuple[int, Engine] | None = None
-        self._parents: list[Engine] = []
+        self._pool = EnginePool(self._make_engine)
         self._there = False
         self._waits = Watchdog(2 * timeout + self._patience)
         facts = f'"{self._schema}".{self.tables.facts.name}'
@@ -128,7 +95,7 @@ class PostgresDialect:
     # -- connections -----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
         with self._asking():
             self._ensure()
             with self._connected() as connection:
@@ -136,7 +103,7 @@ class PostgresDialect:
                 yield connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
         with self._asking():
             self._ensure()
             with self._connected() as connection:
@@ -146,9 +113,9 @@ class PostgresDialect:
                     connection.commit()
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connected(self) -> Iterator[sa.Connection]:
         """A connection; what it has not committed is undone."""
-        with self._engine().connect() as connection:
+        with self._pool.get().connect() as connection:
             try:
                 yield connection
             finally:
@@ -156,21 +123,21 @@ class PostgresDialect:
                     with self._patience_with(connection):
                         connection.rollback()
 
-    def _patience_with(self, connection: Connection) -> contextlib.AbstractContextManager[None]:
+    def _patience_with(self, connection: sa.Connection) -> contextlib.AbstractContextManager[None]:
         return self._waits.for_one(_file(connection.connection.dbapi_connection))
 
-    def _be_alone(self, connection: Connection) -> None:
+    def _be_alone(self, connection: sa.Connection) -> None:
         """One writer at a time, over all nodes, until the transaction ends."""
         number = int.from_bytes(hashlib.sha256(self._schema.encode()).digest()[:8], signed=True)
-        connection.execute(select(func.pg_advisory_xact_lock(number)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         try:
             yield
-        except exc.TimeoutError as error:
+        except sa.exc.TimeoutError as error:
             raise CatalogueUnavailable("All connections to the catalogue are in use.") from error
-        except exc.DBAPIError as error:
+        except sa.exc.DBAPIError as error:
             code = getattr(error.orig, "sqlstate", None)
             if code in _GONE:
                 self._there = False
@@ -179,18 +146,7 @@ class PostgresDialect:
                 raise QueryTooSlow(told) from error
             raise CatalogueUnavailable from error
 
-    def _engine(self) -> Engine:
-        """The pool of this process: connections must not cross a fork."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            with self._lock:
-                made = self._made
-                if made is None or made[0] != os.getpid():
-                    self._parents += [made[1]] if made else []  # closing it would end the parent's connections
-                    made = self._made = (os.getpid(), self._make_engine())
-        return made[1]
-
-    def _make_engine(self) -> Engine:
+    def _make_engine(self) -> sa.Engine:
         waiting = max(2, round(self._patience))
         arguments = {
             "connect_timeout": waiting,
@@ -199,7 +155,7 @@ class PostgresDialect:
             # statements prepared by name do not survive a pooler between us
             "prepare_threshold": None,
         }
-        engine = create_engine(
+        engine = sa.create_engine(
             self._url,
             poolclass=QueuePool,
             pool_size=self._connections,
@@ -209,17 +165,17 @@ class PostgresDialect:
             connect_args=arguments,
         )
         self._waits = Watchdog(2 * self._timeout + self._patience)
-        event.listen(engine, "connect", self._prepare)
-        event.listen(engine, "checkout", self._try)
-        event.listen(engine, "before_cursor_execute", self._ask)
-        event.listen(engine, "after_cursor_execute", self._answered)
-        event.listen(engine, "checkin", self._given_back)
+        sa.event.listen(engine, "connect", self._prepare)
+        sa.event.listen(engine, "checkout", self._try)
+        sa.event.listen(engine, "before_cursor_execute", self._ask)
+        sa.event.listen(engine, "after_cursor_execute", self._answered)
+        sa.event.listen(engine, "checkin", self._given_back)
         return engine
 
-    def _ask(self, connection: Connection, *_: Any) -> None:
+    def _ask(self, connection: sa.Connection, *_: Any) -> None:
         self._waits.begin(_file(connection.connection.dbapi_connection))
 
-    def _answered(self, connection: Connection, *told: Any) -> None:
+    def _answered(self, connection: sa.Connection, *told: Any) -> None:
         """Not yet, where rows come in parts."""
         if "yield_per" not in told[3].execution_options:
             self._waits.end(_file(connection.connection.dbapi_connection))
@@ -237,7 +193,7 @@ class PostgresDialect:
                     connection.execute("SELECT 1")
                     connection.rollback()
             except self._url.get_dialect().import_dbapi().Error as error:
-                raise exc.DisconnectionError from error
+                raise sa.exc.DisconnectionError from error
         record.info["used"] = now
 
     def _prepare(self, connection: Any, _: Any) -> None:
@@ -260,7 +216,7 @@ class PostgresDialect:
         if self._there:
             return
         made = str(VERSION)
-        with self._engine().connect() as connection, connection.begin():
+        with self._pool.get().connect() as connection, connection.begin():
             self._be_alone(connection)
             connection.execute(CreateSchema(self._schema, if_not_exists=True))
             if self._found(connection) != made:
@@ -270,78 +226,82 @@ class PostgresDialect:
                 connection.execute(self.tables.keys.insert().values(first_key()))
         self._there = True
 
-    def _found(self, connection: Connection) -> str | None:
+    def _found(self, connection: sa.Connection) -> str | None:
         notes = self.tables.notes
         name = f'"{self._schema}".{notes.name}'
-        if connection.execute(select(func.to_regclass(name))).scalar() is None:
+        if connection.execute(sa.select(sa.func.to_regclass(name))).scalar() is None:
             return None
-        return connection.execute(select(notes.c.text).where(notes.c.what == _MADE)).scalar()
+        return connection.execute(sa.select(notes.c.text).where(notes.c.what == _MADE)).scalar()
 
     def settle(self) -> None:
         """Without this, it looks each fact up in its table until its own cleaning comes by: is it there for all?"""
         tables = (f'"{self._schema}".{table.name}' for table in (self.tables.facts, self.tables.documents))
-        with contextlib.suppress(CatalogueUnavailable, QueryTooSlow), self._asking(), self._engine().connect() as kept:
+        with (
+            contextlib.suppress(CatalogueUnavailable, QueryTooSlow),
+            self._asking(),
+            self._pool.get().connect() as kept,
+        ):
             alone = kept.execution_options(isolation_level="AUTOCOMMIT")
             for table in tables:
                 alone.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
 
-    def empty(self, connection: Connection) -> None:
+    def empty(self, connection: sa.Connection) -> None:
         notes = self.tables.notes
         for emptied in (self.tables.documents, self.tables.facts, self._words):
-            connection.execute(delete(emptied))
-        connection.execute(delete(notes).where(notes.c.what != _MADE))
-        connection.execute(update(self.tables.keys).values(filled=None, several=False))
+            connection.execute(sa.delete(emptied))
+        connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
+        connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))
 
     # -- words and facts -------------------------------------------------------------------
 
-    def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
-        wanted = cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
-        found = select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
+    def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
+        wanted = sa.cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
+        found = sa.select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
         return self.tables.documents.c.id.in_(found)
 
-    def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
+    def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:
         rows = [{"id": number, "said": list(said)} for number, said in words.items()]
         if rows:
-            said = cast(text(":said"), ARRAY(Text))
-            connection.execute(self._words.insert().values(words=func.array_to_tsvector(said)), rows)
+            said = sa.cast(sa.text(":said"), sa.ARRAY(sa.Text))
+            connection.execute(self._words.insert().values(words=sa.func.array_to_tsvector(said)), rows)
 
-    def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
+    def drop_words(self, connection: sa.Connection, ids: Sequence[int]) -> None:
         if ids:
-            connection.execute(delete(self._words).where(self.among(self._words.c.id, ids)))
+            connection.execute(sa.delete(self._words).where(self.among(self._words.c.id, ids)))
 
-    def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+    def put_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._insert_facts, _columns(facts))
 
-    def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+    def drop_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._delete_facts, _columns(facts))
 
-    def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        kind = BigInteger() if isinstance(column.type, Integer) else Text()
-        return column == any_(literal(list(values), ARRAY(kind)))
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        kind = sa.BigInteger() if isinstance(column.type, sa.Integer) else sa.Text()
+        return column == sa.any_(sa.literal(list(values), sa.ARRAY(kind)))
 
-    def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
+    def along(self, outer: sa.FromClause, inner: sa.FromClause, on: sa.ColumnElement[bool]) -> sa.FromClause:
         return outer.join(inner, on)
 
     # -- order -----------------------------------------------------------------------------
 
-    def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
+    def sorted_by(self, path: Path) -> Sequence[sa.ColumnElement[Any]]:
         """One column: just what :func:`.order.sortable` makes of it."""
         value, above = self.tables.documents.c.document, []
         for member in path:
-            above.append(func.jsonb_typeof(value) == "array")
+            above.append(sa.func.jsonb_typeof(value) == "array")
             value = _member(value, member)
-        kind = func.jsonb_typeof(value)
-        plain = value.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
-        in_bytes = func.substring(func.convert_to(plain, "UTF8"), 1, collation.MOST_TEXT)
-        nothing = case((or_(*above), _kind(collation.OTHER)), else_=_kind(collation.MISSING))
+        kind = sa.func.jsonb_typeof(value)
+        plain = value.op("#>>", return_type=sa.Text())(sa.cast([], sa.ARRAY(sa.Text)))
+        in_bytes = sa.func.substring(sa.func.convert_to(plain, "UTF8"), 1, collation.MOST_TEXT)
+        nothing = sa.case((sa.or_(*above), _kind(collation.OTHER)), else_=_kind(collation.MISSING))
         return (
-            case(
-                (kind == "number", _kind(collation.NUMBER).op("||")(_double_bytes(cast(plain, Numeric)))),
+            sa.case(
+                (kind == "number", _kind(collation.NUMBER).op("||")(_double_bytes(sa.cast(plain, sa.Numeric)))),
                 (kind == "string", _kind(collation.TEXT).op("||")(in_bytes)),
                 (kind == "null", _kind(collation.NULL)),
-                (kind == "boolean", case((plain == "true", _kind(collation.TRUE)), else_=_kind(collation.FALSE))),
+                (kind == "boolean", sa.case((plain == "true", _kind(collation.TRUE)), else_=_kind(collation.FALSE))),
                 (kind.is_(None), nothing),
                 else_=_kind(collation.OTHER),
             ),
@@ -352,28 +312,28 @@ class PostgresDialect:
 
     # -- conditions ------------------------------------------------------------------------
 
-    def holds(self, condition: Condition) -> ColumnElement[bool]:
+    def holds(self, condition: Condition) -> sa.ColumnElement[bool]:
         path = _spell(condition.path)
         if condition.op == "exists":
             there = self._has(path, {})
-            return there if condition.values[0] else not_(there)
+            return there if condition.values[0] else sa.not_(there)
         told: dict[str, Any] = {}
         if condition.op in ("eq", "ne"):
             fits = _equal(condition.values, told)
         else:
             fits = _compares(condition.op, condition.values[0], told)
         if condition.op == "ne":
-            return or_(self._has(f"{path} ? (!({fits}))", told), not_(self._has(f"{path}[*]", {})))
+            return sa.or_(self._has(f"{path} ? (!({fits}))", told), sa.not_(self._has(f"{path}[*]", {})))
         return self._has(f"{path} ? ({fits})", told)
 
     def tally(
-        self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
+        self, connection: sa.Connection, path: Path, where: Sequence[sa.ColumnElement[bool]], tally: Tally
     ) -> int | None:
         documents = self.tables.documents
-        found = func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
-        each = found.table_valued(column("value", JSONB)).render_derived()
-        inside = documents.join(each, true())
-        grouped = select(cast(each.c.value, Text), func.count()).select_from(inside).where(*where)
+        found = sa.func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
+        each = found.table_valued(sa.column("value", JSONB)).render_derived()
+        inside = documents.join(each, sa.true())
+        grouped = sa.select(sa.cast(each.c.value, sa.Text), sa.func.count()).select_from(inside).where(*where)
         rows = connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM))
         for part in rows.partitions():
             # what is inside of an array that is inside of an array is none of its values
@@ -384,32 +344,31 @@ class PostgresDialect:
     def texts(self, path: Path) -> Select[Any]:
         """Ids of documents, and each text that a path reaches."""
         documents = self.tables.documents
-        found = func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
+        found = sa.func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
         each = found.table_valued("value").render_derived()
-        plain = cast(each.c.value, JSONB).op("#>>", return_type=Text())(cast([], ARRAY(Text)))
-        return select(documents.c.id, plain).select_from(documents.join(each, true()))
+        plain = sa.cast(each.c.value, JSONB).op("#>>", return_type=sa.Text())(sa.cast([], sa.ARRAY(sa.Text)))
+        return sa.select(documents.c.id, plain).select_from(documents.join(each, sa.true()))
 
-    def _has(self, path: str, told: dict[str, Any]) -> ColumnElement[bool]:
-        spelled = cast(literal(json.dumps(told), Text), JSONB)
+    def _has(self, path: str, told: dict[str, Any]) -> sa.ColumnElement[bool]:
+        spelled = sa.cast(sa.literal(json.dumps(told), sa.Text), JSONB)
         document = self.tables.documents.c.document
-        return func.jsonb_path_exists(document, _path(path), spelled, True)
+        return sa.func.jsonb_path_exists(document, _path(path), spelled, True)
 
     # -- health ----------------------------------------------------------------------------
 
-    def engine(self, connection: Connection) -> tuple[str, int]:
+    def engine(self, connection: sa.Connection) -> tuple[str, int]:
         version = connection.exec_driver_sql("SHOW server_version").scalar_one()
         spelled = map(connection.dialect.identifier_preparer.format_table, self.tables.metadata.sorted_tables)
-        sizes = (select(func.pg_total_relation_size(func.to_regclass(name))) for name in spelled)
+        sizes = (sa.select(sa.func.pg_total_relation_size(sa.func.to_regclass(name))) for name in spelled)
         return f"PostgreSQL {version}", sum(connection.execute(size).scalar() or 0 for size in sizes)
 
     def check(self) -> None:
         self._there = False
         with self.reading() as connection:
-            connection.execute(select(literal(1)))
+            connection.execute(sa.select(sa.literal(1)))
 
     def close(self) -> None:
-        if self._made and self._made[0] == os.getpid():
-            self._made[1].dispose()
+        self._pool.close()
 
 
 def _file(connection: Any) -> int:
@@ -422,31 +381,37 @@ def _spell(path: Path) -> str:
     return "$" + "".join("." + json.dumps(member, ensure_ascii=False) for member in path)
 
 
-def _path(path: str) -> ColumnElement[Any]:
-    return cast(literal(path, Text), JSONPATH)
+def _path(path: str) -> sa.ColumnElement[Any]:
+    return sa.cast(sa.literal(path, sa.Text), JSONPATH)
 
 
 def _member(value: Any, member: str) -> Any:
     """A member of an object; of anything else, arrays too, null."""
-    return value.op("->", return_type=JSONB)(literal(member, Text))
+    return value.op("->", return_type=JSONB)(sa.literal(member, sa.Text))
 
 
-def _kind(kind: int) -> ColumnElement[bytes]:
-    return literal(bytes((kind,)), LargeBinary)
+def _kind(kind: int) -> sa.ColumnElement[bytes]:
+    return sa.literal(bytes((kind,)), sa.LargeBinary)
 
 
-def _double_bytes(number: ColumnElement[Any]) -> ColumnElement[bytes]:
+def _double_bytes(number: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
     """A number as :func:`.order.sortable` writes it."""
-    sent = func.float8send(_double(number), type_=LargeBinary())
-    bits = cast(cast(func.concat("x", func.encode(sent, "hex")), BIT(64)), BigInteger)
-    return case((number >= 0, func.set_bit(sent, 7, 1)), else_=func.int8send(bits.op("#")(-1)))
+    sent = sa.func.float8send(_double(number), type_=sa.LargeBinary())
+    bits = sa.cast(sa.cast(sa.func.concat("x", sa.func.encode(sent, "hex")), BIT(64)), sa.BigInteger)
+    return sa.case((number >= 0, sa.func.set_bit(sent, 7, 1)), else_=sa.func.int8send(bits.op("#")(-1)))
 
 
-def _double(number: ColumnElement[Any]) -> ColumnElement[float]:
-    return case(
-        (number >= cast(literal(str(_INFINITE), Text), Numeric), cast(literal("Infinity", Text), Double)),
-        (number <= cast(literal(str(-_INFINITE), Text), Numeric), cast(literal("-Infinity", Text), Double)),
-        else_=cast(number, Double),
+def _double(number: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    return sa.case(
+        (
+            number >= sa.cast(sa.literal(str(_INFINITE), sa.Text), sa.Numeric),
+            sa.cast(sa.literal("Infinity", sa.Text), Double),
+        ),
+        (
+            number <= sa.cast(sa.literal(str(-_INFINITE), sa.Text), sa.Numeric),
+            sa.cast(sa.literal("-Infinity", sa.Text), Double),
+        ),
+        else_=sa.cast(number, Double),
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import operator
 import os
 import re
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,36 +16,7 @@ from pathlib import Path as File
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sqlalchemy import (
-    REAL,
-    ColumnElement,
-    Connection,
-    Engine,
-    FromClause,
-    LargeBinary,
-    Text,
-    and_,
-    bindparam,
-    case,
-    cast,
-    column,
-    create_engine,
-    delete,
-    event,
-    exc,
-    exists,
-    false,
-    func,
-    literal,
-    literal_column,
-    not_,
-    or_,
-    select,
-    table,
-    true,
-    type_coerce,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect as sqlite_spelling
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
@@ -56,11 +25,14 @@ from sqlalchemy.sql.selectable import Join, TableValuedAlias
 from sqlalchemy.types import NullType
 
 from image_repo.catalogue import collation, encoding
+from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.evaluator import holds
 from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.tables import VERSION, Json, Tables
 from image_repo.catalogue.writing import first_key
+from image_repo.concurrency import deadline
+from image_repo.concurrency.locks import try_lock, wait_for
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 
 try:  # Debian's SQLite is older than 3.51.3
@@ -95,7 +67,7 @@ _STREAM = 10_000
 #: kinds of JSON1 that say the value
 _WORDS = {"null": collation.NULL, "false": collation.FALSE, "true": collation.TRUE}
 _WORD_OF = {"None": "null", "False": "false", "True": "true"}
-_COMPARES: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+_COMPARES: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
@@ -120,8 +92,8 @@ class SqliteDialect:
 
     def __init__(self, path: File, *, collection: str, scope: str, timeout: float, connections: int) -> None:
         self.description = f"SQLite in {path}"
-        kind = Json("BLOB", "jsonb", func.json) if _HAS_JSONB else Json("TEXT", None, lambda column: column + "")
-        self.tables = Tables(collection, None, kind, Text())
+        kind = Json("BLOB", "jsonb", sa.func.json) if _HAS_JSONB else Json("TEXT", None, lambda column: column + "")
+        self.tables = Tables(collection, None, kind, sa.Text())
         self._collection = collection
         self._path = path
         self._scope = scope
@@ -129,26 +101,24 @@ class SqliteDialect:
         self._patience = min(timeout, _PATIENCE)
         self._connections = connections
         self._tests: WeakValueDictionary[int, Any] = WeakValueDictionary()
-        self._made: tuple[int, Engine] | None = None
-        self._parents: list[Engine] = []
-        self._lock = threading.Lock()
+        self._pool = EnginePool(self._make_engine)
         self._damaged = False
         self._words = f"{collection}_words"
         facts = self.tables.facts.name
         self._insert_facts = f"INSERT OR IGNORE INTO {facts} (key, value, sort, name) VALUES (?, ?, ?, ?)"  # noqa: S608
         self._delete_facts = f"DELETE FROM {facts} WHERE key = ? AND value = ? AND sort = ? AND name = ?"  # noqa: S608
-        self._words_table = table(self._words, column("rowid"), column("words"))
+        self._words_table = sa.table(self._words, sa.column("rowid"), sa.column("words"))
 
     # -- connections -----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with self._asking(), self._engine().connect() as connection:
+    def reading(self) -> Iterator[sa.Connection]:
+        with self._asking(), self._pool.get().connect() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
-        with self._asking(), self._engine().connect() as connection:
+    def writing(self) -> Iterator[sa.Connection]:
+        with self._asking(), self._pool.get().connect() as connection:
             connection.execution_options(image_repo_writes=True)
             with connection.begin():
                 yield connection
@@ -157,15 +127,15 @@ class SqliteDialect:
     def _asking(self) -> Iterator[None]:
         try:
             yield
-        except exc.TimeoutError as error:
+        except sa.exc.TimeoutError as error:
             raise CatalogueUnavailable("All connections to the catalogue are in use.") from error
-        except exc.DBAPIError as error:
+        except sa.exc.DBAPIError as error:
             self._tell(error.orig)
             raise self._translated(error) from error
         except OSError as error:
             raise CatalogueUnavailable from error
 
-    def _translated(self, error: exc.DBAPIError) -> Exception:
+    def _translated(self, error: sa.exc.DBAPIError) -> Exception:
         if "interrupted" in str(error.orig):
             return QueryTooSlow(f"It would take longer than the {self._timeout:g} seconds that a query may take.")
         return CatalogueUnavailable()
@@ -174,19 +144,8 @@ class SqliteDialect:
         """Remembers that the file is damaged: the next check makes a new one."""
         self._damaged |= (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
 
-    def _engine(self) -> Engine:
-        """The pool of this process: connections must not cross a fork."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
-            with self._lock:
-                made = self._made
-                if made is None or made[0] != os.getpid():
-                    self._parents += [made[1]] if made else []  # closing it here would end the parent's locks
-                    made = self._made = (os.getpid(), self._make_engine())
-        return made[1]
-
-    def _make_engine(self) -> Engine:
-        engine = create_engine(
+    def _make_engine(self) -> sa.Engine:
+        engine = sa.create_engine(
             "sqlite://",
             module=driver,
             creator=self._connect,
@@ -196,14 +155,14 @@ class SqliteDialect:
             max_overflow=0,
             pool_timeout=self._patience,
         )
-        event.listen(engine, "begin", _begin)
-        event.listen(engine, "checkout", self._look)
+        sa.event.listen(engine, "begin", _begin)
+        sa.event.listen(engine, "checkout", self._look)
         return engine
 
     def _look(self, connection: Any, *_: Any) -> None:
         """Before a connection is used: not when its file has been taken away; and its time begins."""
         if _identity(self._path) != connection.of:
-            raise exc.DisconnectionError
+            raise sa.exc.DisconnectionError
         connection.until = time.monotonic() + self._timeout
 
     def _connect(self) -> Any:
@@ -243,17 +202,14 @@ class SqliteDialect:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Held by one process of the machine at a time."""
-        with self._path.with_name(self._path.name + ".lock").open("a") as file:
-            until = time.monotonic() + self._patience
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(0.01)
+        path = self._path.with_name(self._path.name + ".lock")
+        handle = wait_for(lambda: try_lock(path), deadline.until(self._patience))
+        if handle is None:
+            raise BlockingIOError(f"{path} is locked for too long")
+        try:
             yield
+        finally:
+            os.close(handle)
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -288,7 +244,7 @@ class SqliteDialect:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (notes.name,)).fetchone():
             return None
         found = connection.execute(
-            _spelled(select(notes.c.text).where(notes.c.what == bindparam("what"))), {"what": _MADE}
+            _spelled(sa.select(notes.c.text).where(notes.c.what == sa.bindparam("what"))), {"what": _MADE}
         )
         row = found.fetchone()
         return row[0] if row else None
@@ -296,52 +252,54 @@ class SqliteDialect:
     def settle(self) -> None:
         """SQLite has nothing to make up for."""
 
-    def empty(self, connection: Connection) -> None:
+    def empty(self, connection: sa.Connection) -> None:
         notes = self.tables.notes
         for emptied in (self.tables.documents, self.tables.facts, self._words_table):
-            connection.execute(delete(emptied))
-        connection.execute(delete(notes).where(notes.c.what != _MADE))
-        connection.execute(update(self.tables.keys).values(filled=None, several=False))
+            connection.execute(sa.delete(emptied))
+        connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
+        connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))
 
     # -- words -----------------------------------------------------------------------------
 
-    def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
+    def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
         wanted = " AND ".join(f'"{_word(word)}"*' for word in words)
-        found = select(self._words_table.c.rowid).where(literal_column(self._words).op("MATCH")(wanted))
+        found = sa.select(self._words_table.c.rowid).where(sa.literal_column(self._words).op("MATCH")(wanted))
         return self.tables.documents.c.id.in_(found)
 
-    def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
+    def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:
         rows = [{"rowid": number, "words": " ".join(map(_word, said))} for number, said in words.items()]
         if rows:
             connection.execute(self._words_table.insert(), rows)
 
-    def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
+    def drop_words(self, connection: sa.Connection, ids: Sequence[int]) -> None:
         if ids:
-            connection.execute(delete(self._words_table).where(self.among(self._words_table.c.rowid, ids)))
+            connection.execute(sa.delete(self._words_table).where(self.among(self._words_table.c.rowid, ids)))
 
     # -- facts -----------------------------------------------------------------------------
 
-    def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+    def put_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._insert_facts, sorted(map(tuple, facts)))
 
-    def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
+    def drop_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._delete_facts, sorted(map(tuple, facts)))
 
-    def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
+    def along(self, outer: sa.FromClause, inner: sa.FromClause, on: sa.ColumnElement[bool]) -> sa.FromClause:
         return _CrossJoin(outer, inner, on)
 
-    def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        each = func.json_each(json.dumps(values)).table_valued("value")
-        return column.in_(select(each.c.value))
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        each = sa.func.json_each(json.dumps(values)).table_valued("value")
+        return column.in_(sa.select(each.c.value))
 
     # -- order -----------------------------------------------------------------------------
 
-    def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
+    def sorted_by(self, path: Path) -> Sequence[sa.ColumnElement[Any]]:
         spot = _Spot(self.tables.documents.c.document, path)
         nothing = (
-            case((spot.is_below_array(), collation.OTHER), else_=collation.MISSING) if path[1:] else collation.MISSING
+            sa.case((spot.is_below_array(), collation.OTHER), else_=collation.MISSING)
+            if path[1:]
+            else collation.MISSING
         )
         kinds = [
             (spot.kind.in_(_NUMBERS), collation.NUMBER),
@@ -354,10 +312,10 @@ class SqliteDialect:
             # of empty bytes SQLite takes null
             (
                 spot.kind == "text",
-                func.coalesce(func.substr(cast(spot.value, LargeBinary), 1, collation.MOST_TEXT), b""),
+                sa.func.coalesce(sa.func.substr(sa.cast(spot.value, sa.LargeBinary), 1, collation.MOST_TEXT), b""),
             ),
         ]
-        return case(*kinds, else_=collation.OTHER), case(*values, else_=0)
+        return sa.case(*kinds, else_=collation.OTHER), sa.case(*values, else_=0)
 
     def sorting(self, value: bytes) -> Sequence[Any]:
         kind = value[0]
@@ -367,37 +325,37 @@ class SqliteDialect:
 
     # -- conditions ------------------------------------------------------------------------
 
-    def holds(self, condition: Condition) -> ColumnElement[bool]:
+    def holds(self, condition: Condition) -> sa.ColumnElement[bool]:
         spot = _Spot(self.tables.documents.c.document, condition.path)
         if condition.op == "exists":
             there = spot.exists()
-            return there if condition.values[0] else not_(there)
+            return there if condition.values[0] else sa.not_(there)
         each = spot.elements()
         fits = _chosen(each.c.type, self._fitting(condition, each.c.value), _default(condition))
-        inside: ColumnElement[bool] = exists(select(literal(1)).select_from(each).where(fits))
+        inside: sa.ColumnElement[bool] = sa.exists(sa.select(sa.literal(1)).select_from(each).where(fits))
         if condition.op == "ne":
-            inside = or_(inside, func.json_array_length(spot.document, spot.path) == 0)
+            inside = sa.or_(inside, sa.func.json_array_length(spot.document, spot.path) == 0)
         choices = self._fitting(condition, spot.value) | {"array": inside, "": self._below(condition, spot)}
-        return _chosen(func.coalesce(spot.kind, ""), choices, _default(condition))
+        return _chosen(sa.func.coalesce(spot.kind, ""), choices, _default(condition))
 
-    def _below(self, condition: Condition, spot: _Spot) -> ColumnElement[bool]:
+    def _below(self, condition: Condition, spot: _Spot) -> sa.ColumnElement[bool]:
         """The condition where plain members lead nowhere: perhaps an array is on the way."""
         if not condition.path[1:]:
             return _default(condition)
         *tables, last = spot.chain()
-        found = select(literal(1)).select_from(*tables, last)
+        found = sa.select(sa.literal(1)).select_from(*tables, last)
         fits = _chosen(last.c.type, self._fitting(condition, last.c.value), _default(condition))
-        below = exists(found.where(fits))
+        below = sa.exists(found.where(fits))
         if condition.op == "ne":
-            return or_(not_(spot.is_below_array()), below, not_(exists(found)))
-        return and_(spot.is_below_array(), below)
+            return sa.or_(sa.not_(spot.is_below_array()), below, sa.not_(sa.exists(found)))
+        return sa.and_(spot.is_below_array(), below)
 
-    def _fitting(self, condition: Condition, value: ColumnElement[Any]) -> dict[str, ColumnElement[bool]]:
+    def _fitting(self, condition: Condition, value: sa.ColumnElement[Any]) -> dict[str, sa.ColumnElement[bool]]:
         """For kinds of values, as JSON1 calls them, whether one fits. Those that are left out fit by default."""
-        number = cast(value, REAL)
+        number = sa.cast(value, sa.REAL)
         if condition.op == "regex":
             self._tests[id(condition.test)] = condition.test
-            return {"text": func.image_repo_finds(id(condition.test), value) == 1}
+            return {"text": sa.func.image_repo_finds(id(condition.test), value) == 1}
         if condition.op in ("eq", "ne"):
             return _equal(condition, number, value)
         (than,) = condition.values
@@ -408,24 +366,24 @@ class SqliteDialect:
         return {kind: _COMPARES[condition.op](number, collation.double(than)) for kind in _NUMBERS}
 
     def tally(
-        self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
+        self, connection: sa.Connection, path: Path, where: Sequence[sa.ColumnElement[bool]], tally: Tally
     ) -> int | None:
         # SQLite groups by sorting, in memory: what is few and comes often is counted faster here.
         spot = _Spot(self.tables.documents.c.document, path)
-        told: ColumnElement[Any] = spot.document.op("->", return_type=Text())(spot.path)
+        told: sa.ColumnElement[Any] = spot.document.op("->", return_type=sa.Text())(spot.path)
         if path[1:]:
-            told = func.coalesce(told, case((spot.is_below_array(), _BELOW)))
-        rows = connection.execute(select(told).where(*where))
+            told = sa.func.coalesce(told, sa.case((spot.is_below_array(), _BELOW)))
+        rows = connection.execute(sa.select(told).where(*where))
         count, below = _count(rows.cursor, tally)  # the driver's own rows: a million of them take a third of the time
         rows.close()
         if below:
-            rest = select(spot.document_text).where(spot.kind.is_(None), spot.is_below_array(), *where)
+            rest = sa.select(spot.document_text).where(spot.kind.is_(None), spot.is_below_array(), *where)
             count += _count_below(connection.execute(rest.execution_options(yield_per=100)).scalars(), path, tally)
         return count
 
     # -- health ----------------------------------------------------------------------------
 
-    def engine(self, connection: Connection) -> tuple[str, int]:
+    def engine(self, connection: sa.Connection) -> tuple[str, int]:
         pages, size = (
             connection.exec_driver_sql(f"PRAGMA {what}").scalar_one() for what in ("page_count", "page_size")
         )
@@ -435,7 +393,7 @@ class SqliteDialect:
         if self._is_damaged():
             self._move_aside()
         with self.reading() as connection:
-            connection.execute(select(literal(1)))
+            connection.execute(sa.select(sa.literal(1)))
 
     def _is_damaged(self) -> bool:
         """Whether the file is of no use. Of one so large that it takes too long, this is found when it is used."""
@@ -460,57 +418,61 @@ class SqliteDialect:
         self._damaged = False
 
     def close(self) -> None:
-        if self._made and self._made[0] == os.getpid():
-            self._made[1].dispose()
+        self._pool.close()
 
 
 class _Spot:
     """A place in a document, in the words of JSON1 (sqlite.org/json1.html)."""
 
-    def __init__(self, document: ColumnElement[Any], path: Path) -> None:
-        self.document: ColumnElement[Any] = type_coerce(document, NullType())
-        self.document_text: ColumnElement[str] = document
+    def __init__(self, document: sa.ColumnElement[Any], path: Path) -> None:
+        self.document: sa.ColumnElement[Any] = sa.type_coerce(document, NullType())
+        self.document_text: sa.ColumnElement[str] = document
         self.members = path
         self.path = _spell(path)
         #: ``integer real text true false null array object``; null where plain members lead nowhere
-        self.kind: ColumnElement[str] = func.json_type(self.document, self.path)
-        self.value: ColumnElement[Any] = func.json_extract(self.document, self.path, type_=NullType())
-        self.number: ColumnElement[float] = cast(self.value, REAL)
+        self.kind: sa.ColumnElement[str] = sa.func.json_type(self.document, self.path)
+        self.value: sa.ColumnElement[Any] = sa.func.json_extract(self.document, self.path, type_=NullType())
+        self.number: sa.ColumnElement[float] = sa.cast(self.value, sa.REAL)
 
-    def is_below_array(self) -> ColumnElement[bool]:
+    def is_below_array(self) -> sa.ColumnElement[bool]:
         """Whether an array is on the way."""
         above = [_spell(self.members[:length]) for length in range(1, len(self.members))]
-        return func.coalesce(or_(*(func.json_type(self.document, path) == "array" for path in above)), false())
+        return sa.func.coalesce(
+            sa.or_(*(sa.func.json_type(self.document, path) == "array" for path in above)), sa.false()
+        )
 
     def elements(self) -> TableValuedAlias:
         """What is in the array there."""
-        return func.json_each(self.document, self.path).table_valued("value", "type")
+        return sa.func.json_each(self.document, self.path).table_valued("value", "type")
 
     def chain(self) -> list[TableValuedAlias]:
         """Tables that lead to all values that are reached, each into the elements of arrays; the last has them."""
         tables: list[TableValuedAlias] = []
         value: Any = self.document
-        is_object: ColumnElement[bool] = true()
+        is_object: sa.ColumnElement[bool] = sa.true()
         for member in self.members:
-            tables.append(func.json_each(_listed(value, is_object, _spell((member,)))).table_valued("value", "type"))
+            tables.append(sa.func.json_each(_listed(value, is_object, _spell((member,)))).table_valued("value", "type"))
             value, is_object = tables[-1].c.value, tables[-1].c.type == "object"
         return tables
 
-    def exists(self) -> ColumnElement[bool]:
+    def exists(self) -> sa.ColumnElement[bool]:
         """Whether something is there, an empty array or null too."""
         there = self.kind.isnot(None)
         if not self.members[1:]:
             return there
         *tables, last = _Spot(self.document, self.members[:-1]).chain()
-        has = case((last.c.type == "object", func.json_type(last.c.value, _spell(self.members[-1:])).isnot(None)))
-        return or_(there, and_(self.is_below_array(), exists(select(literal(1)).select_from(*tables, last).where(has))))
+        has = sa.case((last.c.type == "object", sa.func.json_type(last.c.value, _spell(self.members[-1:])).isnot(None)))
+        return sa.or_(
+            there,
+            sa.and_(self.is_below_array(), sa.exists(sa.select(sa.literal(1)).select_from(*tables, last).where(has))),
+        )
 
 
-def _listed(value: Any, is_object: ColumnElement[bool], path: str) -> ColumnElement[Any]:
+def _listed(value: Any, is_object: sa.ColumnElement[bool], path: str) -> sa.ColumnElement[Any]:
     """The member of an object as an array: itself, or an array of it, empty when there is none."""
-    kind = case((is_object, func.json_type(value, path)))
+    kind = sa.case((is_object, sa.func.json_type(value, path)))
     member = value.op("->")(path)
-    return case((kind == "array", member), (kind.is_(None), "[]"), else_=func.json_array(member))
+    return sa.case((kind == "array", member), (kind.is_(None), "[]"), else_=sa.func.json_array(member))
 
 
 def _count(rows: Any, tally: Tally) -> tuple[int, int]:
@@ -540,22 +502,22 @@ def _original(value: Any) -> Any:
     return encoding.original(value) if isinstance(value, str) else value
 
 
-def _default(condition: Condition) -> ColumnElement[bool]:
-    return true() if condition.op == "ne" else false()
+def _default(condition: Condition) -> sa.ColumnElement[bool]:
+    return sa.true() if condition.op == "ne" else sa.false()
 
 
 def _chosen(
-    kind: ColumnElement[str], choices: Mapping[str, ColumnElement[bool]], default: ColumnElement[bool]
-) -> ColumnElement[bool]:
+    kind: sa.ColumnElement[str], choices: Mapping[str, sa.ColumnElement[bool]], default: sa.ColumnElement[bool]
+) -> sa.ColumnElement[bool]:
     """By the kind of a value, which is looked at once."""
-    return case(choices, value=kind, else_=default) if choices else default
+    return sa.case(choices, value=kind, else_=default) if choices else default
 
 
 def _equal(
-    condition: Condition, number: ColumnElement[float], text: ColumnElement[str]
-) -> dict[str, ColumnElement[bool]]:
+    condition: Condition, number: sa.ColumnElement[float], text: sa.ColumnElement[str]
+) -> dict[str, sa.ColumnElement[bool]]:
     """For kinds of values, whether one is among those of a condition, or not."""
-    right: ColumnElement[bool] = not_(_default(condition))
+    right: sa.ColumnElement[bool] = sa.not_(_default(condition))
     texts = sorted({each for each in condition.values if isinstance(each, str)})
     words = {_WORD_OF[str(each)] for each in condition.values if each is None or isinstance(each, bool)}
     numbers = {each for each in condition.values if isinstance(each, int | float) and not isinstance(each, bool)}
@@ -568,9 +530,9 @@ def _equal(
     return found
 
 
-def _among(value: ColumnElement[Any], wanted: Sequence[Any], condition: Condition) -> ColumnElement[bool]:
+def _among(value: sa.ColumnElement[Any], wanted: Sequence[Any], condition: Condition) -> sa.ColumnElement[bool]:
     one = value == wanted[0] if len(wanted) == 1 else value.in_(wanted)
-    return not_(one) if condition.op == "ne" else one
+    return sa.not_(one) if condition.op == "ne" else one
 
 
 def _spell(path: Path) -> str:
@@ -606,7 +568,7 @@ class _Connection(driver.Connection):  # type: ignore[misc]
     until = float("inf")
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("image_repo_writes", False)
     if writes and connection.connection.dbapi_connection:
         connection.connection.dbapi_connection.until = float("inf")

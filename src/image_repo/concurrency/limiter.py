@@ -21,7 +21,7 @@ from pathlib import Path
 
 from image_repo.concurrency import deadline
 from image_repo.concurrency.backoff import Backoff
-from image_repo.concurrency.locks import poll, try_lock
+from image_repo.concurrency.locks import try_lock, wait_for
 from image_repo.errors import Busy
 
 log = logging.getLogger(__name__)
@@ -317,30 +317,28 @@ class _NodeQueue(_Queue):
     def _take(self, ticket: _Ticket, end: float) -> int:
         """Return the handle of a locked file."""
         # A thread that was called by one of its own process would always be the first at the slot that this one freed.
-        yields = ticket.has_waited and self._do_others_wait()
-        handle = None if yields else self._try()
-        if handle is None:
+        leaves_turn = ticket.has_waited and self._do_others_wait()
+        handle = None if leaves_turn else self._try()
+        if handle is not None:
+            return handle
+        with self._lock:
+            if not ticket.has_waited:
+                self._check_length()
+            self._polling += 1
+        self._waiting(1)
+        announcement = try_lock(self._waiting_path, fcntl.LOCK_SH)
+        try:
+            if leaves_turn:
+                time.sleep(_LONGEST_PAUSE_S)
+            handle = wait_for(self._try, end, Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S))
+        finally:
+            _close(announcement)
+            self._waiting(-1)
             with self._lock:
-                if not ticket.has_waited:
-                    self._check_length()
-                self._polling += 1
-            self._waiting(1)
-            try:
-                handle = self._poll(end, _LONGEST_PAUSE_S if yields else _FIRST_PAUSE_S)
-            finally:
-                self._waiting(-1)
-                with self._lock:
-                    self._polling -= 1
+                self._polling -= 1
         if handle is None:
             raise Busy(f"Too many requests were ahead of this one ({self._stage.value}).")
         return handle
-
-    def _poll(self, end: float, first: float) -> int | None:
-        announcement = try_lock(self._waiting_path, fcntl.LOCK_SH)
-        try:
-            return poll(self._try, end, Backoff(first, _LONGEST_PAUSE_S))
-        finally:
-            _close(announcement)
 
     def _try(self) -> int | None:
         return next((handle for path in self._paths if (handle := try_lock(path)) is not None), None)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from image_repo import errors
 from image_repo.concurrency import deadline
@@ -68,17 +69,25 @@ def _lock(handle: int, mode: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def poll(attempt: Callable[[], T | None], end: float, backoff: Backoff) -> T | None:
+def is_current(handle: int, path: Path) -> bool:
+    """Return whether a path still names an open file."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def wait_for(attempt: Callable[[], T | None], end: float, backoff: Backoff | None = None) -> T | None:
     """Return what an attempt gives; repeat it after growing pauses while that is None and time is left.
 
     :param end: monotonic seconds
     """
-    while (left := end - time.monotonic()) > 0:
+    backoff = backoff or Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    result = attempt()
+    while result is None and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, backoff.grow()))
         result = attempt()
-        if result is not None:
-            return result
-    return None
+    return result
 
 
 class KeyedLock:
@@ -90,7 +99,8 @@ class KeyedLock:
     def __init__(self, folder: Path | None) -> None:
         self._files = LockFolder(folder) if folder else None
         self._lock = threading.Lock()
-        self._users: dict[str, tuple[threading.Lock, int]] = {}
+        #: locks in use
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 
     @contextmanager
     def held(self, key: str, timeout: float) -> Iterator[None]:
@@ -100,31 +110,19 @@ class KeyedLock:
         :raises Busy: when that was not enough
         """
         end = deadline.until(timeout)
-        with self._held_in_process(key, end):
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        if not lock.acquire(timeout=deadline.remaining(end)):
+            raise Busy("Others write to this name for too long.")
+        try:
             file = self._take_file(key, end)
             try:
                 yield
             finally:
                 if file:
                     file.release()
-
-    @contextmanager
-    def _held_in_process(self, key: str, end: float) -> Iterator[None]:
-        with self._lock:
-            lock, users = self._users.get(key, (threading.Lock(), 0))
-            self._users[key] = (lock, users + 1)
-        try:
-            if not lock.acquire(timeout=deadline.remaining(end)):
-                raise Busy("Others write to this name for too long.")
-            try:
-                yield
-            finally:
-                lock.release()
         finally:
-            with self._lock:
-                lock, users = self._users.pop(key)
-                if users > 1:
-                    self._users[key] = (lock, users - 1)
+            lock.release()
 
     def _take_file(self, key: str, end: float) -> LockFile | None:
         """Return the lock among the processes; None where lock files cannot be used."""
@@ -158,7 +156,7 @@ class LockFolder:
             handle = open_lock(path)
             with _closed_on_error(handle):
                 if not _lock(handle):
-                    if not poll(lambda: _lock(handle) or None, end, Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)):
+                    if not wait_for(lambda: _lock(handle) or None, end):
                         raise render_timeout()
                     _raise_left_problem(handle)
         except OSError as error:
@@ -191,10 +189,7 @@ class LockFile:
 
     def is_current(self) -> bool:
         """Return whether the path still names this file: else somebody may hold a newer one."""
-        try:
-            return os.path.samestat(os.fstat(self._handle), self._path.stat())
-        except OSError:
-            return False
+        return is_current(self._handle, self._path)
 
     def __enter__(self) -> LockFile:
         return self

@@ -9,7 +9,6 @@ wrong is a line in the log, and is tried again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import logging
@@ -25,6 +24,7 @@ from image_repo.catalogue.indexer import REBUILDING, UNREAD, SweepState
 from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
 from image_repo.concurrency.backoff import Backoff
+from image_repo.concurrency.locks import is_current, try_lock
 from image_repo.errors import Busy, Problem
 from image_repo.model.names import ImageName
 from image_repo.repository.artifacts import Artifacts
@@ -378,35 +378,24 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = -1
+        self._handle: int | None = None
 
     @property
     def is_held(self) -> bool:
         """Whether it is ours."""
-        return self._handle >= 0
+        return self._handle is not None
 
     def taken(self) -> bool:
         """Takes it, if nobody else has it; whether it is ours now, and still the file that the others see."""
-        if self.is_held and self._is_there():
+        if self._handle is not None and is_current(self._handle, self._path):
             return True
         self.release()
-        try:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.release()
+        with contextlib.suppress(OSError):
+            self._handle = try_lock(self._path)
         return self.is_held
 
     def release(self) -> None:
         """Gives it back."""
-        if self._handle >= 0:
+        if self._handle is not None:
             os.close(self._handle)
-            self._handle = -1
-
-    def _is_there(self) -> bool:
-        ours = os.fstat(self._handle)
-        try:
-            there = self._path.stat()
-        except OSError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+            self._handle = None

@@ -58,15 +58,12 @@ class MembershipBoard(Protocol):
 
     def write(self, name: str, text: bytes, until: float) -> None:
         """Leaves one."""
-        ...
 
     def remove(self, name: str) -> None:
         """Takes it away."""
-        ...
 
     def all(self) -> Iterator[bytes]:
         """Those that are there."""
-        ...
 
 
 class StoreMembershipBoard:
