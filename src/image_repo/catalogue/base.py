@@ -1,7 +1,7 @@
-"""The catalogue: an index over the records beside the originals. Thrown away, it is made again.
+"""The catalogue: an index over the records beside the originals. It can be deleted, and is then rebuilt.
 
-It holds each record as it is told, and answers queries. The container stays the only truth: whoever
-writes there tells the index afterwards, and what it missed is found by comparing stamps.
+It holds the public form of each record, and answers queries. The container stays the only truth: writers update the
+index afterwards, and what it missed is found by comparing stamps.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
 
-#: a document: a record as it is told
+#: the public form of a record
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the index keeps of an image.
+    """What the index stores of an image.
 
     :param stamp: differs whenever the original's object or the record's object does; opaque here
     """
@@ -46,10 +46,10 @@ class Page:
 class Statistics:
     """Over the documents that have a key: every element of an array counts by itself.
 
-    :param most: the greatest value by :mod:`.order` among numbers and text, None where there is none; so ``least``
+    :param most: the greatest value by :mod:`.collation` among numbers and text, None where there is none; so ``least``
     :param mean: of the numbers, None where there is none
     :param count: documents that have the key
-    :param values: value and how often, the most frequent first, those of equal number in :mod:`.order`
+    :param values: value and how often, the most frequent first, those of equal count in :mod:`.collation`
     :param more: how many further values there are
     """
 
@@ -63,10 +63,10 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A key for which the index keeps its values in order.
+    """A key with an index of its own.
 
-    :param path: by which is filtered, or sorted where there is no ``sort``
-    :param sort: by which those that match are sorted; None for their names
+    :param path: of the filter, or of the order where there is no ``sort``
+    :param sort: of the order of those that match; None for their names
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Indexed:
 class Index(Protocol):
     """An engine. Every call may be made from any thread, and is bounded in time.
 
-    :raises CatalogueUnavailable: from each, when the engine cannot be asked
+    :raises CatalogueUnavailable: from each, when the engine does not answer
     :raises QueryTooSlow: from those that read, when it takes longer than the configuration allows
     """
 
@@ -86,61 +86,61 @@ class Index(Protocol):
     shared: bool
 
     def put(self, rows: Iterable[Row]) -> None:
-        """Writes rows, over what was there under their names; all or none."""
+        """Write rows, over what was there under their names; all or none."""
 
     def remove(self, names: Iterable[str]) -> int:
-        """Takes rows out; how many there were."""
+        """Remove rows, and return how many there were."""
 
     def page(self, query: Query) -> Page:
-        """A page, whole documents.
+        """Return a page of whole documents.
 
         :raises BadParameter: for an ``after`` that is not from here
         """
 
     def count(self, wanted: Filter) -> int:
-        """How many match, exactly."""
+        """Return how many documents match, exactly."""
 
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
-        """Every document that matches, in pages: memory does not grow with their number, and nothing is locked."""
+        """Return every document that matches, page by page: bounded in memory, and nothing is locked."""
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
-        """What values a key has.
+        """Return the values of a key (a facet), and how often each occurs.
 
-        :param most: the most values that are told
+        :param most: the most values that are returned
         """
 
     def named_by(self, sha256: str) -> list[str]:
-        """The names whose original has this digest, in order."""
+        """Return the names whose original has this digest, in order."""
 
     def stamps(self, names: Collection[str]) -> dict[str, str]:
-        """The stamps of those of these names that are there."""
+        """Return the stamps of those names that are indexed."""
 
     def names(self, after: str = "", limit: int = 1_000) -> list[str]:
-        """Names behind one, in order."""
+        """Return names after a given one, in order."""
 
     def indexed(self) -> list[Indexed]:
-        """The keys that are kept in order."""
+        """Return the keys that have an index of their own."""
 
     def add_index(self, key: Indexed) -> None:
-        """Keeps a key in order from now on; nothing where it is already."""
+        """Index a key from now on; nothing where it is indexed."""
 
     def drop_index(self, key: Indexed) -> bool:
-        """No more; False where it was not."""
+        """Drop the index of a key, and return whether there was one."""
 
     def note(self, what: str) -> str | None:
-        """What was kept under a word with :meth:`keep_note`: how far a rebuild is, for one."""
+        """Return the text stored with :meth:`keep_note`, such as the progress of a rebuild."""
 
     def keep_note(self, what: str, text: str | None) -> None:
-        """Keeps a short text, or forgets it."""
+        """Store a short text, or delete it."""
 
     def clear(self) -> None:
-        """Throws everything away but the keys that are kept in order."""
+        """Delete everything but the list of indexed keys."""
 
     def engine(self) -> tuple[str, int]:
-        """What it is, with its version, and how many bytes it takes."""
+        """Return the engine with its version, and its size in bytes."""
 
     def check(self) -> None:
-        """Reaches the engine, makes its tables where they are missing, and finds damage."""
+        """Connect to the engine, make missing tables, and find damage."""
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""The one order of JSON values: the same in every engine, and in Python.
+"""Collation: the one order of JSON values, the same in every engine and in Python.
 
 Missing, null, false, true, numbers, text, then everything else (arrays and objects,
 which are equal among themselves). Numbers compare as IEEE doubles (RFC 8259, section 6),
@@ -23,7 +23,7 @@ NOWHERE: Any = object()
 
 
 def kind_of(value: Any) -> int:
-    """Which kind a value is of."""
+    """Return the kind of a value."""
     if isinstance(value, bool):
         return TRUE if value else FALSE
     if isinstance(value, int | float):
@@ -36,7 +36,7 @@ def kind_of(value: Any) -> int:
 
 
 def sortable(value: Any) -> bytes:
-    """A value as bytes that compare as the values do: the kind, then for numbers and text what they are."""
+    """Return a value as bytes that compare as the values do: the kind, then the number or text."""
     kind = kind_of(value)
     head = bytes((kind,))
     if kind == NUMBER:
@@ -48,7 +48,7 @@ def sortable(value: Any) -> bytes:
 
 
 def double(number: float) -> float:
-    """A number as an IEEE double; beyond all of them, infinity: whole numbers of hundreds of digits are JSON too."""
+    """Return a number as an IEEE double, infinity beyond all: JSON numbers may have hundreds of digits."""
     try:
         return float(number)
     except OverflowError:
@@ -56,21 +56,23 @@ def double(number: float) -> float:
 
 
 def number(value: bytes) -> float:
-    """The number that :func:`sortable` wrote."""
+    """Return the number that :func:`sortable` wrote."""
     bits: int = struct.unpack(">Q", value[1:])[0]
-    told: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63 if bits >> 63 else 0xFFFF_FFFF_FFFF_FFFF)))[0]
-    return told
+    decoded: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63 if bits >> 63 else 0xFFFF_FFFF_FFFF_FFFF)))[
+        0
+    ]
+    return decoded
 
 
 def _sortable_number(number: float) -> bytes:
-    """A double whose bytes compare as numbers do: the sign bit turned, all bits of negative ones."""
+    """Return a double as bytes that compare as numbers do: the sign bit inverted, all bits of negative ones."""
     bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]
     ordered: bytes = struct.pack(">Q", bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63))
     return ordered
 
 
 def at(document: Any, path: Path) -> Any:
-    """The value by which a document is sorted: what plain members lead to, :data:`NOWHERE` where they lead nowhere.
+    """Return the value that a document is sorted by; :data:`NOWHERE` where plain members lead nowhere.
 
     Where the path meets an array on its way it has no single value: that is the array.
     """
@@ -84,7 +86,7 @@ def at(document: Any, path: Path) -> Any:
 
 
 def reached(document: Any, path: Path) -> list[Any]:
-    """All values that a path reaches: into objects, into each element of arrays; of an array at its end the elements.
+    """Return all values that a path reaches: into objects, into each element of arrays, and of an array at its end.
 
     Empty where nothing is there, and for an empty array.
     """

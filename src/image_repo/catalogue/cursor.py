@@ -1,4 +1,6 @@
-"""Where a page ended: the values by which its last document was sorted and its name, as text for a URL. Pure."""
+"""Keyset pagination: a cursor holds the sort values and the name of the last document of a page, as text for a URL.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from image_repo.catalogue.base import Document
 from image_repo.catalogue.query import SortKey
 from image_repo.errors import BadParameter
 
-#: characters of such a text: a name has 700 bytes, a value :data:`~.order.MOST_TEXT`
+#: characters of such a text: a name has 700 bytes, a value :data:`.collation.MOST_TEXT`
 MOST_CHARACTERS = 8_000
 
 
@@ -23,7 +25,7 @@ _NAME = ("name",)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order, its paths as they stand in what is kept (:mod:`.storing`).
+    """An order, its paths as they are stored (:mod:`.encoding`).
 
     Names come last, and are never equal: what stands behind them does not count.
     """
@@ -45,7 +47,7 @@ class Order:
 class Place:
     """A place in an order.
 
-    :param values: one for each key, as :func:`~.order.sortable` writes them
+    :param values: one for each key, as :func:`.collation.sortable` writes them
     """
 
     values: tuple[bytes, ...]
@@ -53,18 +55,18 @@ class Place:
 
 
 def of(name: str, document: Document, sorted_by: Order) -> Place:
-    """The place of a document, as it is kept."""
+    """Return the place of a stored document."""
     return Place(tuple(collation.sortable(collation.at(document, key.path)) for key in sorted_by.keys), name)
 
 
 def dump(place: Place, sorted_by: Order) -> str:
-    """A place as text: URL-safe base64 (RFC 4648, section 5) without padding."""
-    told = [_mark(sorted_by), *(_text(value) for value in place.values), place.name]
-    return _text(json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    """Return a place as text: URL-safe base64 (RFC 4648, section 5) without padding."""
+    parts = [_mark(sorted_by), *(_text(value) for value in place.values), place.name]
+    return _text(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def load(text: str, sorted_by: Order) -> Place:
-    """Reads what :func:`dump` wrote for the same order.
+    """Return the place that :func:`dump` wrote for the same order.
 
     :raises BadParameter: for anything else
     """
@@ -93,7 +95,7 @@ def _checked(value: bytes) -> bytes:
 
 
 def _mark(sorted_by: Order) -> int:
-    """Tells one order from another."""
+    """Return a checksum of an order."""
     spelled: list[Any] = [[list(key.path), key.descending] for key in sorted_by.keys]
     return zlib.crc32(json.dumps([sorted_by.names_descending, *spelled]).encode())
 

@@ -1,4 +1,4 @@
-"""What an engine says in its own words; :mod:`.index` does the rest for all of them."""
+"""What each engine expresses in its own SQL; :mod:`.index` does the rest for all of them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class EnginePool:
 
 
 class Dialect(Protocol):
-    """One engine, its connections, and how it spells what is asked of documents.
+    """One engine, its connections, and its SQL for conditions on documents.
 
-    Paths and values are bound, never spliced. They are given as they stand in what is kept (:mod:`.storing`).
+    Paths and values are bound, never spliced. They are given as they are stored (:mod:`.encoding`).
     """
 
     description: str
@@ -50,24 +50,24 @@ class Dialect(Protocol):
     tables: Tables
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that sees one state of everything, and whose statements are bounded in time.
+        """Connect for reading: one state of everything, statements bounded in time.
 
-        :raises CatalogueUnavailable: when it cannot be asked
+        :raises CatalogueUnavailable: when it does not answer
         :raises QueryTooSlow: when it takes too long
         """
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """The only connection that writes: others wait. What it did stays if the block ends well, else nothing of it.
+        """Connect as the only writer; others wait. What was done is committed if the block ends well, else undone.
 
-        :raises CatalogueUnavailable: when it cannot be asked, or others write for too long
+        :raises CatalogueUnavailable: when it does not answer, or others write for too long
         """
 
     def holds(self, condition: Condition) -> ColumnElement[bool]:
-        """Whether a condition holds for the document of a row; never null."""
+        """Return whether a condition holds for the document of a row; never null."""
 
     @property
     def texts(self) -> Callable[[Path], Select[Any]] | None:
-        """Gives ids of documents, and each text that a path reaches: there we search for regular expressions ourselves.
+        """A query for ids of documents and each text that a path reaches, to search for regular expressions here.
 
         None where the engine does so, and :meth:`holds` takes them.
         """
@@ -75,50 +75,50 @@ class Dialect(Protocol):
     def tally(
         self, connection: Connection, path: Path, where: Sequence[ColumnElement[bool]], tally: Tally
     ) -> int | None:
-        """Counts what a path reaches.
+        """Count the values that a path reaches.
 
         :param where: in which documents
         :returns: how many of them have something there; None where that has not been counted
         """
 
     def sorted_by(self, path: Path) -> Sequence[ColumnElement[Any]]:
-        """What puts rows into the order of :mod:`.order` by the value at a path."""
+        """Return columns that sort rows in the order of :mod:`.collation` by the value at a path."""
 
     def sorting(self, value: bytes) -> Sequence[Any]:
-        """What :meth:`sorted_by` is for such a value (:func:`.order.sortable`)."""
+        """Return the values of :meth:`sorted_by` for such a value (:func:`.collation.sortable`)."""
 
     def among(self, column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """Whether a column is one of values, of which there may be many."""
+        """Return whether a column is one of many values."""
 
     def along(self, outer: FromClause, inner: FromClause, on: ColumnElement[bool]) -> FromClause:
-        """A join that goes along the first table and looks the second one up."""
+        """Return a join that scans the first table in its order and looks the second one up."""
 
     def has_words(self, words: Sequence[str]) -> ColumnElement[bool]:
-        """Whether each is the beginning of a word of the row."""
+        """Return whether each word is a prefix of a word of the row."""
 
     def put_words(self, connection: Connection, words: Mapping[int, Sequence[str]]) -> None:
-        """Keeps the words of rows, by id; they have none as yet."""
+        """Store the words of rows, by id; they have none yet."""
 
     def drop_words(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Forgets the words of rows."""
+        """Delete the words of rows."""
 
     def put_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
-        """Keeps facts: key, value, sort, name. Those that are there already stay."""
+        """Store facts (key, value, sort, name); those that exist stay."""
 
     def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
-        """Forgets facts."""
+        """Delete facts."""
 
     def settle(self) -> None:
-        """Has the engine look at what was written, after much of it; best effort."""
+        """Let the engine update its statistics after many writes; best effort."""
 
     def empty(self, connection: Connection) -> None:
-        """Throws all documents, facts, words and notes away."""
+        """Delete all documents, facts, words and notes."""
 
     def engine(self, connection: Connection) -> tuple[str, int]:
-        """What it is, with its version, and how many bytes it takes."""
+        """Return the engine with its version, and its size in bytes."""
 
     def check(self) -> None:
-        """As :meth:`image_repo.catalogue.base.Index.check` says."""
+        """Do as :meth:`image_repo.catalogue.base.Index.check` says."""
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close the connections."""

@@ -1,7 +1,7 @@
-"""Documents as the text that an engine keeps, and back. Pure.
+"""Documents as the text that an engine stores, and back. Pure.
 
 Neither engine takes every text that JSON can write: PostgreSQL has no U+0000 and no half surrogate pairs, and in
-paths of SQLite a member's name cannot hold every character. What does not fit is kept as :data:`_MARK` and a
+paths of SQLite a member's name cannot hold every character. What does not fit is stored as :data:`_MARK` and a
 character of the private plane 16, which comes back as what it was. What is searched for is written in the same way.
 Only in an order such text stands elsewhere: behind everything that begins like it.
 """
@@ -28,7 +28,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
 
 
 def dump(document: Document) -> str:
-    """A document as text that both engines take.
+    """Return a document as text that both engines store.
 
     :raises ValueError: when it is no JSON: holds NaN, or what JSON has no word for
     """
@@ -39,38 +39,38 @@ def dump(document: Document) -> str:
 
 
 def is_respelled(text: str) -> bool:
-    """Whether numbers in a document as text may come back otherwise from an engine that keeps their values."""
+    """Return whether an engine that stores numbers by value may return some of a document spelled otherwise."""
     return _RESPELLED.search(text) is not None
 
 
 def load(text: str) -> dict[str, Any]:
-    """A document that was kept."""
+    """Return the document of a stored text."""
     return kept(text if _MARK not in text else _STRING.sub(_original, text))
 
 
 def kept(text: str) -> dict[str, Any]:
-    """A document just as it is kept, marks and all."""
+    """Return a document just as it is stored, with its marks."""
     document: dict[str, Any] = json.loads(text)
     return document
 
 
 def storable(text: str) -> str:
-    """Text as it stands in what is kept."""
+    """Return a text as it is stored."""
     return _TEXT.sub(_mark, text)
 
 
 def original(text: str) -> str:
-    """What a text was before it was kept."""
+    """Return the text before it was stored."""
     return _MARKED.sub(_unmark, text) if _MARK in text else text
 
 
 def members(path: Path) -> Path:
-    """The members of a path as they stand in what is kept."""
+    """Return the members of a path as they are stored."""
     return tuple(_MEMBER.sub(_mark, member) for member in path)
 
 
 def original_members(path: Path) -> Path:
-    """What the members of a path were before."""
+    """Return the members of a path before they were stored."""
     return tuple(map(original, path))
 
 
@@ -78,25 +78,25 @@ def _plain(text: str) -> bool:
     return text.isascii() or not _TEXT.search(text)
 
 
-def _storable(found: re.Match[str]) -> str:
-    inside, colon = found.groups()
+def _storable(match: re.Match[str]) -> str:
+    inside, colon = match.groups()
     if "\\" not in inside and _plain(inside):
-        return found[0]
+        return match[0]
     text = json.loads(f'"{inside}"')
     text = (_MEMBER if colon else _TEXT).sub(_mark, text)
     return json.dumps(text, ensure_ascii=False) + (colon or "")
 
 
-def _original(found: re.Match[str]) -> str:
-    inside, colon = found.groups()
+def _original(match: re.Match[str]) -> str:
+    inside, colon = match.groups()
     if _MARK not in inside:
-        return found[0]
+        return match[0]
     return json.dumps(original(json.loads(f'"{inside}"'))) + (colon or "")
 
 
-def _mark(found: re.Match[str]) -> str:
-    return _MARK + (_MARK if found[0] == _MARK else chr(_SHIFT + ord(found[0])))
+def _mark(match: re.Match[str]) -> str:
+    return _MARK + (_MARK if match[0] == _MARK else chr(_SHIFT + ord(match[0])))
 
 
-def _unmark(found: re.Match[str]) -> str:
-    return _MARK if found[1] == _MARK else chr(ord(found[1]) - _SHIFT)
+def _unmark(match: re.Match[str]) -> str:
+    return _MARK if match[1] == _MARK else chr(ord(match[1]) - _SHIFT)

@@ -24,14 +24,14 @@ def open_index(
     slow: float = 0.5,
     connections: int = 4,
 ) -> Index:
-    """The index of a collection. Nothing is reached yet: that is done when it is asked first.
+    """Return the index of a collection; it connects at the first query.
 
     :param url: ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST/DATABASE``; None for SQLite in ``folder``
     :param folder: private to this node
     :param collection: of lower-case letters; each has tables of its own
     :param scope: which repository it is, and what else decides what is in an index: one of another scope starts empty
     :param timeout: seconds that a query may take
-    :param slow: seconds after which a query is told in the log
+    :param slow: seconds after which a query is logged
     :param connections: the most at a time
     :raises ConfigurationError: for another URL, or an engine that is not installed
     """
@@ -49,25 +49,25 @@ def open_index(
 
 
 def _file(url: str | None, folder: File | None) -> File | None:
-    """Where SQLite keeps it; None for another engine."""
+    """Return the file of SQLite; None for another engine."""
     if url is None:
         if folder is None:
             raise ConfigurationError(["catalogue.url: expected a URL where there is no folder"])
         return folder / "catalogue.sqlite"
-    told = _url(url)
-    if told.get_backend_name() != "sqlite":
+    parsed = _url(url)
+    if parsed.get_backend_name() != "sqlite":
         return None
-    if not told.database or told.database == ":memory:":
+    if not parsed.database or parsed.database == ":memory:":
         raise ConfigurationError(["catalogue.url: expected sqlite:///PATH with the path of a file"])
-    return File(told.database)
+    return File(parsed.database)
 
 
 def _url(url: str) -> URL:
     try:
-        told = make_url(url)
-        told.get_backend_name()
+        parsed = make_url(url)
+        parsed.get_backend_name()
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(["catalogue.url: expected postgresql://… or sqlite:///PATH"]) from error
-    if told.get_backend_name() not in ("sqlite", "postgresql"):
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigurationError(["catalogue.url: expected postgresql://… or sqlite:///PATH"])
-    return told
+    return parsed

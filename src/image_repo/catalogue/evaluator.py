@@ -1,4 +1,4 @@
-"""What a filter means, in plain Python: :mod:`.query` says it in words, an engine gets there in its own way.
+"""The meaning of a filter in plain Python, for one document at a time.
 
 For one document at a time: before it is changed, because the index may know an older one, and
 to hold an engine against.
@@ -25,7 +25,7 @@ _NOWHERE: Any = object()
 
 
 def holds(wanted: Filter, document: Mapping[str, Any]) -> bool:
-    """Whether a filter holds for a document."""
+    """Return whether a filter holds for a document."""
     if not str(document.get("name", "")).startswith(wanted.prefix):
         return False
     if not all(_holds(condition, document) for condition in wanted.conditions):
@@ -48,7 +48,7 @@ def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
 
 
 def _is_one_of(value: Any, values: Sequence[Scalar]) -> bool:
-    """Of the same kind and equal: in Python, true would equal 1."""
+    """Return whether a value is of the same kind as one of these and equal: in Python, true would equal 1."""
     kind = collation.kind_of(value)
     return kind != collation.OTHER and any(
         kind == collation.kind_of(each) and _comparable(value) == _comparable(each) for each in values
@@ -63,12 +63,12 @@ def _stands(op: Op, value: Any, than: Scalar) -> bool:
 
 
 def _comparable(value: Any) -> Any:
-    """Numbers as doubles, text by code points (which is how Python compares it); the rest as it is."""
+    """Return numbers as doubles; text compares by code points in Python, the rest as it is."""
     return collation.double(value) if collation.kind_of(value) == collation.NUMBER else value
 
 
 def project(document: Mapping[str, Any], select: Sequence[Path]) -> dict[str, Any]:
-    """What of a document is wanted: these paths, into each element of an array; what is not there is left out.
+    """Return these paths of a document, into each element of arrays; missing ones are left out.
 
     :param select: empty for all of it
     """
@@ -82,7 +82,7 @@ def project(document: Mapping[str, Any], select: Sequence[Path]) -> dict[str, An
 
 
 def _want(wanted: dict[str, Any], path: Path) -> None:
-    """Adds a path to a tree of members, in which an empty one stands for everything below."""
+    """Add a path to a tree of members, where an empty one stands for everything below."""
     *above, last = path
     for member in above:
         if wanted.get(member) == {}:

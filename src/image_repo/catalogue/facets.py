@@ -1,4 +1,4 @@
-"""Values, and how often they are there: statistics of them. Pure."""
+"""Facets: the values of a key, how often each occurs, and statistics of them. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS = {collation.NULL: None, collation.FALSE: False, collation.TRUE: True}
 
 
 class Tally:
-    """Counts values; those that are one in statistics once. It grows with the number of different ones.
+    """Counts equal values. Its memory grows with the number of different ones.
 
     Kinds are counted apart: in Python, true equals 1.
     """
@@ -27,7 +27,7 @@ class Tally:
         self._texts: Counter[str] = Counter()
 
     def add(self, value: Any, times: int = 1) -> None:
-        """Counts a value; objects and arrays are left out."""
+        """Count a value; objects and arrays are left out."""
         kind = collation.kind_of(value)
         if kind == collation.TEXT:
             self._texts[value] += times
@@ -36,12 +36,12 @@ class Tally:
         elif kind in _WORDS:
             self._words[kind] += times
 
-    def add_json(self, told: Collection[str], times: Iterable[int]) -> None:
-        """Counts values that come as the JSON that is kept, of arrays their elements; each with how often it is there.
+    def add_json(self, texts: Collection[str], times: Iterable[int]) -> None:
+        """Count values given as stored JSON, of arrays their elements, each with how often it occurs.
 
         Read in one go, which takes a fifth of the time.
         """
-        for value, count in zip(json.loads(f"[{','.join(told)}]"), times, strict=True):
+        for value, count in zip(json.loads(f"[{','.join(texts)}]"), times, strict=True):
             if isinstance(value, str):
                 self._texts[encoding.original(value)] += count
             elif type(value) in (int, float):
@@ -75,17 +75,17 @@ class Tally:
         return count
 
     def statistics(self, count: int, most: int) -> Statistics:
-        """What is told of them.
+        """Return the statistics.
 
         :param count: documents that have the key
-        :param most: the most values that are told
+        :param most: the most values that are returned
         """
         values = self._frequent(most)
         numbers = self._numbers.total()
         ends = [kind for kind in (self._numbers, self._texts) if kind]
         return Statistics(
-            most=_told(max(ends[-1])) if ends else None,
-            least=_told(min(ends[0])) if ends else None,
+            most=_plain(max(ends[-1])) if ends else None,
+            least=_plain(min(ends[0])) if ends else None,
             mean=_finite(sum(value * times for value, times in self._numbers.items()) / numbers) if numbers else None,
             count=count,
             values=values,
@@ -93,26 +93,26 @@ class Tally:
         )
 
     def _frequent(self, most: int) -> list[tuple[Any, int]]:
-        """The most frequent, of equal number in the one order."""
+        """Return the most frequent values; those of equal count in the order of :mod:`.collation`."""
         kinds: list[tuple[int, Any]] = [(collation.NUMBER, self._numbers), (collation.TEXT, self._texts)]
         ranked = [(-times, kind, 0, _WORDS[kind]) for kind, times in self._words.items()]
         for kind, values in kinds:
             first = heapq.nsmallest(most, ((-times, value) for value, times in values.items()))
             ranked += [(times, kind, value, value) for times, value in first]
-        return [(_told(value), -times) for times, _, _, value in heapq.nsmallest(most, ranked, key=_without_value)]
+        return [(_plain(value), -times) for times, _, _, value in heapq.nsmallest(most, ranked, key=_without_value)]
 
 
 def _without_value(ranked: tuple[Any, ...]) -> tuple[Any, ...]:
     return ranked[:3]
 
 
-def _told(value: Any) -> Any:
-    """Whole numbers without a point."""
+def _plain(value: Any) -> Any:
+    """Return whole numbers without a decimal point."""
     if not isinstance(value, float):
         return value
     return int(value) if abs(value) < 2**53 and value.is_integer() else _finite(value)
 
 
 def _finite(number: float) -> float:
-    """A number as JSON can tell it: in place of infinity, the greatest double."""
+    """Return a number that JSON can hold: the greatest double instead of infinity."""
     return min(max(number, -sys.float_info.max), sys.float_info.max)

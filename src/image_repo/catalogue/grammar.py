@@ -33,7 +33,7 @@ MOST_KEY = 1_000
 #: documents of a page
 MOST_PER_PAGE = 1_000
 
-#: word → (schema, help): what machines and people are told of it
+#: word → (schema, help): for the API description
 Words = Mapping[str, tuple[dict[str, Any], str]]
 
 #: what narrows a filter beside its conditions
@@ -41,7 +41,7 @@ FILTER_WORDS: Words = {
     "regex": ({"type": "string"}, "whose name matches: searched, RE2"),
     "text": ({"type": "string"}, "free text: each word is the beginning of a word of the name or of the data"),
 }
-#: what says which page is wanted
+#: which page of the result
 PAGE_WORDS: Words = {
     "sort": ({"type": "string"}, "keys, separated by commas, a - ahead for descending: name,-data.stars"),
     "select": ({"type": "string"}, "what of each is wanted, separated by commas: name,data.site"),
@@ -54,7 +54,7 @@ PAGE_WORDS: Words = {
 #: what has to be said where everything is to be changed
 BULK_WORDS: Words = {"all": ({"type": "boolean"}, "everything is meant, if there is no filter")}
 
-#: operator → what a person is told of it
+#: operator → help
 OPERATORS: Mapping[str, str] = {
     "eq": "equal, as without an operator",
     "equals": "the same",
@@ -82,7 +82,7 @@ _ORDINARY = frozenset((
     "short", "size", "ski", "skim", "skin", "slip", "snip", "soft", "soot", "sore", "sport", "tent", "test", "tex",
     "tort", "wage", "wind", "wort",
 ))  # fmt: skip
-#: the field that is a time, and always told in one form
+#: the field that is a time, in one form everywhere
 _UPLOADED = ("uploaded",)
 _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), integer(1, MOST_PER_PAGE)
 
@@ -91,9 +91,9 @@ _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), in
 class ParsedQuery:
     """What a query string asks for.
 
-    :param everything: whether it says that everything is meant
-    :param page: the number of the page, None where nobody knows it
-    :param rest: words that the caller reads by itself
+    :param everything: whether ``all=True`` is given
+    :param page: the number of the page, None where it is not known
+    :param rest: parameters that the caller reads by itself
     """
 
     query: Query
@@ -104,7 +104,7 @@ class ParsedQuery:
 
 @dataclass(frozen=True)
 class Grammar:
-    """How documents of one kind are asked for.
+    """The query grammar for documents of one kind.
 
     :param fields: members of a document that a bare key means
     :param data: the member in which any other key is looked for
@@ -133,20 +133,20 @@ class Grammar:
         :param single_underscore: whether ``KEY_gt`` is ``KEY__gt``
         :raises BadParameter: for what is given twice, has a bad value, is too much, or looks like a slip
         """
-        said: dict[str, str] = {}
+        settings: dict[str, str] = {}
         conditions: dict[tuple[Path, str], Condition] = {}
         for name, text in pairs:
             if name in known or name in others:
-                _once(name, name in said)
-                said[name] = text
+                _once(name, name in settings)
+                settings[name] = text
                 continue
             path, operator = self._key(name, (*known, *others), single_underscore=single_underscore)
             _once(name, (path, operator) in conditions)
             conditions[path, operator] = self._condition(_shown(name), path, operator, text)
             if len(conditions) > MOST_CONDITIONS:
                 raise BadParameter(_shown(name), f"At most {MOST_CONDITIONS} conditions are taken.")
-        rest = {name: said.pop(name) for name in others if name in said}
-        return self._wanted(self._filter(tuple(conditions.values()), said), said, rest)
+        rest = {name: settings.pop(name) for name in others if name in settings}
+        return self._wanted(self._filter(tuple(conditions.values()), settings), settings, rest)
 
     def path(self, parameter: str, text: str) -> Path:
         """Where a key leads.
@@ -183,27 +183,27 @@ class Grammar:
         numbers = len(path) > 1 or path[0] not in self.texts
         return Condition(path, op, (literals.than(name, text, numbers=numbers),))
 
-    def _filter(self, conditions: tuple[Condition, ...], said: Mapping[str, str]) -> Filter:
-        named = (self._condition("regex", (self.name,), "regex", said["regex"]),) if "regex" in said else ()
-        return Filter((*named, *conditions), words=_free_text(said["text"]) if "text" in said else ())
+    def _filter(self, conditions: tuple[Condition, ...], settings: Mapping[str, str]) -> Filter:
+        named = (self._condition("regex", (self.name,), "regex", settings["regex"]),) if "regex" in settings else ()
+        return Filter((*named, *conditions), words=_free_text(settings["text"]) if "text" in settings else ())
 
-    def _wanted(self, wanted: Filter, said: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
-        limit = _per_page("limit", said.get("limit", "100"))
-        number = _page_number("page", said["page"]) if "page" in said else None
-        after = said.get("after")
-        skip = _pass_over(said) if "skip" in said else ((number or 1) - 1) * limit
+    def _wanted(self, wanted: Filter, settings: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
+        limit = _per_page("limit", settings.get("limit", "100"))
+        number = _page_number("page", settings["page"]) if "page" in settings else None
+        after = settings.get("after")
+        skip = _pass_over(settings) if "skip" in settings else ((number or 1) - 1) * limit
         query = Query(
             wanted,
-            order=self._order(said["sort"]) if "sort" in said else (),
-            select=tuple(self._paths("select", said["select"], MOST_SELECTS)) if "select" in said else (),
+            order=self._order(settings["sort"]) if "sort" in settings else (),
+            select=tuple(self._paths("select", settings["select"], MOST_SELECTS)) if "select" in settings else (),
             skip=0 if after is not None else skip,
             limit=limit,
             after=after,
-            exact="count" in said and self._exact(said["count"]),
+            exact="count" in settings and self._exact(settings["count"]),
         )
         # Behind `after`, the number is only what the page is called: nothing is passed over.
         called = skip // limit + 1 if after is None else number
-        return ParsedQuery(query, "all" in said and read_boolean("all", said["all"]), called, rest)
+        return ParsedQuery(query, "all" in settings and read_boolean("all", settings["all"]), called, rest)
 
     def _order(self, text: str) -> tuple[SortKey, ...]:
         keys: dict[Path, SortKey] = {}
@@ -227,7 +227,7 @@ class Grammar:
         return True
 
 
-#: a record as it is told
+#: the public form of a record
 IMAGES = Grammar(
     fields=frozenset(Record.description("", {}).public()),
     data="data",
@@ -241,8 +241,8 @@ def _split(name: str, *, single_underscore: bool) -> tuple[str, str]:
     if two and operator in OPERATORS:
         return key, operator
     if two and "." not in name:  # with dots, a member may be called anything
-        told = ", ".join(OPERATORS)
-        raise BadParameter(_shown(name), f"Expected an operator behind the __ of {_shown(name)!r}: one of {told}.")
+        operators = ", ".join(OPERATORS)
+        raise BadParameter(_shown(name), f"Expected an operator behind the __ of {_shown(name)!r}: one of {operators}.")
     ending = next((ending for ending in _SINGLE if name.endswith(ending)), "") if single_underscore else ""
     return name.removesuffix(ending), ending[1:] or "eq"
 
@@ -295,11 +295,11 @@ def _separated(parameter: str, text: str, most: int) -> list[str]:
     return keys
 
 
-def _pass_over(said: Mapping[str, str]) -> int:
-    other = next((name for name in ("page", "after") if name in said), None)
+def _pass_over(settings: Mapping[str, str]) -> int:
+    other = next((name for name in ("page", "after") if name in settings), None)
     if other:
         raise BadParameter("skip", f"Expected either skip or {other}, not both.")
-    return _skipped("skip", said["skip"])
+    return _skipped("skip", settings["skip"])
 
 
 def _regex(name: str, path: Path, text: str) -> Condition:
@@ -307,9 +307,9 @@ def _regex(name: str, path: Path, text: str) -> Condition:
 
 
 def _free_text(text: str) -> tuple[str, ...]:
-    found = words(text)
-    if not found:
+    searched = words(text)
+    if not searched:
         raise BadParameter.expected("words", "text", text)
-    if len(found) > MOST_TEXT_WORDS:
+    if len(searched) > MOST_TEXT_WORDS:
         raise BadParameter("text", f"At most {MOST_TEXT_WORDS} words are taken for text.")
-    return found
+    return searched

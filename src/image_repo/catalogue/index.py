@@ -1,4 +1,4 @@
-"""An index over SQL: what is the same whichever engine it is."""
+"""The index over SQL: what is the same for every engine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 #: documents at a time, of those that are gone through
 _PAGE = 500
 #: bytes of a page as text: parsed, and written again, it takes ten times as many
-MOST_TOLD = 16 << 20
+MAX_PAGE_BYTES = 16 << 20
 #: documents of a page that are fetched at a time
 _PART = 128
 #: how many estimates are remembered, and for how many seconds
@@ -44,7 +44,7 @@ _HELPED = ("eq", "gt", "gte", "lt", "lte")
 class SqlIndex:
     """Implements :class:`image_repo.catalogue.base.Index` over a :class:`~.dialect.Dialect`.
 
-    :param slow: seconds; what takes longer is told in the log
+    :param slow: seconds after which a query is logged
     """
 
     def __init__(self, dialect: Dialect, slow: float) -> None:
@@ -85,9 +85,9 @@ class SqlIndex:
         sorted_by = Order.of(query.order)
         after = None if query.after is None else cursor.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
-            asked = QueryPlan(connection, self._dialect, query.filter)
-            listed, count = self._paged(asked, query, sorted_by, after)
-            documents, last = _documents(asked, listed[: query.limit], query.select)
+            plan = QueryPlan(connection, self._dialect, query.filter)
+            listed, count = self._paged(plan, query, sorted_by, after)
+            documents, last = _documents(plan, listed[: query.limit], query.select)
         return Page(
             documents,
             count,
@@ -95,24 +95,24 @@ class SqlIndex:
             cursor.dump(_place(last, sorted_by), sorted_by) if last and len(listed) > query.limit else None,
         )
 
-    def _paged(self, asked: QueryPlan, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
-        """What a page holds and one more, and how many match."""
+    def _paged(self, plan: QueryPlan, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
+        """Return a page and one row more, and how many match."""
         skip, limit = query.skip, query.limit + 1
         known = None if query.exact else self._estimates.of(query.filter)
         if known is not None:
-            return _in_order(asked, sorted_by, after, skip, limit), known
-        if asked.is_complete(asked.walks(sorted_by)):
-            found = _in_order(asked, sorted_by, after, skip, limit)
-            count = _counted(asked, exact=query.exact)
+            return _in_order(plan, sorted_by, after, skip, limit), known
+        if plan.is_complete(plan.walks(sorted_by)):
+            listed = _in_order(plan, sorted_by, after, skip, limit)
+            count = _counted(plan, exact=query.exact)
         else:
-            some = asked.gathered(MOST_COUNTED + 1)
+            some = plan.gathered(MOST_COUNTED + 1)
             if len(some) <= MOST_COUNTED:
-                return asked.some_in_order(some, sorted_by, after, skip, limit), len(some)
-            found = _in_order(asked, sorted_by, after, skip, limit)
-            count = asked.count() if query.exact else asked.estimate()
+                return plan.some_in_order(some, sorted_by, after, skip, limit), len(some)
+            listed = _in_order(plan, sorted_by, after, skip, limit)
+            count = plan.count() if query.exact else plan.estimate()
         if count > MOST_COUNTED and not query.exact:
             self._estimates.keep(query.filter, count)
-        return found, count
+        return listed, count
 
     def count(self, wanted: Filter) -> int:
         with self._watched(wanted), self._dialect.reading() as connection:
@@ -121,40 +121,40 @@ class SqlIndex:
     def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         sorted_by = Order.of(order)
         listed = self._listed(wanted, sorted_by)
-        found = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
+        results = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
         # What has changed since it was listed may not match any more.
         still = as_kept(wanted)
-        return (encoding.load(each.text) for each in found if holds(still, encoding.kept(each.text)))
+        return (encoding.load(each.text) for each in results if holds(still, encoding.kept(each.text)))
 
     def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:
-        """Names or ids of those that match, in order; None where there is a way along which they come by themselves."""
+        """Return names or ids of all that match, in order; None where a walk gives them in that order."""
         with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
-            asked = QueryPlan(connection, self._dialect, wanted)
-            walks = asked.walks(sorted_by)
-            if asked.is_complete(walks):
+            plan = QueryPlan(connection, self._dialect, wanted)
+            walks = plan.walks(sorted_by)
+            if plan.is_complete(walks):
                 return None
-            some = asked.gathered(MOST_COUNTED + 1)
+            some = plan.gathered(MOST_COUNTED + 1)
             if len(some) <= MOST_COUNTED:
-                return asked.some_in_order(some, sorted_by)
-            return None if walks and not asked.is_searched else array("q", asked.all_in_order(sorted_by))
+                return plan.some_in_order(some, sorted_by)
+            return None if walks and not plan.is_searched else array("q", plan.all_in_order(sorted_by))
 
     def _fetched(self, wanted: Filter, listed: Listed) -> Iterator[QueryResult]:
         for first in range(0, len(listed), _PAGE):
             part = listed[first : first + _PAGE]
             with self._dialect.reading() as connection:
-                found = QueryPlan(connection, self._dialect, wanted).fetched(part)
-            yield from found
+                results = QueryPlan(connection, self._dialect, wanted).fetched(part)
+            yield from results
 
     def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[QueryResult]:
         after: Place | None = None
         while True:
             with self._dialect.reading() as connection:
-                asked = QueryPlan(connection, self._dialect, wanted)
-                found = asked.fetched(_in_order(asked, sorted_by, after, 0, _PAGE))
-            yield from found
-            if len(found) < _PAGE:
+                plan = QueryPlan(connection, self._dialect, wanted)
+                results = plan.fetched(_in_order(plan, sorted_by, after, 0, _PAGE))
+            yield from results
+            if len(results) < _PAGE:
                 return
-            after = _place(found[-1], sorted_by)
+            after = _place(results[-1], sorted_by)
 
     def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
         with self._watched(wanted, (SortKey(path),)), self._dialect.reading() as connection:
@@ -172,7 +172,7 @@ class SqlIndex:
 
     @contextlib.contextmanager
     def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
-        """Tells of a query that takes long."""
+        """Log a query that takes long."""
         begun = time.monotonic()
         try:
             yield
@@ -182,12 +182,12 @@ class SqlIndex:
                 self._tell(taken, wanted, order)
 
     def _tell(self, taken: float, wanted: Filter, order: Sequence[SortKey]) -> None:
-        """A line in the log, with the keys that would help."""
-        kept: set[Path] = {("name",), ("sha256",), UPLOADED}
+        """Log a slow query, with the keys that would help."""
+        covered: set[Path] = {("name",), ("sha256",), UPLOADED}
         with contextlib.suppress(CatalogueUnavailable, QueryTooSlow):
-            kept |= {key.path for key in self.indexed()}
+            covered |= {key.path for key in self.indexed()}
         paths = [one.path for one in wanted.conditions if one.op in _HELPED] + [key.path for key in order]
-        lacking = dict.fromkeys(".".join(path) for path in paths if path not in kept)
+        lacking = dict.fromkeys(".".join(path) for path in paths if path not in covered)
         hint = "".join(f"; `image_repo index {shlex.quote(path)}` would help" for path in lacking)
         _log.warning("A query of the catalogue took %.1f s%s", taken, hint)
 
@@ -196,21 +196,21 @@ class SqlIndex:
     def named_by(self, sha256: str) -> list[str]:
         documents = self._tables.documents
         with self._dialect.reading() as connection:
-            asked = select(documents.c.name).where(documents.c.digest == encoding.storable(sha256))
-            return list(connection.execute(asked.order_by(documents.c.name)).scalars())
+            query = select(documents.c.name).where(documents.c.digest == encoding.storable(sha256))
+            return list(connection.execute(query.order_by(documents.c.name)).scalars())
 
     def stamps(self, names: Collection[str]) -> dict[str, str]:
         documents = self._tables.documents
-        asked = select(documents.c.name, documents.c.stamp)
+        query = select(documents.c.name, documents.c.stamp)
         with self._dialect.reading() as connection:
-            found = connection.execute(asked.where(self._dialect.among(documents.c.name, list(names))))
-            return {row.name: row.stamp for row in found}
+            rows = connection.execute(query.where(self._dialect.among(documents.c.name, list(names))))
+            return {row.name: row.stamp for row in rows}
 
     def names(self, after: str = "", limit: int = 1_000) -> list[str]:
         name = self._tables.documents.c.name
         with self._dialect.reading() as connection:
-            asked = select(name).where(name > encoding.storable(after)).order_by(name).limit(limit)
-            return list(connection.execute(asked).scalars())
+            query = select(name).where(name > encoding.storable(after)).order_by(name).limit(limit)
+            return list(connection.execute(query).scalars())
 
     def indexed(self) -> list[Indexed]:
         with self._dialect.reading() as connection:
@@ -240,7 +240,7 @@ class SqlIndex:
 
 
 class _Estimates:
-    """How many match of what is asked for again: the next page, and the same one, need not count anew."""
+    """Recent estimates of how many match, so that the next page need not count anew."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -255,49 +255,49 @@ class _Estimates:
             self._known[_spelled(wanted)] = count
 
     def forget(self) -> None:
-        """They are of what was there before something was written here; what others write shows a little later."""
+        """Forget all after a write here; writes of other nodes show after a few seconds."""
         with self._lock:
             self._known.clear()
 
 
 def _spelled(wanted: Filter) -> str:
-    """A filter as text: in Python, true equals 1."""
+    """Return a filter as text: in Python, true equals 1."""
     return repr([wanted.prefix, wanted.words, [(each.path, each.op, each.values) for each in wanted.conditions]])
 
 
-def _counted(asked: QueryPlan, *, exact: bool) -> int:
-    count = asked.count(None if exact else MOST_COUNTED + 1)
-    return asked.estimate() if not exact and count > MOST_COUNTED else count
+def _counted(plan: QueryPlan, *, exact: bool) -> int:
+    count = plan.count(None if exact else MOST_COUNTED + 1)
+    return plan.estimate() if not exact and count > MOST_COUNTED else count
 
 
-def _in_order(asked: QueryPlan, sorted_by: Order, after: Place | None, skip: int, limit: int) -> Listed:
-    """Which documents come in order, by the way that there is."""
-    walks = asked.walks(sorted_by)
+def _in_order(plan: QueryPlan, sorted_by: Order, after: Place | None, skip: int, limit: int) -> Listed:
+    """Return documents in order: along a walk where there is one, else sorted."""
+    walks = plan.walks(sorted_by)
     if walks:
-        return asked.walked(walks, after, skip, limit)
-    return array("q", asked.all_in_order(sorted_by, after, skip, limit))
+        return plan.walked(walks, after, skip, limit)
+    return array("q", plan.all_in_order(sorted_by, after, skip, limit))
 
 
 def _documents(
-    asked: QueryPlan, listed: Listed, select: Sequence[Path]
+    plan: QueryPlan, listed: Listed, select: Sequence[Path]
 ) -> tuple[list[dict[str, Any]], QueryResult | None]:
-    """What is told of a page, fetched part by part, and the last of it.
+    """Return the documents of a page, fetched part by part, and the last of them.
 
-    :raises BadParameter: where that is more than :data:`MOST_TOLD`
+    :raises BadParameter: where that is more than :data:`MAX_PAGE_BYTES`
     """
     documents: list[dict[str, Any]] = []
     last, size = None, 0
     for first in range(0, len(listed), _PART):
-        for last in asked.fetched(listed[first : first + _PART]):
+        for last in plan.fetched(listed[first : first + _PART]):
             documents.append(project(encoding.load(last.text), select))
             # what text takes in memory, without counting its letters
             size += sys.getsizeof(json.dumps(documents[-1], ensure_ascii=False) if select else last.text)
-            if size > MOST_TOLD:
+            if size > MAX_PAGE_BYTES:
                 most = len(documents) - 1
-                told = f"The first {most} of them have {MOST_TOLD >> 20} MiB, and no more is told at once."
-                raise BadParameter("limit", f"{told} Expected a lower limit, or select=.", most=most)
+                message = f"The first {most} of them have {MAX_PAGE_BYTES >> 20} MiB, and no more is returned at once."
+                raise BadParameter("limit", f"{message} Expected a lower limit, or select=.", most=most)
     return documents, last
 
 
-def _place(found: QueryResult, sorted_by: Order) -> Place:
-    return cursor.of(found.name, encoding.kept(found.text), sorted_by)
+def _place(result: QueryResult, sorted_by: Order) -> Place:
+    return cursor.of(result.name, encoding.kept(result.text), sorted_by)

@@ -1,9 +1,8 @@
-"""The index follows the container: what it holds of an image, and who tells it of writes.
+"""The indexer: writes to the index what was written to the container, and notes in the outbox what it could not.
 
-The container is the truth. A write that the container has taken is a success, whether the
-index could be told of it or not: the name is then noted, and looked at again soon
-(:mod:`image_repo.sync.reconciler`). If even that cannot be noted, the next look at the whole
-container finds it by its stamp.
+The container is the truth. A write that the container has accepted is a success, even if the index fails: the name
+then goes to the outbox, and the daemon indexes it soon. If even that fails, the next sweep of the whole container
+(:mod:`image_repo.sync.reconciler`) finds it by its stamp.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ BROKEN = "!"
 REBUILDING = "rebuilding"
 #: note of an index: when it was held against the container last, and how long that took
 SWEPT = "swept"
-#: seconds for which an index that did not answer is not told anything, at first and at most
+#: seconds for which an index that did not answer is left alone, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
@@ -41,7 +40,7 @@ _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
 def stamp(key: str, version: str, record: str) -> str:
-    """Differs whenever the original's object or the record's object does; a listing alone tells it.
+    """Return text that differs whenever the original's or the record's object does; a listing suffices to make it.
 
     :param key: of the original's object; with the version empty where there is none
     :param record: the entity tag of the record's object; empty where there is none
@@ -50,17 +49,17 @@ def stamp(key: str, version: str, record: str) -> str:
 
 
 def original_part(key: str, version: str) -> str:
-    """How the stamp begins of every row that tells of this very original."""
+    """Return the beginning of the stamp of every row for this very original."""
     return _short(f"{key}\0{version}") if version else ""
 
 
 def tells_of(known: str | None, current: Original) -> bool:
-    """Whether a row with this stamp tells of this very original."""
+    """Return whether a row with this stamp describes this very original."""
     return known is not None and known.partition(".")[0] == original_part(current.key, current.version)
 
 
 def bare(known: str) -> str:
-    """A stamp without what stands behind it."""
+    """Return a stamp without its suffix."""
     return known.rstrip(UNREAD + BROKEN)
 
 
@@ -74,7 +73,7 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SweepState:
-    """When an index was held against the whole container last.
+    """When an index was last compared with the whole container.
 
     :param at: seconds since the epoch
     :param took: seconds of work
@@ -85,23 +84,22 @@ class SweepState:
 
     @classmethod
     def read(cls, index: Index) -> SweepState | None:
-        """None where it never was, to the end."""
+        """Return the state of an index; None where no sweep has ended."""
         try:
-            told = json.loads(index.note(SWEPT) or "")
-            return cls(float(told["at"]), float(told["took"]))
+            state = json.loads(index.note(SWEPT) or "")
+            return cls(float(state["at"]), float(state["took"]))
         except (ValueError, TypeError, KeyError):
             return None
 
     def keep(self, index: Index) -> None:
-        """Notes it in the index."""
+        """Store the state as a note of the index."""
         index.keep_note(SWEPT, json.dumps({"at": round(self.at, 3), "took": round(self.took, 3)}))
 
 
 def lacking(index: Index) -> str | None:
-    """How far an index is that does not tell everything yet, 0 to 1 as text; None when it does.
+    """Return how complete an index is, 0 to 1 as text; None when it is complete.
 
-    One that was never held against the whole container lacks all that it has not been told: it may just have been
-    made anew, because somebody has deleted it.
+    One that was never compared with the whole container may have been deleted and made anew, and lacks the rest.
     """
     noted = index.note(REBUILDING)
     return noted if noted is not None or SweepState.read(index) else "0"
@@ -111,7 +109,7 @@ def lacking(index: Index) -> str | None:
 
 
 def listed(current: Original, stored: Record | None) -> Document:
-    """What a listing tells of a picture, and its user said of an earlier one; the rest is null until it is read."""
+    """Return the document of a picture that is known from a listing, with earlier user data; the rest is null."""
     record = Record(
         name=current.name.text,
         key=current.key,
@@ -129,11 +127,11 @@ def listed(current: Original, stored: Record | None) -> Document:
     return {**record.public(), **dict.fromkeys(("sha256", "width", "height", "image_id"))}
 
 
-# -- who tells -----------------------------------------------------------------------
+# -- the indexer ---------------------------------------------------------------------
 
 
 class Indexer:
-    """Tells the index what was written, as well as it can be told.
+    """Writes to the index what was written to the container; best effort.
 
     :param index: None where there is none
     :param trouble: why there is none, where that is not what the configuration wants
@@ -158,31 +156,31 @@ class Indexer:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is an index that can be told anything."""
+        """Whether there is an index."""
         return self._index is not None
 
     def wrote(self, name: str, document: Document, known: str) -> None:
-        """Tells of a record that is in the container now. Whoever calls this holds the name.
+        """Index a record that is in the container now. The caller holds the lock of its name.
 
         :param known: its stamp
         """
         self.wrote_all([Row(name, document, known)])
 
     def wrote_all(self, rows: Sequence[Row]) -> None:
-        """Tells of several records at once. Whoever calls this holds their names."""
+        """Index several records at once. The caller holds the locks of their names."""
         self._tell([row.name for row in rows], lambda index: index.put(rows))
 
     def removed(self, name: str) -> None:
-        """Tells of an image that is not in the container any more. Whoever calls this holds the name."""
+        """Remove an image that is not in the container any more. The caller holds the lock of its name."""
         self._tell([name], lambda index: index.remove([name]))
 
     def noted(self, name: ImageName, current: Original | None = None) -> None:
-        """Has a name looked at soon, unless the index knows of this very original."""
+        """Add a name to the outbox, unless the index knows this very original."""
         if self._index is not None:
             self.behind.add(name.text, original_part(current.key, current.version) if current else "")
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close the connections."""
         if self._index is not None:
             self._index.close()
 
@@ -208,4 +206,4 @@ class Indexer:
         self._backoff.fail()
         known = isinstance(error, Problem)
         reason = (error.detail or error.title) if isinstance(error, Problem) else error
-        log.warning("the catalogue could not be told of %s, and will be: %s", name, reason, exc_info=not known)
+        log.warning("%s could not be indexed, and will be: %s", name, reason, exc_info=not known)

@@ -1,4 +1,4 @@
-"""Values of a query string → what a document is compared with. Pure.
+"""Values of a query string as JSON values to compare with. Pure.
 
 A query string has only text, a document has JSON: ``30`` means the number and the text,
 ``"30"`` too, ``true`` itself and ``"true"`` the text. Numbers are written as JSON writes
@@ -27,7 +27,7 @@ _PIECE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|(?!")[^,]*)(?=,|\Z)', re.DOTALL)
 
 
 def equal(text: str) -> tuple[Scalar, ...]:
-    """What a value equals; one of these is enough."""
+    """Return the values that a text equals; one of them is enough."""
     quoted = _unquoted(text)
     plain = text if quoted is None else quoted
     number = _number(plain)
@@ -39,7 +39,7 @@ def equal(text: str) -> tuple[Scalar, ...]:
 
 
 def than(name: str, text: str, *, numbers: bool) -> Scalar:
-    """What is compared with: a number where it is written as one and not quoted, else text.
+    """Return the value to compare with: a number where it is written as one and not quoted, else text.
 
     :param name: of the parameter
     :param numbers: whether what stands there may be a number at all
@@ -57,45 +57,45 @@ def than(name: str, text: str, *, numbers: bool) -> Scalar:
 
 
 def instant(text: str) -> str:
-    """A point in time as records tell theirs, in UTC and to the millisecond; anything else as it is.
+    """Return a point in time as records spell it, in UTC and to the millisecond; anything else unchanged.
 
     So that text compares as time does, whatever the offset, and with or without parts of a second.
     """
     try:
-        told = datetime.fromisoformat(text)
-        return timestamp(told.timestamp()) if told.tzinfo else text
+        moment = datetime.fromisoformat(text)
+        return timestamp(moment.timestamp()) if moment.tzinfo else text
     except (ValueError, OverflowError, OSError):
         return text
 
 
 def listed(name: str, text: str) -> tuple[Scalar, ...]:
-    """What the values of a list equal.
+    """Return the values that the items of a list equal.
 
     :raises BadParameter: for more than :data:`MOST_VALUES`, or a quote that is not closed
     """
-    found: list[Scalar] = []
+    values: list[Scalar] = []
     for count, piece in enumerate(_pieces(name, text), 1):
         if count > MOST_VALUES:
             raise BadParameter(name, f"At most {MOST_VALUES} values are taken for {name}.")
-        found.extend(equal(piece))
-    return tuple(found)
+        values.extend(equal(piece))
+    return tuple(values)
 
 
 def _pieces(name: str, text: str) -> Iterator[str]:
-    """The values of a list, quoted ones with their quotes."""
+    """Return the items of a list, quoted ones with their quotes."""
     at = 0
     while True:
-        found = _PIECE.match(text, at)
-        if not found:
+        match = _PIECE.match(text, at)
+        if not match:
             raise BadParameter.expected('values separated by commas, those that hold one as "…"', name, text)
-        yield found[0]
-        if found.end() == len(text):
+        yield match[0]
+        if match.end() == len(text):
             return
-        at = found.end() + 1
+        at = match.end() + 1
 
 
 def _number(text: str) -> float | None:
-    """A number as a double, whole ones as such; None where it is none, or none that a double holds."""
+    """Return a number as a double, whole ones as int; None where it is none, or too large for a double."""
     if len(text) > MOST_CHARACTERS or not _NUMBER.fullmatch(text):
         return None
     value = float(text)
@@ -105,7 +105,7 @@ def _number(text: str) -> float | None:
 
 
 def _unquoted(text: str) -> str | None:
-    """The text that a JSON string stands for; None where it is none."""
+    """Return the text of a JSON string; None where it is none."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         return None
     try:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Names that the index has still to be told of, for all processes of the node; survives them.
+    """Names not yet indexed, for all processes of the node; it survives them.
 
     :param path: of the file that holds them; None for nowhere: then the next look at everything finds them
     """
@@ -26,7 +26,7 @@ class Outbox:
         self._taken = path.with_name(path.name + ".taken") if path else None
 
     def add(self, name: str, version: str = "") -> None:
-        """Notes a name; best effort.
+        """Add a name; best effort.
 
         :param version: how the stamp has to begin; empty when the name is to be looked at in any case
         """
@@ -41,7 +41,7 @@ class Outbox:
 
     @staticmethod
     def _append(path: Path, line: bytes) -> bool:
-        """Whether it was written into the file that the others read from now on."""
+        """Return whether the line was written to the file that others read from now on."""
         handle = os.open(path, _OPEN, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
@@ -54,11 +54,10 @@ class Outbox:
             os.close(handle)
 
     def is_empty(self) -> bool:
-        """Whether nothing is noted."""
         return not any(path.exists() for path in (self._path, self._taken) if path)
 
     def take(self) -> list[tuple[str, str]]:
-        """What is noted, each name once; noted still until :meth:`done`. One process at a time may do this."""
+        """Return each name once; they stay until :meth:`done`. One process at a time may do this."""
         if self._path is None or self._taken is None:
             return []
         if not self._taken.exists():
@@ -71,7 +70,7 @@ class Outbox:
             return list(dict(_lines(file.read(2 * _MOST_BYTES))).items())
 
     def done(self) -> None:
-        """Forgets what was taken."""
+        """Delete what was taken."""
         if self._taken:
             self._taken.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""How a query is answered: by which way to its documents, and in which order they are gone through.
+"""The query planner: decides how the documents of a query are found, and in which order they are read.
 
 Engines choose badly where they know nothing of what is in documents. So it is decided here: where facts alone answer
 in the order that is wanted, they do. Otherwise all that match are gathered, by the narrowest way: few are then put in
@@ -41,7 +41,7 @@ _NAME, _DIGEST = ("name",), ("sha256",)
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A way through names in order, by facts or by names alone.
+    """A keyset walk through names in order, over facts or over names alone.
 
     :param within: what of the table
     :param column: by which it goes; None where all have the same
@@ -61,7 +61,9 @@ class Walk:
         return name
 
     def behind(self, after: Place) -> ColumnElement[bool]:
-        """What comes behind a place; spelled so that both engines begin there."""
+        """Return the condition for what comes after a place, spelled so that both engines seek to it (keyset
+        pagination).
+        """
         further = self.name < after.name if self.names_descending else self.name > after.name
         if self.column is None:
             return further
@@ -70,14 +72,14 @@ class Walk:
             return and_(self.column <= value, or_(self.column < value, further))
         return and_(self.column >= value, or_(self.column > value, further))
 
-    def ordered(self, asked: Select[Any]) -> Select[Any]:
+    def ordered(self, query: Select[Any]) -> Select[Any]:
         if self.column is not None:
-            asked = asked.order_by(self.column.desc() if self.descending else self.column.asc())
-        return asked.order_by(self.name.desc() if self.names_descending else self.name.asc())
+            query = query.order_by(self.column.desc() if self.descending else self.column.asc())
+        return query.order_by(self.name.desc() if self.names_descending else self.name.asc())
 
 
 class QueryPlan:
-    """A filter, understood for one connection and the state that it sees."""
+    """A filter, planned for one connection and the state that it sees."""
 
     def __init__(self, connection: Connection, dialect: Dialect, wanted: Filter) -> None:
         self._connection = connection
@@ -93,7 +95,7 @@ class QueryPlan:
 
     @cached_property
     def _parts(self) -> list[ColumnElement[bool]]:
-        """What has to hold of a document: a part for each condition, then the others."""
+        """The conditions of a document: one for each of the filter, then the others."""
         parts = [self._holds(condition) for condition in self._conditions]
         if self._filter.prefix:
             parts.append(_begins(self._tables.documents.c.name, self._filter.prefix))
@@ -109,7 +111,7 @@ class QueryPlan:
         return true() if self._texts(condition) else self._dialect.holds(condition)
 
     def _texts(self, condition: Condition) -> Callable[[Path], Select[Any]] | None:
-        """Gives what has to be searched here, because the engine does not do so."""
+        """Return the query for texts that are searched here, because the engine has no safe regular expressions."""
         return self._dialect.texts if condition.op == "regex" else None
 
     @property
@@ -120,18 +122,18 @@ class QueryPlan:
     def _searched(
         self, condition: Condition, texts: Callable[[Path], Select[Any]], where: ColumnElement[bool]
     ) -> list[int]:
-        """The ids of documents for which a regular expression holds, of some: RE2 searches here, in bounded time."""
+        """Return ids of documents whose text matches a regular expression: RE2 searches here, in bounded time."""
         test = condition.test
         if test is None:
             return []
         documents = self._tables.documents
         is_name = condition.path == _NAME
-        asked = select(documents.c.id, documents.c.name) if is_name else texts(condition.path)
-        rows = self._connection.execute(asked.where(where).execution_options(yield_per=_STREAM))
-        found: dict[int, None] = {}
+        query = select(documents.c.id, documents.c.name) if is_name else texts(condition.path)
+        rows = self._connection.execute(query.where(where).execution_options(yield_per=_STREAM))
+        matches: dict[int, None] = {}
         for part in rows.partitions():
-            found |= {number: None for number, text in part if number not in found and test(text)}
-        return list(found)
+            matches |= {number: None for number, text in part if number not in matches and test(text)}
+        return list(matches)
 
     def _where(self, covered: frozenset[int] = frozenset()) -> ColumnElement[bool]:
         return and_(true(), *(part for place, part in enumerate(self._parts) if place not in covered))
@@ -140,7 +142,7 @@ class QueryPlan:
         return len(covers) == len(self._conditions) + bool(self._filter.prefix) + bool(self._filter.words)
 
     def matching(self) -> Sequence[ColumnElement[bool]]:
-        """What holds of the documents that match, and of no others."""
+        """Return the conditions of all documents that match."""
         return self._way(), self._where()
 
     def leads(self, path: Path) -> Iterator[tuple[bytes, int]]:
@@ -156,22 +158,22 @@ class QueryPlan:
     # -- how many --------------------------------------------------------------------------
 
     def count(self, most: int | None = None) -> int:
-        """How many match.
+        """Count what matches.
 
         :param most: where counting ends
         """
         for reach in self._reaches:
             if reach.exact and self._is_covered(reach.covers):
                 return self._count(self._names_of(reach), most)
-        asked = select(self._tables.documents.c.id).where(self._way(), self._where())
-        return self._count(asked, most)
+        query = select(self._tables.documents.c.id).where(self._way(), self._where())
+        return self._count(query, most)
 
-    def _count(self, asked: Select[Any], most: int | None) -> int:
-        counting = select(func.count()).select_from(asked.limit(most).subquery())
+    def _count(self, query: Select[Any], most: int | None) -> int:
+        counting = select(func.count()).select_from(query.limit(most).subquery())
         return int(self._connection.execute(counting).scalar_one())
 
     def estimate(self) -> int:
-        """About how many match, where they are too many to count: what part of some documents does."""
+        """Estimate how many match, where they are too many to count, from a sample."""
         numbers = self._tables.documents.c.id
         # each by itself, so that SQLite takes it from an end
         ends = (select(end(numbers)).scalar_subquery() for end in (func.min, func.max))
@@ -179,21 +181,21 @@ class QueryPlan:
         if first is None:
             return 0
         span = last - first + 1
-        asked = sorted({first + step * span // _SAMPLE for step in range(_SAMPLE)})
-        fitting = select(numbers).where(self._dialect.among(numbers, asked), self._where())
+        sample = sorted({first + step * span // _SAMPLE for step in range(_SAMPLE)})
+        fitting = select(numbers).where(self._dialect.among(numbers, sample), self._where())
         hits = self._count(fitting, None)
-        return max(MOST_COUNTED + 1, int(hits * span // len(asked)))
+        return max(MOST_COUNTED + 1, int(hits * span // len(sample)))
 
     def gathered(self, most: int) -> list[str]:
-        """The names of those that match, in no order, up to so many."""
-        asked = select(self._tables.documents.c.name).where(self._way(), self._where())
+        """Return the names of those that match, in no order, at most so many."""
+        query = select(self._tables.documents.c.name).where(self._way(), self._where())
         for reach in self._reaches:
             if reach.exact and self._is_covered(reach.covers):
-                asked = self._names_of(reach)
-        return list(self._connection.execute(asked.limit(most)).scalars())
+                query = self._names_of(reach)
+        return list(self._connection.execute(query.limit(most)).scalars())
 
     def _way(self) -> ColumnElement[bool]:
-        """The narrowest way to what matches, as a condition; true where there is none."""
+        """Return the narrowest access path as a condition; true where there is none."""
         documents = self._tables.documents
         columns: dict[Path, ColumnElement[str]] = {_NAME: documents.c.name, _DIGEST: documents.c.digest}
         for condition in self._conditions:
@@ -206,15 +208,15 @@ class QueryPlan:
         return documents.c.name.in_(self._names_of(narrow, distinct=False))
 
     def _width(self, reach: Reach) -> int:
-        """To how many names facts lead, up to what is too many."""
+        """Return to how many names a reach leads, up to a maximum."""
         if reach not in self._widths:
             self._widths[reach] = self._count(self._names_of(reach, distinct=False), _MOST_AWAY + 1)
         return self._widths[reach]
 
     def _names_of(self, reach: Reach, *, distinct: bool = True) -> Select[Any]:
-        """The names to which facts lead."""
-        asked = select(self._tables.facts.c.name).where(*self._within(reach))
-        return asked.distinct() if distinct and reach.may_repeat else asked
+        """Return the query for the names of a reach."""
+        query = select(self._tables.facts.c.name).where(*self._within(reach))
+        return query.distinct() if distinct and reach.may_repeat else query
 
     def _within(self, reach: Reach) -> tuple[ColumnElement[bool], ...]:
         facts = self._tables.facts
@@ -228,14 +230,14 @@ class QueryPlan:
     # -- in order --------------------------------------------------------------------------
 
     def walks(self, order: Order) -> list[Walk]:
-        """Ways that go in this order; of several, each has a part of the names. None where there is no such way."""
+        """Return the walks in this order; of several, each has a part of the names. Empty where there is none."""
         if not order.keys:
             return self._walks_by_name(order)
         if len(order.keys) > 1:
             return []
         (key,) = order.keys
         facts = self._tables.facts
-        found = [
+        walks = [
             Walk(facts, self._within(reach), facts.c.sort, key.descending, order.names_descending, reach.covers)
             for reach in self._reaches
             if reach.exact and reach.is_point and reach.key.sort == key.path
@@ -243,11 +245,11 @@ class QueryPlan:
         for lead in self._keys:
             if lead.path == key.path and lead.sort is None:
                 within, covers = self._leads(lead)
-                found.append(Walk(facts, within, facts.c.value, key.descending, order.names_descending, covers))
-        return sorted(found, key=lambda walk: -len(walk.covers))[:1]
+                walks.append(Walk(facts, within, facts.c.value, key.descending, order.names_descending, covers))
+        return sorted(walks, key=lambda walk: -len(walk.covers))[:1]
 
     def _leads(self, lead: Key) -> tuple[tuple[ColumnElement[bool], ...], frozenset[int]]:
-        """The leads of a key; those alone that a condition wants, where no array can fulfil it."""
+        """Return the leads of a key, narrowed by a condition where no array can fulfil it."""
         facts = self._tables.facts
         of_key = [reach for reach in self._reaches if reach.key == lead and reach.exact and not lead.several]
         if of_key:
@@ -278,11 +280,11 @@ class QueryPlan:
         return [Walk(documents, within, None, False, order.names_descending, covers)]
 
     def is_complete(self, walks: Sequence[Walk]) -> bool:
-        """Whether all of them match, and nothing else does."""
+        """Return whether the walks lead to all that matches, and to nothing else."""
         return bool(walks) and self._is_covered(walks[0].covers)
 
     def walked(self, walks: Sequence[Walk], after: Place | None, skip: int, limit: int) -> list[str]:
-        """Names on these ways that match, in order."""
+        """Return the names on these walks that match, in order."""
         if len(walks) > 1:
             parts = [self._stroll(walk, after, 0, skip + limit) for walk in walks]
             return list(heapq.merge(*parts, reverse=walks[0].names_descending))[skip : skip + limit]
@@ -292,16 +294,13 @@ class QueryPlan:
         return self._stroll(walk, after, skip, limit)
 
     def _stroll(self, walk: Walk, after: Place | None, skip: int, limit: int) -> list[str]:
-        asked = walk.ordered(self._on(walk, walk.name))
+        query = walk.ordered(self._on(walk, walk.name))
         if after is not None:
-            asked = asked.where(walk.behind(after))
-        return list(self._connection.execute(asked.limit(limit).offset(skip)).scalars())
+            query = query.where(walk.behind(after))
+        return list(self._connection.execute(query.limit(limit).offset(skip)).scalars())
 
     def _climb(self, walk: Walk, column: ColumnElement[bytes], after: Place | None, limit: int) -> list[str]:
-        """Where values go down and the names of one value up, or the other way round: no table has this order.
-
-        So all is gone through the other way, and of the last value, of which there may be more, again from its start.
-        """
+        """Walk where values and names go in opposite directions, an order that no table has."""
         along = replace(walk, names_descending=walk.descending)
         names: list[str] = []
         beyond: bytes | None = None
@@ -310,40 +309,40 @@ class QueryPlan:
             names = self._stroll(replace(walk, within=(*walk.within, column == beyond), column=None), after, 0, limit)
         while len(names) < limit:
             wanted = limit - len(names)
-            asked = along.ordered(self._on(along, column, along.name))
+            query = along.ordered(self._on(along, column, along.name))
             if beyond is not None:
-                asked = asked.where(column < beyond if walk.descending else column > beyond)
-            found = [(bytes(value), name) for value, name in self._connection.execute(asked.limit(wanted))]
-            if not found:
+                query = query.where(column < beyond if walk.descending else column > beyond)
+            rows = [(bytes(value), name) for value, name in self._connection.execute(query.limit(wanted))]
+            if not rows:
                 break
-            beyond = found[-1][0]
-            names += _upwards([each for each in found if each[0] != beyond], walk)
+            beyond = rows[-1][0]
+            names += _upwards([each for each in rows if each[0] != beyond], walk)
             of_last = replace(walk, within=(*walk.within, column == beyond), column=None)
             names += self._stroll(of_last, None, 0, limit - len(names))
-            if len(found) < wanted:
+            if len(rows) < wanted:
                 break
         return names
 
     def _on(self, walk: Walk, *columns: ColumnElement[Any]) -> Select[Any]:
-        """What is found on a way and matches."""
-        asked = select(*columns).where(*walk.within)
+        """Return the query for what matches on a walk."""
+        query = select(*columns).where(*walk.within)
         if self._is_covered(walk.covers):
-            return asked
+            return query
         if walk.table is self._tables.documents:
-            return asked.where(self._where(walk.covers))
+            return query.where(self._where(walk.covers))
         documents = self._tables.documents
         along = self._dialect.along(walk.table, documents, walk.name == documents.c.name)
-        return asked.select_from(along).where(self._where(walk.covers))
+        return query.select_from(along).where(self._where(walk.covers))
 
     def some_in_order(
         self, names: Sequence[str], order: Order, after: Place | None = None, skip: int = 0, limit: int | None = None
     ) -> list[str]:
-        """Some names, sorted."""
+        """Return some of these names, sorted."""
         documents = self._tables.documents
         end = None if limit is None else skip + limit
         if order.keys:
-            asked = select(documents.c.name).where(self._dialect.among(documents.c.name, names))
-            return list(self._connection.execute(self._sorted(asked, order, after, skip, limit)).scalars())
+            query = select(documents.c.name).where(self._dialect.among(documents.c.name, names))
+            return list(self._connection.execute(self._sorted(query, order, after, skip, limit)).scalars())
         if after is not None:
             names = [name for name in names if (name < after.name if order.names_descending else name > after.name)]
         return sorted(names, reverse=order.names_descending)[skip:end]
@@ -351,24 +350,24 @@ class QueryPlan:
     def all_in_order(
         self, order: Order, after: Place | None = None, skip: int = 0, limit: int | None = None
     ) -> Iterator[int]:
-        """The ids of all that match, sorted."""
-        asked = select(self._tables.documents.c.id).where(self._way(), self._where())
-        asked = self._sorted(asked, order, after, skip, limit)
-        return iter(self._connection.execute(asked.execution_options(yield_per=_STREAM)).scalars())
+        """Return the ids of all that match, sorted."""
+        query = select(self._tables.documents.c.id).where(self._way(), self._where())
+        query = self._sorted(query, order, after, skip, limit)
+        return iter(self._connection.execute(query.execution_options(yield_per=_STREAM)).scalars())
 
     def _sorted(
-        self, asked: Select[Any], order: Order, after: Place | None, skip: int, limit: int | None
+        self, query: Select[Any], order: Order, after: Place | None, skip: int, limit: int | None
     ) -> Select[Any]:
         if after is not None:
-            asked = asked.where(self._behind(order, after))
+            query = query.where(self._behind(order, after))
         for key in order.keys:
             for column in self._dialect.sorted_by(key.path):
-                asked = asked.order_by(column.desc() if key.descending else column.asc())
+                query = query.order_by(column.desc() if key.descending else column.asc())
         name = self._tables.documents.c.name
-        return asked.order_by(name.desc() if order.names_descending else name.asc()).limit(limit).offset(skip or None)
+        return query.order_by(name.desc() if order.names_descending else name.asc()).limit(limit).offset(skip or None)
 
     def _behind(self, order: Order, after: Place) -> ColumnElement[bool]:
-        """What comes behind a place in an order."""
+        """Return the condition for what comes after a place in an order."""
         name = self._tables.documents.c.name
         behind: ColumnElement[bool] = name < after.name if order.names_descending else name > after.name
         for key, value in zip(reversed(order.keys), reversed(after.values), strict=True):
@@ -381,37 +380,35 @@ class QueryPlan:
     # -- documents -------------------------------------------------------------------------
 
     def fetched(self, listed: Listed) -> list[QueryResult]:
-        """The documents of these, in their order."""
+        """Return the documents of these, in their order."""
         return self.numbered(listed) if isinstance(listed, array) else self.named(listed)
 
     def named(self, names: Sequence[str]) -> list[QueryResult]:
-        """The documents of these names, in their order."""
         name = self._tables.documents.c.name
-        found = {each.name: each for each in self._documents(self._dialect.among(name, names))}
-        return [found[each] for each in names if each in found]
+        by_name = {each.name: each for each in self._documents(self._dialect.among(name, names))}
+        return [by_name[each] for each in names if each in by_name]
 
     def numbered(self, ids: Sequence[int]) -> list[QueryResult]:
-        """The documents of these ids, in their order."""
-        found = {each.id: each for each in self._documents(self._dialect.among(self._tables.documents.c.id, list(ids)))}
-        return [found[each] for each in ids if each in found]
+        by_id = {each.id: each for each in self._documents(self._dialect.among(self._tables.documents.c.id, list(ids)))}
+        return [by_id[each] for each in ids if each in by_id]
 
     def _documents(self, where: ColumnElement[bool]) -> list[QueryResult]:
         documents = self._tables.documents
-        asked = select(documents.c.id, documents.c.name, self._tables.told).where(where)
-        return [QueryResult(*row) for row in self._connection.execute(asked)]
+        query = select(documents.c.id, documents.c.name, self._tables.told).where(where)
+        return [QueryResult(*row) for row in self._connection.execute(query)]
 
 
 class QueryResult(NamedTuple):
-    """A document as it is kept."""
+    """A stored document."""
 
     id: int
     name: str
     text: str
 
 
-def _upwards(found: Sequence[tuple[bytes, str]], walk: Walk) -> list[str]:
-    """The names of whole values, in the order of the way."""
-    by_name = sorted(found, key=itemgetter(1), reverse=walk.names_descending)
+def _upwards(rows: Sequence[tuple[bytes, str]], walk: Walk) -> list[str]:
+    """Return the names of whole values, in the order of the walk."""
+    by_name = sorted(rows, key=itemgetter(1), reverse=walk.names_descending)
     return [name for _, name in sorted(by_name, key=itemgetter(0), reverse=walk.descending)]
 
 
@@ -422,7 +419,7 @@ def _begins(name: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
 
 
 def _behind_all(prefix: str) -> str | None:
-    """The least text behind all that begin so; None where there is none."""
+    """Return the least text after all that have this prefix; None where there is none."""
     bare = prefix.rstrip("\U0010ffff")
     if not bare:
         return None
@@ -431,7 +428,7 @@ def _behind_all(prefix: str) -> str | None:
 
 
 def as_kept(wanted: Filter) -> Filter:
-    """A filter as it is asked of what is kept."""
+    """Return a filter in the spelling of stored documents."""
     return replace(wanted, conditions=tuple(map(_kept, wanted.conditions)))
 
 

@@ -32,13 +32,13 @@ _log = logging.getLogger(__name__)
 
 #: seconds that a writer waits for another, and everybody for a connection
 _PATIENCE = 5.0
-#: seconds after which a connection that nobody has used is tried first
+#: seconds after which an idle connection is tested first
 _IDLE = 30.0
 #: groups at a time
 _STREAM = 5_000
 #: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
 _TOO_SLOW, _GONE = "57014", ("42P01", "3F000")
-#: the note that says what the tables are
+#: the note that describes the tables
 _MADE = ""
 #: whole numbers from here on round to the next double, so that several are one
 _EXACT = 2.0**53
@@ -114,7 +114,7 @@ class PostgresDialect:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
-        """A connection; what it has not committed is undone."""
+        """Connect; what is not committed is rolled back."""
         with self._pool.get().connect() as connection:
             try:
                 yield connection
@@ -127,7 +127,7 @@ class PostgresDialect:
         return self._waits.for_one(_file(connection.connection.dbapi_connection))
 
     def _be_alone(self, connection: sa.Connection) -> None:
-        """One writer at a time, over all nodes, until the transaction ends."""
+        """Lock out other writers, over all nodes, until the transaction ends."""
         number = int.from_bytes(hashlib.sha256(self._schema.encode()).digest()[:8], signed=True)
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 
@@ -142,8 +142,8 @@ class PostgresDialect:
             if code in _GONE:
                 self._there = False
             if code == _TOO_SLOW:
-                told = f"It would take longer than the {self._timeout:g} seconds that a query may take."
-                raise QueryTooSlow(told) from error
+                message = f"It would take longer than the {self._timeout:g} seconds that a query may take."
+                raise QueryTooSlow(message) from error
             raise CatalogueUnavailable from error
 
     def _make_engine(self) -> sa.Engine:
@@ -175,9 +175,9 @@ class PostgresDialect:
     def _ask(self, connection: sa.Connection, *_: Any) -> None:
         self._waits.begin(_file(connection.connection.dbapi_connection))
 
-    def _answered(self, connection: sa.Connection, *told: Any) -> None:
-        """Not yet, where rows come in parts."""
-        if "yield_per" not in told[3].execution_options:
+    def _answered(self, connection: sa.Connection, *arguments: Any) -> None:
+        """End the watch, unless rows come in parts."""
+        if "yield_per" not in arguments[3].execution_options:
             self._waits.end(_file(connection.connection.dbapi_connection))
 
     def _given_back(self, connection: Any, _: Any) -> None:
@@ -185,7 +185,7 @@ class PostgresDialect:
             self._waits.end(_file(connection))
 
     def _try(self, connection: Any, record: Any, _: Any) -> None:
-        """Not with a connection that has gone while nobody needed it."""
+        """Test a connection that was idle for long."""
         now = time.monotonic()
         if now - record.info.get("used", now) > _IDLE:
             try:
@@ -201,7 +201,7 @@ class PostgresDialect:
             "statement_timeout": round(self._timeout * 1000),
             "lock_timeout": round(self._patience * 1000),
             "idle_in_transaction_session_timeout": 600_000,
-            # compiling takes longer than what is asked here
+            # compiling takes longer than these queries
             "jit": "off",
         }
         connection.autocommit = True
@@ -212,7 +212,7 @@ class PostgresDialect:
     # -- tables ----------------------------------------------------------------------------
 
     def _ensure(self) -> None:
-        """Makes what is missing, once; what is of another version goes."""
+        """Make what is missing, once; drop what is of another version."""
         if self._there:
             return
         made = str(VERSION)
@@ -234,7 +234,7 @@ class PostgresDialect:
         return connection.execute(sa.select(notes.c.text).where(notes.c.what == _MADE)).scalar()
 
     def settle(self) -> None:
-        """Without this, it looks each fact up in its table until its own cleaning comes by: is it there for all?"""
+        """Vacuum: until then, each fact is looked up in its table to see whether it is visible to all."""
         tables = (f'"{self._schema}".{table.name}' for table in (self.tables.facts, self.tables.documents))
         with (
             contextlib.suppress(CatalogueUnavailable, QueryTooSlow),
@@ -256,14 +256,14 @@ class PostgresDialect:
 
     def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
         wanted = sa.cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
-        found = sa.select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
-        return self.tables.documents.c.id.in_(found)
+        matches = sa.select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
+        return self.tables.documents.c.id.in_(matches)
 
     def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:
-        rows = [{"id": number, "said": list(said)} for number, said in words.items()]
+        rows = [{"id": number, "terms": list(terms)} for number, terms in words.items()]
         if rows:
-            said = sa.cast(sa.text(":said"), sa.ARRAY(sa.Text))
-            connection.execute(self._words.insert().values(words=sa.func.array_to_tsvector(said)), rows)
+            terms = sa.cast(sa.text(":terms"), sa.ARRAY(sa.Text))
+            connection.execute(self._words.insert().values(words=sa.func.array_to_tsvector(terms)), rows)
 
     def drop_words(self, connection: sa.Connection, ids: Sequence[int]) -> None:
         if ids:
@@ -287,7 +287,7 @@ class PostgresDialect:
     # -- order -----------------------------------------------------------------------------
 
     def sorted_by(self, path: Path) -> Sequence[sa.ColumnElement[Any]]:
-        """One column: just what :func:`.order.sortable` makes of it."""
+        """Return one column, equal to what :func:`.collation.sortable` makes of the value."""
         value, above = self.tables.documents.c.document, []
         for member in path:
             above.append(sa.func.jsonb_typeof(value) == "array")
@@ -317,40 +317,39 @@ class PostgresDialect:
         if condition.op == "exists":
             there = self._has(path, {})
             return there if condition.values[0] else sa.not_(there)
-        told: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         if condition.op in ("eq", "ne"):
-            fits = _equal(condition.values, told)
+            fits = _equal(condition.values, params)
         else:
-            fits = _compares(condition.op, condition.values[0], told)
+            fits = _compares(condition.op, condition.values[0], params)
         if condition.op == "ne":
-            return sa.or_(self._has(f"{path} ? (!({fits}))", told), sa.not_(self._has(f"{path}[*]", {})))
-        return self._has(f"{path} ? ({fits})", told)
+            return sa.or_(self._has(f"{path} ? (!({fits}))", params), sa.not_(self._has(f"{path}[*]", {})))
+        return self._has(f"{path} ? ({fits})", params)
 
     def tally(
         self, connection: sa.Connection, path: Path, where: Sequence[sa.ColumnElement[bool]], tally: Tally
     ) -> int | None:
         documents = self.tables.documents
-        found = sa.func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
-        each = found.table_valued(sa.column("value", JSONB)).render_derived()
+        values = sa.func.jsonb_path_query(documents.c.document, _path(f"{_spell(path)}[*]"), type_=JSONB)
+        each = values.table_valued(sa.column("value", JSONB)).render_derived()
         inside = documents.join(each, sa.true())
         grouped = sa.select(sa.cast(each.c.value, sa.Text), sa.func.count()).select_from(inside).where(*where)
         rows = connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM))
         for part in rows.partitions():
             # what is inside of an array that is inside of an array is none of its values
-            told = [(text, times) for text, times in part if text[0] not in "[{"]
-            tally.add_json([text for text, _ in told], [times for _, times in told])
+            scalars = [(text, times) for text, times in part if text[0] not in "[{"]
+            tally.add_json([text for text, _ in scalars], [times for _, times in scalars])
         return None
 
     def texts(self, path: Path) -> Select[Any]:
-        """Ids of documents, and each text that a path reaches."""
         documents = self.tables.documents
-        found = sa.func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
-        each = found.table_valued("value").render_derived()
+        values = sa.func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
+        each = values.table_valued("value").render_derived()
         plain = sa.cast(each.c.value, JSONB).op("#>>", return_type=sa.Text())(sa.cast([], sa.ARRAY(sa.Text)))
         return sa.select(documents.c.id, plain).select_from(documents.join(each, sa.true()))
 
-    def _has(self, path: str, told: dict[str, Any]) -> sa.ColumnElement[bool]:
-        spelled = sa.cast(sa.literal(json.dumps(told), sa.Text), JSONB)
+    def _has(self, path: str, params: dict[str, Any]) -> sa.ColumnElement[bool]:
+        spelled = sa.cast(sa.literal(json.dumps(params), sa.Text), JSONB)
         document = self.tables.documents.c.document
         return sa.func.jsonb_path_exists(document, _path(path), spelled, True)
 
@@ -372,12 +371,14 @@ class PostgresDialect:
 
 
 def _file(connection: Any) -> int:
-    """The descriptor of a driver's connection; -1 when it is closed."""
+    """Return the descriptor of a driver's connection; -1 when it is closed."""
     return -1 if connection is None or connection.closed else int(connection.fileno())
 
 
 def _spell(path: Path) -> str:
-    """A path of SQL/JSON (postgresql.org/docs/current/functions-json.html#FUNCTIONS-SQLJSON-PATH), lax: into arrays."""
+    """Return a path of SQL/JSON, lax: into arrays (postgresql.org/docs/current/functions-json.html#FUNCTIONS-SQLJSON-
+    PATH).
+    """
     return "$" + "".join("." + json.dumps(member, ensure_ascii=False) for member in path)
 
 
@@ -386,7 +387,7 @@ def _path(path: str) -> sa.ColumnElement[Any]:
 
 
 def _member(value: Any, member: str) -> Any:
-    """A member of an object; of anything else, arrays too, null."""
+    """Return a member of an object; null for anything else, arrays too."""
     return value.op("->", return_type=JSONB)(sa.literal(member, sa.Text))
 
 
@@ -395,7 +396,7 @@ def _kind(kind: int) -> sa.ColumnElement[bytes]:
 
 
 def _double_bytes(number: sa.ColumnElement[Any]) -> sa.ColumnElement[bytes]:
-    """A number as :func:`.order.sortable` writes it."""
+    """Return a number as :func:`.collation.sortable` writes it."""
     sent = sa.func.float8send(_double(number), type_=sa.LargeBinary())
     bits = sa.cast(sa.cast(sa.func.concat("x", sa.func.encode(sent, "hex")), BIT(64)), sa.BigInteger)
     return sa.case((number >= 0, sa.func.set_bit(sent, 7, 1)), else_=sa.func.int8send(bits.op("#")(-1)))
@@ -415,45 +416,45 @@ def _double(number: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     )
 
 
-def _equal(values: Sequence[Scalar], told: dict[str, Any]) -> str:
-    """The predicate that a value is one of these."""
+def _equal(values: Sequence[Scalar], params: dict[str, Any]) -> str:
+    """Return the predicate that a value is one of these."""
     parts = []
     if None in values:
         parts.append('@.type() == "null"')
-    told["booleans"] = [each for each in values if isinstance(each, bool)]
-    told["texts"] = [each for each in values if isinstance(each, str)]
-    parts += ['(@.type() == "boolean" && @ == $booleans[*])'] if told["booleans"] else []
-    parts += ['(@.type() == "string" && @ == $texts[*])'] if told["texts"] else []
+    params["booleans"] = [each for each in values if isinstance(each, bool)]
+    params["texts"] = [each for each in values if isinstance(each, str)]
+    parts += ['(@.type() == "boolean" && @ == $booleans[*])'] if params["booleans"] else []
+    parts += ['(@.type() == "string" && @ == $texts[*])'] if params["texts"] else []
     numbers = {
         collation.double(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)
     }
-    told["numbers"] = [each for each in numbers if abs(each) < _EXACT]
-    parts += ['(@.type() == "number" && @ == $numbers[*])'] if told["numbers"] else []
+    params["numbers"] = [each for each in numbers if abs(each) < _EXACT]
+    parts += ['(@.type() == "number" && @ == $numbers[*])'] if params["numbers"] else []
     for number in numbers:
         if abs(number) >= _EXACT:
-            within = [_compares("gte", number, told), _compares("lte", number, told)]
+            within = [_compares("gte", number, params), _compares("lte", number, params)]
             parts.append(f"({' && '.join(within)})")
     return " || ".join(parts) or "1 == 0"
 
 
-def _compares(op: str, than: Scalar, told: dict[str, Any]) -> str:
-    """The predicate that a value is of the same kind and stands so to the other."""
+def _compares(op: str, than: Scalar, params: dict[str, Any]) -> str:
+    """Return the predicate that a value is of the same kind and compares so."""
     if than is None or isinstance(than, bool):
         return "1 == 0"
-    name = f"v{len(told)}"
+    name = f"v{len(params)}"
     if isinstance(than, str):
-        told[name] = than
+        params[name] = than
         return f'@.type() == "string" && @ {_COMPARES[op]} ${name}'
     least, most = _range(collation.double(than))
     bound = least if op in ("gte", "lt") else most
     if bound is None:  # nothing is beyond infinity
         return "1 == 0" if (op in ("gt", "gte")) is (than > 0) else '@.type() == "number"'
-    told[name] = bound
+    params[name] = bound
     return f'@.type() == "number" && @ {_COMPARES[op]} ${name}'
 
 
 def _range(number: float) -> tuple[float | None, float | None]:
-    """The least and the greatest number that round to a double; None where there is no such bound.
+    """Return the least and the greatest number that round to a double; None where there is no such bound.
 
     PostgreSQL compares all digits. Below 2**53 the documents' numbers have one spelling for each double.
     """
@@ -474,7 +475,7 @@ def _range(number: float) -> tuple[float | None, float | None]:
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
-    """Rows as columns; in order, so that nobody waits for one who waits for them."""
+    """Return rows as columns; sorted, so that two writers do not deadlock."""
     return tuple(map(list, zip(*sorted(map(tuple, rows)), strict=True)))
 
 

@@ -1,6 +1,6 @@
-"""What is asked of the catalogue, read from a query string: conditions, order, page. Pure.
+"""Queries of the catalogue: conditions, order, page. Pure.
 
-A filter holds or does not hold for a *document*: a record as it is told
+A filter holds or does not hold for a *document*: the public form of a record
 (:meth:`image_repo.model.record.Record.public`), JSON and nothing else. This module says what
 each condition means, and :func:`holds` is that meaning in Python; an index may get there
 in other ways, but never elsewhere.
@@ -52,7 +52,7 @@ class Filter:
     """Conditions that all have to hold.
 
     :param prefix: names that begin with it: empty, or a folder with its ``/``
-    :param words: of free text: each is the beginning of a word of the name or of the user's data (:mod:`.words`)
+    :param words: of free text: each is the beginning of a word of the name or of the user's data (:mod:`.tokenizer`)
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -75,7 +75,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One key of an order. What has nothing there, or more than one value, stands as :mod:`.order` says."""
+    """One key of an order. What has nothing there, or more than one value, stands as :mod:`.collation` says."""
 
     path: Path
     descending: bool = False
@@ -83,7 +83,7 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A page that is asked for. Behind all keys of the order stands the name, ascending.
+    """A query for a page. The last key of every order is the name, ascending.
 
     :param select: what of each document is wanted; empty for all of it
     :param after: where the page before ended, as :attr:`image_repo.catalogue.base.Page.after` said; ``skip`` is 0 then

@@ -1,7 +1,7 @@
-"""Facts: what values a document has under the keys that are kept in order, as bytes that compare as values do. Pure.
+"""Facts: the values that a document has under the indexed keys, as bytes that compare as the values do. Pure.
 
-A key without a sort keeps of each document one *lead*, the value by which it is sorted, and where an array is in the
-way its elements besides. A key with a sort keeps the values alone, each with what sorts those that have it.
+A key without a sort has one *lead* for each document, the value that it is sorted by, and the elements of an array
+on the way. A key with a sort has the values alone, each with the value that sorts the documents that have it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ORDERED = (collation.NUMBER, collation.TEXT)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is kept in order; paths as they stand in what is kept (:mod:`.storing`).
+    """An indexed key; paths as they are stored (:mod:`.encoding`).
 
     :param several: whether any document has had an array there
     """
@@ -37,12 +37,12 @@ Fact = tuple[int, bytes, bytes]
 
 
 def facts_of(document: Any, keys: Iterable[Key]) -> set[Fact]:
-    """The facts of a document."""
+    """Return the facts of a document."""
     return {(key.number, *fact) for key in keys for fact in _facts(document, key)}
 
 
 def has_several(document: Any, key: Key) -> bool:
-    """Whether an array is at the path, or on the way to it."""
+    """Return whether an array is at the path, or on the way to it."""
     return isinstance(collation.at(document, key.path), list)
 
 
@@ -61,7 +61,7 @@ def _facts(document: Any, key: Key) -> Iterable[tuple[bytes, bytes]]:
 class Reach:
     """What of a key's values a condition wants: points, or everything from ``low`` to before ``high``.
 
-    :param exact: False where what is found has to be asked again, because long text is cut off
+    :param exact: False where results have to be checked again, because long text is cut off
     :param covers: which conditions it stands for, by their place in the filter
     """
 
@@ -83,23 +83,23 @@ class Reach:
 
 
 def reaches(conditions: Sequence[Condition], keys: Iterable[Key]) -> list[Reach]:
-    """What the keys have to say to conditions."""
-    found: list[Reach] = []
+    """Return the reaches of conditions by the indexed keys."""
+    of_all: list[Reach] = []
     for key in keys:
         of_key = [
             reach
             for place, condition in enumerate(conditions)
             if condition.path == key.path and (reach := _reach(condition, key, place))
         ]
-        found += of_key
+        of_all += of_key
         spans = [reach for reach in of_key if not reach.points]
         if len(spans) > 1 and not key.several:
-            found.append(_meet(spans))
-    return found
+            of_all.append(_meet(spans))
+    return of_all
 
 
 def _meet(spans: Sequence[Reach]) -> Reach:
-    """What all of them want of single values."""
+    """Return the intersection of spans of single values."""
     return Reach(
         key=spans[0].key,
         points=(),

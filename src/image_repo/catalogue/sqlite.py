@@ -46,15 +46,15 @@ _log = logging.getLogger(__name__)
 _RELEASE: tuple[int, ...] = driver.sqlite_version_info
 #: before it, two connections that write to a WAL at once can damage the file (sqlite.org/wal.html#walresetbug)
 _WAL_IS_SAFE = _RELEASE >= (3, 51, 3)
-#: documents are kept parsed (sqlite.org/jsonb.html)
+#: documents are stored parsed (sqlite.org/jsonb.html)
 _HAS_JSONB = _RELEASE >= (3, 45)
-#: words can be kept without the text they come from, and still be forgotten
+#: words can be stored without their text, and still be deleted
 _FORGETS_WORDS = _RELEASE >= (3, 43)
 #: seconds that a writer waits for another
 _PATIENCE = 5.0
 #: steps of SQLite's machine between two looks at the clock: some hundredths of a second
 _STEPS = 200_000
-#: what one connection keeps of the file in memory, in KiB
+#: page cache of a connection, in KiB
 _CACHE = 16_384
 #: result codes (sqlite.org/rescode.html) after which the file is of no use
 _DAMAGED = (11, 26)
@@ -64,7 +64,7 @@ _NUMBERS = ("integer", "real")
 _BELOW = "-"
 #: values at a time
 _STREAM = 10_000
-#: kinds of JSON1 that say the value
+#: kinds of JSON1 that are the value
 _WORDS = {"null": collation.NULL, "false": collation.FALSE, "true": collation.TRUE}
 _WORD_OF = {"None": "null", "False": "false", "True": "true"}
 _COMPARES: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
@@ -75,7 +75,7 @@ _COMPARES: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
 }
 _NOT_PLAIN = re.compile("[^a-y0-9]")
 _DIALECT = sqlite_spelling(paramstyle="named")
-#: the note that says what the tables are
+#: the note that describes the tables
 _MADE = ""
 
 
@@ -141,7 +141,7 @@ class SqliteDialect:
         return CatalogueUnavailable()
 
     def _tell(self, error: BaseException | None) -> None:
-        """Remembers that the file is damaged: the next check makes a new one."""
+        """Remember that the file is damaged: the next check makes a new one."""
         self._damaged |= (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
 
     def _make_engine(self) -> sa.Engine:
@@ -160,7 +160,7 @@ class SqliteDialect:
         return engine
 
     def _look(self, connection: Any, *_: Any) -> None:
-        """Before a connection is used: not when its file has been taken away; and its time begins."""
+        """Refuse a connection whose file was replaced, and begin the time of its query."""
         if _identity(self._path) != connection.of:
             raise sa.exc.DisconnectionError
         connection.until = time.monotonic() + self._timeout
@@ -201,7 +201,7 @@ class SqliteDialect:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Held by one process of the machine at a time."""
+        """Hold the file for one process of the machine at a time."""
         path = self._path.with_name(self._path.name + ".lock")
         handle = wait_for(lambda: try_lock(path), deadline.until(self._patience))
         if handle is None:
@@ -214,7 +214,7 @@ class SqliteDialect:
     # -- tables ----------------------------------------------------------------------------
 
     def _make_tables(self, connection: Any) -> None:
-        """Makes what is missing; what is of another version or scope goes."""
+        """Make what is missing; drop what is of another version or scope."""
         made = f"{VERSION} {_HAS_JSONB} {_FORGETS_WORDS} {self._scope}"
         if self._found(connection) == made:
             return
@@ -239,18 +239,18 @@ class SqliteDialect:
             raise
 
     def _found(self, connection: Any) -> str | None:
-        """What the tables say that they are; None where there are none."""
+        """Return what the tables describe themselves as; None where there are none."""
         notes = self.tables.notes
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (notes.name,)).fetchone():
             return None
-        found = connection.execute(
+        cursor = connection.execute(
             _spelled(sa.select(notes.c.text).where(notes.c.what == sa.bindparam("what"))), {"what": _MADE}
         )
-        row = found.fetchone()
+        row = cursor.fetchone()
         return row[0] if row else None
 
     def settle(self) -> None:
-        """SQLite has nothing to make up for."""
+        """Do nothing: SQLite needs no vacuum here."""
 
     def empty(self, connection: sa.Connection) -> None:
         notes = self.tables.notes
@@ -263,11 +263,11 @@ class SqliteDialect:
 
     def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
         wanted = " AND ".join(f'"{_word(word)}"*' for word in words)
-        found = sa.select(self._words_table.c.rowid).where(sa.literal_column(self._words).op("MATCH")(wanted))
-        return self.tables.documents.c.id.in_(found)
+        matches = sa.select(self._words_table.c.rowid).where(sa.literal_column(self._words).op("MATCH")(wanted))
+        return self.tables.documents.c.id.in_(matches)
 
     def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:
-        rows = [{"rowid": number, "words": " ".join(map(_word, said))} for number, said in words.items()]
+        rows = [{"rowid": number, "words": " ".join(map(_word, of_row))} for number, of_row in words.items()]
         if rows:
             connection.execute(self._words_table.insert(), rows)
 
@@ -339,19 +339,19 @@ class SqliteDialect:
         return _chosen(sa.func.coalesce(spot.kind, ""), choices, _default(condition))
 
     def _below(self, condition: Condition, spot: _Spot) -> sa.ColumnElement[bool]:
-        """The condition where plain members lead nowhere: perhaps an array is on the way."""
+        """Return the condition where plain members lead nowhere: an array may be on the way."""
         if not condition.path[1:]:
             return _default(condition)
         *tables, last = spot.chain()
-        found = sa.select(sa.literal(1)).select_from(*tables, last)
+        values = sa.select(sa.literal(1)).select_from(*tables, last)
         fits = _chosen(last.c.type, self._fitting(condition, last.c.value), _default(condition))
-        below = sa.exists(found.where(fits))
+        below = sa.exists(values.where(fits))
         if condition.op == "ne":
-            return sa.or_(sa.not_(spot.is_below_array()), below, sa.not_(sa.exists(found)))
+            return sa.or_(sa.not_(spot.is_below_array()), below, sa.not_(sa.exists(values)))
         return sa.and_(spot.is_below_array(), below)
 
     def _fitting(self, condition: Condition, value: sa.ColumnElement[Any]) -> dict[str, sa.ColumnElement[bool]]:
-        """For kinds of values, as JSON1 calls them, whether one fits. Those that are left out fit by default."""
+        """Return, for kinds of values as JSON1 calls them, whether one fits; others fit by default."""
         number = sa.cast(value, sa.REAL)
         if condition.op == "regex":
             self._tests[id(condition.test)] = condition.test
@@ -370,10 +370,10 @@ class SqliteDialect:
     ) -> int | None:
         # SQLite groups by sorting, in memory: what is few and comes often is counted faster here.
         spot = _Spot(self.tables.documents.c.document, path)
-        told: sa.ColumnElement[Any] = spot.document.op("->", return_type=sa.Text())(spot.path)
+        value: sa.ColumnElement[Any] = spot.document.op("->", return_type=sa.Text())(spot.path)
         if path[1:]:
-            told = sa.func.coalesce(told, sa.case((spot.is_below_array(), _BELOW)))
-        rows = connection.execute(sa.select(told).where(*where))
+            value = sa.func.coalesce(value, sa.case((spot.is_below_array(), _BELOW)))
+        rows = connection.execute(sa.select(value).where(*where))
         count, below = _count(rows.cursor, tally)  # the driver's own rows: a million of them take a third of the time
         rows.close()
         if below:
@@ -396,17 +396,17 @@ class SqliteDialect:
             connection.execute(sa.select(sa.literal(1)))
 
     def _is_damaged(self) -> bool:
-        """Whether the file is of no use. Of one so large that it takes too long, this is found when it is used."""
+        """Return whether the file is unusable. In a file too large for the check, damage is found by queries."""
         try:
             with self.reading() as connection:
-                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         except QueryTooSlow:
             return self._damaged
         except CatalogueUnavailable:
             if not self._damaged:
                 raise
             return True
-        return self._damaged or found != "ok"
+        return self._damaged or verdict != "ok"
 
     def _move_aside(self) -> None:
         _log.error("The catalogue %s is damaged: it is moved aside, and made again", self._path)
@@ -422,7 +422,7 @@ class SqliteDialect:
 
 
 class _Spot:
-    """A place in a document, in the words of JSON1 (sqlite.org/json1.html)."""
+    """A path in a document, in terms of JSON1 (sqlite.org/json1.html)."""
 
     def __init__(self, document: sa.ColumnElement[Any], path: Path) -> None:
         self.document: sa.ColumnElement[Any] = sa.type_coerce(document, NullType())
@@ -435,18 +435,18 @@ class _Spot:
         self.number: sa.ColumnElement[float] = sa.cast(self.value, sa.REAL)
 
     def is_below_array(self) -> sa.ColumnElement[bool]:
-        """Whether an array is on the way."""
+        """Return whether an array is on the way."""
         above = [_spell(self.members[:length]) for length in range(1, len(self.members))]
         return sa.func.coalesce(
             sa.or_(*(sa.func.json_type(self.document, path) == "array" for path in above)), sa.false()
         )
 
     def elements(self) -> TableValuedAlias:
-        """What is in the array there."""
+        """Return the elements of the array there."""
         return sa.func.json_each(self.document, self.path).table_valued("value", "type")
 
     def chain(self) -> list[TableValuedAlias]:
-        """Tables that lead to all values that are reached, each into the elements of arrays; the last has them."""
+        """Return tables that lead to all values reached, each into the elements of arrays; the last has the values."""
         tables: list[TableValuedAlias] = []
         value: Any = self.document
         is_object: sa.ColumnElement[bool] = sa.true()
@@ -456,7 +456,7 @@ class _Spot:
         return tables
 
     def exists(self) -> sa.ColumnElement[bool]:
-        """Whether something is there, an empty array or null too."""
+        """Return whether something is there, an empty array or null too."""
         there = self.kind.isnot(None)
         if not self.members[1:]:
             return there
@@ -469,26 +469,26 @@ class _Spot:
 
 
 def _listed(value: Any, is_object: sa.ColumnElement[bool], path: str) -> sa.ColumnElement[Any]:
-    """The member of an object as an array: itself, or an array of it, empty when there is none."""
+    """Return the member of an object as an array: itself, or an array of it, empty when there is none."""
     kind = sa.case((is_object, sa.func.json_type(value, path)))
     member = value.op("->")(path)
     return sa.case((kind == "array", member), (kind.is_(None), "[]"), else_=sa.func.json_array(member))
 
 
 def _count(rows: Any, tally: Tally) -> tuple[int, int]:
-    """Counts values that come as JSON; how many documents have one, and how many have it below an array."""
+    """Count values given as JSON; return how many documents have one, and how many have it below an array."""
     count = below = 0
     while part := rows.fetchmany(_STREAM):
-        found = Counter(part)
-        found.pop((None,), None)
-        below += found.pop((_BELOW,), 0)
-        count += found.total()
-        tally.add_json([told for (told,) in found], found.values())
+        counter = Counter(part)
+        counter.pop((None,), None)
+        below += counter.pop((_BELOW,), 0)
+        count += counter.total()
+        tally.add_json([text for (text,) in counter], counter.values())
     return count, below
 
 
 def _count_below(documents: Iterable[str], path: Path, tally: Tally) -> int:
-    """Counts what a path reaches in documents with arrays on its way; how many have something there."""
+    """Count what a path reaches in documents with arrays on its way; return how many have something there."""
     there = Filter((Condition(path, "exists", (True,)),))
     count = 0
     for text in documents:
@@ -509,25 +509,25 @@ def _default(condition: Condition) -> sa.ColumnElement[bool]:
 def _chosen(
     kind: sa.ColumnElement[str], choices: Mapping[str, sa.ColumnElement[bool]], default: sa.ColumnElement[bool]
 ) -> sa.ColumnElement[bool]:
-    """By the kind of a value, which is looked at once."""
+    """Return a choice by the kind of a value, so that the kind is read once."""
     return sa.case(choices, value=kind, else_=default) if choices else default
 
 
 def _equal(
     condition: Condition, number: sa.ColumnElement[float], text: sa.ColumnElement[str]
 ) -> dict[str, sa.ColumnElement[bool]]:
-    """For kinds of values, whether one is among those of a condition, or not."""
+    """Return, for each kind of values, whether one is among those of a condition, or not."""
     right: sa.ColumnElement[bool] = sa.not_(_default(condition))
     texts = sorted({each for each in condition.values if isinstance(each, str)})
     words = {_WORD_OF[str(each)] for each in condition.values if each is None or isinstance(each, bool)}
     numbers = {each for each in condition.values if isinstance(each, int | float) and not isinstance(each, bool)}
-    found = dict.fromkeys(sorted(words), right)
+    choices = dict.fromkeys(sorted(words), right)
     if numbers:
         wanted = sorted(map(collation.double, numbers))
-        found |= {kind: _among(number, wanted, condition) for kind in _NUMBERS}
+        choices |= {kind: _among(number, wanted, condition) for kind in _NUMBERS}
     if texts:
-        found["text"] = _among(text, texts, condition)
-    return found
+        choices["text"] = _among(text, texts, condition)
+    return choices
 
 
 def _among(value: sa.ColumnElement[Any], wanted: Sequence[Any], condition: Condition) -> sa.ColumnElement[bool]:
@@ -536,7 +536,7 @@ def _among(value: sa.ColumnElement[Any], wanted: Sequence[Any], condition: Condi
 
 
 def _spell(path: Path) -> str:
-    """A path of JSON1; members hold no quotes (:func:`.storing.members`)."""
+    """Return a path of JSON1; members hold no quotes (:func:`.encoding.members`)."""
     return "$" + "".join(f'."{member}"' for member in path)
 
 
@@ -545,8 +545,8 @@ def _spelled(statement: Any) -> str:
 
 
 def _word(word: str) -> str:
-    """A word in letters that FTS5 leaves alone; one that begins so still begins so."""
-    return _NOT_PLAIN.sub(lambda found: f"z{ord(found[0]):06x}", word)
+    """Return a word in letters that FTS5 does not split; prefixes stay prefixes."""
+    return _NOT_PLAIN.sub(lambda match: f"z{ord(match[0]):06x}", word)
 
 
 class _CrossJoin(Join):
@@ -562,7 +562,7 @@ def _cross_join(join: _CrossJoin, compiler: Any, **options: Any) -> str:
 
 
 class _Connection(driver.Connection):  # type: ignore[misc]
-    """A connection that knows its file, and until when its query may run."""
+    """A connection with the identity of its file and the deadline of its query."""
 
     of: tuple[int, int] | None = None
     until = float("inf")
@@ -577,7 +577,7 @@ def _begin(connection: sa.Connection) -> None:
 
 def _identity(path: File) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

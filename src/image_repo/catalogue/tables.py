@@ -39,7 +39,7 @@ class Json(UserDefinedType[str]):
 
 
 class Tables:
-    """What is kept of one collection.
+    """The tables of one collection.
 
     ``documents``: the rows. ``keys``: for which paths there are facts. ``facts``: for such a key, a value, what
     sorts those that have it, and a name. ``notes``: short texts.

@@ -1,4 +1,4 @@
-"""Free text as words: of what is asked for, and of what a document says.
+"""The tokenizer: words of a free-text query, and of a document.
 
 A word is a run of letters and digits, with the marks on them, of any script. Case and ways to
 write the same letter do not count (Unicode NFKC and case folding: ``Straße`` and ``STRASSE``,
@@ -32,12 +32,12 @@ _APART |= {code: _APART[code] for code in range(0x250)}
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The different words of a text, in the order in which they come; at most :data:`MOST_WORDS`."""
+    """Return the different words of a text, in their order; at most :data:`MOST_WORDS`."""
     return tuple(islice(dict.fromkeys(_words(text)), MOST_WORDS))
 
 
 def words_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words by which a document is found: of its name, and of all text and numbers in its ``data``.
+    """Return the words that a document is found by: of its name, and of all text and numbers in its ``data``.
 
     Keys of ``data`` are no such words, nor are true, false and null. At most :data:`MOST_WORDS`, those of the name
     first.
@@ -47,7 +47,7 @@ def words_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def begins(wanted: Iterable[str], there: Iterable[str]) -> bool:
-    """Whether each wanted word is the beginning of one that is there."""
+    """Return whether each wanted word is a prefix of one of the others."""
     all_there = tuple(there)
     return all(any(word.startswith(start) for word in all_there) for start in wanted)
 
@@ -63,7 +63,7 @@ def _composed(text: str) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All text and numbers in a value, depth first."""
+    """Return all text and numbers in a value, depth first."""
     waiting = [value]
     while waiting:
         each = waiting.pop()

@@ -1,4 +1,4 @@
-"""An end to waiting for a server that says nothing: its connection is cut.
+"""The watchdog: cuts connections to a database server that does not answer.
 
 A server bounds its statements by itself, and TCP finds one that is gone. One that stands still does neither, and the
 driver would wait for ever.
@@ -18,7 +18,7 @@ _STEP = 0.25
 
 
 class Watchdog:
-    """Watches the connections of one process; a thread of its own looks at the clock as long as there are any."""
+    """Watches the connections of one process, in a thread that runs as long as there are any."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -27,7 +27,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def begin(self, file: int) -> None:
-        """From now on there is so much time.
+        """Begin to count the time of a connection.
 
         :param file: the descriptor of a connection
         """
@@ -38,13 +38,13 @@ class Watchdog:
                 self._thread.start()
 
     def end(self, file: int) -> None:
-        """It has answered."""
+        """End the watch: the server has answered."""
         with self._lock:
             self._until.pop(file, None)
 
     @contextlib.contextmanager
     def for_one(self, file: int) -> Iterator[None]:
-        """Both."""
+        """Watch a connection during the block."""
         self.begin(file)
         try:
             yield
@@ -66,6 +66,6 @@ class Watchdog:
 
 
 def _cut(file: int) -> None:
-    """Whoever waits for this connection is told at once that it is gone."""
+    """Shut a connection down, so that its thread gets an error at once."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(file)) as connection:
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What writes to an index: rows, and the keys that are kept in order. One writer at a time."""
+"""Writes to an index: rows, and the indexed keys. One writer at a time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Writer:
         return gone
 
     def _put(self, connection: Connection, rows: dict[str, Row], keys: Sequence[Key]) -> Sequence[Key]:
-        """Writes rows; the keys as they are afterwards."""
+        """Write rows, and return the keys as they are afterwards."""
         documents = self._tables.documents
         old = self._old(connection, list(rows))
         free = itertools.count((connection.execute(select(func.max(documents.c.id))).scalar() or 0) + 1)
@@ -97,18 +97,20 @@ class Writer:
 
     def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
         documents = self._tables.documents
-        asked = select(documents.c.name, documents.c.id, self._tables.told)
-        found = connection.execute(asked.where(self._dialect.among(documents.c.name, names)))
-        return {name: _Old(number, encoding.kept(text)) for name, number, text in found}
+        query = select(documents.c.name, documents.c.id, self._tables.told)
+        rows = connection.execute(query.where(self._dialect.among(documents.c.name, names)))
+        return {name: _Old(number, encoding.kept(text)) for name, number, text in rows}
 
     def _put_words(
         self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], new: dict[str, int]
     ) -> None:
-        said = {name: words_of(row.document) for name, row in rows.items()}
-        changed = {each.id: said[name] for name, each in old.items() if set(words_of(each.document)) != set(said[name])}
+        words = {name: words_of(row.document) for name, row in rows.items()}
+        changed = {
+            each.id: words[name] for name, each in old.items() if set(words_of(each.document)) != set(words[name])
+        }
         if changed:
             self._dialect.drop_words(connection, list(changed))
-        self._dialect.put_words(connection, {**changed, **{number: said[name] for name, number in new.items()}})
+        self._dialect.put_words(connection, {**changed, **{number: words[name] for name, number in new.items()}})
 
     def _put_facts(
         self, connection: Connection, there: dict[str, Any], old: dict[str, _Old], keys: Sequence[Key]
@@ -124,14 +126,14 @@ class Writer:
         self._dialect.put_facts(connection, new)
 
     def _notice_several(self, connection: Connection, documents: Iterable[Any], keys: Sequence[Key]) -> Sequence[Key]:
-        """Remembers for good which keys lead to arrays."""
+        """Note permanently which keys lead to arrays."""
         all_there = list(documents)
-        found = [key.number for key in keys if not key.several and any(has_several(each, key) for each in all_there)]
-        if not found:
+        numbers = [key.number for key in keys if not key.several and any(has_several(each, key) for each in all_there)]
+        if not numbers:
             return keys
         table = self._tables.keys
-        connection.execute(update(table).where(self._dialect.among(table.c.id, found)).values(several=True))
-        return [replace(key, several=key.several or key.number in found) for key in keys]
+        connection.execute(update(table).where(self._dialect.among(table.c.id, numbers)).values(several=True))
+        return [replace(key, several=key.several or key.number in numbers) for key in keys]
 
     # -- keys ------------------------------------------------------------------------------
 
@@ -160,34 +162,34 @@ class Writer:
         connection.execute(keys.insert().values(id=free, path=path, sort=sort, filled=0, several=False))
 
     def _fill(self, key: Indexed) -> bool:
-        """Some more facts of a key; False when all are there. Whoever is interrupted goes on where this one ended."""
+        """Write some more facts of a key; return False when all are written. An interrupted call goes on from there."""
         keys, documents = self._tables.keys, self._tables.documents
         with self._dialect.writing() as connection:
             row = connection.execute(select(keys).where(self._is(key))).first()
             if row is None or row.filled is None:
                 return False
-            asked = select(documents.c.id, documents.c.name, self._tables.told).where(documents.c.id > row.filled)
-            found = connection.execute(asked.order_by(documents.c.id).limit(_FILL)).all()
+            query = select(documents.c.id, documents.c.name, self._tables.told).where(documents.c.id > row.filled)
+            rows = connection.execute(query.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
-            there = [(name, encoding.kept(text)) for _, name, text in found]
+            there = [(name, encoding.kept(text)) for _, name, text in rows]
             facts = [(*fact, name) for name, document in there for fact in facts_of(document, [filled])]
             self._dialect.put_facts(connection, facts)
             self._notice_several(connection, [document for _, document in there], [filled])
-            last = found[-1].id if len(found) == _FILL else None
+            last = rows[-1].id if len(rows) == _FILL else None
             connection.execute(update(keys).where(keys.c.id == row.id).values(filled=last))
             return last is not None
 
     def _sweep(self) -> bool:
-        """Takes some facts of a key away that is on its way out; False when none is left."""
+        """Delete some facts of a dropped key; return False when none is left."""
         keys, facts = self._tables.keys, self._tables.facts
         with self._dialect.writing() as connection:
             number = connection.execute(select(keys.c.id).where(keys.c.path == _GONE).limit(1)).scalar()
             if number is None:
                 return False
-            asked = select(facts).where(facts.c.key == number).order_by(*facts.primary_key).limit(10 * _BATCH)
-            found = [tuple(row) for row in connection.execute(asked)]
-            self._dialect.drop_facts(connection, found)
-            if not found:
+            query = select(facts).where(facts.c.key == number).order_by(*facts.primary_key).limit(10 * _BATCH)
+            rows = [tuple(row) for row in connection.execute(query)]
+            self._dialect.drop_facts(connection, rows)
+            if not rows:
                 connection.execute(delete(keys).where(keys.c.id == number))
             return True
 
@@ -199,24 +201,24 @@ class Writer:
 
 
 def first_key() -> dict[str, Any]:
-    """The row of the key that is always there."""
+    """Return the row of the key that is always indexed."""
     path, sort = _written(Indexed(UPLOADED))
     return {"id": 0, "path": path, "sort": sort, "filled": None, "several": False}
 
 
 def all_keys(connection: Connection, dialect: Dialect, *, filled: bool) -> list[Key]:
-    """The keys that are kept in order.
+    """Return the indexed keys.
 
     :param filled: only those under which all facts are there
     """
     keys = dialect.tables.keys
-    asked = select(keys).where(keys.c.path != _GONE).order_by(keys.c.id)
-    rows = connection.execute(asked.where(keys.c.filled.is_(None)) if filled else asked)
+    query = select(keys).where(keys.c.path != _GONE).order_by(keys.c.id)
+    rows = connection.execute(query.where(keys.c.filled.is_(None)) if filled else query)
     return [Key(row.id, *_paths(row.path, row.sort), row.several) for row in rows]
 
 
 def indexed(connection: Connection, dialect: Dialect) -> list[Indexed]:
-    """As :meth:`image_repo.catalogue.base.Index.indexed` says."""
+    """Return the keys as :meth:`image_repo.catalogue.base.Index.indexed` says."""
     keys = [key for key in all_keys(connection, dialect, filled=True) if key.number]
     return [
         Indexed(encoding.original_members(key.path), key.sort and encoding.original_members(key.sort)) for key in keys
@@ -229,7 +231,7 @@ def _digest(row: Row) -> str | None:
 
 
 def _written(key: Indexed) -> tuple[str, str | None]:
-    """The paths of a key as they are kept: JSON of members as they stand in documents."""
+    """Return the paths of a key as they are stored: JSON of stored members."""
     return _write(key.path), None if key.sort is None else _write(key.sort)
 
 

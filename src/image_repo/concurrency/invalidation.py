@@ -1,4 +1,4 @@
-"""What the processes of one node share without a server between them: a private folder, and marks of writes."""
+"""Invalidation epochs: the processes of one node learn of each other's writes through a file that they all map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECK_EVERY = 1.0
 class InvalidationEpochs:
     """Tells the other processes of the node that a name was written to.
 
-    A worker keeps the value that :meth:`read` gave together with what it knows of a name. When
+    A worker stores the value of :meth:`read` with what it knows of a name. When
     the value is another, some process has written to that name since. Names share 65,536
     slots: a collision costs a look at the store, never a wrong answer.
 
@@ -32,27 +32,27 @@ class InvalidationEpochs:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._complained = False
+        self._has_warned = False
         self._file: tuple[int, int] | None = None
         self._map, self._epoch = self._open()
         self._checked = time.monotonic()
 
     def mark(self, text: str) -> None:
-        """Says that this name was written to."""
+        """Mark a name as written to."""
         self._check()
         at = _slot(text)
         self._map[at : at + _WIDTH] = os.urandom(_WIDTH)
 
     def read(self, text: str) -> bytes:
-        """A value that is another one after somebody has marked this name. To be compared, within this process only."""
+        """Return a value that changes with each mark of a name; to be compared within this process only."""
         return self.at(_slot(text), time.monotonic())
 
     def slot(self, text: str) -> int:
-        """The place of a name, for who reads its mark often."""
+        """Return the slot of a name, for callers that read its mark often."""
         return _slot(text)
 
     def at(self, at: int, now: float) -> bytes:
-        """What :meth:`read` gives, for a place that is known.
+        """Return what :meth:`read` gives, for a known slot.
 
         :param now: monotonic seconds
         """
@@ -62,7 +62,7 @@ class InvalidationEpochs:
         return self._epoch + self._map[at : at + _WIDTH]
 
     def _check(self) -> None:
-        """Opens the file anew when it was deleted or replaced."""
+        """Open the file anew when it was deleted or replaced."""
         with self._lock:
             self._checked = time.monotonic()
             if self._file != _identity(self._path):
@@ -73,9 +73,9 @@ class InvalidationEpochs:
         try:
             return self._share(), epoch
         except OSError as error:
-            if not self._complained:
+            if not self._has_warned:
                 log.warning("the workers of this node do not hear of each other's uploads at once: %s", error)
-            self._complained, self._file = True, _identity(self._path)
+            self._has_warned, self._file = True, _identity(self._path)
             return mmap.mmap(-1, _SLOTS * _WIDTH), epoch
 
     def _share(self) -> mmap.mmap:
@@ -87,11 +87,11 @@ class InvalidationEpochs:
             if os.fstat(handle).st_size < size:
                 # Room is taken now: a store into a hole of a full disk would end the process (SIGBUS).
                 os.posix_fallocate(handle, 0, size)
-            found = os.fstat(handle)
+            status = os.fstat(handle)
             shared = mmap.mmap(handle, size)
         finally:
             os.close(handle)
-        self._file = (found.st_dev, found.st_ino)
+        self._file = (status.st_dev, status.st_ino)
         return shared
 
 
@@ -99,10 +99,10 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     if path is None:
         return None
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _slot(text: str) -> int:

@@ -188,7 +188,7 @@ class LockFile:
         self._handle = handle
 
     def is_current(self) -> bool:
-        """Return whether the path still names this file: else somebody may hold a newer one."""
+        """Return whether the path still names this file: else another process may hold a newer one."""
         return is_current(self._handle, self._path)
 
     def __enter__(self) -> LockFile:

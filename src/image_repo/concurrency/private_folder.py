@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder that only this user can look into, its parents too, or makes sure that it is one.
+    """Make a folder, and its parents, that only this user can read; or make sure that it is one.
 
     One that is ours and open to others is closed to them.
 
@@ -24,10 +24,10 @@ def make_private(folder: Path) -> None:
         link = folder.lstat()
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (me, 0):
             raise PermissionError(f"{folder} is a link that belongs to user {link.st_uid}, not to us ({me})") from None
-    found = folder.stat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = folder.stat()
+    if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{folder} is not a folder")
-    if found.st_uid != me:
-        raise PermissionError(f"the folder {folder} belongs to user {found.st_uid}, not to us ({me})")
-    if stat.S_IMODE(found.st_mode) != 0o700:
+    if status.st_uid != me:
+        raise PermissionError(f"the folder {folder} belongs to user {status.st_uid}, not to us ({me})")
+    if stat.S_IMODE(status.st_mode) != 0o700:
         folder.chmod(0o700)

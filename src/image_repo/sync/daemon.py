@@ -1,9 +1,8 @@
-"""What a serving node does beside its requests, so that the catalogue follows the container.
+"""The catalogue daemon: what a serving node does beside its requests, so that the catalogue follows the container.
 
-One process of the node does it. It tells the index of what it missed, looks for what other tools have
-done to the container, makes the index anew where it is empty, and reads the originals of which only a
-listing has told. All of it is done in small steps with pauses: requests come first. Whatever goes
-wrong is a line in the log, and is tried again.
+One process of the node does it. It works through the outbox, looks for changes that other tools have made in the
+container, rebuilds an empty index, and reads originals that are known only from a listing. All of it is done in small
+steps with pauses: requests come first. Failures are logged, and retried with backoff.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _LOOK = 2.0
 _SHARE = 20.0
 #: of the time that a step took, how long the pause behind it is, and the longest in seconds
 _REST, _LONGEST_REST = 1.0, 1.0
-#: seconds after which a node that says nothing follows no more
+#: seconds after which the claim of a silent node ends
 _CLAIM = 60.0
 #: seconds of pause after trouble, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
@@ -58,13 +57,13 @@ _AT_ONCE = 2
 
 
 class _Stopped(Exception):
-    """It is to end."""
+    """The daemon is to end."""
 
 
 class CatalogueDaemon:
     """Runs in a thread of a serving process.
 
-    :param own: the private folder of the node, where its processes agree who does it
+    :param own: the private folder of the node, where its processes elect one of them
     :param every: seconds between two looks at the whole container, 0 for none but the first
     :param artifacts: whose index follows too
     """
@@ -82,7 +81,7 @@ class CatalogueDaemon:
         self._index = repo.indexer.index
         self._every = every
         self._nodes = nodes
-        self._told = float("-inf")
+        self._announced = float("-inf")
         self._claim = _Claim(self._index, secrets.token_hex(8))
         self._duty = Lock(own / "reconciling")
         self._sweeping = Lock(own / "sweeping")
@@ -100,11 +99,10 @@ class CatalogueDaemon:
         self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends after the step that it is at."""
+        """End after the current step."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_PATIENCE)
@@ -136,9 +134,9 @@ class CatalogueDaemon:
             self._backoff.reset()
 
     def turn(self) -> None:
-        """Does what is to be done now.
+        """Do all that is due now.
 
-        :raises Problem: when something cannot be asked
+        :raises Problem: when the index or the store does not answer
         """
         self._tell()
         if self._backoff.is_failing:
@@ -164,7 +162,7 @@ class CatalogueDaemon:
             raise _Stopped
 
     def _rest(self, began: float) -> float:
-        """Makes a pause behind a step, and does meanwhile what does not wait; how long the step took."""
+        """Pause after a step, do meanwhile what is urgent, and return the seconds that the step took."""
         took = time.monotonic() - began
         self._wait(min(_REST * took, _LONGEST_REST))
         self._tell()
@@ -175,7 +173,7 @@ class CatalogueDaemon:
     # -- what was missed -------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Tells the index of names that it has still to be told of."""
+        """Index the names in the outbox."""
         self._settle_noted(self._repo.indexer.behind, self._index, self._follow)
         if self._artifacts:
             artifacts = self._artifacts
@@ -199,7 +197,7 @@ class CatalogueDaemon:
     def _follow(self, text: str) -> None:
         try:
             stamp = self._repo.metadata.reindex(ImageName(text))
-        except Busy:  # whoever writes to it tells the index
+        except Busy:  # its writer indexes it
             return
         self._unread |= stamp is not None and stamp.endswith(UNREAD)
 
@@ -217,7 +215,7 @@ class CatalogueDaemon:
         return self._every > 0 and not 0 <= age < max(self._every, _SHARE * swept.took)
 
     def _look_through(self) -> None:
-        """Holds the index against everything that the container lists."""
+        """Compare the index with everything that the container lists."""
         ours = secrets.token_hex(8)
         self._index.keep_note(SWEEPING, ours)
         if SweepState.read(self._index) is None:
@@ -247,14 +245,14 @@ class CatalogueDaemon:
         return outcome, took
 
     def _steps(self, listing: reconciler.Listing) -> Iterator[object]:
-        """A listing, with an end where this is to end."""
+        """Return a listing that ends when the daemon does."""
         for each in listing:
             if self._ended.is_set():
                 raise _Stopped
             yield each
 
     def _read_on(self) -> None:
-        """Reads some more of the originals of which only a listing has told."""
+        """Read some more of the originals that are known only from a listing."""
         began = time.monotonic()
         if self._reading is None:
             self._reading, self._unread = reconciler.complete(self._repo, at_once=_AT_ONCE), False
@@ -270,35 +268,35 @@ class CatalogueDaemon:
 
     def _tell(self) -> None:
         """Tells the other nodes that this one serves; best effort."""
-        if self._nodes is None or time.monotonic() - self._told < RENEWED:
+        if self._nodes is None or time.monotonic() - self._announced < RENEWED:
             return
-        self._told = time.monotonic()
+        self._announced = time.monotonic()
         try:
             self._nodes.tell(shared=self._index.shared)
         except (Problem, OSError) as error:
-            log.info("other nodes are not told that this one serves: %s", error)
+            log.info("the note of this node was not renewed: %s", error)
 
     def _leave(self) -> None:
-        if self._nodes is not None and self._told > 0 and self._duty.is_held:
+        if self._nodes is not None and self._announced > 0 and self._duty.is_held:
             with contextlib.suppress(Problem, OSError):
                 self._nodes.leave()
 
 
 def _try_to(settle: Callable[[str], None], name: str) -> None:
-    """Settles a name; what is wrong with itself must not keep the others waiting.
+    """Settle a name; a fault of this name does not stop the others.
 
-    :raises Problem: when something cannot be asked now
+    :raises Problem: when the index or the store does not answer
     """
     try:
         settle(name)
     except Exception as error:
         if isinstance(error, Problem) and error.retry_after is not None:
             raise
-        log.warning("the catalogue cannot be told of %s: %s", name, error, exc_info=not isinstance(error, Problem))
+        log.warning("%s cannot be indexed: %s", name, error, exc_info=not isinstance(error, Problem))
 
 
 class _Claim:
-    """Lets one of the nodes that share an index follow the container; another one when it is gone.
+    """A lease: one of the nodes that share an index follows the container; another one when it is gone.
 
     Best effort: where two do it at the same time, nothing is wrong, but done twice.
     """
@@ -309,27 +307,27 @@ class _Claim:
         self._renewed = float("-inf")
 
     def is_ours(self) -> bool:
-        """Whether this node is the one, from now on."""
+        """Return whether this node follows the container, from now on."""
         if not self._index.shared or time.monotonic() - self._renewed < _CLAIM / 3:
             return True
         now = time.time()
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            told = json.loads(self._index.note(FOLLOWER) or "")
-            if told["node"] != self._node and now < told["until"] < now + 2 * _CLAIM:
+            claim = json.loads(self._index.note(FOLLOWER) or "")
+            if claim["node"] != self._node and now < claim["until"] < now + 2 * _CLAIM:
                 return False
         self._index.keep_note(FOLLOWER, json.dumps({"node": self._node, "until": now + _CLAIM}))
         self._renewed = time.monotonic()
         return True
 
     def release(self) -> None:
-        """Lets another one at once."""
+        """Let another node follow at once."""
         if self._index.shared and time.monotonic() - self._renewed < _CLAIM:
             with contextlib.suppress(Problem):
                 self._index.keep_note(FOLLOWER, None)
 
 
 class Progress:
-    """How far an index is from being complete for the first time, kept as its note."""
+    """How far an index is from being complete for the first time, as a note of the index."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -338,12 +336,12 @@ class Progress:
         self._shown: str | None = None
 
     def begin(self, total: int) -> None:
-        """There are so many images in all."""
+        """Begin with the number of images in all."""
         self._total = total
         self.show(0)
 
     def resume(self) -> bool:
-        """Goes on where another process has ended, if that was not the end."""
+        """Return whether another process ended before the index was complete, and go on from there."""
         left = self._index.note(REBUILDING)
         if left is None:
             return False
@@ -352,17 +350,15 @@ class Progress:
         return True
 
     def show(self, done: int) -> None:
-        """Tells how many of all are there."""
+        """Note how many of all are indexed."""
         self._done = done
         if self._total:
             self._keep(f"{min(self._done / self._total, 0.99):.2f}")
 
     def add(self, more: int) -> None:
-        """So many more are there."""
         self.show(self._done + more)
 
     def end(self) -> None:
-        """It is complete."""
         if self._total or self._index.note(REBUILDING) is not None:
             self._total = 0
             self._keep(None)
@@ -374,7 +370,7 @@ class Progress:
 
 
 class Lock:
-    """A file that one process has at a time; whoever ends, however, has it no more."""
+    """A lock file that one process holds at a time, until it releases it or ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -382,11 +378,10 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is ours."""
         return self._handle is not None
 
     def taken(self) -> bool:
-        """Takes it, if nobody else has it; whether it is ours now, and still the file that the others see."""
+        """Return whether this process holds the lock now; take it if it is free."""
         if self._handle is not None and is_current(self._handle, self._path):
             return True
         self.release()
@@ -395,7 +390,6 @@ class Lock:
         return self.is_held
 
     def release(self) -> None:
-        """Gives it back."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -1,7 +1,7 @@
-"""Which nodes serve a container: each leaves a small note there, and renews it while it serves.
+"""Membership: each node that serves a container leaves a small note there, and renews it while it serves.
 
-An index that only one node has (SQLite) does not hear of what the others write. So nodes whose
-index is not shared tell each other apart here, and ``image_repo -t`` refuses them.
+An index that is not shared (SQLite) misses the writes of other nodes. Nodes detect each other by these notes, and
+``image_repo -t`` refuses a second one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_NODES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a node tells of itself.
+    """The note of a node.
 
     :param shared: whether other nodes can share its index; None where it has none
     :param until: seconds since the epoch
@@ -45,43 +45,40 @@ class Node:
 
     @classmethod
     def load(cls, text: bytes) -> Node | None:
-        """Reads a note; None when it is none."""
+        """Return the node of a note; None when it is none."""
         try:
-            told = json.loads(text)
-            return cls(str(told["id"]), str(told["host"]), told["shared"], float(told["until"]))
+            note = json.loads(text)
+            return cls(str(note["id"]), str(note["host"]), note["shared"], float(note["until"]))
         except (ValueError, TypeError, KeyError):
             return None
 
 
 class MembershipBoard(Protocol):
-    """Where notes are left."""
+    """A place for notes."""
 
     def write(self, name: str, text: bytes, until: float) -> None:
-        """Leaves one."""
+        """Leave a note, over an earlier one of this name."""
 
     def remove(self, name: str) -> None:
-        """Takes it away."""
+        """Remove a note."""
 
     def all(self) -> Iterator[bytes]:
-        """Those that are there."""
+        """Return the notes."""
 
 
 class StoreMembershipBoard:
-    """In a container that all nodes share, with an expiry."""
+    """Notes in a container that all nodes share, with an expiry."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def write(self, name: str, text: bytes, until: float) -> None:
-        """Leaves one."""
         self._store.put(PREFIX + name, text, media_type="application/json", expires=until)
 
     def remove(self, name: str) -> None:
-        """Takes it away."""
         self._store.delete(PREFIX + name)
 
     def all(self) -> Iterator[bytes]:
-        """Those that are there."""
         for entry in list(self._store.keys(PREFIX))[:_MOST_NODES]:
             body = self._store.get(entry.key) if entry.size <= _MOST_BYTES else None
             if body is not None:
@@ -90,13 +87,12 @@ class StoreMembershipBoard:
 
 
 class FolderMembershipBoard:
-    """In a folder that all nodes share; what is out of date is removed by whoever sees it."""
+    """Notes in a folder that all nodes share; each node removes those that have expired."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, name: str, text: bytes, until: float) -> None:
-        """Leaves one."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = self._folder / f".{name}"
         aside.write_bytes(text)
@@ -104,11 +100,9 @@ class FolderMembershipBoard:
         aside.replace(self._folder / name)
 
     def remove(self, name: str) -> None:
-        """Takes it away."""
         (self._folder / name).unlink(missing_ok=True)
 
     def all(self) -> Iterator[bytes]:
-        """Those that are there."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for path in sorted(self._folder.iterdir())[:_MOST_NODES]:
                 with contextlib.suppress(OSError):
@@ -121,7 +115,7 @@ class FolderMembershipBoard:
 class Membership:
     """This node, and the others that serve the same container.
 
-    :param own: the private folder of this node, which keeps its id
+    :param own: the private folder of this node, for its id
     """
 
     def __init__(self, board: MembershipBoard, own: Path) -> None:
@@ -130,9 +124,9 @@ class Membership:
 
     @property
     def id(self) -> str:
-        """The same for all processes of this node, for as long as its folder is there.
+        """The id of this node, the same for all its processes as long as its folder exists.
 
-        :raises OSError: when it cannot be kept
+        :raises OSError: when it cannot be stored
         """
         path = self._own / "node"
         for _ in range(2):
@@ -149,7 +143,7 @@ class Membership:
         return path.read_text(encoding="ascii", errors="replace")
 
     def tell(self, *, shared: bool | None) -> None:
-        """Leaves the note of this node, or renews it.
+        """Write or renew the note of this node.
 
         :raises StoreUnavailable, OSError: when that cannot be done
         """
@@ -157,17 +151,17 @@ class Membership:
         self._board.write(node.id, json.dumps(asdict(node)).encode(), node.until)
 
     def leave(self) -> None:
-        """Takes the note away: this node serves no more.
+        """Remove the note: this node serves no more.
 
         :raises StoreUnavailable, OSError: when that cannot be done; it is out of date soon
         """
         self._board.remove(self.id)
 
     def others(self) -> list[Node]:
-        """The other nodes that serve this container now.
+        """Return the other nodes that serve this container now.
 
-        :raises StoreUnavailable, OSError: when that cannot be told
+        :raises StoreUnavailable, OSError: when the notes cannot be read
         """
         now, ours = time.time(), self.id
-        found = (Node.load(text) for text in self._board.all())
-        return [node for node in found if node and node.id != ours and node.until > now]
+        nodes = (Node.load(text) for text in self._board.all())
+        return [node for node in nodes if node and node.id != ours and node.until > now]

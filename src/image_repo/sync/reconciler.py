@@ -1,9 +1,8 @@
-"""Reconcile: an index is held against the container, and made to follow it.
+"""The reconciler: compares an index with a listing of the container, and makes the index follow.
 
-A listing tells of each thing its name and its stamp; what the index has under another stamp, or
-not at all, is loaded and written anew; what the listing did not show is looked for once more, and
-taken out. Nothing is written twice: a rebuild that was killed goes on where it was. Memory
-does not grow with the number of things, but for eight bytes of each.
+A listing has the name and the stamp of each thing. What the index has under another stamp, or not at all, is loaded
+and written anew. What was not listed is looked up once more, and removed. Nothing is written twice: a rebuild that was
+killed goes on where it was. Memory does not grow with the number of things, but for eight bytes each.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ T = TypeVar("T")
 
 #: names that are compared at a time
 _AT_ONCE = 1_000
-#: rows that are written in one transaction: who writes meanwhile waits for it
+#: rows that are written in one transaction; other writers wait for it
 _ROWS = 100
-#: names that are kept until the end of a listing, because what belongs to them may stand anywhere in it
+#: names held back until the end of a listing, because their other objects may stand anywhere in it
 _MOST_APART = 50_000
-#: of how many things that turned out to be nothing it is remembered that they are
+#: records without an original that are remembered, so that they are not read again and again
 _MOST_VOID = 1 << 17
 
 _Each = Callable[[Callable[[str], "Row | Problem | None"], Iterable[str]], Iterable["Row | Problem | None"]]
@@ -57,7 +56,7 @@ class SweepOutcome:
     """What a sweep has done so far.
 
     :param seen: things that the container lists, records that have lost their original too
-    :param whole: those of them of which the index has all there is
+    :param whole: those that are indexed completely
     :param written: rows that were new or differed
     :param removed: rows of what is not there any more
     :param unread: rows that hold only what a listing tells
@@ -73,16 +72,16 @@ class SweepOutcome:
 
     @property
     def there(self) -> int:
-        """Things that the index tells of now."""
+        """Things that are indexed now."""
         return self.whole + self.unread
 
 
 class Sweep:
-    """Holds an index against a listing, again and again.
+    """Compares an index with a listing, again and again.
 
-    :param load: what the container tells of a name right now, as the index keeps it; None where nothing is
-    :param settle: makes the index tell of a name what the container does, whoever writes to it meanwhile
-    :param marks: show that somebody has written to a name
+    :param load: returns the row of a name, from the container; None where nothing is
+    :param settle: makes the index follow the container for a name, while others write to it
+    :param marks: show writes to a name
     :param at_once: how many are loaded at a time
     """
 
@@ -104,9 +103,9 @@ class Sweep:
         self._void: dict[int, None] = {}
 
     def run(self, listing: Listing) -> Iterator[SweepOutcome]:
-        """Makes the index follow; tells after each step how far it is.
+        """Make the index follow; return the state after each step.
 
-        :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was done stays
+        :raises StoreUnavailable, CatalogueUnavailable: when one of them does not answer; what was done stays
         """
         outcome, there = SweepOutcome(), _Hashes()
         with ExitStack() as stack:
@@ -124,7 +123,7 @@ class Sweep:
     def _differing(
         self, batch: Sequence[tuple[str, str]], outcome: SweepOutcome, there: _Hashes
     ) -> Iterator[list[tuple[str, str]]]:
-        """What has to be loaded, in parts that are small enough for one transaction."""
+        """Return what has to be loaded, in parts that are small enough for one transaction."""
         known = self._index.stamps([name for name, _ in batch])
         differing = []
         for name, stamp in batch:
@@ -146,7 +145,7 @@ class Sweep:
         outcome: SweepOutcome,
         there: _Hashes,
     ) -> None:
-        """Loads what differs and writes it, unless somebody else is writing it."""
+        """Load what differs and write it, unless another process writes it."""
         before = self._marked(names)
         have = self._index.stamps(names)  # once more: whoever told the index by now has marked the name after this
         names = [name for name in names if indexer.bare(have.get(name, "\0")) != stamps[name]]
@@ -164,13 +163,13 @@ class Sweep:
             self._settle(name)
 
     def _try(self, name: str) -> Row | Problem | None:
-        """What it loads; what is wrong with it where that is nobody's fault but its own."""
+        """Return the row of a name, or the problem of this name alone."""
         try:
             return self._load(name)
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
-            log.warning("the catalogue cannot tell of %s: %s", name, problem.detail or problem.title)
+            log.warning("%s cannot be indexed: %s", name, problem.detail or problem.title)
             return problem
 
     def _nothing(self, name: str, stamp: str) -> None:
@@ -179,7 +178,7 @@ class Sweep:
         self._void[_hash(f"{stamp}\0{name}")] = None
 
     def _put(self, rows: list[Row], outcome: SweepOutcome) -> None:
-        """Writes rows; where the index does not take one, all the others."""
+        """Write rows; where the index refuses one, all the others."""
         if not rows:
             return
         try:
@@ -202,7 +201,7 @@ class Sweep:
         return {name: self._marks.read(name) for name in names} if self._marks else {}
 
     def _remove(self, there: _Hashes, outcome: SweepOutcome) -> Iterator[SweepOutcome]:
-        """Takes out what was not listed, after one more look: a listing may lag behind."""
+        """Remove what was not listed, after another look at each name: a listing may lag behind."""
         if self._index.count(Filter()) <= len(there):
             return
         for names in paged_names(self._index):
@@ -219,7 +218,7 @@ class Sweep:
 
 
 def overwrite(index: Index, name: str, row: Row | None) -> None:
-    """Makes an index hold this row of a name, or none."""
+    """Make an index hold this row of a name, or none."""
     if row is None:
         index.remove([name])
     else:
@@ -229,12 +228,12 @@ def overwrite(index: Index, name: str, row: Row | None) -> None:
 def sweep(
     index: Index, listing: Listing, load: Callable[[str], Row | None], settle: Callable[[str], object] | None = None
 ) -> SweepOutcome:
-    """Holds an index against a listing once, to the end: as :class:`Sweep`."""
+    """Compare an index with a listing once, to the end: as :class:`Sweep`."""
     return run_to_end(Sweep(index, load, settle).run(listing))
 
 
 def run_to_end(steps: Iterator[SweepOutcome]) -> SweepOutcome:
-    """Goes all the way."""
+    """Run all steps, and return the last outcome."""
     outcome = SweepOutcome()
     for outcome in steps:  # noqa: B007
         pass
@@ -242,7 +241,7 @@ def run_to_end(steps: Iterator[SweepOutcome]) -> SweepOutcome:
 
 
 class _Hashes:
-    """A set of names that takes eight bytes of each. One of 10¹³ is taken for another, in this process only."""
+    """A set of names that takes eight bytes each. One name in 10¹³ is taken for another, in this process only."""
 
     def __init__(self) -> None:
         self._salt = os.urandom(16)
@@ -250,20 +249,20 @@ class _Hashes:
         self._sealed = False
 
     def add(self, name: str) -> None:
-        """Before :meth:`seal` only."""
-        found = self._hash(name)
-        self._buckets[found >> 56].append(found)
+        """Add a name, before :meth:`seal`."""
+        hashed = self._hash(name)
+        self._buckets[hashed >> 56].append(hashed)
 
     def seal(self) -> None:
-        """From now on names can be looked for."""
+        """Sort the set, so that names can be looked up."""
         for at, bucket in enumerate(self._buckets):
             self._buckets[at] = array("Q", sorted(set(bucket)))
 
     def __contains__(self, name: str) -> bool:
-        found = self._hash(name)
-        bucket = self._buckets[found >> 56]
-        at = bisect_left(bucket, found)
-        return at < len(bucket) and bucket[at] == found
+        hashed = self._hash(name)
+        bucket = self._buckets[hashed >> 56]
+        at = bisect_left(bucket, hashed)
+        return at < len(bucket) and bucket[at] == hashed
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
@@ -284,7 +283,7 @@ def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def paged_names(index: Index) -> Iterator[list[str]]:
-    """All names of an index, a page at a time."""
+    """Return all names of an index, a page at a time."""
     after = ""
     while names := index.names(after, _AT_ONCE):
         yield names
@@ -306,14 +305,14 @@ class _Found:
     record: str = ""
 
     def add(self, entry: Entry) -> None:
-        """Takes one of its objects."""
+        """Add one of its objects."""
         if entry.media_type == RECORD:
             self.record = entry.etag
         elif self.original is None or _rank(entry) > _rank(self.original):
             self.original = entry
 
     def merge(self, other: _Found) -> None:
-        """Takes what stood elsewhere in the listing."""
+        """Add what stands elsewhere in the listing."""
         self.record = self.record or other.record
         if other.original:
             self.add(other.original)
@@ -329,42 +328,42 @@ def _rank(entry: Entry) -> tuple[bool, float, str]:
 
 
 class Images:
-    """The images that the container lists, and how they are loaded from what it lists."""
+    """The images that the container lists, and their rows."""
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._at_hand: dict[str, _Found] = {}
 
     def listing(self) -> Iterator[tuple[str, str]]:
-        """Name and stamp of every image and description."""
+        """Return name and stamp of every image and description."""
         apart: dict[str, _Found] = {}
         beside = _Hashes()
-        for name, found, spelled in self._grouped():
-            if spelled and (found.original or name == unicodedata.normalize("NFD", name)):
+        for name, entries, spelled in self._grouped():
+            if spelled and (entries.original or name == unicodedata.normalize("NFD", name)):
                 if not name.isascii():
                     beside.add(name)
-                yield self._hand(name, found)
+                yield self._hand(name, entries)
                 continue
             # Its original, or its record, may have another spelling and stand anywhere.
-            apart.setdefault(name, _Found()).merge(found)
+            apart.setdefault(name, _Found()).merge(entries)
             if len(apart) > _MOST_APART:
                 yield from self._asked(apart)
                 apart = {}
         beside.seal()
         yield from self._asked(name for name in apart if name in beside)
-        yield from (self._hand(name, found) for name, found in apart.items() if name not in beside)
+        yield from (self._hand(name, entries) for name, entries in apart.items() if name not in beside)
 
     def load(self, name: str) -> Row | None:
-        """What the container tells of a name that was just listed, with as few questions as can be."""
-        found = self._at_hand.get(name)
-        if found is None:
+        """Return the row of a name that was just listed, with as few requests as possible."""
+        entries = self._at_hand.get(name)
+        if entries is None:
             return self._repo.metadata.row(ImageName(name))
         image = ImageName(name)
-        current = original_of(image, found.original) if found.original else None
-        if not found.record:
-            return Row(name, indexer.listed(current, None), found.stamp + UNREAD) if current else None
+        current = original_of(image, entries.original) if entries.original else None
+        if not entries.record:
+            return Row(name, indexer.listed(current, None), entries.stamp + UNREAD) if current else None
         stored, etag = read_record_object(self._repo.origin, image)
-        if etag != found.record:
+        if etag != entries.record:
             return self._repo.metadata.row(image)
         known = fitting(stored, current)
         if known is None and current and stored:
@@ -373,18 +372,18 @@ class Images:
             current = original_of(image, head) if head else None
             known = fitting(stored, current)
         if known:
-            return Row(name, self._repo.metadata.redact(known).public(), found.stamp)
-        return Row(name, indexer.listed(current, stored), found.stamp + UNREAD) if current else None
+            return Row(name, self._repo.metadata.redact(known).public(), entries.stamp)
+        return Row(name, indexer.listed(current, stored), entries.stamp + UNREAD) if current else None
 
-    def _hand(self, name: str, found: _Found) -> tuple[str, str]:
+    def _hand(self, name: str, entries: _Found) -> tuple[str, str]:
         if len(self._at_hand) > 2 * _AT_ONCE:
-            # Those of the batch before are not asked for any more.
+            # Those of the batch before are not needed any more.
             self._at_hand = dict(itertools.islice(self._at_hand.items(), _AT_ONCE, None))
-        self._at_hand[name] = found
-        return name, found.stamp
+        self._at_hand[name] = entries
+        return name, entries.stamp
 
     def _asked(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Names of which the listing does not tell all: the container is asked for each."""
+        """Return names that the listing does not describe completely: the container is asked for each."""
         for name in names:
             row = self._repo.metadata.row(ImageName(name))
             if row:
@@ -392,27 +391,27 @@ class Images:
                 yield name, indexer.bare(row.stamp)
 
     def _grouped(self) -> Iterator[tuple[str, _Found, bool]]:
-        """What the listing shows of each name in one place, and whether all its keys are spelled as the name is."""
+        """Return what each place shows of a name, and whether all its keys are spelled as the name is."""
         waiting: dict[str, tuple[str, _Found]] = {}
         for entry in self._entries():
             for stem in [stem for stem in waiting if not entry.key.startswith(stem + ".")]:
-                text, found = waiting.pop(stem)
-                yield text, found, stem == text
+                text, entries = waiting.pop(stem)
+                yield text, entries, stem == text
             name = _named(entry)
             if name is not None:
                 stem = name if entry.key.startswith(name) else split_ending(entry.key)[0]
                 waiting.setdefault(stem, (name, _Found()))[1].add(entry)
-        for stem, (text, found) in waiting.items():
-            yield text, found, stem == text
+        for stem, (text, entries) in waiting.items():
+            yield text, entries, stem == text
 
     def _entries(self) -> Iterator[Entry]:
-        """All but what begins with a dot, which is none of the images: renditions may be in the same container."""
+        """Return all entries but those that begin with a dot: renditions may be in the same container."""
         yield from self._repo.origin.keys(before=".")
         yield from self._repo.origin.keys(after="/")
 
 
 def _named(entry: Entry) -> str | None:
-    """The name of the image to which an object belongs, as an original or as its record."""
+    """Return the name of the image that an object belongs to, as an original or as its record."""
     if entry.media_type != RECORD:
         image = image_of(entry.key, entry.media_type)
         return image.text if image else None
@@ -422,7 +421,7 @@ def _named(entry: Entry) -> str | None:
 
 
 def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
-    """The images of a repository, and what holds the index against them.
+    """Return the images of a repository, and the sweep that compares the index with them.
 
     :raises CatalogueDisabled, CatalogueUnavailable: when there is no index
     """
@@ -431,23 +430,23 @@ def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
     def settle(name: str) -> None:
         try:
             repo.metadata.reindex(ImageName(name))
-        except Busy:  # somebody writes to it, and tells the index
+        except Busy:  # its writer indexes it
             repo.indexer.behind.add(name)
 
     return listed, Sweep(repo.indexer.index, listed.load, settle, marks=repo.epochs, at_once=at_once)
 
 
 def unread(index: Index) -> Iterator[list[ImageName]]:
-    """The images of which the index has only what a listing tells, and whose originals may be readable."""
+    """Return the images that the index knows only from a listing, and whose originals may be readable."""
     for names in paged_names(index):
         stamps = index.stamps(names)
         yield [ImageName(name) for name in names if stamps.get(name, "").endswith(UNREAD)]
 
 
 def complete(repo: Repository, *, at_once: int = 1) -> Iterator[int]:
-    """Reads the originals of which the index has only what a listing tells; after each step, how many those were.
+    """Read the originals that the index knows only from a listing; return after each step how many those were.
 
-    :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked; what was read stays
+    :raises StoreUnavailable, CatalogueUnavailable: when one of them does not answer; what was read stays
     """
     with ThreadPoolExecutor(at_once) as pool:
         for names in unread(repo.indexer.index):
@@ -478,9 +477,9 @@ class Difference:
 
 
 def compare(index: Index, listing: Listing) -> Difference:
-    """Holds an index against a listing, and changes nothing.
+    """Compare an index with a listing, and change nothing.
 
-    :raises StoreUnavailable, CatalogueUnavailable: when one of them cannot be asked
+    :raises StoreUnavailable, CatalogueUnavailable: when one of them does not answer
     """
     difference, there = Difference(), _Hashes()
     for batch in _batches(listing, _AT_ONCE):
