@@ -23,7 +23,8 @@ from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds, project
 from image_repo.catalogue.facets import Tally
-from image_repo.catalogue.planner import MOST_COUNTED, Listed, QueryPlan, QueryResult, as_kept
+from image_repo.catalogue.matching import MOST_COUNTED, as_stored
+from image_repo.catalogue.planner import Listed, QueryPlan, QueryResult
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, indexed
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
@@ -123,7 +124,7 @@ class SqlIndex:
         listed = self._listed(wanted, sorted_by)
         results = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
         # What has changed since it was listed may not match any more.
-        still = as_kept(wanted)
+        still = as_stored(wanted)
         return (encoding.load(each.text) for each in results if holds(still, encoding.kept(each.text)))
 
     def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:

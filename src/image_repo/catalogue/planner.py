@@ -1,42 +1,28 @@
 """The query planner: decides how the documents of a query are found, and in which order they are read.
 
-Engines choose badly where they know nothing of what is in documents. So it is decided here: where facts alone answer
-in the order that is wanted, they do. Otherwise all that match are gathered, by the narrowest way: few are then put in
-order. Of many a page is found sooner along the order, where there are facts for it, than by sorting them.
+Engines plan badly without statistics of the documents' contents. So the plan is made here. Where facts alone answer in
+the wanted order, they do. Otherwise all matches are gathered by the narrowest access path, and a few are sorted. Of
+many, a page is found sooner by a walk along the order, where there are facts for it, than by sorting.
 """
 
 from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, FromClause, and_, or_, select
 from sqlalchemy.sql.expression import Select
 
-from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.cursor import Order, Place
-from image_repo.catalogue.dialect import Dialect
-from image_repo.catalogue.query import Condition, Filter, Path
-from image_repo.catalogue.sort_keys import ELEMENT, LEAD, Key, Reach, reaches
-from image_repo.catalogue.writing import all_keys
-
-#: how many are counted one by one; from there on an estimate does
-MOST_COUNTED = 10_000
-#: a way that leads to more documents than these is none: all are gone through
-_MOST_AWAY = 20_000
-#: documents that an estimate asks
-_SAMPLE = 256
-#: texts at a time, where they come to us to be searched
-_STREAM = 5_000
+from image_repo.catalogue.matching import MAX_NARROW, STREAM, Matching, begins
+from image_repo.catalogue.sort_keys import ELEMENT, LEAD, Key
 
 #: names, or ids
 Listed: TypeAlias = "Sequence[str] | array[int]"
-_NAME, _DIGEST = ("name",), ("sha256",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +30,7 @@ class Walk:
     """A keyset walk through names in order, over facts or over names alone.
 
     :param within: what of the table
-    :param column: by which it goes; None where all have the same
+    :param column: of its order; None where all have the same value
     :param covers: the conditions that all of it fulfils
     """
 
@@ -78,154 +64,8 @@ class Walk:
         return query.order_by(self.name.desc() if self.names_descending else self.name.asc())
 
 
-class QueryPlan:
+class QueryPlan(Matching):
     """A filter, planned for one connection and the state that it sees."""
-
-    def __init__(self, connection: Connection, dialect: Dialect, wanted: Filter) -> None:
-        self._connection = connection
-        self._dialect = dialect
-        self._tables = dialect.tables
-        self._filter = wanted
-        self._conditions = as_kept(wanted).conditions
-        self._keys = all_keys(connection, dialect, filled=True)
-        self._reaches = reaches(self._conditions, self._keys)
-        self._widths: dict[Reach, int] = {}
-
-    # -- what is asked ---------------------------------------------------------------------
-
-    @cached_property
-    def _parts(self) -> list[ColumnElement[bool]]:
-        """The conditions of a document: one for each of the filter, then the others."""
-        parts = [self._holds(condition) for condition in self._conditions]
-        if self._filter.prefix:
-            parts.append(_begins(self._tables.documents.c.name, self._filter.prefix))
-        if self._filter.words:
-            parts.append(self._dialect.has_words(self._filter.words))
-        number = self._tables.documents.c.id
-        for place, condition in enumerate(self._conditions):
-            if texts := self._texts(condition):
-                parts[place] = self._dialect.among(number, self._searched(condition, texts, and_(self._way(), *parts)))
-        return parts
-
-    def _holds(self, condition: Condition) -> ColumnElement[bool]:
-        return true() if self._texts(condition) else self._dialect.holds(condition)
-
-    def _texts(self, condition: Condition) -> Callable[[Path], Select[Any]] | None:
-        """Return the query for texts that are searched here, because the engine has no safe regular expressions."""
-        return self._dialect.texts if condition.op == "regex" else None
-
-    @property
-    def is_searched(self) -> bool:
-        """Whether finding what matches means to read much: then it is done once."""
-        return any(map(self._texts, self._conditions))
-
-    def _searched(
-        self, condition: Condition, texts: Callable[[Path], Select[Any]], where: ColumnElement[bool]
-    ) -> list[int]:
-        """Return ids of documents whose text matches a regular expression: RE2 searches here, in bounded time."""
-        test = condition.test
-        if test is None:
-            return []
-        documents = self._tables.documents
-        is_name = condition.path == _NAME
-        query = select(documents.c.id, documents.c.name) if is_name else texts(condition.path)
-        rows = self._connection.execute(query.where(where).execution_options(yield_per=_STREAM))
-        matches: dict[int, None] = {}
-        for part in rows.partitions():
-            matches |= {number: None for number, text in part if number not in matches and test(text)}
-        return list(matches)
-
-    def _where(self, covered: frozenset[int] = frozenset()) -> ColumnElement[bool]:
-        return and_(true(), *(part for place, part in enumerate(self._parts) if place not in covered))
-
-    def _is_covered(self, covers: frozenset[int]) -> bool:
-        return len(covers) == len(self._conditions) + bool(self._filter.prefix) + bool(self._filter.words)
-
-    def matching(self) -> Sequence[ColumnElement[bool]]:
-        """Return the conditions of all documents that match."""
-        return self._way(), self._where()
-
-    def leads(self, path: Path) -> Iterator[tuple[bytes, int]]:
-        """Return each value at a path as sortable bytes, and how often it occurs; nothing where facts do not tell."""
-        facts = self._tables.facts
-        for key in self._keys:
-            if key.path == path and key.sort is None and not key.several:
-                there = [facts.c.key == key.number, facts.c.sort == LEAD, facts.c.value > bytes((collation.MISSING,))]
-                grouped = select(facts.c.value, func.count()).where(*there).group_by(facts.c.value)
-                return map(tuple, self._connection.execute(grouped.execution_options(yield_per=_STREAM)))
-        return iter(())
-
-    # -- how many --------------------------------------------------------------------------
-
-    def count(self, most: int | None = None) -> int:
-        """Count what matches.
-
-        :param most: where counting ends
-        """
-        for reach in self._reaches:
-            if reach.exact and self._is_covered(reach.covers):
-                return self._count(self._names_of(reach), most)
-        query = select(self._tables.documents.c.id).where(self._way(), self._where())
-        return self._count(query, most)
-
-    def _count(self, query: Select[Any], most: int | None) -> int:
-        counting = select(func.count()).select_from(query.limit(most).subquery())
-        return int(self._connection.execute(counting).scalar_one())
-
-    def estimate(self) -> int:
-        """Estimate how many match, where they are too many to count, from a sample."""
-        numbers = self._tables.documents.c.id
-        # each by itself, so that SQLite takes it from an end
-        ends = (select(end(numbers)).scalar_subquery() for end in (func.min, func.max))
-        first, last = self._connection.execute(select(*ends)).one()
-        if first is None:
-            return 0
-        span = last - first + 1
-        sample = sorted({first + step * span // _SAMPLE for step in range(_SAMPLE)})
-        fitting = select(numbers).where(self._dialect.among(numbers, sample), self._where())
-        hits = self._count(fitting, None)
-        return max(MOST_COUNTED + 1, int(hits * span // len(sample)))
-
-    def gathered(self, most: int) -> list[str]:
-        """Return the names of those that match, in no order, at most so many."""
-        query = select(self._tables.documents.c.name).where(self._way(), self._where())
-        for reach in self._reaches:
-            if reach.exact and self._is_covered(reach.covers):
-                query = self._names_of(reach)
-        return list(self._connection.execute(query.limit(most)).scalars())
-
-    def _way(self) -> ColumnElement[bool]:
-        """Return the narrowest access path as a condition; true where there is none."""
-        documents = self._tables.documents
-        columns: dict[Path, ColumnElement[str]] = {_NAME: documents.c.name, _DIGEST: documents.c.digest}
-        for condition in self._conditions:
-            column = columns.get(condition.path)
-            if column is not None and condition.op == "eq" and all(isinstance(each, str) for each in condition.values):
-                return self._dialect.among(column, condition.values)
-        narrow = min(self._reaches, key=self._width, default=None) if self._reaches else None
-        if narrow is None or self._width(narrow) > _MOST_AWAY:
-            return true()
-        return documents.c.name.in_(self._names_of(narrow, distinct=False))
-
-    def _width(self, reach: Reach) -> int:
-        """Return to how many names a reach leads, up to a maximum."""
-        if reach not in self._widths:
-            self._widths[reach] = self._count(self._names_of(reach, distinct=False), _MOST_AWAY + 1)
-        return self._widths[reach]
-
-    def _names_of(self, reach: Reach, *, distinct: bool = True) -> Select[Any]:
-        """Return the query for the names of a reach."""
-        query = select(self._tables.facts.c.name).where(*self._within(reach))
-        return query.distinct() if distinct and reach.may_repeat else query
-
-    def _within(self, reach: Reach) -> tuple[ColumnElement[bool], ...]:
-        facts = self._tables.facts
-        key = facts.c.key == reach.key.number
-        if reach.is_point:
-            return key, facts.c.value == reach.points[0]
-        if reach.points:
-            return key, facts.c.value.in_(reach.points)
-        return key, facts.c.value >= reach.low, facts.c.value < reach.high
 
     # -- in order --------------------------------------------------------------------------
 
@@ -273,9 +113,9 @@ class QueryPlan:
                     for which in ((LEAD, ELEMENT) if reach.key.several else (LEAD,))
                 ]
         for reach in self._reaches:  # those that stand in another order, where they are soon sorted
-            if reach.exact and reach.is_point and self._is_covered(reach.covers) and self._width(reach) <= _MOST_AWAY:
+            if reach.exact and reach.is_point and self._is_covered(reach.covers) and self._width(reach) <= MAX_NARROW:
                 return [Walk(facts, self._within(reach), None, False, order.names_descending, reach.covers)]
-        within = (_begins(documents.c.name, self._filter.prefix),) if self._filter.prefix else ()
+        within = (begins(documents.c.name, self._filter.prefix),) if self._filter.prefix else ()
         covers = frozenset((len(self._conditions),)) if self._filter.prefix else frozenset()
         return [Walk(documents, within, None, False, order.names_descending, covers)]
 
@@ -353,7 +193,7 @@ class QueryPlan:
         """Return the ids of all that match, sorted."""
         query = select(self._tables.documents.c.id).where(self._way(), self._where())
         query = self._sorted(query, order, after, skip, limit)
-        return iter(self._connection.execute(query.execution_options(yield_per=_STREAM)).scalars())
+        return iter(self._connection.execute(query.execution_options(yield_per=STREAM)).scalars())
 
     def _sorted(
         self, query: Select[Any], order: Order, after: Place | None, skip: int, limit: int | None
@@ -410,31 +250,3 @@ def _upwards(rows: Sequence[tuple[bytes, str]], walk: Walk) -> list[str]:
     """Return the names of whole values, in the order of the walk."""
     by_name = sorted(rows, key=itemgetter(1), reverse=walk.names_descending)
     return [name for _, name in sorted(by_name, key=itemgetter(0), reverse=walk.descending)]
-
-
-def _begins(name: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    begin = encoding.storable(prefix)
-    end = _behind_all(begin)
-    return and_(name >= begin, name < end) if end else name >= begin
-
-
-def _behind_all(prefix: str) -> str | None:
-    """Return the least text after all that have this prefix; None where there is none."""
-    bare = prefix.rstrip("\U0010ffff")
-    if not bare:
-        return None
-    last = ord(bare[-1]) + 1
-    return bare[:-1] + chr(0xE000 if last == 0xD800 else last)
-
-
-def as_kept(wanted: Filter) -> Filter:
-    """Return a filter in the spelling of stored documents."""
-    return replace(wanted, conditions=tuple(map(_kept, wanted.conditions)))
-
-
-def _kept(condition: Condition) -> Condition:
-    values = tuple(encoding.storable(value) if isinstance(value, str) else value for value in condition.values)
-    test = condition.test
-    return Condition(
-        encoding.members(condition.path), condition.op, values, test and (lambda text: test(encoding.original(text)))
-    )
