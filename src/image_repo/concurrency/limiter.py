@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -107,15 +107,13 @@ class Limiter:
             for stage, limit in (table or limits()).items()
         }
 
-    @contextmanager
-    def admit(self, stage: Stage, timeout: float = 0.0) -> Iterator[None]:
+    def admit(self, stage: Stage, timeout: float = 0.0) -> AbstractContextManager[object]:
         """Hold a place in a stage. Hold it only while working: to wait for a lock meanwhile can block everybody.
 
         :param timeout: seconds to wait for it
         :raises Busy: when too many wait already, or time is up
         """
-        with self._queues[stage].admitted(deadline.until(timeout)):
-            yield
+        return self._queues[stage].admitted(deadline.until(timeout))
 
     @contextmanager
     def slot(self, timeout: float, *, heavy: bool = False) -> Iterator[None]:
@@ -297,11 +295,6 @@ class _NodeQueue(_Queue):
 
     @contextmanager
     def admitted(self, end: float) -> Iterator[_Ticket]:
-        """Hold a place.
-
-        :param end: of the wait, in monotonic seconds
-        :raises Busy: when too many wait already, or time is up
-        """
         with super().admitted(end) as ticket:
             try:
                 handle = self._take(ticket, end)
