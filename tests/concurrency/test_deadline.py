@@ -14,6 +14,7 @@ from image_repo.concurrency.limiter import Limit, Limiter, Stage
 from image_repo.concurrency.locks import KeyedLock
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import Busy, RenderTimeout
+from image_repo.server.http_guard import Body
 
 WAIT = 20.0
 
@@ -92,3 +93,13 @@ def test_locks_single_flight_and_limiter_share_one_deadline(folder: Path | None)
         for holder in holders:
             holder.result(WAIT)
     assert 0.5 <= took < 5
+
+
+def test_the_time_in_which_a_body_arrives_is_not_counted() -> None:
+    def read_slowly(size: int) -> bytes:
+        threading.Event().wait(0.1)
+        return b"x" * size
+
+    with deadline.limited(0.05):
+        assert Body(read_slowly, 10, 3).read(3) == b"xxx"
+        assert deadline.left(WAIT) > 0

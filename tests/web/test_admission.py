@@ -51,7 +51,7 @@ def test_a_full_stage_without_a_queue_refuses_at_once() -> None:
 
 @pytest.mark.servers
 def test_a_flood_of_renders_holds_up_nobody_else(tmp_path: Path) -> None:
-    config = commands.configure(tmp_path, server={"processes": 2}, render={"at_once": 1, "queue": 8})
+    config = commands.configure(tmp_path, server={"processes": 2}, render={"at_once": 1, "queue": 8, "wait": 50})
     base = f"http://{commands.listens_on(config)}"
     answers: list[requests.Response] = []
 

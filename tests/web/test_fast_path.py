@@ -21,6 +21,7 @@ from werkzeug.test import EnvironBuilder
 
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
+from image_repo.concurrency import deadline
 from image_repo.concurrency.limiter import Limit, Limiter, Stage
 from image_repo.config import Config, MemoryCacheConfiguration
 from image_repo.model.names import ImageName
@@ -565,3 +566,17 @@ def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypat
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}
     assert (sum(marked), len(marked)) == (0, 6)
+
+
+def test_all_waiting_of_a_request_shares_one_deadline(house: House) -> None:
+    left: list[float] = []
+    inner = house.fast._inner
+
+    def note(environ: Any, start_response: Any) -> Iterable[bytes]:
+        left.append(deadline.left(1000.0))
+        return inner(environ, start_response)
+
+    house.fast._inner = note
+    ask(house.fast, URI)
+    assert 0 < left[0] <= house.config.render.wait
+    assert deadline.left(1000.0) > house.config.render.wait

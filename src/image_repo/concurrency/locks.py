@@ -126,15 +126,10 @@ class KeyedLock:
 
     def _take_file(self, key: str, end: float) -> LockFile | None:
         """Return the lock among the processes; None where lock files cannot be used."""
-        while self._files:
-            try:
-                file = self._files.take(key, end)
-            except RenderTimeout as error:
-                raise Busy("Others write to this name for too long.") from error
-            if file is None or file.is_current():
-                return file
-            file.release()
-        return None
+        try:
+            return self._files.take(key, end) if self._files else None
+        except RenderTimeout as error:
+            raise Busy("Others write to this name for too long.") from error
 
 
 class LockFolder:
@@ -153,18 +148,32 @@ class LockFolder:
         """
         path = self._folder / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         try:
-            handle = open_lock(path)
-            with _closed_on_error(handle):
-                if not _lock(handle):
-                    if not wait_for(lambda: _lock(handle) or None, end):
-                        raise render_timeout()
-                    _raise_left_problem(handle)
+            while (handle := _locked(path, end)) is None:
+                pass
         except OSError as error:
             if not self._has_warned:
                 log.warning("lock files cannot be used, so processes do not wait for each other: %s", error)
             self._has_warned = True
             return None
         return LockFile(path, handle)
+
+
+def _locked(path: Path, end: float) -> int | None:
+    """Return the handle of a locked file; None when the holder that was waited for has unlinked it.
+
+    :raises Problem: of that holder
+    :raises RenderTimeout: when waiting took too long
+    """
+    handle = open_lock(path)
+    with _closed_on_error(handle):
+        if not _lock(handle):
+            if not wait_for(lambda: _lock(handle) or None, end):
+                raise render_timeout()
+            _raise_left_problem(handle)
+        if is_current(handle, path):
+            return handle
+    os.close(handle)
+    return None
 
 
 @contextmanager
@@ -187,10 +196,6 @@ class LockFile:
         self._path = path
         self._handle = handle
 
-    def is_current(self) -> bool:
-        """Return whether the path still names this file: else another process may hold a newer one."""
-        return is_current(self._handle, self._path)
-
     def __enter__(self) -> LockFile:
         return self
 
@@ -207,7 +212,7 @@ class LockFile:
         """Free the lock, and leave nothing to those that wait for it."""
         try:
             with contextlib.suppress(OSError):
-                if self.is_current():
+                if is_current(self._handle, self._path):
                     self._path.unlink()
         finally:
             os.close(self._handle)

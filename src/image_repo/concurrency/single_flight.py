@@ -78,14 +78,10 @@ class SingleFlight:
             del self._flights[key]
 
     def _make(self, key: str, make: Callable[[], T], again: Callable[[], T | None], end: float) -> T:
-        while True:
-            lock = self._locks.take(key, end) if self._locks else None
-            with lock or contextlib.nullcontext():
-                result = again()
-                if result is not None:
-                    return result
-                if lock is None or lock.is_current():
-                    return make()
+        lock = self._locks.take(key, end) if self._locks else None
+        with lock or contextlib.nullcontext():
+            result = again()
+            return make() if result is None else result
 
 
 def _follow(flight: Future[T], end: float) -> T:

@@ -147,7 +147,7 @@ class Sweep:
     ) -> None:
         """Load what differs and write it, unless another process writes it."""
         before = self._marked(names)
-        have = self._index.stamps(names)  # once more: whoever told the index by now has marked the name after this
+        have = self._index.stamps(names)  # once more: a later writer marks the name after this
         names = [name for name in names if indexer.bare(have.get(name, "\0")) != stamps[name]]
         rows = dict(zip(names, each(self._try, names), strict=True))
         for name, found in rows.items():
