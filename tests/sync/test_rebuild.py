@@ -31,7 +31,7 @@ from image_repo.model.names import ImageName
 from image_repo.repository.metadata import UNCONDITIONAL
 from image_repo.sync import daemon
 from image_repo.sync.daemon import FOLLOWER
-from image_repo.sync.membership import LIFETIME, FolderMembershipBoard, Membership, Node
+from image_repo.sync.membership import LIFETIME_S, FolderMembershipBoard, Membership, Node
 
 ONE = pictures.jpeg(pictures.photo(40, 30))
 TWO = pictures.jpeg(pictures.photo(20, 10, seed=1))
@@ -218,7 +218,7 @@ def test_a_node_that_was_killed_is_forgotten_after_a_while(tmp_path):
     board = FolderMembershipBoard(tmp_path / "nodes")
     ours = Membership(board, tmp_path)
     now = time.time()
-    for name, until_ in (("late", now - 1), ("long", now - LIFETIME - 10), ("there", now + 50)):
+    for name, until_ in (("late", now - 1), ("long", now - LIFETIME_S - 10), ("there", now + 50)):
         board.write(name, json.dumps({"id": name, "host": "h", "shared": False, "until": until_}).encode(), until_)
     board.write("odd", b"[1]", now + 50)
     assert ours.others() == [Node("there", "h", False, now + 50)]

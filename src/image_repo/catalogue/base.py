@@ -33,7 +33,7 @@ class Page:
     """A page of documents.
 
     :param count: how many match in all; where not ``exact``, an estimate
-    :param after: what to ask for the next page with; None when this is the last
+    :param after: the cursor of the next page; None when this is the last
     """
 
     documents: list[dict[str, Any]]
@@ -94,7 +94,7 @@ class Index(Protocol):
     def page(self, query: Query) -> Page:
         """Return a page of whole documents.
 
-        :raises BadParameter: for an ``after`` that is not from here
+        :raises BadParameter: for an ``after`` that is no cursor of this order
         """
 
     def count(self, wanted: Filter) -> int:

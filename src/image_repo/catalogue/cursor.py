@@ -16,7 +16,7 @@ from image_repo.catalogue.base import Document
 from image_repo.catalogue.query import SortKey
 from image_repo.errors import BadParameter
 
-#: characters of such a text: a name has 700 bytes, a value :data:`.collation.MOST_TEXT`
+#: characters of a cursor: a name has 700 bytes, a value :data:`.collation.MOST_TEXT`
 MOST_CHARACTERS = 8_000
 
 

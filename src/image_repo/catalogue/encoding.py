@@ -21,7 +21,7 @@ _SHIFT = 0x10_0000
 _TEXT = re.compile("[\0\ud800-\udfff\U0010fffe]")
 _MEMBER = re.compile('[\0-\x1f"\\\\\ud800-\udfff\U0010fffe]')
 _MARKED = re.compile(_MARK + "(.)", re.DOTALL)
-#: numbers that JSONB gives back otherwise: with all their digits, and without the sign of zero
+#: numbers that JSONB respells: with all their digits, and without the sign of zero
 _RESPELLED = re.compile(r"\d[eE][+-]?\d|-0(?![0-9.]*[1-9])")
 #: a string of JSON, and the colon behind it when it is the name of a member
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
@@ -30,7 +30,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
 def dump(document: Document) -> str:
     """Return a document as text that both engines store.
 
-    :raises ValueError: when it is no JSON: holds NaN, or what JSON has no word for
+    :raises ValueError: when it is no JSON: NaN, or a value that JSON has no form for
     """
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if "\\" not in text and _plain(text):

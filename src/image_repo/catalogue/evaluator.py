@@ -14,7 +14,7 @@ from image_repo.catalogue import collation
 from image_repo.catalogue.query import Condition, Filter, Op, Path, Scalar
 from image_repo.catalogue.tokenizer import begins, words_of
 
-#: how the sortable bytes of two values stand to each other
+#: operators of values of one kind
 _COMPARES: Mapping[Op, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,

@@ -24,7 +24,7 @@ from image_repo.model import regex
 from image_repo.model.parameters import integer, read_boolean
 from image_repo.model.record import Record
 
-#: the most of each that a query may have
+#: limits of a query
 MOST_CONDITIONS, MOST_SORTS, MOST_SELECTS, MOST_TEXT_WORDS = 20, 8, 100, 20
 #: members of a path: as deep as data may be nested, and ``data`` itself
 MOST_LEVELS = 33
@@ -36,7 +36,7 @@ MOST_PER_PAGE = 1_000
 #: word → (schema, help): for the API description
 Words = Mapping[str, tuple[dict[str, Any], str]]
 
-#: what narrows a filter beside its conditions
+#: parameters that narrow a filter beside its conditions
 FILTER_WORDS: Words = {
     "regex": ({"type": "string"}, "whose name matches: searched, RE2"),
     "text": ({"type": "string"}, "free text: each word is the beginning of a word of the name or of the data"),
@@ -51,7 +51,7 @@ PAGE_WORDS: Words = {
     "count": ({"type": "string", "enum": ["exact"]}, "exact: all that match are counted, however many"),
     "after": ({"type": "string"}, "as in the link to the next page"),
 }
-#: what has to be said where everything is to be changed
+#: the parameter to change everything
 BULK_WORDS: Words = {"all": ({"type": "boolean"}, "everything is meant, if there is no filter")}
 
 #: operator → help
@@ -72,10 +72,10 @@ _OPS: Mapping[str, Op] = {
     "eq": "eq", "ne": "ne", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
     "in": "eq", "nin": "ne", "regex": "regex", "exists": "exists",
 }  # fmt: skip
-#: operators that one underscore is enough for, where that is allowed; the longest first
+#: operators after a single underscore, where that is allowed; the longest first
 _SINGLE = ("_gte", "_lte", "_gt", "_lt", "_ne")
 _WORDS = frozenset({*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS})
-#: keys that people really have, and that are one slip away from a word
+#: common keys that are one slip away from a parameter
 _ORDINARY = frozenset((
     "age", "alter", "aster", "bind", "cage", "county", "court", "elect", "ext", "find", "fort", "gage", "hind", "kid",
     "kin", "king", "mind", "mort", "mount", "next", "pace", "pale", "pane", "port", "rage", "rind", "sage", "ship",
@@ -201,7 +201,7 @@ class Grammar:
             after=after,
             exact="count" in settings and self._exact(settings["count"]),
         )
-        # Behind `after`, the number is only what the page is called: nothing is passed over.
+        # Behind `after`, the number is only the name of the page: nothing is skipped.
         called = skip // limit + 1 if after is None else number
         return ParsedQuery(query, "all" in settings and read_boolean("all", settings["all"]), called, rest)
 
@@ -254,10 +254,10 @@ def _refuse_slips(name: str, known: Collection[str], hint: str) -> None:
     """
     if name in _WORDS:
         raise BadParameter(name, f"The parameter {name} means nothing here. {hint}")
-    if "[" in name:  # how others write operators: key[gte]
+    if "[" in name:  # the operators of other APIs: key[gte]
         raise BadParameter(name, f"Expected an operator as in KEY__gte, not in brackets. {hint}")
     if name not in _ORDINARY:
-        # Also a word that means nothing here was meant as one.
+        # Parameters of other requests are near misses too.
         near = next((word for word in (*known, *sorted(_WORDS)) if _one_slip(name, word)), None)
         if near:
             raise BadParameter(name, f"There is no parameter {name!r}. Did you mean {near}? {hint}", nearest=near)

@@ -30,15 +30,15 @@ from image_repo.catalogue.writing import UPLOADED, Writer, indexed
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 
 _log = logging.getLogger(__name__)
-#: documents at a time, of those that are gone through
+#: documents read at a time
 _PAGE = 500
-#: bytes of a page as text: parsed, and written again, it takes ten times as many
+#: of a page as text; parsed and written again, it takes ten times as many
 MAX_PAGE_BYTES = 16 << 20
 #: documents of a page that are fetched at a time
 _PART = 128
-#: how many estimates are remembered, and for how many seconds
+#: estimates in memory, and for how many seconds
 _MOST_ESTIMATES, _ESTIMATED = 256, 5.0
-#: conditions that an index answers
+#: operators that an index helps
 _HELPED = ("eq", "gt", "gte", "lt", "lte")
 
 

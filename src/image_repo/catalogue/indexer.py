@@ -24,13 +24,13 @@ from image_repo.model.record import Record, timestamp
 
 log = logging.getLogger(__name__)
 
-#: behind the stamp of a row that holds only what a listing tells: the original has still to be read
+#: suffix of the stamp of a row that is known only from a listing: the original is not read yet
 UNREAD = "?"
-#: behind the stamp of a row whose original cannot be read: not tried again until it is another one
+#: suffix of the stamp of a row whose original cannot be read: not retried until it is replaced
 BROKEN = "!"
 #: note of an index: how far it is from being complete for the first time, such as ``0.43``; none when it is
 REBUILDING = "rebuilding"
-#: note of an index: when it was held against the container last, and how long that took
+#: note of an index: when it was last compared with the container, and how long that took
 SWEPT = "swept"
 #: seconds for which an index that did not answer is left alone, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
@@ -134,7 +134,7 @@ class Indexer:
     """Writes to the index what was written to the container; best effort.
 
     :param index: None where there is none
-    :param trouble: why there is none, where that is not what the configuration wants
+    :param trouble: why there is none, where the configuration wants one
     """
 
     def __init__(self, index: Index | None, behind: Outbox, trouble: Problem | None = None) -> None:
@@ -192,7 +192,7 @@ class Indexer:
             return
         try:
             say(self._index)
-        except Exception as error:  # whatever it is, the container has taken the write
+        except Exception as error:  # whatever it is, the container has accepted the write
             self._behind_with(names)
             self._failed(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", error)
         else:

@@ -42,7 +42,7 @@ def than(name: str, text: str, *, numbers: bool) -> Scalar:
     """Return the value to compare with: a number where it is written as one and not quoted, else text.
 
     :param name: of the parameter
-    :param numbers: whether what stands there may be a number at all
+    :param numbers: whether the value may be a number at all
     :raises BadParameter: for a number that a double does not hold
     """
     quoted = _unquoted(text)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class Outbox:
     """Names not yet indexed, for all processes of the node; it survives them.
 
-    :param path: of the file that holds them; None for nowhere: then the next look at everything finds them
+    :param path: of the file; None for none: then the next sweep finds the names
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -28,7 +28,7 @@ class Outbox:
     def add(self, name: str, version: str = "") -> None:
         """Add a name; best effort.
 
-        :param version: how the stamp has to begin; empty when the name is to be looked at in any case
+        :param version: how the stamp has to begin; empty to index the name in any case
         """
         if self._path is None:
             return
@@ -37,7 +37,7 @@ class Outbox:
             while not self._append(self._path, line):
                 pass
         except OSError as error:
-            log.info("it is not noted that the catalogue does not know of %s: %s", name, error)
+            log.info("%s is not in the outbox: %s", name, error)
 
     @staticmethod
     def _append(path: Path, line: bytes) -> bool:
@@ -47,7 +47,7 @@ class Outbox:
             fcntl.flock(handle, fcntl.LOCK_SH)
             if not is_current(handle, path):
                 return False
-            if os.fstat(handle).st_size < _MOST_BYTES:
+            if os.fstat(handle).st_size < _MAX_BYTES:
                 os.write(handle, line)
             return True
         finally:
@@ -66,8 +66,8 @@ class Outbox:
             except FileNotFoundError:
                 return []
         with self._taken.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # somebody may be about to end his line
-            return list(dict(_lines(file.read(2 * _MOST_BYTES))).items())
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be writing its line
+            return list(dict(_lines(file.read(2 * _MAX_BYTES))).items())
 
     def done(self) -> None:
         """Delete what was taken."""
@@ -82,8 +82,8 @@ def _lines(text: bytes) -> Iterator[tuple[str, str]]:
             yield str(name), str(version)
 
 
-#: the most bytes of names that are noted; what is beyond is found by its stamp
-_MOST_BYTES = 4 << 20
+#: of the file; names beyond that are found by their stamps
+_MAX_BYTES = 4 << 20
 
 
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -29,7 +29,7 @@ Listed: TypeAlias = "Sequence[str] | array[int]"
 class Walk:
     """A keyset walk through names in order, over facts or over names alone.
 
-    :param within: what of the table
+    :param within: conditions on the table
     :param column: of its order; None where all have the same value
     :param covers: the conditions that all of it fulfils
     """
@@ -112,7 +112,7 @@ class QueryPlan(Matching):
                     )
                     for which in ((LEAD, ELEMENT) if reach.key.several else (LEAD,))
                 ]
-        for reach in self._reaches:  # those that stand in another order, where they are soon sorted
+        for reach in self._reaches:  # in another order, where they are few to sort
             if reach.exact and reach.is_point and self._is_covered(reach.covers) and self._width(reach) <= MAX_NARROW:
                 return [Walk(facts, self._within(reach), None, False, order.names_descending, reach.covers)]
         within = (begins(documents.c.name, self._filter.prefix),) if self._filter.prefix else ()

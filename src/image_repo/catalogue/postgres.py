@@ -24,10 +24,10 @@ from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryToo
 
 _log = logging.getLogger(__name__)
 
-#: seconds that a writer waits for another, and everybody for a connection
-_PATIENCE = 5.0
+#: for another writer, and for a connection
+_LOCK_TIMEOUT_S = 5.0
 #: seconds after which an idle connection is tested first
-_IDLE = 30.0
+_IDLE_S = 30.0
 #: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
 _TOO_SLOW, _GONE = "57014", ("42P01", "3F000")
 #: the note that describes the tables
@@ -64,7 +64,7 @@ class PostgresDialect(PostgresJson):
         )
         sa.Index(f"{collection}_words_words", self._words.c.words, postgresql_using="gin")
         self._timeout = timeout
-        self._patience = min(timeout * 0.8, _PATIENCE)
+        self._patience = min(timeout * 0.8, _LOCK_TIMEOUT_S)
         self._connections = connections
         self._pool = EnginePool(self._make_engine)
         self._there = False
@@ -174,7 +174,7 @@ class PostgresDialect(PostgresJson):
     def _try(self, connection: Any, record: Any, _: Any) -> None:
         """Test a connection that was idle for long."""
         now = time.monotonic()
-        if now - record.info.get("used", now) > _IDLE:
+        if now - record.info.get("used", now) > _IDLE_S:
             try:
                 with self._waits.for_one(_file(connection)):
                     connection.execute("SELECT 1")

@@ -84,7 +84,7 @@ class PostgresJson:
         grouped = sa.select(sa.cast(each.c.value, sa.Text), sa.func.count()).select_from(inside).where(*where)
         rows = connection.execute(grouped.group_by(each.c.value).execution_options(yield_per=_STREAM))
         for part in rows.partitions():
-            # what is inside of an array that is inside of an array is none of its values
+            # elements of arrays in arrays are no values of the path
             scalars = [(text, times) for text, times in part if text[0] not in "[{"]
             tally.add_json([text for text, _ in scalars], [times for _, times in scalars])
         return None

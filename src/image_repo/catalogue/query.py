@@ -85,8 +85,8 @@ class SortKey:
 class Query:
     """A query for a page. The last key of every order is the name, ascending.
 
-    :param select: what of each document is wanted; empty for all of it
-    :param after: where the page before ended, as :attr:`image_repo.catalogue.base.Page.after` said; ``skip`` is 0 then
+    :param select: paths of each document to return; empty for all of it
+    :param after: the cursor of the page before, :attr:`image_repo.catalogue.base.Page.after`; ``skip`` is 0 then
     :param exact: whether all that match are counted, however many
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 from image_repo.catalogue import collation
 from image_repo.catalogue.query import Condition, Path, Scalar
 
-#: what stands in place of a sort: with leads, and with elements of arrays
+#: in place of a sort: of leads, and of elements of arrays
 LEAD, ELEMENT = b"", b"\x01"
 #: kinds that are compared with greater and less
 _ORDERED = (collation.NUMBER, collation.TEXT)

@@ -43,13 +43,13 @@ _WAL_IS_SAFE = _RELEASE >= (3, 51, 3)
 _HAS_JSONB = _RELEASE >= (3, 45)
 #: words can be stored without their text, and still be deleted
 _FORGETS_WORDS = _RELEASE >= (3, 43)
-#: seconds that a writer waits for another
-_PATIENCE = 5.0
+#: for another writer
+_LOCK_TIMEOUT_S = 5.0
 #: steps of SQLite's machine between two looks at the clock: some hundredths of a second
 _STEPS = 200_000
 #: page cache of a connection, in KiB
 _CACHE = 16_384
-#: result codes (sqlite.org/rescode.html) after which the file is of no use
+#: result codes (sqlite.org/rescode.html) after which the file is unusable
 _DAMAGED = (11, 26)
 
 _NOT_PLAIN = re.compile("[^a-y0-9]")
@@ -61,8 +61,8 @@ _MADE = ""
 class SqliteDialect(SqliteJson):
     """Implements :class:`~.dialect.Dialect`.
 
-    :param path: of the file; made with its folder, for nobody else
-    :param scope: what the index is of: one of something else starts empty
+    :param path: of the file; made with its folder, private to this user
+    :param scope: of the index; one of another scope starts empty
     :param timeout: seconds that a query may take
     """
 
@@ -77,7 +77,7 @@ class SqliteDialect(SqliteJson):
         self._path = path
         self._scope = scope
         self._timeout = timeout
-        self._patience = min(timeout, _PATIENCE)
+        self._patience = min(timeout, _LOCK_TIMEOUT_S)
         self._connections = connections
         self._pool = EnginePool(self._make_engine)
         self._damaged = False

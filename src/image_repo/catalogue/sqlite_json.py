@@ -19,7 +19,7 @@ from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.tables import Tables
 
 _NUMBERS = ("integer", "real")
-#: in place of a value, which is JSON: there is one perhaps, below an array
+#: in place of a JSON value: one may be below an array
 _BELOW = "-"
 #: values at a time
 _STREAM = 10_000
@@ -66,7 +66,7 @@ class SqliteJson:
         ]
         values: list[Any] = [
             (spot.kind.in_(_NUMBERS), spot.number),
-            # of empty bytes SQLite takes null
+            # SQLite makes null of empty bytes
             (
                 spot.kind == "text",
                 sa.func.coalesce(sa.func.substr(sa.cast(spot.value, sa.LargeBinary), 1, collation.MOST_TEXT), b""),
@@ -125,7 +125,7 @@ class SqliteJson:
     def tally(
         self, connection: sa.Connection, path: Path, where: Sequence[sa.ColumnElement[bool]], tally: Tally
     ) -> int | None:
-        # SQLite groups by sorting, in memory: what is few and comes often is counted faster here.
+        # SQLite groups by sorting, in memory: few values that occur often are counted faster here.
         spot = _Spot(self.tables.documents.c.document, path)
         value: sa.ColumnElement[Any] = spot.document.op("->", return_type=sa.Text())(spot.path)
         if path[1:]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, LargeBinary, MetaData, Table, Text, func
 from sqlalchemy.types import UserDefinedType
 
-#: raised when what stands in the tables is written differently: then they start empty
+#: incremented when the tables change: then they start empty
 VERSION = 2
 
 
@@ -16,9 +16,9 @@ class Json(UserDefinedType[str]):
     """A document: text to us, whatever an engine reads fastest inside.
 
     :param kind: of the column, in the engine's words
-    :param inward: the function that makes one of text, None where text does as it is
+    :param inward: the function that makes one of text, None where text will do
     :param outward: makes text of a column
-    :param respells: whether numbers may come back otherwise than they were written
+    :param respells: whether numbers may be respelled
     """
 
     cache_ok = True
@@ -44,7 +44,7 @@ class Tables:
     ``documents``: the rows. ``keys``: for which paths there are facts. ``facts``: for such a key, a value, what
     sorts those that have it, and a name. ``notes``: short texts.
 
-    :param schema: in which they are, None where the engine has none
+    :param schema: of the tables, None where the engine has none
     :param text: the type of text that compares by code points
     """
 
@@ -59,7 +59,7 @@ class Tables:
             Column("stamp", Text, nullable=False),
             Column("digest", Text, index=True),
             Column("document", json, nullable=False),
-            # the document as it was written, where it would come back otherwise
+            # the document as it was written, where the engine respells it
             *([Column("told", Text)] if json.respells else []),
         )
         documents = self.documents.c
@@ -74,7 +74,7 @@ class Tables:
             Column("id", Integer, primary_key=True, autoincrement=False),
             Column("path", Text, nullable=False),
             Column("sort", Text),
-            # where filling stands: the id up to which facts are there, None when all are
+            # the id up to which facts are written, None when all are
             Column("filled", number),
             # whether a document has had several values
             Column("several", Boolean, nullable=False),

@@ -26,7 +26,7 @@ class _Apart(dict[int, str]):
         return character if unicodedata.category(character)[0] in "LNM" else " "
 
 
-#: what is common is known beforehand, the rest is not remembered: it may be any of a million characters
+#: common characters in advance; the rest is not cached: it may be any of a million
 _APART = _Apart()
 _APART |= {code: _APART[code] for code in range(0x250)}
 

@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-#: seconds between two looks at the clock
-_STEP = 0.25
+#: between two looks at the clock
+_STEP_S = 0.25
 
 
 class Watchdog:
@@ -53,7 +53,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(_STEP)
+            time.sleep(_STEP_S)
             with self._lock:
                 if not self._until:
                     self._thread = None

@@ -17,13 +17,13 @@ from image_repo.catalogue.query import Path
 from image_repo.catalogue.sort_keys import Fact, Key, facts_of, has_several
 from image_repo.catalogue.tokenizer import words_of
 
-#: rows that are written at a time
+#: rows written at a time
 _BATCH = 500
-#: documents whose facts are made at a time: others write in between
+#: documents whose facts are written at a time: others write in between
 _FILL = 4_000
-#: the key that is always there: by when they were uploaded
+#: the key that is always indexed: the time of the upload
 UPLOADED = ("uploaded",)
-#: in place of the path of a key that is on its way out
+#: in place of the path of a key that is being dropped
 _GONE = ""
 
 

@@ -29,30 +29,30 @@ from image_repo.model.names import ImageName
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
-from image_repo.sync.membership import RENEWED, Membership
+from image_repo.sync.membership import RENEWED_S, Membership
 from image_repo.sync.reconciler import Sweep, SweepOutcome
 
 log = logging.getLogger(__name__)
 
 #: note of an index that nodes share: which of them follows the container
 FOLLOWER = "follower"
-#: note of an index: which look at the container is under way; an index that was made anew meanwhile has it not
+#: note of an index: the sweep under way; an index that was made anew meanwhile lacks it
 SWEEPING = "sweeping"
-#: seconds between two looks for something to do
-_POLL = 0.25
-#: seconds between two looks whether the index is still the one that was made
-_LOOK = 2.0
-#: a look at the whole container may take this part of all time
+#: between two looks for something to do
+_POLL_S = 0.25
+#: between two looks whether the index is still the same
+_LOOK_S = 2.0
+#: a sweep may take one in so many seconds
 _SHARE = 20.0
-#: of the time that a step took, how long the pause behind it is, and the longest in seconds
-_REST, _LONGEST_REST = 1.0, 1.0
+#: the pause after a step, as a part of its time, and the longest in seconds
+_REST, _LONGEST_REST_S = 1.0, 1.0
 #: seconds after which the claim of a silent node ends
-_CLAIM = 60.0
-#: seconds of pause after trouble, at first and at most
+_CLAIM_S = 60.0
+#: of backoff, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-#: seconds that are waited for the end of a step
-_PATIENCE = 5.0
-#: originals and records that are read at a time
+#: to wait for the end of a step
+_STEP_TIMEOUT_S = 5.0
+#: originals and records read at a time
 _AT_ONCE = 2
 
 
@@ -64,8 +64,8 @@ class CatalogueDaemon:
     """Runs in a thread of a serving process.
 
     :param own: the private folder of the node, where its processes elect one of them
-    :param every: seconds between two looks at the whole container, 0 for none but the first
-    :param artifacts: whose index follows too
+    :param every: seconds between two sweeps, 0 for the first only
+    :param artifacts: to index as well
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class CatalogueDaemon:
         self._looked = float("-inf")
         #: whether there are originals to be read, beside those that are being read
         self._unread = False
-        #: whether it is known what another process has left undone
+        #: whether the progress of an earlier process was read
         self._resumed = False
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
@@ -105,14 +105,14 @@ class CatalogueDaemon:
         """End after the current step."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+            self._thread.join(_STEP_TIMEOUT_S)
 
     # -- the thread ------------------------------------------------------------------
 
     def _run(self) -> None:
         with contextlib.suppress(_Stopped):
             while True:
-                self._wait(max(self._backoff.left(), _POLL))
+                self._wait(max(self._backoff.left(), _POLL_S))
                 if self._duty.taken():
                     self._try()
         self._leave()
@@ -125,7 +125,7 @@ class CatalogueDaemon:
             self.turn()
         except _Stopped:
             raise
-        except Exception as error:  # it has all the time of the world
+        except Exception as error:  # whatever it is, it is retried
             pause = self._backoff.fail()
             known = isinstance(error, Problem)
             reason = (error.detail or error.title) if isinstance(error, Problem) else error
@@ -164,7 +164,7 @@ class CatalogueDaemon:
     def _rest(self, began: float) -> float:
         """Pause after a step, do meanwhile what is urgent, and return the seconds that the step took."""
         took = time.monotonic() - began
-        self._wait(min(_REST * took, _LONGEST_REST))
+        self._wait(min(_REST * took, _LONGEST_REST_S))
         self._tell()
         self._catch_up()
         self._claim.is_ours()
@@ -191,7 +191,7 @@ class CatalogueDaemon:
             if not version or not known.get(name, "").startswith(version + "."):
                 _try_to(settle, name)
             if self._ended.is_set():
-                return  # what was taken is noted still
+                return  # what was taken stays in the outbox
         behind.done()
 
     def _follow(self, text: str) -> None:
@@ -205,7 +205,7 @@ class CatalogueDaemon:
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._looked < _LOOK:
+        if now - self._looked < _LOOK_S:
             return False
         self._looked = now
         swept = SweepState.read(self._index)
@@ -268,7 +268,7 @@ class CatalogueDaemon:
 
     def _tell(self) -> None:
         """Tells the other nodes that this one serves; best effort."""
-        if self._nodes is None or time.monotonic() - self._announced < RENEWED:
+        if self._nodes is None or time.monotonic() - self._announced < RENEWED_S:
             return
         self._announced = time.monotonic()
         try:
@@ -308,20 +308,20 @@ class _Claim:
 
     def is_ours(self) -> bool:
         """Return whether this node follows the container, from now on."""
-        if not self._index.shared or time.monotonic() - self._renewed < _CLAIM / 3:
+        if not self._index.shared or time.monotonic() - self._renewed < _CLAIM_S / 3:
             return True
         now = time.time()
         with contextlib.suppress(ValueError, TypeError, KeyError):
             claim = json.loads(self._index.note(FOLLOWER) or "")
-            if claim["node"] != self._node and now < claim["until"] < now + 2 * _CLAIM:
+            if claim["node"] != self._node and now < claim["until"] < now + 2 * _CLAIM_S:
                 return False
-        self._index.keep_note(FOLLOWER, json.dumps({"node": self._node, "until": now + _CLAIM}))
+        self._index.keep_note(FOLLOWER, json.dumps({"node": self._node, "until": now + _CLAIM_S}))
         self._renewed = time.monotonic()
         return True
 
     def release(self) -> None:
         """Let another node follow at once."""
-        if self._index.shared and time.monotonic() - self._renewed < _CLAIM:
+        if self._index.shared and time.monotonic() - self._renewed < _CLAIM_S:
             with contextlib.suppress(Problem):
                 self._index.keep_note(FOLLOWER, None)
 

@@ -22,10 +22,10 @@ from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
 
-#: what the notes of nodes begin with in a container
+#: of the notes in a container
 PREFIX = ".nodes/"
-#: seconds for which a note counts, and after which it is renewed
-LIFETIME, RENEWED = 300.0, 100.0
+#: for which a note counts, and after which it is renewed
+LIFETIME_S, RENEWED_S = 300.0, 100.0
 _MOST_BYTES = 4096
 _MOST_NODES = 1_000
 
@@ -106,7 +106,7 @@ class FolderMembershipBoard:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for path in sorted(self._folder.iterdir())[:_MOST_NODES]:
                 with contextlib.suppress(OSError):
-                    if path.stat().st_mtime < time.time() - LIFETIME:
+                    if path.stat().st_mtime < time.time() - LIFETIME_S:
                         path.unlink()
                     elif path.stat().st_size <= _MOST_BYTES and not path.name.startswith("."):
                         yield path.read_bytes()
@@ -147,13 +147,13 @@ class Membership:
 
         :raises StoreUnavailable, OSError: when that cannot be done
         """
-        node = Node(self.id, socket.gethostname(), shared, time.time() + LIFETIME)
+        node = Node(self.id, socket.gethostname(), shared, time.time() + LIFETIME_S)
         self._board.write(node.id, json.dumps(asdict(node)).encode(), node.until)
 
     def leave(self) -> None:
         """Remove the note: this node serves no more.
 
-        :raises StoreUnavailable, OSError: when that cannot be done; it is out of date soon
+        :raises StoreUnavailable, OSError: when that cannot be done; it expires soon
         """
         self._board.remove(self.id)
 

@@ -37,7 +37,7 @@ from image_repo.stores.base import Entry
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: names that are compared at a time
+#: names compared at a time
 _AT_ONCE = 1_000
 #: rows that are written in one transaction; other writers wait for it
 _ROWS = 100
@@ -58,9 +58,9 @@ class SweepOutcome:
     :param seen: things that the container lists, records that have lost their original too
     :param whole: those that are indexed completely
     :param written: rows that were new or differed
-    :param removed: rows of what is not there any more
-    :param unread: rows that hold only what a listing tells
-    :param failed: things that the index does not take, and why
+    :param removed: rows of things that are gone
+    :param unread: rows that are known only from a listing
+    :param failed: things that the index refuses, and why
     """
 
     seen: int = 0
@@ -99,7 +99,7 @@ class Sweep:
         self._settle = settle or self._overwrite
         self._marks = marks
         self._workers = at_once
-        #: what was loaded and is nothing: a record that lost its original is not read again and again
+        #: hashes of records without an original: they are not read again and again
         self._void: dict[int, None] = {}
 
     def run(self, listing: Listing) -> Iterator[SweepOutcome]:
@@ -367,7 +367,7 @@ class Images:
             return self._repo.metadata.row(image)
         known = fitting(stored, current)
         if known is None and current and stored:
-            # The listing may lag behind; and it has no entity tag of what another tool has put together of segments.
+            # The listing may lag behind; and it has no entity tag of a segmented object.
             head = self._repo.origin.head(current.key)
             current = original_of(image, head) if head else None
             known = fitting(stored, current)
