@@ -260,9 +260,8 @@ def test_no_name_is_lost_between_who_notes_and_who_takes(tmp_path):
     assert seen == {f"n{number}" for number in range(2_000)}
 
 
-def test_what_is_noted_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("image_repo.catalogue.outbox._MOST_BYTES", 200)
-    behind = Outbox(tmp_path / "behind")
+def test_what_is_noted_is_bounded(tmp_path):
+    behind = Outbox(tmp_path / "behind", max_bytes=200)
     for number in range(100):
         behind.add(f"name-{number}")
     assert (tmp_path / "behind").stat().st_size < 250

@@ -19,9 +19,11 @@ class Outbox:
     """Names not yet indexed, for all processes of the node; it survives them.
 
     :param path: of the file; None for none: then the next sweep finds the names
+    :param max_bytes: of the file; names beyond that are found by their stamps
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, max_bytes: int = 4 << 20) -> None:
+        self._max_bytes = max_bytes
         self._path = path
         self._taken = path.with_name(path.name + ".taken") if path else None
 
@@ -39,15 +41,14 @@ class Outbox:
         except OSError as error:
             log.info("%s is not in the outbox: %s", name, error)
 
-    @staticmethod
-    def _append(path: Path, line: bytes) -> bool:
+    def _append(self, path: Path, line: bytes) -> bool:
         """Return whether the line was written to the file that others read from now on."""
         handle = os.open(path, _OPEN, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
             if not is_current(handle, path):
                 return False
-            if os.fstat(handle).st_size < _MAX_BYTES:
+            if os.fstat(handle).st_size < self._max_bytes:
                 os.write(handle, line)
             return True
         finally:
@@ -67,7 +68,7 @@ class Outbox:
                 return []
         with self._taken.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # another process may be writing its line
-            return list(dict(_lines(file.read(2 * _MAX_BYTES))).items())
+            return list(dict(_lines(file.read(2 * self._max_bytes))).items())
 
     def done(self) -> None:
         """Delete what was taken."""
@@ -80,10 +81,6 @@ def _lines(text: bytes) -> Iterator[tuple[str, str]]:
         with contextlib.suppress(ValueError, TypeError):  # a line that was cut off by the end of its process
             name, version = json.loads(line)
             yield str(name), str(version)
-
-
-#: of the file; names beyond that are found by their stamps
-_MAX_BYTES = 4 << 20
 
 
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
