@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -26,12 +25,12 @@ from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
-from image_repo.exchange.base import About, ImportOutcome
+from image_repo.exchange.base import About, ImportOutcome, write_file
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip
-from image_repo.exchange.zip_writer import Member, stream_zip, temporary
+from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.operations import ORIGINAL
 from image_repo.observability.logging import clean
@@ -161,7 +160,7 @@ def export(config: Config, repo: Repository, request: ExportRequest, output: Pat
     with bar("Exporting", total) as step:
         members = export.members(_with_steps(documents, step))
         if output.suffix.lower() == ".zip":
-            _write_zip(members, output, repo.policy.spool)
+            write_file(output, stream_zip(members, repo.policy.spool))
         else:
             write_folder(members, output)
     return export
@@ -184,18 +183,6 @@ def _with_steps(documents: Iterable[Document], step: Callable[[int], object]) ->
     for document in documents:
         yield document
         step(1)
-
-
-def _write_zip(members: Iterable[Member], output: Path, spool: Path | None) -> None:
-    """Write an archive, whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}-", delete=False) as file:
-        try:
-            file.writelines(stream_zip(members, spool))
-            file.close()
-            Path(file.name).replace(output)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 # -- import ----------------------------------------------------------------------------

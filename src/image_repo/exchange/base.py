@@ -7,12 +7,55 @@ returns an :class:`ImportOutcome` for each.
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar
 
-from image_repo.errors import Problem
+from image_repo.errors import Busy, Problem
 from image_repo.model.recipe import Recipe
+
+#: attempts to get a render slot
+_MAX_ATTEMPTS = 20
+T = TypeVar("T")
+
+
+def retry_while_busy(call: Callable[[], T]) -> T:
+    """Return the result of a call; wait for a render slot where other requests get 503.
+
+    :raises Busy: if no slot becomes free
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        try:
+            return call()
+        except Busy as busy:
+            time.sleep(busy.retry_after or 1)
+    return call()
+
+
+def write_file(path: Path, chunks: Iterable[bytes], modified: float | None = None) -> None:
+    """Write a file whole or not at all. An existing file or link is replaced.
+
+    :param modified: seconds since the epoch
+    :raises OSError: if it cannot be written; it names the path
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+            try:
+                file.writelines(chunks)
+                file.close()
+                if modified is not None:
+                    os.utime(file.name, (modified, modified))
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
 
 # -- out ----------------------------------------------------------------------------------
 

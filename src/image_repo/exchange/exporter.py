@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
-import tempfile
-import time
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,8 +22,8 @@ from typing import BinaryIO, Self
 from image_repo import render
 from image_repo.access.principal import Principal
 from image_repo.catalogue.base import Document
-from image_repo.errors import Busy, NameConflict, OriginalDamaged, Problem
-from image_repo.exchange.base import About, Exported, File
+from image_repo.errors import NameConflict, OriginalDamaged, Problem
+from image_repo.exchange.base import About, Exported, File, retry_while_busy, write_file
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
@@ -36,16 +33,12 @@ from image_repo.model.names import ImageName
 from image_repo.model.operations import Focus, focus_of
 from image_repo.model.original import Original
 from image_repo.model.recipe import Defaults, Recipe, read_request
-from image_repo.model.rendition import Served
-from image_repo.repository.reader import Reader, Variant
 from image_repo.repository.repository import Repository
 from image_repo.stores.base import CHUNK
 
 log = logging.getLogger(__name__)
 
 MISSING = "_missing.txt"
-#: attempts to get a render slot
-_MAX_ATTEMPTS = 20
 #: attempts to read a picture that is replaced meanwhile
 _MAX_VERSIONS = 3
 #: pictures that are rendered while others are sent
@@ -153,23 +146,11 @@ def _make(repo: Repository, principal: Principal, current: Original, recipe: Rec
     """
     with ExitStack() as stack:
         if not recipe.is_original:
-            served = _fetch_patiently(repo.reader, repo.reader.variant(principal, current, recipe))
+            variant = repo.reader.variant(principal, current, recipe)
+            served = retry_while_busy(lambda: repo.reader.fetch(variant))
             return _Picture(replace(current, version=served.version), recipe, served.rendition.body, stack.pop_all())
         original, spool = stack.enter_context(repo.reader.original(principal, current))
         return _Picture(original, recipe, spool.file, stack.pop_all())
-
-
-def _fetch_patiently(reader: Reader, variant: Variant) -> Served:
-    """Render for a response that has begun: wait for a render slot where other requests get 503.
-
-    :raises Busy: if no slot becomes free
-    """
-    for _ in range(_MAX_ATTEMPTS):
-        try:
-            return reader.fetch(variant)
-        except Busy as busy:
-            time.sleep(busy.retry_after or 1)
-    return reader.fetch(variant)
 
 
 class _Missing:
@@ -400,13 +381,4 @@ def write_folder(members: Iterable[Member], folder: Path) -> None:
     for name, modified, body in members:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # An existing link is replaced, not followed.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-            try:
-                file.writelines(chunks(body))
-                file.close()
-                os.utime(file.name, (modified, modified))
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        write_file(path, chunks(body), modified)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,6 @@ from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.errors import (
     BrokenArchive,
-    Busy,
     DigestMismatch,
     ImageNotFound,
     NameConflict,
@@ -28,7 +26,7 @@ from image_repo.errors import (
     Problem,
     StoreUnavailable,
 )
-from image_repo.exchange.base import ImportOutcome, Item, Opener, Status
+from image_repo.exchange.base import ImportOutcome, Item, Opener, Status, retry_while_busy
 from image_repo.exchange.manifest_lines import ManifestLines, is_manifest
 from image_repo.exchange.zip_reader import Archive, Budget
 from image_repo.model.names import ImageName, parse_prefix
@@ -46,8 +44,6 @@ log = logging.getLogger(__name__)
 
 #: items that are imported at a time: more would share the disk, but also one interpreter
 AT_ONCE = 4
-#: attempts to get a render slot
-_MAX_ATTEMPTS = 20
 #: bytes from which a format is detected
 _SNIFFED_BYTES = 256
 #: of descriptions that are imported together
@@ -168,17 +164,13 @@ class Importer:
         return "stored" if is_new else "replaced"
 
     def _put(self, name: ImageName, item: Item, spool: Spool) -> bool:
-        """Store a picture, and wait for a render slot where clients would get 503."""
-        for _ in range(_MAX_ATTEMPTS):
-            try:
-                return self._put_now(name, item, spool)
-            except Busy as busy:
-                time.sleep(busy.retry_after or 1)
-        return self._put_now(name, item, spool)
+        """Store a picture, and return whether the name is new."""
 
-    def _put_now(self, name: ImageName, item: Item, spool: Spool) -> bool:
-        spool.file.seek(0)
-        return self._repo.writer.put(self._principal, name, spool, filename=item.filename, data=item.data)[1]
+        def put() -> bool:
+            spool.file.seek(0)
+            return self._repo.writer.put(self._principal, name, spool, filename=item.filename, data=item.data)[1]
+
+        return retry_while_busy(put)
 
     def _description(self, name: ImageName, item: Item) -> Status:
         stored = read_record(self._repo.origin, name)

@@ -1,23 +1,6 @@
 """MongoDB Extended JSON to plain JSON, versions 1 and 2, relaxed and canonical, by pymongo's ``bson``.
 
-What JSON can hold stays as it is; the rest becomes text, or an object, that a person reads without a manual:
-
-========================================  =======================================================
-``$oid``                                  its 24 hex digits
-``$date``                                 ``2026-11-21T07:19:09.000Z``: always UTC, always milliseconds;
-                                          outside of the years 1 to 9999 milliseconds since the epoch
-``$numberInt`` ``$numberLong``            a number, with all its digits
-``$numberDouble``                         a number; ``NaN``, ``Infinity`` and ``-Infinity``, which are no JSON, as text
-``$numberDecimal``                        a number where a double is exactly that, else its text
-``$binary`` ``$uuid``                     the text of the UUID for subtype 4, else base64; the subtype is dropped
-``$timestamp``                            ``{"t": seconds, "i": which of that second}``
-``$regularExpression``, ``$regex``        ``/pattern/options``
-``$symbol``                               text
-``$code``                                 text; with ``$scope`` it stays the object that it is
-``$minKey`` ``$maxKey``                   the texts ``MinKey`` and ``MaxKey``
-``$undefined``                            null
-========================================  =======================================================
-
+The table in ``docs/coming-from.md`` shows what becomes of each type.
 Other names that begin with ``$`` stay: those of references (``$ref``, ``$id``), and the user's own.
 
 Sources: MongoDB Extended JSON v2 specification (mongodb/specifications, extended-json), MongoDB manual
@@ -45,16 +28,14 @@ if TYPE_CHECKING:
 MAX_LEVELS = 64
 
 #: the members that a wrapper has, and no others
-_WRAPPERS = frozenset(
-    map(
-        frozenset[str],
-        (
-            {"$oid"}, {"$date"}, {"$numberInt"}, {"$numberLong"}, {"$numberDouble"}, {"$numberDecimal"}, {"$binary"},
-            {"$binary", "$type"}, {"$uuid"}, {"$timestamp"}, {"$regularExpression"}, {"$regex", "$options"},
-            {"$symbol"}, {"$code"}, {"$minKey"}, {"$maxKey"}, {"$undefined"},
-        ),
+_WRAPPERS = {
+    frozenset(names.split("+"))
+    for names in (
+        "$oid", "$date", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal", "$binary", "$binary+$type",
+        "$uuid", "$timestamp", "$regularExpression", "$regex+$options", "$symbol", "$code", "$minKey", "$maxKey",
+        "$undefined",
     )
-)  # fmt: skip
+}  # fmt: skip
 #: bson also takes digits of other scripts, and underscores
 _NUMBER = re.compile(r"-?Infinity|NaN|[+-]?[0-9.]{1,400}([eE][+-]?[0-9]{1,5})?")
 _UUID_SUBTYPE = 4
