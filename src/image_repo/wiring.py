@@ -29,6 +29,7 @@ from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
+from image_repo.model.names import ImageName
 from image_repo.model.operations import Focus, read_focus
 from image_repo.model.recipe import Defaults, read_request
 from image_repo.observability import metrics
@@ -135,79 +136,81 @@ def prepare(config: Config, stores: Stores) -> list[str]:
     return warnings
 
 
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What the parts of a process share.
+
+    :param shared: private folder of this node, for all containers; None where it cannot be had
+    :param own: the same, for this container alone
+    :param origin: the persistent container behind its circuit breaker
+    """
+
+    config: Config
+    stores: Stores
+    shared: Path | None
+    own: Path | None
+    counters: Counters
+    origin: CircuitBreaker
+    epochs: InvalidationEpochs
+
+    @classmethod
+    def of(cls, config: Config, stores: Stores) -> _Node:
+        own = own_folder(config, stores.origin)
+        counters = Counters(own)
+        origin = CircuitBreaker(stores.origin, counters=counters)
+        epochs = InvalidationEpochs(own / "marks" if own else None)
+        return cls(config, stores, _private(Path(config.local_file_cache_path)), own, counters, origin, epochs)
+
+
 def build(config: Config, *, rules: Rules | None = None, stores: Stores | None = None) -> Repository:
     """Return the live repository. Called in each worker, after the fork.
 
     :param rules: who may do what; everybody everything where None
     :param stores: those that the configuration names where None
     """
-    stores = stores or build_stores(config)
-    shared = _private(Path(config.local_file_cache_path))
-    own = own_folder(config, stores.origin)
-    counters = Counters(own)
-    indexer = _follower(config, stores.origin, own, "images")
-    origin = CircuitBreaker(stores.origin, counters=counters)
-    epochs = InvalidationEpochs(own / "marks" if own else None)
-    memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, counters, "memory"))
-    target = _link_target(config, stores, counters)
-    names = _disk(config, stores.origin, "names", replace(_NAMES, enabled=config.local_cache_configuration.enabled))
-    resolver = Resolver(
-        origin,
-        epochs,
-        names,
-        freshness=config.freshness,
-        changed=lambda name: memory.purge(prefix_of(name)),
-        learnt=indexer.noted,
-    )
-    use_policy = policy(config, shared)
-    access = AccessControl(rules)
-    originals = Originals(origin, resolver, use_policy.spool, config.render.max_source)
-    table = limits(threads=config.server.threads, renders=config.render.at_once, queue=config.render.queue)
-    limiter = Limiter(table, shared / "limits" if shared else None, waiting=counters.waiting)
-    renditions = _renditions(config, stores, originals, memory, target, limiter, own, counters)
-    locks = KeyedLock(own / "writing" if own else None)
+    node = _Node.of(config, stores or build_stores(config))
+    origin, epochs, use = node.origin, node.epochs, policy(config, node.shared)
+    indexer = _indexer(config, node.stores.origin, node.own, "images")
+    memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, node.counters, "memory"))
+    settings = replace(_NAMES, enabled=config.local_cache_configuration.enabled)
+    names = _disk(config, node.stores.origin, "names", settings)
+    forget = partial(_purge_name, memory)
+    resolver = Resolver(origin, epochs, names, freshness=config.freshness, changed=forget, learnt=indexer.noted)
+    originals = Originals(origin, resolver, use.spool, config.render.max_source)
+    target = _link_target(config, node.stores, node.counters)
+    renditions = _renditions(node, originals, memory, target)
+    locks = KeyedLock(node.own / "writing" if node.own else None)
     metadata = MetadataStore(
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
+    access = AccessControl(rules)
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
+    writer = Writer(access, origin, resolver, metadata, indexer, renditions, use)
+    cache = node.stores.cache
+    links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()
-    for part in (counters, origin, indexer, renditions.caches, resolver):
+    for part in (node.counters, origin, indexer, renditions.caches, resolver):
         resources.callback(part.close)
     return Repository(
-        access=access,
-        reader=reader,
-        writer=Writer(access, origin, resolver, metadata, indexer, renditions, use_policy),
-        links=Links(access, reader, target, stores.cache or origin, PREFIX if stores.cache else "", use_policy),
-        metadata=metadata,
-        renditions=renditions,
-        indexer=indexer,
-        origin=origin,
-        epochs=epochs,
-        policy=use_policy,
-        limits=config.render,
-        limiter=limiter,
-        counters=counters,
-        resources=resources,
+        access, reader, writer, links, metadata, renditions, indexer, origin, epochs, use, node.counters, resources
     )
 
 
-def _renditions(
-    config: Config,
-    stores: Stores,
-    originals: Originals,
-    memory: MemoryTier,
-    target: LinkTarget | None,
-    limiter: Limiter,
-    own: Path | None,
-    counters: Counters,
-) -> Renditions:
+def _purge_name(memory: MemoryTier, name: ImageName) -> None:
+    memory.purge(prefix_of(name))
+
+
+def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: LinkTarget | None) -> Renditions:
     """Return the renditions, in tiers of this node and of the container."""
-    settings, render = config.local_cache_configuration, config.render
-    local = _disk(config, stores.origin, "renditions", settings, partial(_evicted, counters, "disk"))
+    config, own, render, counters = node.config, node.own, node.config.render, node.counters
+    settings, evicted = config.local_cache_configuration, partial(_evicted, counters, "disk")
+    local = _disk(config, node.stores.origin, "renditions", settings, evicted)
     flight = SingleFlight(own / "flights" if own else None)
+    table = limits(threads=config.server.threads, renders=render.at_once, queue=render.queue)
+    limiter = Limiter(table, node.shared / "limits" if node.shared else None, waiting=counters.waiting)
     # memory is for what is served, unless there is nothing else on this node
-    near, far = Caches([local or memory]), Caches([target] if stores.cache and target else [])
+    near, far = Caches([local or memory]), Caches([target] if node.stores.cache and target else [])
     return Renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
@@ -254,19 +257,18 @@ def open_index(config: Config, origin: Store, collection: str = "images") -> Ind
     )
 
 
-def artifacts_follower(config: Config, origin: Store) -> Indexer:
-    """Who tells the index over the artifacts of a container."""
-    shared = _private(Path(config.local_file_cache_path))
-    return _follower(config, origin, _private(shared / _belongs(origin)) if shared else None, "artifacts")
+def build_artifacts(config: Config, repo: Repository) -> Artifacts:
+    """Return the artifacts of a repository; closed with it."""
+    return Artifacts(repo, _indexer(config, repo.origin, own_folder(config, repo.origin), "artifacts"))
 
 
-def _follower(config: Config, origin: Store, own: Path | None, collection: str) -> Indexer:
-    behind = Outbox(own / f"behind-{collection}" if own else None)
+def _indexer(config: Config, origin: Store, own: Path | None, collection: str) -> Indexer:
+    outbox = Outbox(own / f"behind-{collection}" if own else None)
     try:
-        return Indexer(open_index(config, origin, collection), behind)
+        return Indexer(open_index(config, origin, collection), outbox)
     except CatalogueUnavailable as error:
         log.warning("there is no catalogue: %s", error.detail)
-        return Indexer(None, behind, error)
+        return Indexer(None, outbox, error)
 
 
 def own_folder(config: Config, origin: Store) -> Path | None:
@@ -390,7 +392,7 @@ def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
     if own is None or not config.catalogue.enabled:
         return lambda: None
     stores = build_stores(config)
-    artifacts = Artifacts(repo, artifacts_follower(config, repo.origin))
+    artifacts = build_artifacts(config, repo)
     background = CatalogueDaemon(
         repo, own, every=config.catalogue.reconcile, nodes=nodes(config, stores), artifacts=artifacts
     )

@@ -145,7 +145,7 @@ def test_a_hit_notes_nothing(served, client):
     for _ in range(3):
         client.get("/images/a?w=20")
         client.get("/images/a?meta=True")
-    assert served.repo.indexer.behind.is_empty()
+    assert served.repo.indexer.outbox.is_empty()
 
 
 # -- content addresses -----------------------------------------------------------------
@@ -501,10 +501,10 @@ def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, mo
 
 def catch_up(repo: Repository) -> None:
     """What a server does with names that are noted."""
-    for name, _ in repo.indexer.behind.take():
+    for name, _ in repo.indexer.outbox.take():
         repo.metadata.reindex(ImageName(name))
         repo.metadata.complete(ImageName(name))
-    repo.indexer.behind.done()
+    repo.indexer.outbox.done()
 
 
 def whole(repo: Repository) -> dict[str, dict]:

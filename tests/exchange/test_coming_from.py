@@ -30,7 +30,6 @@ from image_repo.errors import ConfigurationError
 from image_repo.exchange.importer import Importer
 from image_repo.exchange.legacy import detect, outcomes
 from image_repo.exchange.legacy.extended_json import plain
-from image_repo.repository.artifacts import Artifacts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
 SET, BLOBS, TALES = (
@@ -131,7 +130,7 @@ def take_in(served: Served, path: Path, uploads: Path | None = None) -> None:
     """As ``image_repo import`` does."""
     left = detect(path, uploads)
     assert left is not None
-    artifacts = Artifacts(served.repo, wiring.artifacts_follower(served.config, served.repo.origin))
+    artifacts = wiring.build_artifacts(served.config, served.repo)
     assert {told.status for told in outcomes(left, Importer(served.repo, ADMIN), served.repo, ADMIN, artifacts)} == {
         "stored"
     }

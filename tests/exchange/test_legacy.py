@@ -563,7 +563,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     config = embedded(tmp_path / "repo", create_new=True)
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config)
-    yield House(repo, Artifacts(repo, wiring.artifacts_follower(config, repo.origin)))
+    yield House(repo, wiring.build_artifacts(config, repo))
     repo.close()
 
 

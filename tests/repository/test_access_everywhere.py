@@ -75,7 +75,7 @@ def house(tmp_path: Path) -> Iterator[House]:
             with repo.writer.spool() as spool:
                 repo.writer.put(ADMIN, name, spool.fill([body]), data={"site": name.text})
         repo.writer.replace_data(ADMIN, WORDS, {"site": "words"}, UNCONDITIONAL)
-        artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+        artifacts = wiring.build_artifacts(config, repo)
         with repo.writer.spool() as spool:
             artifact, _ = artifacts.put(ADMIN, spool.fill([b"weights"]))
         SweepState(0.0, 0.0).keep(repo.indexer.index)

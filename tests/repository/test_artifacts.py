@@ -16,7 +16,7 @@ from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Query
 from image_repo.cli import checks
 from image_repo.errors import ArtifactNotFound
-from image_repo.repository.artifacts import MEDIA_TYPE, PREFIX, Artifact, Artifacts
+from image_repo.repository.artifacts import MEDIA_TYPE, PREFIX, Artifact
 from image_repo.sync import reconciler
 from image_repo.sync.reconciler import Sweep
 
@@ -39,7 +39,7 @@ def served(tmp_path):
 
 @pytest.fixture
 def artifacts(served):
-    return Artifacts(served.repo, wiring.artifacts_follower(served.config, served.repo.origin))
+    return wiring.build_artifacts(served.config, served.repo)
 
 
 def put(artifacts, repo, body, **said):
@@ -99,7 +99,7 @@ def test_the_index_is_told_what_a_listing_tells(served, artifacts):
     listed = list(artifacts.stamps())
     names = sorted(map(id_of, bodies))
     assert [name for name, _ in listed] == names
-    assert artifacts.follower.index.stamps(names) == dict(listed)
+    assert artifacts.indexer.index.stamps(names) == dict(listed)
     assert [name for name, _ in artifacts.stamps(after=names[4])] == names[5:]
     for name, stamp in listed:
         row = artifacts.row(name)
@@ -137,7 +137,7 @@ def found(artifacts, **told):
 def test_an_index_that_is_empty_or_behind_is_made_to_follow(served, artifacts):
     for number in range(5):
         put(artifacts, served.repo, bytes([number]), kind="k")
-    index, everything = artifacts.follower.index, sorted(id_of(bytes([number])) for number in range(5))
+    index, everything = artifacts.indexer.index, sorted(id_of(bytes([number])) for number in range(5))
     index.clear()
     assert found(artifacts) == []
     sweep = Sweep(index, artifacts.row)

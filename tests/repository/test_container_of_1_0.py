@@ -29,7 +29,6 @@ from image_repo.catalogue.query import Filter
 from image_repo.config import Config, SwiftCacheConfiguration
 from image_repo.model.names import ImageName
 from image_repo.model.recipe import Recipe
-from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
@@ -249,7 +248,7 @@ def test_the_catalogue_is_made_of_the_records_of_1_0(laid: Laid) -> None:
 
 def test_artifacts_and_snapshots_of_1_0_are_served_as_they_are(laid: Laid) -> None:
     with serving(laid) as repo:
-        artifacts = Artifacts(repo, wiring.artifacts_follower(laid.config, repo.origin))
+        artifacts = wiring.build_artifacts(laid.config, repo)
         artifact = artifacts.get(ADMIN, f"sha256:{WEIGHTS_SHA}")
         assert (artifact.kind, artifact.filename, artifact.meta) == ("model", "w.bin", {"epoch": 3})
         with artifacts.open(ADMIN, artifact) as spool:

@@ -137,10 +137,10 @@ class Indexer:
     :param trouble: why there is none, where the configuration wants one
     """
 
-    def __init__(self, index: Index | None, behind: Outbox, trouble: Problem | None = None) -> None:
+    def __init__(self, index: Index | None, outbox: Outbox, trouble: Problem | None = None) -> None:
         self._index = index
         self._trouble = trouble
-        self.behind = behind
+        self.outbox = outbox
         self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
 
     @property
@@ -177,7 +177,7 @@ class Indexer:
     def noted(self, name: ImageName, current: Original | None = None) -> None:
         """Add a name to the outbox, unless the index knows this very original."""
         if self._index is not None:
-            self.behind.add(name.text, original_part(current.key, current.version) if current else "")
+            self.outbox.add(name.text, original_part(current.key, current.version) if current else "")
 
     def close(self) -> None:
         """Close the connections."""
@@ -188,19 +188,19 @@ class Indexer:
         if self._index is None or not names:
             return
         if self._backoff.left() > 0:
-            self._behind_with(names)
+            self._note_all(names)
             return
         try:
             say(self._index)
         except Exception as error:  # whatever it is, the container has accepted the write
-            self._behind_with(names)
+            self._note_all(names)
             self._failed(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", error)
         else:
             self._backoff.reset()
 
-    def _behind_with(self, names: Sequence[str]) -> None:
+    def _note_all(self, names: Sequence[str]) -> None:
         for name in names:
-            self.behind.add(name)
+            self.outbox.add(name)
 
     def _failed(self, name: str, error: Exception) -> None:
         self._backoff.fail()

@@ -18,7 +18,6 @@ from image_repo.cli.options import Options, fail, verb
 from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter, CatalogueDisabled, Problem
-from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.daemon import Lock, Progress
@@ -76,19 +75,19 @@ def rebuild(config: Config, repo: Repository, bar: Bar, *, from_scratch: bool = 
     :param from_scratch: delete the index first
     :raises CatalogueDisabled, CatalogueUnavailable, StoreUnavailable: what is done so far stays
     """
-    index, artifacts = repo.indexer.index, Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+    index, artifacts = repo.indexer.index, wiring.build_artifacts(config, repo)
     images, sweep = reconciler.images(repo, at_once=_AT_ONCE)
     index.check()
     with _exclusive(config, repo):
         if from_scratch:
             index.clear()
-            artifacts.follower.index.clear()
+            artifacts.indexer.index.clear()
         began, state = time.time(), Progress(index)
         total = sum(1 for _ in images.listing())
         state.begin(total)
         report = RebuildReport(_run(sweep, images.listing(), bar, "Images", total, state), SweepOutcome())
         report.artifacts = _run(
-            Sweep(artifacts.follower.index, artifacts.row),
+            Sweep(artifacts.indexer.index, artifacts.row),
             artifacts.stamps(),
             bar,
             "Artifacts",

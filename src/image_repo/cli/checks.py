@@ -20,7 +20,6 @@ from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.model.record import record_key
-from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, read_record
 from image_repo.repository.snapshots import Snapshots
@@ -120,7 +119,7 @@ def check(repo: Repository, scan: ContainerScan, step: Step) -> Iterator[str]:
 
 def check_artifacts_and_snapshots(config: Config, repo: Repository) -> Iterator[str]:
     """Yield a line for each damaged artifact and snapshot; all are read."""
-    yield from Artifacts(repo, wiring.artifacts_follower(config, repo.origin)).damaged()
+    yield from wiring.build_artifacts(config, repo).damaged()
     yield from Snapshots(repo).damaged()
 
 

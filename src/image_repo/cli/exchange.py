@@ -34,7 +34,6 @@ from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.operations import ORIGINAL
 from image_repo.observability.logging import clean
-from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
@@ -256,7 +255,7 @@ def _outcomes(
     """Return outcomes, their total, and what returns the current position; None if outcomes are counted."""
     source = legacy.detect(path, uploads)
     if source is not None:
-        artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+        artifacts = wiring.build_artifacts(config, repo)
         return legacy.outcomes(source, importer, repo, ADMIN, artifacts), source.total, lambda: source.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():

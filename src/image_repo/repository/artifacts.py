@@ -116,15 +116,15 @@ class Artifact:
 class Artifacts:
     """The artifacts of a repository.
 
-    :param follower: of the index over them; closed with the repository
+    :param indexer: of the index over them; closed with the repository
     """
 
-    def __init__(self, repo: Repository, follower: Indexer) -> None:
+    def __init__(self, repo: Repository, indexer: Indexer) -> None:
         self._repo = repo
         self._origin = repo.origin
         self._authorise = repo.access.authorise
-        self.follower = follower
-        repo.resources.callback(follower.close)
+        self.indexer = indexer
+        repo.resources.callback(indexer.close)
 
     # -- reading ---------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Artifacts:
         :raises CatalogueDisabled: when the configuration has no catalogue
         """
         visible = self._authorise(principal, Action.LIST, PREFIX).visible
-        page = self.follower.index.page(replace(query, filter=query.filter & visible))
+        page = self.indexer.index.page(replace(query, filter=query.filter & visible))
         return replace(page, documents=[_without_name(document) for document in page.documents])
 
     def _read(self, sha256: str) -> Artifact | None:
@@ -244,7 +244,7 @@ class Artifacts:
             # Known bytes are written again: so a repeated upload repairs damaged ones.
             stored = self._origin.put(PREFIX + sha256, spool.file, media_type=made.media_type)
             record = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
-            self.follower.wrote(made.artifact_id, _document(made), _stamp(stored, record))
+            self.indexer.wrote(made.artifact_id, _document(made), _stamp(stored, record))
         return made, before is None
 
     def delete(self, principal: Principal, artifact_id: str) -> dict[str, int]:
@@ -263,9 +263,9 @@ class Artifacts:
                 # It goes last: while it is there, a deletion that has failed can be repeated to its end.
                 records = self._origin.delete(PREFIX + sha256 + _RECORD)
             except BaseException:
-                self.follower.behind.add(artifact_id)
+                self.indexer.outbox.add(artifact_id)
                 raise
-            self.follower.removed(artifact_id)
+            self.indexer.removed(artifact_id)
         if not records:
             raise _not_found(artifact_id)
         return {"artifact": int(artifacts), "record": int(records)}

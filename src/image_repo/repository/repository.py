@@ -38,10 +38,18 @@ class Repository:
     origin: Store
     epochs: InvalidationEpochs
     policy: Policy
-    limits: RenderConfiguration
-    limiter: Limiter
     counters: Counters
     resources: ExitStack
+
+    @property
+    def limits(self) -> RenderConfiguration:
+        """The bounds of a render."""
+        return self.renditions.limits
+
+    @property
+    def limiter(self) -> Limiter:
+        """What admits renders and the requests that wait for them."""
+        return self.renditions.limiter
 
     def close(self) -> None:
         """End what runs in the background, and give connections back."""

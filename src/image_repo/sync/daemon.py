@@ -174,12 +174,12 @@ class CatalogueDaemon:
 
     def _catch_up(self) -> None:
         """Index the names in the outbox."""
-        self._settle_noted(self._repo.indexer.behind, self._index, self._follow)
+        self._settle_noted(self._repo.indexer.outbox, self._index, self._follow)
         if self._artifacts:
             artifacts = self._artifacts
-            index = artifacts.follower.index
+            index = artifacts.indexer.index
             self._settle_noted(
-                artifacts.follower.behind, index, lambda name: reconciler.overwrite(index, name, artifacts.row(name))
+                artifacts.indexer.outbox, index, lambda name: reconciler.overwrite(index, name, artifacts.row(name))
             )
 
     def _settle_noted(self, behind: Outbox, index: Index, settle: Callable[[str], None]) -> None:
@@ -223,7 +223,7 @@ class CatalogueDaemon:
             self._progress.begin(sum(1 for _ in self._steps(self._images.listing())))
         outcome, took = self._follow_all(self._sweep, self._images.listing())
         if self._artifacts:
-            index, artifacts = self._artifacts.follower.index, self._artifacts
+            index, artifacts = self._artifacts.indexer.index, self._artifacts
             took += self._follow_all(Sweep(index, artifacts.row), artifacts.stamps())[1]
         if self._index.note(SWEEPING) != ours:
             log.info("the catalogue was made anew while it followed, and follows from the beginning")

@@ -431,7 +431,7 @@ def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
         try:
             repo.metadata.reindex(ImageName(name))
         except Busy:  # its writer indexes it
-            repo.indexer.behind.add(name)
+            repo.indexer.outbox.add(name)
 
     return listed, Sweep(repo.indexer.index, listed.load, settle, marks=repo.epochs, at_once=at_once)
 

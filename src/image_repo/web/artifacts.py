@@ -46,7 +46,7 @@ _MAX_MEDIA_TYPE_CHARS, _MAX_FILENAME_CHARS = 200, 200
 
 def install(app: Flask, repo: Repository, config: Config) -> None:
     """Add the routes."""
-    artifacts = Artifacts(repo, wiring.artifacts_follower(config, repo.origin))
+    artifacts = wiring.build_artifacts(config, repo)
     views = _Views(repo, artifacts, config.cors_origin)
     one = f"{_PATH}/<any_path:artifact_id>"
     app.add_url_rule(_PATH, "artifacts", views.list, methods=["GET"])
