@@ -20,7 +20,7 @@ from webserver import embedded, serving
 
 from image_repo.config import CatalogueConfiguration, ServerConfiguration
 from image_repo.exchange.zip_writer import stream_zip
-from image_repo.web.exchange import MOST_MEMBERS
+from image_repo.web.exchange import MAX_MEMBERS
 
 PICTURE = pictures.jpeg(pictures.photo(24, 16))
 NAMES = ["a", "a.jpg", "plots/n", "plots/s", "plots/x.tif", "été/ü", "con"]
@@ -459,9 +459,9 @@ def test_datasets_loads_data_that_is_text(empty, tmp_path):
 
 
 def test_lines_are_bounded_as_members_are_and_nothing_is_stored(empty):
-    told = b"{}\n" * MOST_MEMBERS + b'{"file_name":"a.jpg","data":{}}\n'
+    told = b"{}\n" * MAX_MEMBERS + b'{"file_name":"a.jpg","data":{}}\n'
     body = b"".join(stream_zip([("a.jpg", 0.0, PICTURE), ("metadata.jsonl", 0.0, told)]))
     answer = empty.client("POST", "/import", body, **ZIP)
     assert answer.status == 422, answer.body[:300]
-    assert answer.json()["detail"].startswith(f"'metadata.jsonl': At most {MOST_MEMBERS} lines of metadata.jsonl")
+    assert answer.json()["detail"].startswith(f"'metadata.jsonl': At most {MAX_MEMBERS} lines of metadata.jsonl")
     assert empty.client("GET", "/images/a.jpg").status == 404

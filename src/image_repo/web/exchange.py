@@ -34,18 +34,18 @@ from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.identity import principal
 from image_repo.web.responses import Reply
 
-#: exports, and imports, of one process at a time
-_AT_ONCE = 4
-#: members that a zip from outside may have
-MOST_MEMBERS = 250_000
-_MOST_TITLE = 500
+#: of one process at a time
+_MAX_EXPORTS = _MAX_IMPORTS = 4
+#: of an imported zip
+MAX_MEMBERS = 250_000
+_MAX_TITLE_CHARS = 500
 _FILENAME = "images.zip"
 
 EXPORT_WORDS: Words = {
     "format": (
-        {"type": "string", "enum": [made.name for made in FORMATS]},
-        "what tells of the pictures beside metadata.jsonl: "
-        + "; ".join(f"{made.name}: {made.help}" for made in FORMATS),
+        {"type": "string", "enum": [format_.name for format_ in FORMATS]},
+        "a further description of the pictures beside metadata.jsonl: "
+        + "; ".join(f"{format_.name}: {format_.help}" for format_ in FORMATS),
     ),
     "snapshot": ({"type": "string"}, "instead of a filter: the images of this snapshot, as they were then"),
 }
@@ -55,14 +55,14 @@ _TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-
 
 
 def install(app: Flask, repo: Repository, collection: Collection, config: Config) -> None:
-    """Adds the routes."""
+    """Add the routes."""
     views = _Views(repo, collection, config)
     app.add_url_rule("/export", "export", views.export, methods=["GET"])
-    app.add_url_rule("/import", "import", views.take_in, methods=["POST"])
+    app.add_url_rule("/import", "import", views.import_, methods=["POST"])
 
 
 class _Views:
-    """The views over one repository."""
+    """The views of exports and imports over one repository."""
 
     def __init__(self, repo: Repository, collection: Collection, config: Config) -> None:
         self._repo = repo
@@ -71,99 +71,99 @@ class _Views:
         self._defaults = wiring.defaults(config)
         self._base = "/" + config.repository_base_pathname
         self._public_url = config.public_url
-        self._exports = threading.BoundedSemaphore(_AT_ONCE)
-        self._imports = threading.BoundedSemaphore(_AT_ONCE)
+        self._exports = threading.BoundedSemaphore(_MAX_EXPORTS)
+        self._imports = threading.BoundedSemaphore(_MAX_IMPORTS)
 
-    # -- out -------------------------------------------------------------------------
+    # -- export----------------------------------------------------------------------
 
     def export(self) -> Reply:
-        """``GET /export?FILTER``: a zip of pictures, and of what is known of them."""
-        asked = catalogue.read_query((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
-        made, formats = self._settled(asked.rest), _formats(asked.rest)
-        documents = _begun(self._documents(asked))
+        """``GET /export?FILTER``: a zip of pictures and their records."""
+        query = catalogue.read_query((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
+        recipe_of, formats = self._settle(query.rest), _formats(query.rest)
+        documents = _start(self._documents(query))
         if request.method == "HEAD":
             return responses.send_zip((), _FILENAME)
-        about = About(_title(asked), self._images(), partial(temporary, self._repo.policy.spool))
-        frozen = "snapshot" in asked.rest
-        members = Export(self._repo, principal(), made, about, formats, frozen=frozen).members(documents)
+        about = About(_title(query), self._images(), partial(temporary, self._repo.policy.spool))
+        frozen = "snapshot" in query.rest
+        members = Export(self._repo, principal(), recipe_of, about, formats, frozen=frozen).members(documents)
         zipped = stream_zip(members, self._repo.policy.spool)
         return _limited(self._exports, lambda: responses.send_zip(zipped, _FILENAME))
 
-    def _documents(self, asked: ParsedQuery) -> Iterator[Document]:
-        """What is to be exported: what a filter means now, or what a snapshot holds."""
-        if "snapshot" not in asked.rest:
+    def _documents(self, query: ParsedQuery) -> Iterator[Document]:
+        """Return the records to export: those that match a filter now, or those of a snapshot."""
+        if "snapshot" not in query.rest:
             if self._collection.rebuilding(surely=True) is not None:
-                raise CatalogueUnavailable("The catalogue is still being made, and an export would lack what it lacks.")
-            return self._collection.each(principal(), asked.query.filter, asked.query.order)
-        if not asked.query.filter.is_empty or asked.query.order:
+                raise CatalogueUnavailable("The catalogue is still being made: an export would not be complete.")
+            return self._collection.each(principal(), query.query.filter, query.query.order)
+        if not query.query.filter.is_empty or query.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
-        return self._snapshots.documents(principal(), self._snapshots.get(principal(), asked.rest["snapshot"]))
+        return self._snapshots.documents(principal(), self._snapshots.get(principal(), query.rest["snapshot"]))
 
-    def _settled(self, told: Mapping[str, str]) -> Settled:
-        """How a picture is made; what is wrong with it shows now.
+    def _settle(self, parameters: Mapping[str, str]) -> Settled:
+        """Return how each picture is rendered.
 
-        :raises OriginalsNotServed: when they are asked for, and the configuration does not allow it
+        :raises BadParameter: for a bad value
+        :raises OriginalsNotServed: when the configuration does not allow originals
         """
-        made = settled(told, self._defaults)
-        if made(None).is_original and not self._repo.policy.serve_originals:
+        recipe_of = settled(parameters, self._defaults)
+        if recipe_of(None).is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true; "
                 "image_repo export, on the command line, always can.",
                 parameter="kind",
             )
-        return made
+        return recipe_of
 
     def _images(self) -> str:
         return (self._public_url or request.host_url).rstrip("/") + self._base
 
-    # -- in --------------------------------------------------------------------------
+    # -- import ----------------------------------------------------------------------
 
-    def take_in(self) -> Reply:
-        """``POST /import``: takes a zip in, and tells what became of each of its members while it goes on."""
+    def import_(self) -> Reply:
+        """``POST /import``: import a zip, and stream a report on each of its members."""
         importer = Importer(self._repo, principal(), catalogue.read_parameters(IMPORT_WORDS).get("prefix", ""))
-        return _limited(self._imports, lambda: self._taken_in(importer))
+        return _limited(self._imports, lambda: self._import(importer))
 
-    def _taken_in(self, importer: Importer) -> Reply:
+    def _import(self, importer: Importer) -> Reply:
         with ExitStack() as stack:
             spool = stack.enter_context(_receive(self._repo))
             lines = stack.enter_context(temporary(self._repo.policy.spool))
-            found = from_zip(spool.file, spool.size, lines, MOST_MEMBERS)
-            outcomes = importer.run(found.items)
-            reply = responses.stream_json(_told(outcomes))
+            archive = from_zip(spool.file, spool.size, lines, MAX_MEMBERS)
+            reply = responses.stream_json(_report(importer.run(archive.items)))
             reply.on_close(stack.pop_all().close)
             return reply
 
 
-def _formats(told: Mapping[str, str]) -> tuple[type[FormatWriter], ...]:
-    if "format" not in told:
+def _formats(parameters: Mapping[str, str]) -> tuple[type[FormatWriter], ...]:
+    if "format" not in parameters:
         return ()
-    found = tuple(made for made in FORMATS if made.name == told["format"].lower())
-    if not found:
-        names = ", ".join(made.name for made in FORMATS)
-        raise BadParameter.expected(f"one of {names} (data.format means the field)", "format", told["format"])
-    return found
+    formats = tuple(format_ for format_ in FORMATS if format_.name == parameters["format"].lower())
+    if not formats:
+        names = ", ".join(format_.name for format_ in FORMATS)
+        raise BadParameter.expected(f"one of {names} (data.format means the field)", "format", parameters["format"])
+    return formats
 
 
-def _begun(documents: Iterator[Document]) -> Iterator[Document]:
-    """The same; but what is wrong with the first shows now, while there is still another answer."""
+def _start(documents: Iterator[Document]) -> Iterator[Document]:
+    """Read the first document, so that its problem is raised before the response begins."""
     first = list(itertools.islice(documents, 1))
     return itertools.chain(first, documents)
 
 
-def _title(asked: ParsedQuery) -> str:
-    if "snapshot" in asked.rest:
-        return f"snapshot {asked.rest['snapshot']}"
-    text = "&".join(f"{name}={value}" for name, value in request.args.items(multi=True) if name not in asked.rest)
-    return text[:_MOST_TITLE] or "everything"
+def _title(query: ParsedQuery) -> str:
+    if "snapshot" in query.rest:
+        return f"snapshot {query.rest['snapshot']}"
+    text = "&".join(f"{name}={value}" for name, value in request.args.items(multi=True) if name not in query.rest)
+    return text[:_MAX_TITLE_CHARS] or "everything"
 
 
 def _limited(free: threading.BoundedSemaphore, make: Callable[[], Reply]) -> Reply:
-    """An answer that holds a place until it is sent, or nobody wants it any more.
+    """Return a response that holds a place until it is sent, or the client is gone.
 
     :raises Busy: when all places are taken
     """
     if not free.acquire(blocking=False):
-        raise Busy("As many exports or imports are under way as may.")
+        raise Busy("As many exports or imports are running as may.")
     with ExitStack() as stack:
         stack.callback(free.release)
         reply = make()
@@ -171,7 +171,7 @@ def _limited(free: threading.BoundedSemaphore, make: Callable[[], Reply]) -> Rep
         return reply
 
 
-# -- in -------------------------------------------------------------------------------------
+# -- import ---------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -189,8 +189,8 @@ def _receive(repo: Repository) -> Iterator[Spool]:
         yield upload.spool
 
 
-def _told(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
-    """The report: ``entries`` first, each as soon as it is known, and how many there were of each kind at the end."""
+def _report(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
+    """Yield ``entries``, each as soon as it is known, and at the end the number of each status."""
     counts: Counter[str] = Counter()
     separator = '{"entries":['
     for outcome in outcomes:
@@ -201,11 +201,11 @@ def _told(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
     yield ("" if counts else separator) + "]," + json.dumps(totals)[1:] + "\n"
 
 
-# -- what is told of it ---------------------------------------------------------------------
+# -- OpenAPI -------------------------------------------------------------------------------
 
 
 def paths(_: str) -> openapi.Paths:
-    """What can be done here, as OpenAPI has it."""
+    """Return the OpenAPI paths of exports and imports."""
     made = [{**PARAMETERS[name].document(), "description": PARAMETERS[name].help} for name in PICTURE_WORDS]
     asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]
     raw = {"schema": {"type": "string", "format": "binary"}}
@@ -221,7 +221,7 @@ def paths(_: str) -> openapi.Paths:
         },
         "/import": {
             "post": openapi.operation(
-                "Take in such a zip, or any zip of pictures; tells what became of each entry",
+                "Import such a zip, or any zip of pictures; reports on each entry",
                 openapi.query(IMPORT_WORDS),
                 {"application/json": {"schema": _REPORT}},
                 requestBody=body,

@@ -56,7 +56,7 @@ PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
 #: headers of one response, which a repetition does not have
 _OF_ONE_RESPONSE = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
 #: values of Connection that do not end it
-_KEEPS_CONNECTION = (None, "keep-alive", "Keep-Alive")
+_PERSISTENT = (None, "keep-alive", "Keep-Alive")
 _CLOSE_CONNECTION = ("Connection", "close")
 _FROM_MEMORY = cache_status("memory")
 #: remembered requests; each takes about 2 kB
@@ -205,14 +205,10 @@ class FastPath:
                 log, entry, method, status, size, waited
             )
             log.add((time.time(), log.number(), request_id, text, client_of(environ)))
-        keep_alive = self._keep_alive
-        if (
-            keep_alive
-            and (environ.get("HTTP_CONNECTION") not in _KEEPS_CONNECTION or keep_alive.ending)
-            and keep_alive.is_last(environ)
-        ):
+        alive = self._keep_alive
+        if alive and (environ.get("HTTP_CONNECTION") not in _PERSISTENT or alive.ending) and alive.is_last(environ):
             start_response(status, [*headers, _CLOSE_CONNECTION])
-            return Closing(body, keep_alive.hang_up)
+            return Closing(body, alive.hang_up)
         start_response(status, headers)
         return body
 

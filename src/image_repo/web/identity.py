@@ -18,7 +18,7 @@ IDENTIFY = "image_repo.identify"
 
 
 def anonymous(_: Mapping[str, Any]) -> Principal:
-    """Identify everybody as nobody in particular."""
+    """Return the anonymous principal for every request."""
     return ANONYMOUS
 
 

@@ -1,4 +1,4 @@
-"""What operators and the store's own links ask for: health, readiness, metrics, ``/temp/…``."""
+"""For operators and temporary links: health, readiness, metrics, ``/temp/…``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import NOSNIFF, Reply
 
-#: where it is told that we live
+#: paths of liveness probes
 ALIVE = ("/health", "/healthz", "/livez")
 
 
 def install(app: Flask, repo: Repository, config: Config) -> None:
-    """Adds the routes."""
+    """Add the routes."""
 
     def index() -> Reply:
         return responses.send_json(
@@ -41,7 +41,7 @@ def install(app: Flask, repo: Repository, config: Config) -> None:
 
 
 def _ready(repo: Repository) -> Reply:
-    """200 when the store can be asked, else 503; ``?verbose`` says what was found."""
+    """Return 200 when the store answers, else 503; with ``?verbose`` the state of each part."""
     try:
         repo.origin.check()
         parts = {"store": "ok"}
@@ -54,13 +54,13 @@ def _ready(repo: Repository) -> Reply:
 
 
 def _metrics(repo: Repository) -> Reply:
-    """What happened on this node, as Prometheus reads it."""
+    """Return the metrics of this node in the format of Prometheus."""
     headers = [("Content-Type", metrics.MEDIA_TYPE), ("Cache-Control", "no-store"), NOSNIFF]
     return Reply(200, headers, repo.counters.text().encode())
 
 
 def _temporary(repo: Repository, key: str, origin: str | None) -> Reply:
-    """Serves a temporary URL in Swift's scheme, where the store cannot do it itself."""
+    """Serve a temporary URL in Swift's scheme, where the store cannot do it itself."""
     check_encoding(request.environ)
     given, expires = request.args.get("temp_url_sig"), request.args.get("temp_url_expires")
     if not given or not expires:

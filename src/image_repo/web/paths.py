@@ -1,4 +1,4 @@
-"""Paths of requests: decoded once, strictly, by nobody but us."""
+"""Paths of requests, decoded once and strictly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from image_repo.errors import BadName
 
 
 class AnyPath(PathConverter):
-    """Everything behind a prefix, empty parts and a ``/`` at either end included: names are judged in one place."""
+    """Everything behind a prefix, with empty parts and a ``/`` at either end: names are checked in one place."""
 
     part_isolating = False
     regex = "(?s:.*?)"
@@ -20,10 +20,10 @@ class AnyPath(PathConverter):
 
 
 def check_encoding(environ: Mapping[str, Any]) -> None:
-    """Refuses a path that is no UTF-8, or that holds steps: each would find another image than is named.
+    """Refuse a path that is not UTF-8, or has dot segments: each would find another image than it names.
 
-    The path as it was sent is looked at where the server tells it (uWSGI, gunicorn), because
-    some servers have put replacement characters, or walked the steps, by now.
+    This checks the path as it was sent where the server passes it on (uWSGI, gunicorn). Some servers have put
+    replacement characters, or resolved the segments, in PATH_INFO.
 
     :raises BadName: for such a path
     """

@@ -1,4 +1,4 @@
-"""Problem documents: every error over HTTP is application/problem+json (RFC 9457), whoever raised it."""
+"""Problem documents: every error over HTTP is application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
