@@ -40,20 +40,14 @@ _TAGS = re.compile(r"tag:yaml\.org,2002:(map|seq|str|null|bool|int|float|timesta
 OPENSTACK: dict[str, tuple[str, ...]] = {
     "authurl": ("OS_AUTH_URL", "ST_AUTH"),
     "auth_version": ("OS_IDENTITY_API_VERSION", "OS_AUTH_VERSION", "ST_AUTH_VERSION"),
-    "username": ("OS_USERNAME", "ST_USER"),
-    "password": ("OS_PASSWORD", "ST_KEY"),
-    "tenant": ("OS_PROJECT_NAME", "OS_TENANT_NAME"),
-    "tenant_id": ("OS_PROJECT_ID", "OS_TENANT_ID"),
-    "user_domain_name": ("OS_USER_DOMAIN_NAME",),
-    "user_domain_id": ("OS_USER_DOMAIN_ID",),
-    "project_domain_name": ("OS_PROJECT_DOMAIN_NAME",),
-    "project_domain_id": ("OS_PROJECT_DOMAIN_ID",),
-    "region": ("OS_REGION_NAME",),
+    "username": ("OS_USERNAME", "ST_USER"), "password": ("OS_PASSWORD", "ST_KEY"),
+    "tenant": ("OS_PROJECT_NAME", "OS_TENANT_NAME"), "tenant_id": ("OS_PROJECT_ID", "OS_TENANT_ID"),
+    "user_domain_name": ("OS_USER_DOMAIN_NAME",), "user_domain_id": ("OS_USER_DOMAIN_ID",),
+    "project_domain_name": ("OS_PROJECT_DOMAIN_NAME",), "project_domain_id": ("OS_PROJECT_DOMAIN_ID",),
     "application_credential_id": ("OS_APPLICATION_CREDENTIAL_ID",),
     "application_credential_secret": ("OS_APPLICATION_CREDENTIAL_SECRET",),
-    "interface": ("OS_INTERFACE", "OS_ENDPOINT_TYPE"),
-    "cacert": ("OS_CACERT",),
-}
+    "region": ("OS_REGION_NAME",), "interface": ("OS_INTERFACE", "OS_ENDPOINT_TYPE"), "cacert": ("OS_CACERT",),
+}  # fmt: skip
 _STORE, _CREDENTIALS = "persistent_store_configuration", "credentials"
 _PASSWORD = ("username", "password")
 _APPLICATION_CREDENTIAL = ("application_credential_id", "application_credential_secret")
@@ -134,9 +128,8 @@ def _read_file(draft: _Draft, path: File) -> None:
 
 
 def _syntax(path: File, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark else str(path)
-    return f"{place}: this is not YAML: {getattr(error, 'problem', None) or error}"
+    line = f":{mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+    return f"{path}{line}: this is not YAML: {getattr(error, 'problem', None) or error}"
 
 
 def _read_document(draft: _Draft, file: str, node: yaml.Node | None) -> None:

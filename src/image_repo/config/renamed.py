@@ -76,28 +76,23 @@ class Foreign:
 
 
 _PATH: Path = (_STORE, "path")
+_ON_DISK = f"originals are in {_STORE}.path; image_repo import"
+_RECORDS = (
+    "records are beside the originals, and catalogue.url can name a PostgreSQL; image_repo import takes a mongoexport"
+)
+_NO_S3 = "there is no S3 store yet; originals are in Swift or in a folder"
 _NO_ACCESS_CONTROL = "there is no access control yet: every client of this server may read and write"
 
-FOREIGN: tuple[Foreign, ...] = (
-    Foreign(re.compile("APP_PORT|ISS_HOST|ISS_PORT"), ("listen",), "HOST:PORT is listen (--listen, IMAGE_REPO_LISTEN)"),
-    Foreign(
-        re.compile("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB"),
-        ("catalogue", "url"),
-        "records are beside the originals, and catalogue.url can name a PostgreSQL; "
-        "image_repo import takes a mongoexport",
-    ),
-    Foreign(
-        re.compile("UPLOADS_DIRECTORY"),
-        _PATH,
-        "originals are in persistent_store_configuration.path; image_repo import --uploads reads that folder",
-    ),
-    Foreign(
-        re.compile("ISS_DATA"),
-        _PATH,
-        "originals are in persistent_store_configuration.path; image_repo import reads that folder",
-    ),
-    Foreign(re.compile("S3_[A-Z0-9_]+"), None, "there is no S3 store yet; originals are in Swift or in a folder"),
-    Foreign(re.compile("OIDC_JWKS_URI|IMAGE_SCOPE|USER_IDENTIFIER"), None, _NO_ACCESS_CONTROL),
+FOREIGN = tuple(
+    Foreign(re.compile(names), ours, advice)
+    for names, ours, advice in (
+        ("APP_PORT|ISS_HOST|ISS_PORT", ("listen",), "HOST:PORT is listen (--listen, IMAGE_REPO_LISTEN)"),
+        ("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB", ("catalogue", "url"), _RECORDS),
+        ("UPLOADS_DIRECTORY", _PATH, f"{_ON_DISK} --uploads reads that folder"),
+        ("ISS_DATA", _PATH, f"{_ON_DISK} reads that folder"),
+        ("S3_[A-Z0-9_]+", None, _NO_S3),
+        ("OIDC_JWKS_URI|IMAGE_SCOPE|USER_IDENTIFIER", None, _NO_ACCESS_CONTROL),
+    )
 )
 
 

@@ -64,20 +64,14 @@ class Parameter:
 
 
 def matched(pattern: re.Pattern[str], text: str) -> str:
-    """Return the text.
-
-    :raises ValueError: when the pattern does not match all of it
-    """
+    """Return the text; raise ValueError where the pattern does not match all of it."""
     if pattern.fullmatch(text):
         return text
     raise ValueError(text)
 
 
 def between(least: N, value: N, most: N) -> N:
-    """Return the value.
-
-    :raises ValueError: when it lies outside of the range
-    """
+    """Return the value; raise ValueError where it lies outside of the range."""
     if least <= value <= most:
         return value
     raise ValueError(value)

@@ -165,7 +165,9 @@ class RecipeRequest:
         width, height = _box(given, defaults)
         negotiated = kind == "auto"
         if negotiated:
-            kind = negotiate(accept, defaults.auto if width or height else _quick(defaults.auto))
+            # AVIF takes seconds to encode at the size of a camera: it needs a box
+            quick = tuple(kind for kind in defaults.auto if kind != "avif" or width or height)
+            kind = negotiate(accept, quick or defaults.auto)
         values = {FIELD_OF[name]: value for name, value in given.items() if name in FIELD_OF}
         values.update(kind=kind, width=width, height=height, copyright=defaults.keep_copyright)
         _settle_box(values, focus)
@@ -251,8 +253,3 @@ def negotiate(accept: str | None, choices: tuple[str, ...]) -> str:
     named = [(qualities.get(BY_KIND[kind].media_type, 0.0), -place, kind) for place, kind in enumerate(choices)]
     best = max(named)
     return best[2] if best[0] > 0 else choices[-1]
-
-
-def _quick(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the formats without AVIF, which takes seconds to encode at the size of a camera: it needs a box."""
-    return tuple(kind for kind in choices if kind != "avif") or choices
