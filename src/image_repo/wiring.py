@@ -78,7 +78,7 @@ class Stores:
     cache: Store | None = None
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Close connections."""
         for store in (self.origin, self.cache):
             if store is not None:
                 store.close()
@@ -115,7 +115,7 @@ STORE_KINDS: Mapping[str, Callable[[Config], Stores]] = {"disk": _disk_stores, "
 
 
 def prepare(config: Config, stores: Stores) -> list[str]:
-    """What is done once, before the workers start: reaches the containers, makes what is to be made.
+    """Prepare the stores once, before the workers start: reach the containers, make what is missing.
 
     :returns: what a person should know, one sentence each; empty when all is well
     """
@@ -138,7 +138,7 @@ def prepare(config: Config, stores: Stores) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """What the parts of a process share.
+    """The values that the parts of a process share.
 
     :param shared: private folder of this node, for all containers; None where it cannot be had
     :param own: the same, for this container alone
@@ -224,8 +224,8 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
     )
 
 
-def _belongs(origin: Store) -> str:
-    """What is kept on disk for this container is called so."""
+def _folder_name(origin: Store) -> str:
+    """Return the name of the folders of this container on disk."""
     return hashlib.sha256(origin.identity.encode()).hexdigest()[:16]
 
 
@@ -274,7 +274,7 @@ def _indexer(config: Config, origin: Store, own: Path | None, collection: str) -
 def own_folder(config: Config, origin: Store) -> Path | None:
     """The folder that the processes of this node share for one container; None where it cannot be had."""
     shared = _private(Path(config.local_file_cache_path))
-    return _private(shared / _belongs(origin)) if shared else None
+    return _private(shared / _folder_name(origin)) if shared else None
 
 
 def nodes(config: Config, stores: Stores) -> Membership | None:
@@ -293,7 +293,7 @@ def _evicted(counters: Counters, tier: str, count: int) -> None:
 
 
 def policy(config: Config, shared: Path | None) -> Policy:
-    """What the configuration decides about serving and writing."""
+    """Return the policy of serving and writing."""
     settings = config.persistent_store_configuration
     return Policy(
         spool=shared,
@@ -307,7 +307,7 @@ def policy(config: Config, shared: Path | None) -> Policy:
 
 
 def defaults(config: Config) -> Defaults:
-    """What the configuration says where a request is silent."""
+    """Return the defaults of requests."""
     quality = config.image_default_quality
     return Defaults(
         kind=config.image_default_format,
@@ -355,7 +355,7 @@ def _disk(
         return None
     try:
         return DiskTier(
-            Path(config.local_cache_configuration.cache_path) / _belongs(origin) / part, settings, evicted=evicted
+            Path(config.local_cache_configuration.cache_path) / _folder_name(origin) / part, settings, evicted=evicted
         )
     except OSError as error:
         log.warning("there is no disk cache: %s", error)

@@ -87,16 +87,16 @@ class Artifact:
         return datetime.fromisoformat(self.uploaded).timestamp()
 
     def public(self) -> dict[str, Any]:
-        """As clients see it, and as it is stored."""
+        """Return it as clients see it, and as it is stored."""
         return asdict(self)
 
     def dump(self) -> builtins.bytes:
-        """As it is stored."""
+        """Return it as it is stored."""
         return json.dumps(self.public(), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
     @classmethod
     def load(cls, text: builtins.bytes) -> Artifact:
-        """Reads what :meth:`dump` wrote; unknown members are passed over, for the sake of newer writers.
+        """Read what :meth:`dump` wrote; unknown members are passed over, for the sake of newer writers.
 
         :raises ValueError: when it is no record of an artifact
         """

@@ -82,7 +82,7 @@ class Changed:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all was done."""
+        """Return whether all was done."""
         return not self.failed and self.ended is None
 
     def add(self, batch: Sequence[str], outcomes: Sequence[Outcome | Problem]) -> None:

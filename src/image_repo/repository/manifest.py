@@ -1,8 +1,8 @@
 """Manifests of snapshots: entries as canonical lines, and the Merkle root over them (docs/snapshots.md). Pure.
 
 A manifest is lines of JSON: a header, then one entry for each image, by the code points of their names. The root is
-a function of the lines behind the header alone, so whoever has the manifest, or the pictures and their data, can make
-it again.
+a function of the lines behind the header alone, so it can be
+made again from the manifest, or from the pictures and their data.
 """
 
 from __future__ import annotations
@@ -140,12 +140,12 @@ class Header:
     merkle_root: str
 
     def line(self) -> bytes:
-        """As it stands in the manifest, with its line feed."""
+        """Return it as it is written in the manifest, with its line feed."""
         return canonical({**asdict(self), "snapshot": 1}) + b"\n"
 
     @classmethod
     def load(cls, line: bytes) -> Header:
-        """Reads what :meth:`line` wrote; unknown members are passed over, for the sake of newer writers.
+        """Read what :meth:`line` wrote; unknown members are passed over, for the sake of newer writers.
 
         :raises ValueError: when it is no header
         """

@@ -79,7 +79,7 @@ def check_data(data: Any, what: str = "data") -> None:
 
 
 def _is_flat(value: Any, levels: int) -> bool:
-    """Whether objects and lists are nested no deeper than so many levels."""
+    """Return whether objects and lists are nested no deeper than so many levels."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return inner is None or (levels > 0 and all(_is_flat(each, levels - 1) for each in inner))
 

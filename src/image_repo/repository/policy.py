@@ -1,4 +1,4 @@
-"""What the configuration decides about serving and writing."""
+"""The policy of serving and writing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the configuration decides about serving and writing.
+    """Decisions of the configuration about serving and writing.
 
     :param spool: folder of temporary files for uploads and originals; the system's own where None
     :param most_upload: in bytes

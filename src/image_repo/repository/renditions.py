@@ -1,4 +1,4 @@
-"""Renditions: from the nearest cache, else rendered once, whoever waits for them."""
+"""Renditions: from the nearest cache, else rendered once for all who wait (single flight)."""
 
 from __future__ import annotations
 

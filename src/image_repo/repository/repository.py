@@ -48,7 +48,7 @@ class Repository:
 
     @property
     def limiter(self) -> Limiter:
-        """What admits renders and the requests that wait for them."""
+        """The limiter of renders and of requests that wait for them."""
         return self.renditions.limiter
 
     def close(self) -> None:

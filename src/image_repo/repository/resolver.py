@@ -335,7 +335,7 @@ class _Asked:
         self._began = time.monotonic()
 
     def result(self, patience: float) -> Original | None:
-        """What the store says.
+        """Return the answer of the store.
 
         :param patience: seconds since it began; who comes later waits less
         :raises TimeoutError: when it takes longer
@@ -387,7 +387,7 @@ class _Refresher:
             self._pending.pop((asked.name.text, asked.mark), None)
 
     def close(self) -> None:
-        """Ends the threads, but does not wait for what the store does not answer."""
+        """End the threads, without waiting for calls that the store does not answer."""
         with self._lock:
             threads, self._threads = self._threads, []
         for _ in threads:

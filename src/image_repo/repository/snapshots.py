@@ -93,7 +93,7 @@ class Snapshot:
 
     @property
     def count(self) -> int:
-        """How many images are in it."""
+        """The number of its images."""
         return self.header.count
 
     @property
@@ -102,12 +102,12 @@ class Snapshot:
         return datetime.fromisoformat(self.header.created).timestamp()
 
     def public(self) -> dict[str, Any]:
-        """As clients see it, and as it is stored."""
+        """Return it as clients see it, and as it is stored."""
         return {**asdict(self.header), "bytes": self.bytes, "sha256": self.sha256}
 
 
 def _load(text: bytes) -> Snapshot:
-    """Reads what was stored.
+    """Read what was stored.
 
     :raises ValueError: when it tells of no snapshot
     """
@@ -348,7 +348,7 @@ class Snapshots:
         return found if found.id == snapshot_id else None
 
     def _is_whole(self, snapshot: Snapshot) -> bool:
-        """Whether the manifest is there, with as many bytes as it should have; they are not read."""
+        """Return whether the manifest is there, with as many bytes as it should have; they are not read."""
         entry = self._origin.head(PREFIX + snapshot.id + _MANIFEST)
         return entry is not None and entry.size == snapshot.bytes
 

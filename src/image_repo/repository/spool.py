@@ -80,15 +80,15 @@ class Spool:
 
     # What werkzeug asks of the file that it writes a form's part into.
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of a file."""
+        """Do as a file does."""
         return self.file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As of a file."""
+        """Do as a file does."""
         return self.file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        """As of a file."""
+        """Do as a file does."""
         return self.file.read(size)
 
     def __enter__(self) -> Self:

@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a store does beyond the contract, so that nobody asks for its class.
+    """Abilities of a store beyond the contract, so that no caller needs to know its class.
 
     :param verifies_digests: ``get`` checks every body against a digest that the store keeps itself
     :param conditional_put: ``overwrite=False`` is atomic; otherwise two writers at the same moment may both succeed
@@ -65,7 +65,7 @@ class NoContainer(StoreUnavailable):
 
 
 class NotOnDisk(StoreUnavailable):
-    """What was written can be read, but might not survive a loss of power."""
+    """Written objects can be read, but might not survive a loss of power."""
 
 
 class Body(Protocol):

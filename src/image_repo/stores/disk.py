@@ -483,7 +483,7 @@ class DiskStore:
             for base in self._bases(folder.split("/")[:-1]):
                 with _translated("read"):
                     if self._is_listed(base):
-                        for sort, path in self._folders.called(base, stems, frozenset(endings)):
+                        for sort, path in self._folders.find(base, stems, frozenset(endings)):
                             places.setdefault(folder + sort, path)
         found = (self._listed(key, path) for key, path in places.items())
         return [entry for entry in found if entry]

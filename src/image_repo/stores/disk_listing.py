@@ -1,6 +1,6 @@
-"""Folders of the disk store: what lies in them, whoever put it there, in the words of keys.
+"""Listings of the disk store's folders, as segments of keys.
 
-A segment of a key is a folder or a file, in our own spelling (:mod:`.diskpaths`) or in another tool's.
+A segment of a key is a folder or a file, in our own spelling (:mod:`.disk_paths`) or in another tool's.
 """
 
 # Paths are text here: a listing of 100,000 files makes no Path of each.
@@ -35,12 +35,12 @@ _NO_SEGMENTS = frozenset({".", "..", "./", "../"})
 _SHORT = 48
 #: bytes of a folder that a name takes, and that are read in the time in which one file is looked for
 _BYTES_A_NAME, _BYTES_A_LOOK = 25, 512
-#: names of a folder of which is remembered how many there were
+#: least size of a folder, in names, whose size is remembered
 _MANY_NAMES = 500
 #: seconds for which it is relied upon how endings are spelled in a folder that changes; longer where reading it takes
 #: more than one in so many of them
 _SPELLED_FOR, _SHARE = 2.0, 20
-#: folders of which it is remembered
+#: folders whose spellings are remembered
 _MOST_SPELLED = 1024
 #: nanoseconds after which a change of a folder is sure to have another time than the next
 _SETTLED = 2_000_000_000
@@ -48,18 +48,18 @@ _SETTLED = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which keys are asked for."""
+    """The keys that a listing covers."""
 
     prefix: str
     after: str
     before: str
 
     def begin(self, begins: str) -> str:
-        """What the names that are asked for begin with in a folder; marks stand at the end, so it is as in the key."""
+        """Return the prefix of the wanted names in a folder; marks stand at the end, so it is that of the key."""
         return self.prefix[len(begins) :].partition("/")[0][:_SHORT] if self.prefix.startswith(begins) else ""
 
     def part(self, begins: str, sorts: list[str]) -> Iterator[str]:
-        """Those of a sorted folder that lie inside, or are folders that may hold some that do.
+        """Yield the segments of a sorted folder that lie inside, or are folders that may hold such keys.
 
         :param begins: the key of the folder, with its ``/``
         """
@@ -79,7 +79,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds: segments, those of folders with a ``/``, by code point.
+    """The segments in a folder, those of folders with a ``/``, by code point.
 
     :param odd: segment → paths inside the folder, where they are not just our own spelling
     """
@@ -88,7 +88,7 @@ class Listing:
     odd: Mapping[str, list[str]]
 
     def paths(self, folder: str, sort: str) -> list[str]:
-        """Where a segment is, our own spelling first."""
+        """Return the paths of a segment, our own spelling first."""
         found = self.odd.get(sort)
         return [f"{folder}/{path}" for path in (found or [_own_path(sort)])]
 
@@ -138,7 +138,7 @@ class _Places:
 
 @dataclass(frozen=True, slots=True)
 class _Spelled:
-    """How endings are spelled in a folder, but for lower case.
+    """The spellings of endings in a folder, except lower case.
 
     :param changed: the time of the folder for which that is sure; None where it may have changed within one tick
     :param until: monotonic seconds, until when it is relied upon in any case
@@ -168,7 +168,7 @@ class Folders:
         self._names: LRUCache[str, int] = LRUCache(_MOST_SPELLED)
 
     def listing(self, folder: str, begin: str) -> Listing:
-        """What a folder holds, at least what begins so; nothing when it is not there."""
+        """Return the segments in a folder, at least those with this prefix; none when it is not there."""
         try:
             return self._scan(folder, begin).listing()
         except OSError as error:
@@ -176,7 +176,7 @@ class Folders:
                 return Listing([], {})
             raise
 
-    def called(self, folder: str, stems: Sequence[str], endings: frozenset[str]) -> list[tuple[str, str]]:
+    def find(self, folder: str, stems: Sequence[str], endings: frozenset[str]) -> list[tuple[str, str]]:
         """Segments of files, and where they are, that are called like one of these with one of these endings.
 
         :param endings: in lower case, with their dot, or empty; any case counts
@@ -219,7 +219,7 @@ class Folders:
                         break
 
     def _spellings(self, folder: str, found: os.stat_result, endings: frozenset[str]) -> frozenset[str]:
-        """How these endings are spelled in a folder, but for lower case."""
+        """Return the spellings of these endings in a folder, except lower case."""
         with self._lock:
             known = self._spelled.get((folder, endings))
         began = time.monotonic()
@@ -251,7 +251,7 @@ class Folders:
         return found if stat.S_ISREG(found.st_mode) else None
 
     def _scan(self, folder: str, begin: str) -> _Places:
-        """What lies in a folder, where the name begins so."""
+        """Return the entries of a folder with this prefix."""
         places, names = _Places(), 0
         with os.scandir(folder) as found:
             for names, item in enumerate(found, 1):  # noqa: B007, how many there were
@@ -283,7 +283,7 @@ class Folders:
 
 @lru_cache(64)
 def _suffixes(ending: str) -> tuple[str, ...]:
-    """How the name of a file may end, our own spelling first."""
+    """Return the endings that a file name may have, our own spelling first."""
     own = encode_file(f"x{ending}")[1:]
     return (own,) if own == ending else (own, ending)
 

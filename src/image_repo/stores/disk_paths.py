@@ -30,13 +30,13 @@ def _ends_known(name: str) -> bool:
 
 
 def _is_marked(name: str) -> bool:
-    """Whether a folder of this name could be taken for something else."""
+    """Return whether a folder of this name could be taken for something else."""
     # The rest of a long segment may be a dot or two.
     return _ends_known(name) or name.endswith((_FILE, _FOLDER, _PART)) or name in (OWN, ".", "..")
 
 
 def is_long(segment: str) -> bool:
-    """Whether a segment is cut into pieces, as no file name can hold it."""
+    """Return whether a segment is cut into pieces, as no file name can hold it."""
     return len(segment.encode()) > _PIECE
 
 
@@ -63,7 +63,7 @@ def encode_file(segment: str) -> str:
 
 
 def is_part(name: str) -> bool:
-    """Whether a folder is the first part of a long segment."""
+    """Return whether a folder is the first part of a long segment."""
     # A piece is as long as it can be: the character that did not fit has at most four bytes.
     return name.endswith(_PART) and _PIECE - 4 < len(name.encode()) - len(_PART) <= _PIECE
 
@@ -106,10 +106,10 @@ def segments(key: str) -> list[str]:
 
 
 def is_plain_folder(segment: str) -> bool:
-    """Whether a folder of just this name, without our marks, stands for this segment."""
+    """Return whether a folder of just this name, without our marks, stands for this segment."""
     return not is_long(segment) and segment != OWN and _is_marked(segment) and decode_folder(segment) == segment
 
 
 def is_plain_file(segment: str) -> bool:
-    """Whether a file of just this name, without our mark, stands for this segment."""
+    """Return whether a file of just this name, without our mark, stands for this segment."""
     return not is_long(segment) and segment != OWN and not _ends_known(segment) and decode_file(segment) == segment

@@ -23,7 +23,7 @@ _SUPERSEDED_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is put with the bytes of an object."""
+    """Attributes that are put with the bytes of an object."""
 
     media_type: str
     metadata: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Which objects are called so: answered from listings, for stores that tell many objects at once."""
+"""Objects found by name and ending from listings, for stores that list many objects in one call."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MOST_LISTED = 8
 
 
 def is_called(key: str, names: Container[str], endings: Container[str]) -> bool:
-    """Whether a key is one of these names with one of these endings, in any case."""
+    """Return whether a key is one of these names with one of these endings, in any case."""
     stem, dot, ending = key.rpartition(".")
     return (stem in names and f"{dot}{ending.lower()}" in endings) or (key in names and "" in endings)
 
 
 def folder_of(key: str) -> str:
-    """What a key begins with, up to its last ``/``."""
+    """Return the folder of a key, with its ``/``."""
     return key[: key.rfind("/") + 1]
 
 
@@ -30,7 +30,7 @@ def by_folder(names: Collection[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def find(keys: Callable[..., Iterator[Entry]], names: Collection[str], endings: Collection[str]) -> list[Entry]:
-    """What :meth:`~image_repo.stores.base.Store.find` returns, by as few listings as it takes.
+    """Return what :meth:`~image_repo.stores.base.Store.find` does, by as few listings as possible.
 
     :param keys: lists the store, as :meth:`~image_repo.stores.base.Store.keys`
     """

@@ -92,7 +92,7 @@ class SwiftStore:
 
     :param pool: the connections to its account
     :param container: its name
-    :param page: how many names a listing asks for at a time
+    :param page: names of one page of a listing
     """
 
     capabilities = Capabilities(verifies_digests=True)
@@ -309,7 +309,7 @@ class _Upload:
 
     @classmethod
     def of(cls, file: BinaryIO) -> _Upload:
-        """Reads the file once, from its present position, for its size and digest."""
+        """Read the file once, from its present position, for its size and digest."""
         start, size = file.tell(), 0
         made = hashlib.md5(usedforsecurity=False)
         while chunk := file.read(CHUNK):
@@ -358,7 +358,7 @@ def _listed(item: Mapping[str, Any]) -> Entry:
 
 
 def _delete_at(expires: float) -> int:
-    """Whole seconds; Swift refuses the past, and its clock may not be ours."""
+    """Return whole seconds in the future: Swift refuses the past, and its clock may differ."""
     return max(math.ceil(expires), int(time.time()) + 60)
 
 

@@ -51,7 +51,7 @@ def resolve_credentials(credentials: Credentials, environ: Mapping[str, str]) ->
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What signing in gives.
+    """A token, and where to use it.
 
     :param renew: seconds of the monotonic clock after which a new token is asked for ahead of need
     :param ends: and after which this one is not good any more
@@ -219,11 +219,11 @@ def _v3_plugin(credentials: Credentials) -> Any:
 
 
 def _domain(whose: str, by_id: str | None, name: str | None) -> dict[str, str]:
-    """Where nothing is said of it, it is the one that every Keystone has."""
+    """Return the domain; by default the one that every Keystone has."""
     return {f"{whose}_domain_name": name} if name and not by_id else {f"{whose}_domain_id": by_id or "default"}
 
 
 def _v3_address(authurl: str) -> str:
-    """Where the third version is, also for an address without a version or with the second one."""
+    """Return the address of the third version, also for one without a version or with the second."""
     base = authurl.rstrip("/")
     return base if base.endswith("/v3") else base.removesuffix("/v2.0") + "/v3"

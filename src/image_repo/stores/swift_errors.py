@@ -1,4 +1,4 @@
-"""What a Swift or Keystone client library raises, in the words of a store."""
+"""Errors of the Swift client library, translated into those of a store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def translated(error: Exception) -> StoreUnavailable:
 
 
 def is_whole(headers: Mapping[str, str]) -> bool:
-    """Whether a head of HTTP came to its end, which Python's library takes for one wherever it breaks off.
+    """Return whether HTTP headers came complete; Python's library accepts them wherever they break off.
 
     Every server that has a clock sends a Date (RFC 9110, 6.6.1), and Swift sends it last.
     """
@@ -92,7 +92,7 @@ def copy_of(error: StoreUnavailable) -> StoreUnavailable:
 
 
 def absent(call: Callable[[], T]) -> T | None:
-    """What the call gives; None where the store says that there is no such thing."""
+    """Return the result of the call; None where the store answers 404."""
     try:
         return call()
     except Refusal as error:

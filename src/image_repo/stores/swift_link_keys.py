@@ -30,7 +30,7 @@ def new_link_key() -> str:
 
 
 class LinkKeys:
-    """What temporary URLs of a container are signed with, asked for now and then."""
+    """The keys of a container, read again now and then."""
 
     def __init__(self, pool: ConnectionPool, settings: PersistentStoreConfiguration, container: str) -> None:
         self._pool = pool
