@@ -46,9 +46,9 @@ class Originals:
         :raises ImageNotFound: when it was deleted meanwhile
         :raises OriginalDamaged: when the bytes are not those that were stored, or never stay the same
         """
-        reader, spool = self.of_one_version(original, lambda current: (current, self.read(current)))
+        found, spool = self.of_one_version(original, lambda current: (current, self.read(current)))
         with spool:
-            yield reader, spool
+            yield found, spool
 
     def of_one_version(self, original: Original, read: Callable[[Original], T]) -> T:
         """Return what ``read`` returns, which begins anew while it raises :class:`OriginalChanged`.
