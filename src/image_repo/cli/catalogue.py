@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
 from image_repo import wiring
 from image_repo.catalogue.base import Indexed
-from image_repo.catalogue.grammar import IMAGES
+from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
 from image_repo.catalogue.indexer import SweepState, lacking
 from image_repo.catalogue.query import Filter
 from image_repo.cli.options import Options, fail, verb
 from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter, CatalogueDisabled, Problem
+from image_repo.model.names import parse_prefix
 from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.daemon import Lock, Progress
 from image_repo.sync.reconciler import Sweep, SweepOutcome
+
+log = logging.getLogger(__name__)
 
 #: originals and records that are read at a time
 _AT_ONCE = 4
@@ -177,6 +181,32 @@ def read_key(text: str) -> Indexed:
 def format_key(key: Indexed) -> str:
     """Return the text that :func:`read_key` parses."""
     return ",".join(".".join(path) for path in (key.path, key.sort) if path)
+
+
+# -- used by other verbs -------------------------------------------------------------
+
+
+def parse_selection(arguments: Sequence[str], words: Sequence[str] = (), others: Sequence[str] = ()) -> ParsedQuery:
+    """Parse ``PATH/`` and filters, as over HTTP.
+
+    :param words: of the query grammar that are allowed beside filters
+    :param others: parameters of the caller
+    :raises BadParameter: for invalid arguments
+    """
+    folders = [text for text in arguments if "=" not in text]
+    if len(folders) > 1:
+        raise BadParameter.expected("one PATH/, and FILTER", "the second", folders[1])
+    pairs = [(name, value) for name, _, value in (text.partition("=") for text in arguments if "=" in text)]
+    parsed = IMAGES.read(pairs, (*FILTER_WORDS, *words), others)
+    selection = replace(parsed.query.filter, prefix=parse_prefix(folders[0]) if folders else "")
+    return replace(parsed, query=replace(parsed.query, filter=selection))
+
+
+def complete_catalogue(config: Config, repo: Repository, bar: Bar) -> None:
+    """Rebuild a catalogue that was never complete, so that a verb misses nothing."""
+    if SweepState.read(repo.indexer.index) is None:
+        for name, reason in rebuild(config, repo, bar).failed:
+            log.warning("%s is not in the catalogue: %s", name, reason)
 
 
 # -- check and trial -------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,7 @@ import click
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Document
-from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
-from image_repo.catalogue.indexer import SweepState
+from image_repo.catalogue.grammar import ParsedQuery
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.cli import catalogue
 from image_repo.cli.options import Options, fail, verb
@@ -31,7 +30,6 @@ from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip
 from image_repo.exchange.zip_writer import stream_zip, temporary
-from image_repo.model.names import parse_prefix
 from image_repo.model.operations import ORIGINAL
 from image_repo.observability.logging import clean
 from image_repo.repository.collection import Collection
@@ -117,28 +115,24 @@ def read_export(
     :param originals: None for originals unless there are picture parameters
     :raises BadParameter: for invalid arguments
     """
-    folders = [text for text in arguments if "=" not in text]
-    if len(folders) > 1:
-        raise BadParameter.expected("one PATH/, and PARAMETER=VALUE", "the second", folders[1])
-    pairs = [(name, value) for name, _, value in (text.partition("=") for text in arguments if "=" in text)]
-    parsed = IMAGES.read(pairs, (*FILTER_WORDS, "sort"), (*PICTURE_WORDS, "snapshot"))
+    parsed = catalogue.parse_selection(arguments, ("sort",), (*PICTURE_WORDS, "snapshot"))
     parameters = {name: value for name, value in parsed.rest.items() if name in PICTURE_WORDS}
     if originals and parameters:
         raise BadParameter(next(iter(parameters)), "Originals are exported unchanged; it needs --rendered.")
     if originals or (originals is None and not parameters):
         parameters = {"kind": ORIGINAL}
     return ExportRequest(
-        replace(parsed.query.filter, prefix=parse_prefix(folders[0]) if folders else ""),
+        parsed.query.filter,
         parsed.query.order,
         settled(parameters, wiring.defaults(config)),
         " ".join(arguments) or "everything",
         tuple(format_ for format_ in FORMATS if format_.name == format),
-        _snapshot(parsed, folders),
+        _snapshot(parsed),
     )
 
 
-def _snapshot(parsed: ParsedQuery, folders: Sequence[str]) -> str | None:
-    if "snapshot" in parsed.rest and (folders or not parsed.query.filter.is_empty or parsed.query.order):
+def _snapshot(parsed: ParsedQuery) -> str | None:
+    if "snapshot" in parsed.rest and (not parsed.query.filter.is_empty or parsed.query.order):
         raise BadParameter("snapshot", "A snapshot is exported whole, without filter and sort.")
     return parsed.rest.get("snapshot")
 
@@ -171,9 +165,7 @@ def _documents(config: Config, repo: Repository, request: ExportRequest, bar: Ba
         snapshots = Snapshots(repo)
         snapshot = snapshots.get(ADMIN, request.snapshot)
         return snapshots.documents(ADMIN, snapshot), snapshot.count
-    if SweepState.read(repo.indexer.index) is None:
-        for name, reason in catalogue.rebuild(config, repo, bar).failed:
-            log.warning("%s is neither in the catalogue nor in the export: %s", name, reason)
+    catalogue.complete_catalogue(config, repo, bar)
     collection = Collection(repo)
     return collection.each(ADMIN, request.filter, request.order), collection.count(ADMIN, request.filter)
 

@@ -29,6 +29,9 @@ Examples:
   image_repo export species=fox -o foxes.zip
   image_repo import foxes.zip               or a folder, or the data of another system
 \b
+Completion: add to the start-up file of your shell (bash, zsh or fish)
+  eval "$(_IMAGE_REPO_COMPLETE=bash_source image_repo)"
+\b
 Exit status: 0 success; 1 failure, with a message; 2 wrong usage.
 """
 
@@ -40,6 +43,12 @@ VERBS = {
     "link": "pictures",
     "warm": "pictures",
     "purge": "pictures",
+    "ls": "records",
+    "rm": "records",
+    "mv": "records",
+    "set": "records",
+    "stats": "records",
+    "status": "startup",
     "check": "checks",
     "rebuild": "catalogue",
     "index": "catalogue",
@@ -115,8 +124,8 @@ def _trial(options: Options) -> None:
     from image_repo.cli import startup  # noqa: PLC0415, it imports the repository
 
     findings = startup.trial(options.load())
-    for finding in findings:
-        options.say(str(finding))
+    if not options.quiet:
+        startup.print_findings(findings)
     raise click.exceptions.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

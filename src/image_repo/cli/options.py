@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PARAMETERS = click.argument("parameters", nargs=-1, metavar="[PARAMETER=VALUE]...")
 
 
@@ -112,7 +113,7 @@ class Options:
 def fail(*lines: str) -> NoReturn:
     """End the command with status 1 and lines on standard error."""
     for line in lines:
-        click.echo(line, err=True)
+        click.secho(line, err=True, fg="red")
     raise SystemExit(1)
 
 

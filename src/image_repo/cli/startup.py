@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import click
+
 from image_repo import wiring
 from image_repo.cli import catalogue
+from image_repo.cli.options import JSON, Options, verb
 from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config, foreign
 from image_repo.errors import LinksNotConfigured, Problem, StoreUnavailable
 from image_repo.repository.resolver import image_of
-from image_repo.server import address
+from image_repo.server import address, process
 from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,30 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{'ok   ' if self.ok else 'WRONG'}  {self.subject}: {self.detail}"
+
+
+@click.command("status")
+@JSON
+@verb
+def status_command(options: Options, /, as_json: bool) -> None:
+    """Print whether the server runs, and the state of stores, catalogue and other nodes."""
+    config = options.load()
+    pid = process.find_running(Path(config.pid_file))
+    findings = trial(config)
+    if as_json:
+        server = {"running": pid is not None, "pid": pid, "url": address.url(config)}
+        click.echo(json.dumps({"server": server, "checks": [asdict(finding) for finding in findings]}))
+    else:
+        print_findings([Finding(True, "server", f"{address.url(config)} (pid {pid})" if pid else "not running")])
+        print_findings(findings)
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print a line for each finding, on a terminal in colour."""
+    for finding in findings:
+        click.secho(str(finding), fg=None if finding.ok else "red")
 
 
 def trial(config: Config) -> list[Finding]:

@@ -1,0 +1,230 @@
+"""Verbs for images and their data: ``ls``, ``rm``, ``mv``, ``set``, ``stats``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import click
+
+from image_repo.access.principal import ADMIN
+from image_repo.catalogue.base import Document
+from image_repo.catalogue.grammar import IMAGES
+from image_repo.catalogue.query import Filter
+from image_repo.cli.catalogue import complete_catalogue, parse_selection
+from image_repo.cli.options import JSON, Options, fail, verb
+from image_repo.errors import ImageNotFound
+from image_repo.model.names import ImageName
+from image_repo.model.record import Record
+from image_repo.model.strict_json import read_json
+from image_repo.repository.collection import Changed, Collection
+from image_repo.repository.metadata import UNCONDITIONAL, merge
+from image_repo.repository.rename import rename
+from image_repo.repository.repository import Repository
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Report what would change, and change nothing.")
+SELECTION = click.argument("arguments", nargs=-1, metavar="[PATH/] [FILTER]...")
+
+
+@click.command("ls")
+@SELECTION
+@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="List at most N images.")
+@click.option("--long", "is_long", is_flag=True, help="Also print size in pixels, bytes and time of upload.")
+@JSON
+@verb
+def ls_command(
+    options: Options, /, arguments: tuple[str, ...], limit: int | None, is_long: bool, as_json: bool
+) -> None:
+    """List images by name, or by sort=KEY.
+
+    \b
+    image_repo ls sites/ species=fox width__gte=1000
+    image_repo ls sort=-uploaded -n 10 --json
+    """
+    query = parse_selection(arguments, ("sort",)).query
+    with closing(options.repo()) as repo:
+        complete_catalogue(options.load(), repo, options.progress)
+        for document in islice(Collection(repo).each(ADMIN, query.filter, query.order), limit):
+            click.echo(_json(document) if as_json else _line(document, is_long=is_long))
+
+
+def _line(document: Document, *, is_long: bool) -> str:
+    if not is_long:
+        return str(document["name"])
+    size = f"{document['width']}x{document['height']}" if document.get("version") else "-"
+    return f"{size:>11} {document.get('bytes') or 0:>11} {document.get('uploaded') or '-':<24}  {document['name']}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# -- changes ---------------------------------------------------------------------------
+
+
+@click.command("rm")
+@click.argument("arguments", nargs=-1, required=True, metavar="NAME...|PATH/|FILTER...")
+@DRY_RUN
+@JSON
+@verb
+def rm_command(options: Options, /, arguments: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Delete images with their records and renditions: by name, below a path, or by filters.
+
+    \b
+    image_repo rm sites/north sites/south
+    image_repo rm sites/ species=fox --dry-run
+    """
+    with closing(options.repo()) as repo:
+        if _is_selection(arguments):
+            complete_catalogue(options.load(), repo, options.progress)
+            selection = parse_selection(arguments).query.filter
+            collection = Collection(repo)
+            if dry_run:
+                _report(options, {"matched": collection.count(ADMIN, selection)}, as_json=as_json)
+                return
+            _report_changes(options, collection.delete(ADMIN, selection), as_json=as_json)
+            return
+        names = [repo.reader.resolve_name(ImageName.readings(name)) for name in arguments]
+        for name in names:
+            _find_record(repo, name)
+        for name in [] if dry_run else names:
+            repo.writer.delete(ADMIN, name)
+    _report(options, {"matched": len(names)} | ({} if dry_run else {"modified": len(names)}), as_json=as_json)
+
+
+@click.command("mv")
+@click.argument("source", metavar="NAME")
+@click.argument("target", metavar="NEW_NAME")
+@JSON
+@verb
+def mv_command(options: Options, /, source: str, target: str, as_json: bool) -> None:
+    """Rename an image, with its record. An existing image is never replaced."""
+    with closing(options.repo()) as repo:
+        name, new_name = repo.reader.resolve_name(ImageName.readings(source)), ImageName.readings(target)[0]
+        record = rename(repo, ADMIN, name, new_name)
+    if as_json:
+        click.echo(_json(record.public()))
+    else:
+        options.say(f"{name} is now {new_name}.")
+
+
+@click.command("set")
+@click.argument("target", metavar="NAME|PATH/")
+@click.argument("members", nargs=-1, metavar="[KEY=TEXT | KEY:=JSON]...")
+@click.option("--unset", multiple=True, metavar="KEY", help="Remove KEY; may be repeated.")
+@click.option("--where", multiple=True, metavar="FILTER", help="Only images that match; may be repeated.")
+@DRY_RUN
+@JSON
+@verb
+def set_command(
+    options: Options,
+    /,
+    target: str,
+    members: tuple[str, ...],
+    unset: tuple[str, ...],
+    where: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Set members of the data of an image, or of all images below a path.
+
+    \b
+    image_repo set sites/north species=fox stars:=5
+    image_repo set sites/ checked:=true --where species=fox --dry-run
+    """
+    patch = _patch(members, unset)
+    if not patch:
+        raise click.UsageError("Expected KEY=TEXT, KEY:=JSON or --unset KEY.")
+    if where and not target.endswith("/"):
+        raise click.UsageError("--where needs a PATH/; / is the whole repository.")
+    with closing(options.repo()) as repo:
+        if target.endswith("/"):
+            complete_catalogue(options.load(), repo, options.progress)
+            selection = parse_selection((target, *where) if target != "/" else where).query.filter
+            _update(options, Collection(repo), selection, patch, dry_run=dry_run, as_json=as_json)
+            return
+        name = repo.reader.resolve_name(ImageName.readings(target))
+        before = _find_record(repo, name).data
+        data = merge(before, patch) if dry_run else repo.writer.patch_data(ADMIN, name, patch, UNCONDITIONAL).data
+    if as_json or dry_run:
+        click.echo(_json(data))
+    else:
+        options.say(f"{name} is changed.")
+
+
+def _update(
+    options: Options, collection: Collection, selection: Filter, patch: Any, *, dry_run: bool, as_json: bool
+) -> None:
+    if dry_run:
+        _report(options, {"matched": collection.count(ADMIN, selection)}, as_json=as_json)
+    else:
+        _report_changes(options, collection.update(ADMIN, selection, patch), as_json=as_json)
+
+
+def _patch(members: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
+    patch: dict[str, Any] = dict.fromkeys(unset)
+    for member in members:
+        key, separator, text = member.partition("=")
+        if not separator or not key.removesuffix(":"):
+            raise click.UsageError(f"Expected KEY=TEXT or KEY:=JSON, but received {member!r}.")
+        patch[key.removesuffix(":")] = read_json(text, key) if key.endswith(":") else text
+    return patch
+
+
+def _is_selection(arguments: tuple[str, ...]) -> bool:
+    return any("=" in argument or argument.endswith("/") for argument in arguments)
+
+
+def _find_record(repo: Repository, name: ImageName) -> Record:
+    try:
+        return repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [name]))
+    except ImageNotFound:
+        return repo.reader.description(ADMIN, [name])
+
+
+def _report_changes(options: Options, changes: Changed, *, as_json: bool) -> None:
+    for failure in changes.failed:
+        click.echo(f"{failure.name}: {failure.problem.detail or failure.problem.title}", err=True)
+    _report(options, {"matched": changes.matched, "modified": changes.modified}, as_json=as_json)
+    if not changes.is_whole:
+        ended = changes.ended
+        fail(f"{len(changes.failed) + changes.more} failed" + (f"; it ended early: {ended}" if ended else "") + ".")
+
+
+def _report(options: Options, numbers: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(_json(numbers))
+    else:
+        options.say(", ".join(f"{number} {name}" for name, number in numbers.items()) + ".")
+
+
+# -- statistics ------------------------------------------------------------------------
+
+
+@click.command("stats")
+@click.argument("key")
+@SELECTION
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, metavar="N", help="Print at most N values (20).")
+@JSON
+@verb
+def stats_command(options: Options, /, key: str, arguments: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Count the values of a key, the most frequent first.
+
+    \b
+    image_repo stats species sites/ width__gte=1000
+    """
+    path = IMAGES.path("KEY", key)
+    with closing(options.repo()) as repo:
+        complete_catalogue(options.load(), repo, options.progress)
+        statistics = Collection(repo).statistics(ADMIN, parse_selection(arguments).query.filter, path, limit)
+    if as_json:
+        values = [{"value": value, "count": count} for value, count in statistics.values]
+        numbers = {"count": statistics.count, "min": statistics.least, "max": statistics.most, "avg": statistics.mean}
+        click.echo(_json({"key": key, **numbers, "values": values, "more": statistics.more}))
+        return
+    for value, count in statistics.values:
+        click.echo(f"{count:>9}  {value if isinstance(value, str) else _json(value)}")
+    if statistics.more:
+        click.echo(f"… and {statistics.more} more values; -n prints them.", err=True)

@@ -1,0 +1,49 @@
+"""Rename an image: store it under the new name, then delete the old one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from image_repo.access.principal import Principal
+from image_repo.errors import ImageNotFound, PreconditionFailed
+from image_repo.model.names import ImageName
+from image_repo.model.record import Record
+from image_repo.repository.metadata import Conditions
+from image_repo.repository.repository import Repository
+from image_repo.repository.resolver import read_record
+
+_ABSENT = Conditions(absent=True)
+
+
+def rename(repo: Repository, principal: Principal, name: ImageName, new_name: ImageName) -> Record:
+    """Rename an image, or a description, with its record; time of upload, owner and data stay.
+
+    The new one is complete before the old one is deleted: if that is interrupted, both exist, and the same again
+    fails because the new name is taken.
+
+    :raises ImageNotFound: if there is no such image
+    :raises PreconditionFailed: if the new name is taken, or the image is changed meanwhile
+    """
+    try:
+        original = repo.reader.resolve(principal, [name], aliases=False)
+    except ImageNotFound:
+        before = repo.reader.description(principal, [name])
+        repo.writer.replace_data(principal, new_name, before.data, _ABSENT)
+    else:
+        before = repo.reader.record(principal, original)
+        with repo.reader.original(principal, original) as (_, spool):
+            repo.writer.put(principal, new_name, spool, conditions=_ABSENT, filename=before.filename, data=before.data)
+        _keep_provenance(repo, new_name, before)
+    try:
+        repo.writer.delete(principal, name, Conditions(holds=lambda document: document == before.public()))
+    except PreconditionFailed:
+        repo.writer.delete(principal, new_name)
+        raise
+    return replace(before, name=new_name.text)
+
+
+def _keep_provenance(repo: Repository, name: ImageName, before: Record) -> None:
+    with repo.metadata.lock(name):
+        stored = read_record(repo.origin, name)
+        if stored is not None:
+            repo.metadata.write(replace(stored, uploaded=before.uploaded, owner=before.owner))
