@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from image_repo.render.cicp import Cicp
@@ -63,11 +63,13 @@ class ShownPicture:
 
     :param size: as coded, in pixels; None where that is not said
     :param aperture: the clean aperture in it; None where all of it is shown
+    :param coding: the type of the item, or of those that it is put together from; empty where that is not said
     """
 
     size: Size | None = None
     aperture: Aperture | None = None
     cicp: Cicp = Cicp()
+    coding: bytes = b""
 
 
 def read_shown(data: memoryview) -> ShownPicture:
@@ -79,8 +81,9 @@ def read_shown(data: memoryview) -> ShownPicture:
     track = find(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
     is_sequence = begin is not None and bytes(begin[:4]) in (b"avis", b"hevc", b"msf1") and track is not None
     try:
-        properties = _of_track(track) if is_sequence and track is not None else _of_primary(data)
-        return _shown(properties)
+        if is_sequence and track is not None:
+            return _shown(_of_track(track))
+        return replace(_shown(_of_primary(data)), coding=_coding(data))
     except struct.error as error:
         raise ValueError("a property is cut off") from error
 
@@ -97,6 +100,29 @@ def _of_primary(data: memoryview) -> list[Box]:
     number = int.from_bytes(item[4:6] if item[0] == 0 else item[4:8], "big")
     known = list(boxes(container))
     return [known[index - 1] for index in _associated(association, number) if 0 < index <= len(known)]
+
+
+#: items that are put together from others: grid, overlay, the same again, tone mapped
+_DERIVED = frozenset((b"grid", b"iovl", b"iden", b"tmap"))
+_NO_PICTURES = frozenset((b"Exif", b"mime", b"uri ", b"rgan", b"mski"))
+
+
+def _coding(data: memoryview) -> bytes:
+    items, primary = find(data, b"meta", b"iinf"), find(data, b"meta", b"pitm")
+    if items is None or primary is None:
+        return b""
+    number = int.from_bytes(primary[4:6] if primary[0] == 0 else primary[4:8], "big")
+    types: dict[int, bytes] = {}
+    for box in boxes(items[6 if items[0] == 0 else 8 :]):
+        if box.kind == b"infe" and box.body[0] in (2, 3):
+            wide = box.body[0] == 3
+            types[int.from_bytes(box.body[4 : 8 if wide else 6], "big")] = bytes(
+                box.body[10:14] if wide else box.body[8:12]
+            )
+    coding = types.get(number, b"")
+    if coding in _DERIVED:
+        coding = next((kind for kind in types.values() if kind not in _DERIVED | _NO_PICTURES), b"")
+    return coding
 
 
 def _associated(association: memoryview, item: int) -> list[int]:

@@ -274,14 +274,15 @@ def decode_all(picture: Picture, limits: RenderConfiguration) -> bool:
     """Decode everything, so that a truncated or damaged file is found; return whether it is whole.
 
     Of a JPEG, which has to be read to its end for that, only every eighth line and column is
-    worked out. Of an animation over the budget, the first frame; of pages, the first: a fault of
-    a later page is told when that is asked for.
+    worked out. Of an animation over the budget, the first frame; of the pages of a TIFF and the
+    frames of a PNG the first too, which is what readers that know no others show: a fault of
+    a later one is a problem of requests for that.
     """
     image = picture.image
     draft(picture, 8)
     image.load()
     pixels = picture.frame_pixels
-    if picture.kind == "tif" or picture.frames > limits.max_frames:
+    if picture.kind in ("tif", "png") or picture.frames > limits.max_frames:
         return not picture.is_damaged
     if picture.frames * pixels > limits.max_frame_pixels:
         return not picture.is_damaged

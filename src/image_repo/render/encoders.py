@@ -26,6 +26,10 @@ _MOST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_535}
 _MOST_AREA = {"jp2": 16_000_000, "avif": 25_000_000, "gif": 40_000_000, "webp": 60_000_000}
 
 
+#: the number has 16 bits
+_MOST_PLAYS = 65_535
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """When the frames of an animation are shown.
@@ -197,7 +201,7 @@ _WRITERS: dict[str, Callable[[Image.Image, int | None], tuple[Prepare, dict[str,
 def _animated(kind: str, timing: Timing) -> dict[str, Any]:
     options: dict[str, Any] = {"save_all": True, "duration": list(timing.durations)}
     if kind == "webp":
-        return options | {"loop": timing.plays, "minimize_size": False, "method": 2}
+        return options | {"loop": min(timing.plays, _MOST_PLAYS), "minimize_size": False, "method": 2}
     # GIF counts the repetitions after the first time; without the block it is shown once
     return options | {"disposal": 2} | ({} if timing.plays == 1 else {"loop": max(0, timing.plays - 1)})
 

@@ -175,7 +175,7 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
 def _check_frame(marker: int, bits: int) -> None:
     if marker not in _SUPPORTED_FRAMES:
         raise UnsupportedPicture("Lossless and hierarchical JPEG are not read here. Convert it to a baseline JPEG.")
-    if bits != 8:
+    if bits in (12, 16):
         raise UnsupportedPicture(f"JPEG of {bits} bits is not read here. Convert it to 8 bits.")
 
 
@@ -342,9 +342,16 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
     return Header("tif", width, height, pages, data)
 
 
+#: HEVC, AV1
+_CODINGS = frozenset((b"hvc1", b"hev1", b"av01"))
+
+
 def _read_items(kind: str, data: memoryview) -> Header:
     """Read the header of AVIF or HEIC."""
     shown = read_shown(data)
+    if shown.coding and shown.coding not in _CODINGS:
+        name = shown.coding.decode("latin-1").strip()
+        raise UnsupportedPicture(f"HEIF whose picture is coded as {name} is not read here: only HEVC and AV1 are.")
     width, height = shown.size or (0, 0)
     return Header(kind, width, height, 0, cicp=shown.cicp, aperture=shown.aperture)
 
