@@ -11,7 +11,7 @@ PORT ?= 5000
 CODE := src tests samples bench
 
 # nginx, exiftool and curl for the tests; venv, which Debian keeps apart from python3
-DEBIAN := nginx libimage-exiftool-perl curl
+DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
 
@@ -96,7 +96,8 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 # Without root the tests that need these are skipped; CI has root.
 .tests/debian: Makefile
 	@mkdir -p .tests
-	@if command -v nginx && command -v exiftool && command -v curl; then touch $@; \
+	@if command -v nginx && command -v exiftool && command -v curl && command -v opj_decompress && \
+	  command -v heif-convert; then touch $@; \
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi

@@ -652,7 +652,7 @@ def test_notes_are_bounded_and_on_one_line_each() -> None:
     assert lines[-1] == "… and 1001 more"
 
 
-DOCS = (HERE.parent / "docs" / "formats.md").read_text()
+DOCS = (HERE.parent / "docs" / "exports.md").read_text()
 BESIDE = (
     "annotations observations bbox segmentation score iscrowd license copyright rightsHolder timestamp deployment"
     " samplingDesign captureMethod filePublic"

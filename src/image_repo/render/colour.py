@@ -91,6 +91,8 @@ def from_sixteen_bits(part: Image.Image) -> Image.Image:
 
 def _premultiplied(part: Image.Image) -> Image.Image:
     hidden = part.info.get("transparency")
+    if part.mode in ("La", "RGBa"):
+        return part
     if part.mode.startswith("I;16"):
         alpha = part.convert("I").point([0 if value == hidden else 255 for value in range(65536)], "L")
         grey = from_sixteen_bits(part)

@@ -5,7 +5,7 @@ the tags that say how they are packed, and that is decoded: so every packing of 
 nothing of a strip is worked out here. Three views of the samples are enough:
 
 * as the page says (a later page; big-endian BigTIFF; tiles whose offsets stand in StripOffsets)
-* each plane as a grey picture (planes without compression, which the library takes for 8 bits)
+* each plane as a grey picture (planes without compression, which the library takes for 8 bits; 16-bit grey)
 * as bytes, where it knows no such sample: 12- and 32-bit grey, 16-bit grey with alpha
 
 TIFF 6.0; Adobe TIFF technical notes; BigTIFF (libtiff).
@@ -32,6 +32,7 @@ from image_repo.render.tolerant import TolerantFile
 
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_SIZES, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
+_JPEG_TABLES = 347
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_SIZES, _EXTRA, _FORMAT, _PROFILE = 322, 323, 324, 325, 338, 339, 34675
 #: how pixels are packed: what they mean, fill order, predictor, palette, inks, alpha, JPEG tables, YCbCr
 PACKING = (_BITS, _COMPRESSION, 262, 266, _SAMPLES, _PLANAR, 317, 320, 332, 338, _FORMAT, 347, 529, 530, 531, 532)
@@ -147,15 +148,16 @@ class TiffPage:
         """
         if self._is_grey and self.is_unsigned and (self.bits in (12, 32) or (self.bits, self.samples) == (16, 2)):
             return "bytes"
-        if self.is_planar and self.compression == _NO_COMPRESSION and self.bits in (8, 16):
-            return "planes"
-        if self.bits == 16 and self.samples == 1 and self.colour == 0:
+        is_apart = self.is_planar or (self.samples == 1 and self._is_grey)
+        is_split = is_apart and self.bits in (8, 16) and self.is_unsigned
+        is_misread = self.is_planar and self.compression == _NO_COMPRESSION
+        if is_split and (is_misread or (self.bits, self.colour) == (16, 0)):
             return "planes"
         is_big_endian = self.block.is_big and self.block.order == ">"
         offsets_of_strips = self.is_tiled and _TILE_OFFSETS not in self.directory.entries
-        if self.compression != _OLD_JPEG and (number > 1 or is_big_endian or offsets_of_strips):
-            return "page"
-        return "library"
+        if self.compression == _OLD_JPEG or not (number > 1 or is_big_endian or offsets_of_strips):
+            return "library"
+        return "planes" if is_split else "page"
 
     @property
     def _is_grey(self) -> bool:
@@ -321,7 +323,7 @@ class TiffParts:
     def _packing(self) -> dict[int, Tag]:
         """How the parts are packed, as the page says, or as the view of its samples makes it."""
         page, order = self.page, self.page.block.order
-        wanted = PACKING if self._view == "page" else (_COMPRESSION, _FILL_ORDER, _PREDICTOR)
+        wanted = PACKING if self._view == "page" else (_COMPRESSION, _FILL_ORDER, _PREDICTOR, _JPEG_TABLES)
         tags: dict[int, Tag] = {}
         for tag in wanted:
             entry = page.directory.entries.get(tag)
