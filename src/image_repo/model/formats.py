@@ -103,9 +103,19 @@ def sniff_kind(begin: bytes) -> str | None:
     kind = next((kind for kind, start in _STARTS if begin.startswith(start)), None)
     if kind is None and begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
         return "webp"
+    if kind is None and _is_dib(begin):
+        return "bmp"
     if kind is None and begin[4:8] == b"ftyp":
         size = min(int.from_bytes(begin[:4], "big"), SNIFF_BYTES)
         # the main brand, its version, and the compatible brands (ISO/IEC 14496-12)
         brands = {begin[at : at + 4] for at in range(8, size, 4) if at != 12}
         return next((kind for kind, known in _BRANDS if brands & known), None)
     return kind
+
+
+def _is_dib(begin: bytes) -> bool:
+    """Return whether it is a BMP without its file header: a known length of the header, one plane, bits of a pixel."""
+    length, planes, bits = (
+        int.from_bytes(begin[place : place + size], "little") for place, size in ((0, 4), (12, 2), (14, 2))
+    )
+    return length in (40, 52, 56, 108, 124) and planes == 1 and bits in (1, 4, 8, 16, 24, 32)
