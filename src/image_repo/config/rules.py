@@ -32,11 +32,11 @@ _STORE = "persistent_store_configuration"
 
 def first_violations(config: Config) -> dict[Path, str]:
     """Return setting → the first constraint that it violates."""
-    found: dict[Path, str] = {}
+    violations: dict[Path, str] = {}
     for rule in _RULES:
         for setting, message in rule(config):
-            found.setdefault(setting, message)
-    return found
+            violations.setdefault(setting, message)
+    return violations
 
 
 def _clean_text(config: Config) -> Iterator[Violation]:

@@ -43,7 +43,7 @@ FORMATS: tuple[Format, ...] = (
     Format("jp2", "JPEG2000", "image/jp2", ("jp2", "j2k", "jpx", "jpf", "j2c"), alpha=True, quality=True),
     Format("bmp", "BMP", "image/bmp", ("bmp", "dib"), writes=False),
     Format("heic", "HEIF", "image/heic", ("heic", "heif", "hif"), writes=False),
-    # Camera raw data: what is shown is the preview in it.
+    # Camera raw data: rendered from the embedded preview.
     Format("raw", "JPEG", "image/x-raw", ("dng", "nef", "cr2", "cr3", "arw", "orf", "rw2", "raf", "pef"), writes=False),
     # Only its ending is known, so that a name is read the same way from any source: there is no decoder with wheels
     # under a permissive licence.

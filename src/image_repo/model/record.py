@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 #: maximum size of a record
 MAX_RECORD_BYTES = 1 << 20
 
-#: what is said only where it is so
+#: members that are present only where true
 _REMARKS = ("damaged", "preview")
 #: members that are null without a picture
 _FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
@@ -38,7 +38,7 @@ class Record:
     :param exif: camera, lens, exposure, capture time
     :param data: the user's, any JSON but null; an empty object by default
     :param damaged: whether some of the picture cannot be decoded; left out where it is whole
-    :param preview: whether what is shown is the preview in a raw file; left out where it is not
+    :param preview: whether renditions come from the preview in a raw file; absent where false
     """
 
     name: str
