@@ -1,12 +1,9 @@
-"""One maker per key, and a bounded number of renders: over threads and processes."""
+"""Single flight: one leader per key, over threads and processes."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,112 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from image_repo.concurrency.limiter import Limiter, Stage, limits
 from image_repo.concurrency.single_flight import SingleFlight, _follow
-from image_repo.errors import BadParameter, BrokenPicture, Busy, Problem, RenderTimeout
+from image_repo.errors import BadParameter, BrokenPicture, Problem, RenderTimeout
 
 WAIT = 20.0
-
-# What the processes of these tests run. "ready" goes to standard output before anything is
-# asked for, "go" comes by standard input; whoever makes appends a line to the file "made".
-WORKER = """
-import sys, threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from image_repo.errors import BadParameter, Problem
-from image_repo.concurrency.limiter import Limiter, limits
-from image_repo.concurrency.single_flight import SingleFlight
-
-folder, mode, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-flight, limiter = SingleFlight(folder / "locks"), Limiter(limits(renders=2), folder / "locks")
-
-def note(text):
-    with (folder / "made").open("a") as file:
-        file.write(text + "\\n")
-
-def tell(text):
-    print(text, flush=True)
-
-def make():
-    note("made")
-    tell("making")
-    if mode != "quick":
-        sys.stdin.readline()
-    if mode == "broken":
-        raise BadParameter("crop", "Expected a crop inside the picture.", limit=3)
-    (folder / "kept").write_text("result")
-    return "result"
-
-def again():
-    return (folder / "kept").read_text() if (folder / "kept").exists() else None
-
-def ask(_):
-    try:
-        return flight.do("a/b@1", make, again, 20.0)
-    except Problem as error:
-        return f"{type(error).__name__} {error.detail} {error.members}"
-
-def hold():
-    with limiter.slot(20.0):
-        tell("holding")
-        sys.stdin.readline()
-    tell("freed")
-
-tell("ready")
-sys.stdin.readline()
-if mode == "hold":
-    hold()
-else:
-    with ThreadPoolExecutor(threads) as pool:
-        for answer in list(pool.map(ask, range(threads))):
-            tell("answer " + answer)
-"""
-
-
-class Worker:
-    """Another process."""
-
-    def __init__(self, folder: Path, mode: str, threads: int = 1) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder), mode, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def says(self) -> str:
-        """The next line."""
-        return self.process.stdout.readline().strip()
-
-    def go(self) -> None:
-        """Lets it go on to the next thing."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def answers(self) -> list[str]:
-        """What all of its threads got."""
-        said, _ = self.process.communicate(timeout=60)
-        return [line.removeprefix("answer ") for line in said.splitlines() if line.startswith("answer ")]
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(60)
-
-
-@pytest.fixture
-def start(tmp_path):
-    workers: list[Worker] = []
-
-    def begin(mode: str, threads: int = 1) -> Worker:
-        workers.append(Worker(tmp_path, mode, threads))
-        return workers[-1]
-
-    yield begin
-    for worker in workers:
-        worker.kill()
-        worker.process.stdin.close()
-        worker.process.stdout.close()
 
 
 def made(folder: Path) -> int:
@@ -304,114 +199,3 @@ def wait_for_lock_waiter(folder: Path) -> None:
                 if handle.readlink().parent == folder:
                     return
     raise AssertionError("nobody waits")
-
-
-def limiter_of(folder: Path | None, renders: int, queue: int) -> Limiter:
-    return Limiter(limits(renders=renders, queue=queue), folder)
-
-
-@pytest.fixture(params=["over processes", "in one process"])
-def folder(request, tmp_path):
-    return tmp_path / "locks" if request.param == "over processes" else None
-
-
-class TestRenderSlots:
-    def test_as_many_as_may_run_at_once(self, folder) -> None:
-        limiter = limiter_of(folder, 3, 64)
-        lock, running, most = threading.Lock(), 0, 0
-        all_in = threading.Barrier(3)
-
-        def work(_: int) -> None:
-            nonlocal running, most
-            with limiter.slot(WAIT):
-                with lock:
-                    running += 1
-                    most = max(most, running)
-                all_in.wait(WAIT)  # three at a time can pass, and no fewer
-                with lock:
-                    running -= 1
-
-        with ThreadPoolExecutor(30) as pool:
-            list(pool.map(work, range(30)))
-        assert most == 3
-
-    def test_the_queue_is_bounded(self, folder) -> None:
-        limiter = limiter_of(folder, 1, 0)
-        with limiter.slot(WAIT), pytest.raises(Busy) as caught, limiter.slot(WAIT):
-            pass
-        assert caught.value.retry_after
-        with limiter.slot(WAIT):
-            pass
-
-    def test_waiting_has_a_bound(self, folder) -> None:
-        limiter = limiter_of(folder, 1, 8)
-        with limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(0.05):
-            pass
-
-    def test_an_error_frees_the_slot(self, folder) -> None:
-        limiter = limiter_of(folder, 1, 0)
-        with pytest.raises(ValueError, match="broken"), limiter.slot(WAIT):
-            raise ValueError("broken")
-        with limiter.slot(0.0):
-            pass
-
-    def test_those_who_wait_go_on_in_their_order(self, folder) -> None:
-        limiter = limiter_of(folder, 1, 64)
-        order: list[int] = []
-
-        def work(number: int) -> None:
-            with limiter.slot(WAIT):
-                order.append(number)
-
-        with ThreadPoolExecutor(8) as pool, limiter.slot(WAIT):
-            for number in range(8):
-                pool.submit(work, number)
-                deadline = time.monotonic() + WAIT
-                while len(limiter._queues[Stage.RENDER]._line) <= number and time.monotonic() < deadline:
-                    threading.Event().wait(0.001)
-        assert order == list(range(8))
-
-    def test_counts_over_processes_and_a_killed_holder_frees_its_slot(self, start, tmp_path) -> None:
-        holders = [start("hold"), start("hold")]
-        for holder in holders:
-            assert holder.says() == "ready"
-            holder.go()
-            assert holder.says() == "holding"
-        limiter = limiter_of(tmp_path / "locks", 2, 64)
-        with pytest.raises(Busy), limiter.slot(0.05):
-            pass
-        holders[0].kill()
-        with limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(0.05):
-            pass
-        holders[1].go()
-        assert holders[1].says() == "freed"
-        with limiter.slot(WAIT), limiter.slot(WAIT):
-            pass
-
-    def test_a_folder_that_is_deleted_is_made_again(self, tmp_path) -> None:
-        limiter = limiter_of(tmp_path / "locks", 1, 0)
-        with limiter.slot(WAIT):
-            pass
-        for path in (tmp_path / "locks").iterdir():
-            path.unlink()
-        (tmp_path / "locks").rmdir()
-        with limiter.slot(WAIT), pytest.raises(Busy), limiter_of(tmp_path / "locks", 1, 0).slot(WAIT):
-            pass
-
-    def test_without_a_folder_that_can_be_used_it_counts_its_threads(self, tmp_path, caplog) -> None:
-        (tmp_path / "locks").write_text("a file")
-        limiter = limiter_of(tmp_path / "locks", 1, 0)
-        with caplog.at_level(logging.WARNING), limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(WAIT):
-            pass
-        assert len(caplog.records) == 1
-
-
-def test_heavy_work_runs_alone_beside_light_work(tmp_path):
-    limiter = limiter_of(tmp_path / "locks", 3, 8)
-    with limiter.slot(1, heavy=True):
-        with limiter.slot(1):
-            pass
-        with pytest.raises(Busy), limiter.slot(0.05, heavy=True):
-            pass
-    with limiter.slot(1, heavy=True):
-        pass
