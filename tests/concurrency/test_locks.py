@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import threading
@@ -102,5 +103,5 @@ def test_a_process_with_a_long_line_does_not_keep_the_slots_from_another(tmp_pat
             with limiter.slot(WAIT):
                 ahead.append(renders.stat().st_size - before)
         crowd.communicate("end\n", timeout=WAIT)
-    # measured: 0.1; 2.6 to 7 where a process that frees a slot does not leave it to others
-    assert sum(ahead) / len(ahead) < 2
+    # measured: 0; 1 to 3 where a process that frees a slot does not leave it to others
+    assert statistics.median(ahead) < 1
