@@ -13,8 +13,8 @@ from pathlib import Path
 
 from image_repo.access.control import AccessControl, Rules
 from image_repo.caches.container import PREFIX, ContainerTier
-from image_repo.caches.disk import DiskTier, LinkFolder
-from image_repo.caches.eviction import Bounds
+from image_repo.caches.disk import DiskTier, LinkFolder, MezzanineFolder
+from image_repo.caches.eviction import Bounds, Limits
 from image_repo.caches.file_cache import FileCache
 from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches, LinkTarget, Tier
@@ -190,7 +190,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     cache = node.stores.cache
     links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()
-    for part in (node.counters, origin, indexer, renditions.caches, resolver):
+    for part in (node.counters, origin, indexer, renditions.caches, renditions.mezzanines, resolver):
         resources.callback(part.close)
     return Repository(
         access, reader, writer, links, metadata, renditions, indexer, origin, epochs, use, node.counters, resources
@@ -205,12 +205,12 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
     """Return the renditions, in tiers of this node and of the container."""
     config, own, render, counters = node.config, node.own, node.config.render, node.counters
     settings, evicted = config.local_cache_configuration, partial(_evicted, counters, "disk")
-    local = _disk(config, node.stores.origin, "renditions", settings, evicted)
+    share = replace(settings, max_size=int(settings.max_size * (1.0 - settings.mezzanine_share)))
+    local = _disk(config, node.stores.origin, "renditions", share, evicted)
     flight = SingleFlight(own / "flights" if own else None)
     table = limits(threads=config.server.threads, renders=render.at_once, queue=render.queue)
     limiter = Limiter(table, node.shared / "limits" if node.shared else None, waiting=counters.waiting)
-    # memory is for what is served, unless there is nothing else on this node
-    near, far = Caches([local or memory]), Caches([target] if node.stores.cache and target else [])
+    near, far = _mezzanine_tiers(config, node.stores.origin), Caches([target] if node.stores.cache and target else [])
     return Renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
@@ -340,23 +340,33 @@ def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarg
     return None
 
 
+def _mezzanine_tiers(config: Config, origin: Store) -> Caches:
+    """Return where this node stores mezzanines: in their share of the disk cache, else in a few megabytes of memory."""
+    settings = config.local_cache_configuration
+    if not settings.mezzanine_share:
+        return Caches([])
+    bounds = Bounds(int(settings.max_size * settings.mezzanine_share), evict_free_threshold=0.05, priority="cost")
+    disk = _disk(config, origin, "mezzanines", bounds, make=MezzanineFolder)
+    return Caches([disk or MemoryTier(config.memory_cache_configuration.max_size, largest_part=1)])
+
+
 def _disk(
     config: Config,
     origin: Store,
     part: str,
-    settings: LocalCacheConfiguration,
+    limits: Limits,
     evicted: Callable[[int], object] = lambda _: None,
+    make: type[DiskTier] = DiskTier,
 ) -> Tier | None:
-    """A folder of the disk cache, for this origin alone; None where it cannot be used."""
+    """Return a folder of the disk cache, for this origin alone; None where it cannot be used."""
     if (
         not config.local_cache_configuration.enabled
         or _private(Path(config.local_cache_configuration.cache_path)) is None
     ):
         return None
     try:
-        return DiskTier(
-            Path(config.local_cache_configuration.cache_path) / _folder_name(origin) / part, settings, evicted=evicted
-        )
+        folder = Path(config.local_cache_configuration.cache_path) / _folder_name(origin) / part
+        return make(folder, limits, evicted=evicted)
     except OSError as error:
         log.warning("there is no disk cache: %s", error)
         return None

@@ -56,13 +56,25 @@ def test_of_equal_sizes_the_one_unused_for_longest_goes_first() -> None:
     assert [item.path for item in evict(items, 30, 3, limits)] == ["a"]
 
 
+def test_by_cost_what_is_dear_for_its_size_and_its_age_stays() -> None:
+    items = [
+        Item("cheap", 100_000, 1000.0, 0.01),
+        Item("dear", 100_000, 1000.0, 0.3),
+        Item("as dear, and large", 1_000_000, 1000.0, 0.3),
+        Item("cheap, and used just now", 100_000, 1999.0, 0.01),
+    ]
+    limits = LocalCacheConfiguration(max_elements=1, priority="cost", evict_free_threshold=1.0, evict_hysteresis=0.0)
+    order = [item.path for item in evict(items, 1_300_000, 4, limits)]
+    assert order == ["cheap", "as dear, and large", "dear", "cheap, and used just now"]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 10_000), st.floats(0, 1e9)), max_size=40),
     st.integers(0, 50_000),
     st.integers(0, 40),
     st.floats(0, 1),
     st.floats(0, 1),
-    st.sampled_from(["newest", "largest", "smallest", "thumbnail"]),
+    st.sampled_from(["newest", "largest", "smallest", "thumbnail", "cost"]),
 )
 def test_afterwards_it_is_not_due_any_more(sizes, max_size, max_elements, threshold, hysteresis, priority) -> None:
     items = [Item(str(number), size, used) for number, (size, used) in enumerate(sizes)]

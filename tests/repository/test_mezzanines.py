@@ -1,8 +1,10 @@
-"""Working copies: which variants come from one, how good these are, and that nothing shows which caches there were."""
+"""Mezzanines: which variants are rendered from one, how good these are, and that the bytes do not show the caches."""
 
 import io
 import itertools
+import json
 import shutil
+import struct
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import pictures
-import piexif
 import pytest
 from PIL import Image
 from rendered import LIMITS, pixels, rendered, ssim
@@ -23,13 +24,11 @@ from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches
 from image_repo.config import PersistentStoreConfiguration, SwiftCacheConfiguration
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget
-from image_repo.model.key import Key
 from image_repo.model.names import ImageName
 from image_repo.model.operations import Region
 from image_repo.model.recipe import Recipe, read_request
 from image_repo.model.rendition import Rendition
-from image_repo.render import MezzaninePlan, choose_copy
-from image_repo.render.mezzanine_file import CopyFile
+from image_repo.render import MezzaninePlan, choose_scale
 
 #: its sides are no multiples of anything
 WIDE = (3005, 2003)
@@ -37,7 +36,7 @@ WIDE = (3005, 2003)
 
 @pytest.fixture(scope="module")
 def wide():
-    """A picture with working copies; as sharp as those of cameras, whose pixels are interpolated."""
+    """A picture with mezzanines; as sharp as those of cameras, whose pixels are interpolated."""
     return pictures.photo(WIDE[0] // 2, WIDE[1] // 2).resize(WIDE, Image.Resampling.BICUBIC)
 
 
@@ -46,99 +45,91 @@ def original(wide):
     return pictures.jpeg(wide, quality=92)
 
 
-def copied(source):
-    return render.copies(io.BytesIO(source), LIMITS)
+def decoded(source, scale=None):
+    """One of the mezzanines of an original, the smallest by default."""
+    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
+    return render.decode_mezzanine(io.BytesIO(source), scale or plan.scales()[0], LIMITS)
 
 
-def from_copy(source, **recipe):
-    """What is made of the working copy that the recipe asks for."""
+def stored(mezzanine):
+    """A mezzanine as it is after it was stored."""
+    return render.read_mezzanine(mezzanine.to_bytes(), LIMITS)
+
+
+def from_mezzanine(source, **recipe):
+    """What is rendered from the stored mezzanine that the recipe asks for."""
     recipe = Recipe(**{"kind": "png", **recipe})
-    made = copied(source)
-    body = made.pictures[choose_copy(recipe, made.original)].body
-    return pictures.load(render.render(io.BytesIO(body), recipe, LIMITS, from_copy=True).body)
+    scale = choose_scale(recipe, render.plan_mezzanines(io.BytesIO(source), LIMITS))
+    return pictures.load(render.render_mezzanine(stored(decoded(source, scale)), recipe, LIMITS).body)
 
 
 # -- which variants --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("size", "has"),
+    ("size", "scales"),
     [
-        pytest.param((1638, 900), False, id="one and a half megapixels: none"),
-        pytest.param((1639, 900), True, id="two megapixels"),
-        pytest.param((900, 1639), True, id="upright"),
-        pytest.param((6000, 4000), True, id="24 megapixels"),
-        pytest.param((30_000, 400), True, id="a panorama"),
+        pytest.param((1500, 900), (), id="less than one and a half megapixels: none"),
+        pytest.param((1639, 900), (2,), id="one and a half megapixels"),
+        pytest.param((900, 1639), (2,), id="upright"),
+        pytest.param((2448, 1632), (4, 2), id="4 megapixels"),
+        pytest.param((4242, 2828), (8, 4), id="12 megapixels: half of that is too large"),
+        pytest.param((6000, 4000), (8, 4), id="24 megapixels"),
+        pytest.param((30_000, 400), (8, 4), id="a panorama"),
     ],
 )
-def test_whether_an_original_has_copies_follows_from_its_size(size, has):
+def test_which_mezzanines_an_original_has_follows_from_its_size(size, scales):
     source = pictures.jpeg(Image.new("RGB", size))
-    told = render.judge_copies(io.BytesIO(source), LIMITS)
-    assert told == (MezzaninePlan(size) if has else None)
-    made = copied(source)
-    assert made.original == told
-    sides = {which: (max(each.width, each.height)) for which, each in made.pictures.items()}
-    assert sides == ({1: 1024, 2: 640, 3: 400, 4: 250} if has else {})
+    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
+    assert plan == (MezzaninePlan(size) if scales else None)
+    assert (plan.scales() if plan else ()) == scales
+    for scale in scales:
+        made = decoded(source, scale)
+        assert made.image.size == (-(-size[0] // scale), -(-size[1] // scale))
+        assert made.plan == stored(made).plan == plan
 
 
 LARGE = MezzaninePlan((6000, 4000))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "which"),
+    ("recipe", "scale"),
     [
-        pytest.param({"width": 156}, 4, id="156 pixels from the smallest one"),
-        pytest.param({"width": 157}, 3, id="then from the next"),
-        pytest.param({"width": 400}, 2, id="400 pixels"),
-        pytest.param({"width": 640}, 1, id="640 pixels"),
-        pytest.param({"width": 641}, 0, id="more from the original"),
-        pytest.param({"height": 266}, 2, id="by height"),
-        pytest.param({"height": 320}, 1, id="the long side decides nothing by itself"),
-        pytest.param({"width": 300, "height": 300, "fit": "cover"}, 1, id="cover: what is left of a side counts"),
-        pytest.param({"width": 400, "height": 400, "fit": "contain"}, 2, id="contain: what is in the padding"),
-        pytest.param({"width": 200, "height": 2000}, 3, id="a box that one side decides"),
-        pytest.param({"width": 5, "height": 300, "fit": "fill"}, 1, id="fill: the side that shrinks less"),
-        pytest.param({"width": 300, "rotate": 90}, 1, id="turned: the width is the short side"),
-        pytest.param({}, 0, id="as large as it is"),
-        pytest.param({"width": 100, "page": 2}, 0, id="another page"),
-        pytest.param({"width": 100, "animate": True, "kind": "gif"}, 0, id="all frames"),
-        pytest.param({"width": 100, "region": Region("px", 0, 0, 3000, 2000)}, 3, id="a region, far away"),
-        pytest.param({"width": 300, "region": Region("px", 0, 0, 3000, 2000)}, 1, id="a region, nearer"),
-        pytest.param({"width": 300, "region": Region("pct", 0, 0, 10, 10)}, 0, id="a region, near"),
-        pytest.param({"kind": "original"}, 0, id="the original itself"),
+        pytest.param({"width": 10}, 8, id="10 pixels from an eighth"),
+        pytest.param({"width": 500}, 8, id="so 500 pixels"),
+        pytest.param({"width": 501}, 4, id="then from a quarter"),
+        pytest.param({"width": 1000}, 4, id="up to 1000"),
+        pytest.param({"width": 1001}, 1, id="more from the original"),
+        pytest.param({"height": 333}, 8, id="by height"),
+        pytest.param({"height": 334}, 4, id="the long side decides nothing by itself"),
+        pytest.param({"width": 334, "height": 334, "fit": "cover"}, 4, id="cover: what is left of a side counts"),
+        pytest.param({"width": 400, "height": 400, "fit": "contain"}, 8, id="contain: what is in the padding"),
+        pytest.param({"width": 200, "height": 2000}, 8, id="a box that one side decides"),
+        pytest.param({"width": 5, "height": 400, "fit": "fill"}, 4, id="fill: the side that shrinks less"),
+        pytest.param({"width": 400, "rotate": 90}, 4, id="turned: the width is the short side"),
+        pytest.param({}, 1, id="as large as it is"),
+        pytest.param({"width": 100, "page": 2}, 1, id="another page"),
+        pytest.param({"width": 100, "animate": True, "kind": "gif"}, 1, id="all frames"),
+        pytest.param({"width": 100, "region": Region("px", 0, 0, 3000, 2000)}, 8, id="a region, far away"),
+        pytest.param({"width": 300, "region": Region("px", 0, 0, 3000, 2000)}, 4, id="a region, nearer"),
+        pytest.param({"width": 300, "region": Region("pct", 0, 0, 10, 10)}, 1, id="a region, near"),
+        pytest.param({"kind": "original"}, 1, id="the original itself"),
     ],
 )
-def test_the_copy_follows_from_recipe_and_size(recipe, which):
-    assert choose_copy(Recipe(**recipe), LARGE) == which
-    assert choose_copy(Recipe(**recipe), None) == 0
+def test_the_mezzanine_follows_from_recipe_and_size(recipe, scale):
+    assert choose_scale(Recipe(**recipe), LARGE) == scale
+    assert choose_scale(Recipe(**recipe), None) == 1
 
 
 def test_rounding_the_short_side_decides_nothing():
     for height in range(500, 4000, 7):
-        for width, which in ((250, 3), (400, 2), (640, 1)):
-            assert choose_copy(Recipe(width=width), MezzaninePlan((6000, height))) == which
+        assert choose_scale(Recipe(width=500), MezzaninePlan((6000, height))) == 8
 
 
-def test_a_recipe_that_no_size_sends_to_a_copy_is_known_beforehand():
-    for width, height, fit in itertools.product((None, 40, 640, 641, 9000), (None, 40, 3000), ("inside", "cover")):
-        recipe = Recipe(width=width, height=height, fit=fit if width and height else "inside")
-        for side in (2000, 6000, 14_000, 60_000):
-            assert render.may_use_copy(recipe) or not choose_copy(recipe, MezzaninePlan((side, side)))
-
-
-def test_nobody_can_ask_for_a_copy():
-    with pytest.raises(BadParameter):
-        read_request([("copy", "1")])
-    key = Key(ImageName("a/b"), "v", Recipe(copy=2), "1a2b3c4d")
-    assert str(key) == "a/b@v+copy(2)+g(1a2b3c4d).jpg"
-    assert Key.parse(str(key)) == key
-
-
-def test_a_header_tells_as_much_as_a_copy(original):
-    told = render.judge_copies(io.BytesIO(original), LIMITS)
-    assert told == copied(original).original == MezzaninePlan(WIDE)
-    for made in copied(original).pictures.values():
-        assert render.judge_copies(io.BytesIO(made.body), LIMITS, from_copy=True) == told
+def test_nobody_can_ask_for_a_mezzanine():
+    for parameter in ("copy", "mezzanine", "scale"):
+        with pytest.raises(BadParameter):
+            read_request([(parameter, "8")])
 
 
 @pytest.mark.parametrize(
@@ -150,9 +141,8 @@ def test_a_header_tells_as_much_as_a_copy(original):
     ],
 )
 def test_some_originals_have_none(source):
-    assert copied(source()).original is None
-    assert copied(source()).pictures == {}
-    assert render.judge_copies(io.BytesIO(source()), LIMITS) is None
+    assert render.plan_mezzanines(io.BytesIO(source()), LIMITS) is None
+    assert render.verify(io.BytesIO(source()), LIMITS).mezzanine is None
 
 
 # -- how good --------------------------------------------------------------------------
@@ -172,19 +162,19 @@ def _ideal(image, width):
         pytest.param({"kind": "tiff"}, id="TIFF"),
     ],
 )
-def test_what_comes_from_a_copy_is_as_good_as_from_a_full_decode(wide, kind):
+def test_what_comes_from_a_mezzanine_is_as_good_as_from_a_full_decode(wide, kind):
     source = pictures.save(wide, **kind)
     whole = pictures.load(source)
-    for width in (50, 156, 250, 333, 400, 640):
-        made = from_copy(source, width=width)
+    for width in (50, 156, 250, 333, 400, 500, 640, 1000):
+        made = from_mezzanine(source, width=width)
         assert ssim(made, _ideal(whole, width)) >= 0.995, width
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_its_edges_are_where_they_are_in_the_original(wide, orientation):
-    """Sides that the scale does not divide: a copy that ignored it would be off by part of a pixel."""
+    """Sides that the scale does not divide: a mezzanine that ignored it would be off by part of a pixel."""
     source = pictures.jpeg(wide, quality=95, orientation=orientation)
-    made = from_copy(source, width=200, height=200)
+    made = from_mezzanine(source, width=200, height=200)
     assert made.size == (200, 133)
     assert ssim(made, _ideal(wide, 200)) >= 0.995
 
@@ -198,26 +188,27 @@ def test_every_step_does_the_same_as_on_the_original(original):
         {"width": 80, "sharpen": 1.0, "blur": 0.5},
         {"width": 90, "region": Region("pct", 10, 20, 60, 50)},
     ):
-        made, direct = from_copy(original, **recipe), pictures.load(rendered(original, kind="png", **recipe).body)
+        made, direct = from_mezzanine(original, **recipe), pictures.load(rendered(original, kind="png", **recipe).body)
         assert made.size == direct.size
         assert ssim(made, direct) >= 0.99, recipe
 
 
 def _mode(source):
-    """Of the copies of an original."""
-    (mode,) = {CopyFile.read(io.BytesIO(made.body)).image.mode for made in copied(source).pictures.values()}
+    """Of the mezzanines of an original."""
+    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
+    (mode,) = {decoded(source, scale).image.mode for scale in plan.scales()}
     return mode
 
 
 def test_transparency_stays():
-    image = pictures.photo(1900, 300).convert("RGBA")
+    image = pictures.photo(1900, 800).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     source = pictures.save(image, "png", compress_level=1)
     assert _mode(source) == "RGBA"
     made, direct = (
         pixels(picture)
         for picture in (
-            from_copy(source, width=200, background="ff0000"),
+            from_mezzanine(source, width=200, background="ff0000"),
             pictures.load(rendered(source, kind="png", width=200, background="ff0000").body),
         )
     )
@@ -227,120 +218,128 @@ def test_transparency_stays():
         [pixels(_ideal(Image.fromarray(band.astype(np.float32)), 200)) for band in np.moveaxis(flat, 2, 0)], 2
     )
     assert abs(made - ideal).mean() < abs(direct - ideal).mean() + 0.125  # of 255
-    alpha = from_copy(source, width=200).getchannel("A")
+    alpha = from_mezzanine(source, width=200).getchannel("A")
     assert abs(np.asarray(alpha, np.int16) - np.asarray(_ideal(image.getchannel("A"), 200))).max() <= 2
 
 
 def test_what_is_opaque_throughout_needs_no_transparency():
-    source = pictures.save(pictures.photo(1900, 300).convert("RGBA"), "png", compress_level=1)
+    source = pictures.save(pictures.photo(1900, 800).convert("RGBA"), "png", compress_level=1)
     assert _mode(source) == "RGB"
 
 
 def test_its_colours_are_those_of_the_original():
-    source = pictures.jpeg(Image.new("RGB", (3000, 400), (40, 200, 60)), quality=95, adobe_rgb=True)
-    made, direct = from_copy(source, width=60), pictures.load(rendered(source, kind="png", width=60).body)
+    source = pictures.jpeg(Image.new("RGB", (3000, 600), (40, 200, 60)), quality=95, adobe_rgb=True)
+    made, direct = from_mezzanine(source, width=60), pictures.load(rendered(source, kind="png", width=60).body)
     assert made.getpixel((30, 4)) == pytest.approx(direct.getpixel((30, 4)), abs=2)
     assert made.getpixel((30, 4))[0] < 20, "Adobe RGB was taken for sRGB"
     assert "icc_profile" not in made.info
 
 
 def test_artist_and_copyright_come_through():
-    source = pictures.jpeg(pictures.photo(3000, 300), artist="Ada Müller", copyright="CC BY 4.0", gps=True)
-    made = from_copy(source, kind="jpg", width=60, copyright=True, quality=80)
+    source = pictures.jpeg(pictures.photo(3000, 600), artist="Ada Müller", copyright="CC BY 4.0", gps=True)
+    made = from_mezzanine(source, kind="jpg", width=60, copyright=True, quality=80)
     direct = pictures.load(rendered(source, kind="jpg", width=60, copyright=True, quality=80).body)
     assert made.getexif()[0x13B] == direct.getexif()[0x13B]
     assert dict(made.getexif()) == dict(direct.getexif())
-    assert not from_copy(source, kind="jpg", width=60, quality=80).getexif()
+    assert not from_mezzanine(source, kind="jpg", width=60, quality=80).getexif()
 
 
-def test_a_copy_holds_nothing_of_the_original_but_what_a_variant_needs():
-    source = pictures.jpeg(pictures.photo(3000, 300), gps=True, camera=True, orientation=6)
-    for made in copied(source).pictures.values():
-        assert pictures.SECRET.encode() not in made.body
-        copy = CopyFile.read(io.BytesIO(made.body))
-        assert len(made.body) < copy.image.width * copy.image.height * 3 + 400
-        assert set(piexif.load(copy.note)["0th"]) <= {0x100, 0x101, 0x10E, 0x112}
-        assert not piexif.load(copy.note)["GPS"]
+def test_a_mezzanine_holds_nothing_of_the_original_but_what_a_variant_needs():
+    source = pictures.jpeg(pictures.photo(3000, 600), gps=True, camera=True, orientation=6)
+    made = decoded(source)
+    assert pictures.SECRET.encode() not in made.to_bytes()
+    assert len(made.to_bytes()) < made.image.width * made.image.height * 3 + 400
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("recipe", [{"width": 200}, {"width": 640}, {"width": 77, "height": 99, "fit": "cover"}])
+def test_stored_or_not_the_bytes_of_a_variant_are_the_same(wide, kind, recipe):
+    source = pictures.save(wide.crop((0, 0, 3005, 701)), kind)
+    recipe = Recipe(kind="png", **recipe)
+    scale = choose_scale(recipe, render.plan_mezzanines(io.BytesIO(source), LIMITS))
+    direct = render.render(io.BytesIO(source), recipe, LIMITS)
+    assert render.render_mezzanine(stored(decoded(source, scale)), recipe, LIMITS) == direct
 
 
 # -- as bytes ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK"])
 def test_packed_it_has_the_same_pixels(mode):
-    image = pictures.photo(1700, 300).convert("RGBA")
+    image = pictures.photo(1700, 900).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    source = pictures.save(image.convert(mode), "png", compress_level=1)
-    made = copied(source)
-    assert _mode(source) == mode
-    packed = render.packed(made.pictures[1].body)
-    assert len(packed) < 0.75 * len(made.pictures[1].body)
-    assert render.unpacked(packed, LIMITS) == made
+    kind = {"kind": "tiff"} if mode == "CMYK" else {"kind": "png", "compress_level": 1}
+    made = decoded(pictures.save(image.convert(mode), **kind))
+    assert made.image.mode == mode.replace("CMYK", "RGB")
+    packed = made.to_bytes(packed=True)
+    assert len(packed) < 0.75 * len(made.to_bytes())
+    for body in (packed, made.to_bytes()):
+        read = render.read_mezzanine(body, LIMITS)
+        assert (read.image.mode, read.image.tobytes()) == (made.image.mode, made.image.tobytes())
+        assert replace(read, image=made.image) == made
 
 
-def test_packed_is_what_it_says_it_is_and_not_what_its_length_suggests():
-    """A picture whose packed bytes are as many as its pixels."""
-    for seed in itertools.count():
-        noise = np.random.default_rng(seed).integers(0, 154, (1, 1024), dtype=np.uint8)
-        copy = CopyFile(Image.fromarray(noise), b"note", b"")
-        if len(copy.write(packed=True)) == len(copy.write()):
-            break
-    read = CopyFile.read(io.BytesIO(copy.write(packed=True)))
-    assert (read.image.tobytes(), read.note) == (copy.image.tobytes(), copy.note)
+def _with_facts(body, **changes):
+    """The bytes of a mezzanine that claims something else."""
+    start = body.index(b"{")
+    end = start + struct.unpack_from(">I", body, start - 4)[0]
+    text = json.dumps(json.loads(body[start:end]) | changes).encode()
+    return body[: start - 4] + struct.pack(">I", len(text)) + text + body[end:]
 
 
-@pytest.mark.parametrize("size", [(6000, 6000), (1024, 684), (1, 1)])
+@pytest.mark.parametrize("size", [(6000, 6000), (752, 502), (1, 1)])
 def test_a_packed_picture_of_another_size_is_not_unpacked(original, size):
     """However small it is packed, it may take gigabytes."""
     bomb = io.BytesIO()
     Image.new("RGB", size).save(bomb, "WEBP", lossless=True, quality=0, method=0)
-    packed = render.packed(copied(original).pictures[1].body)
+    packed = decoded(original).to_bytes(packed=True)
     head = packed[: packed.index(b"RIFF")]
     tracemalloc.start()
     try:
         with pytest.raises(BrokenPicture):
-            render.unpacked(head + bomb.getvalue(), LIMITS)
+            render.read_mezzanine(head + bomb.getvalue(), LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
-    ("stored", "problem"),
-    [((6000, 5000), BrokenPicture), ((1500, 1000), BrokenPicture), ((120_000, 80_000), OverBudget)],
-    ids=["of another shape", "too small to have any", "larger than any may be"],
+    ("changes", "problem"),
+    [
+        pytest.param({"stored": [6000, 5000]}, BrokenPicture, id="of another shape"),
+        pytest.param({"stored": [1500, 900]}, BrokenPicture, id="of an original that has none"),
+        pytest.param({"stored": [120_000, 80_000]}, OverBudget, id="of a larger original than there may be"),
+        pytest.param({"scale": 8}, BrokenPicture, id="of another scale"),
+        pytest.param({"scale": 0}, BrokenPicture, id="of no scale"),
+        pytest.param({"mode": "CMYK"}, BrokenPicture, id="of another mode"),
+        pytest.param({"profile": 1 << 40}, BrokenPicture, id="with a profile that is longer than all of it"),
+    ],
 )
-def test_a_packed_copy_of_what_cannot_be_is_refused(original, stored, problem):
-    copy = CopyFile.read(io.BytesIO(copied(original).pictures[1].body))
-    tags = {piexif.ImageIFD.ImageWidth: stored[0], piexif.ImageIFD.ImageLength: stored[1]}
-    with pytest.raises(problem):
-        render.unpacked(replace(copy, note=piexif.dump({"0th": tags})).write(packed=True), LIMITS)
+def test_a_mezzanine_of_what_cannot_be_is_refused(original, changes, problem):
+    for packed in (True, False):
+        with pytest.raises(problem):
+            render.read_mezzanine(_with_facts(decoded(original).to_bytes(packed=packed), **changes), LIMITS)
 
 
-def test_what_is_no_copy_is_refused(original):
-    whole = copied(original).pictures[1].body
-    packed = render.packed(whole)
-    wrong = [body[:23] + width + body[25:] for body in (whole, packed) for width in (b"\0\1", b"\4\1", b"\xff\xff")]
-    cut = [b"", original, whole[:-1], whole[:20], packed[:-100], b"x" + whole, whole.replace(b"RGB\0", b"CMYK")]
-    for body in (*cut, *wrong):
+def test_what_is_no_mezzanine_is_refused(original):
+    whole, packed = decoded(original).to_bytes(), decoded(original).to_bytes(packed=True)
+    for body in (b"", original, whole[:-1], whole[:20], whole + b"x", packed[:-100], b"x" + whole):
         with pytest.raises(BrokenPicture):
-            render.unpacked(body, LIMITS)
-        with pytest.raises(BrokenPicture):
-            render.render(io.BytesIO(body), Recipe(width=100), LIMITS, from_copy=True)
+            render.read_mezzanine(body, LIMITS)
 
 
 # -- made at upload ---------------------------------------------------------------------
 
 
-def test_an_upload_that_was_cut_off_is_refused_by_the_decode_that_makes_the_copies(original):
+def test_an_upload_that_was_cut_off_is_refused_by_the_decode_that_makes_the_mezzanine(original):
     for part in (0.2, 0.5, 0.9, 0.99):
         cut = original[: int(len(original) * part)]
         with pytest.raises(BrokenPicture):
             render.verify(io.BytesIO(cut), LIMITS)
 
 
-def test_the_same_copies_are_made_at_upload_and_afterwards(original):
-    assert render.verify(io.BytesIO(original), LIMITS) == copied(original)
+def test_the_same_mezzanine_is_made_at_upload_and_afterwards(original):
+    assert render.verify(io.BytesIO(original), LIMITS).mezzanine.to_bytes() == decoded(original).to_bytes()
 
 
 # -- in the repository ------------------------------------------------------------------
@@ -411,7 +410,13 @@ def house(tmp_path, original):
     return house
 
 
-VARIANTS = ({"width": 300}, {"width": 50, "kind": "png", "quality": None}, {"width": 500}, {"height": 200})
+VARIANTS = (
+    {"width": 300},
+    {"width": 50, "kind": "png", "quality": None},
+    {"width": 700},
+    {"height": 200},
+    {"width": 90, "region": Region("px", 100, 200, 1500, 1000)},
+)
 
 
 def test_the_bytes_are_the_same_whatever_the_caches_held(house, original):
@@ -430,7 +435,10 @@ def test_the_bytes_are_the_same_whatever_the_caches_held(house, original):
         upload(repo, "c", original)
         seen.append([fetch(repo, "c", **recipe).rendition for recipe in VARIANTS])
     bodies = [[rendition.body for rendition in renditions] for renditions in seen]
-    assert bodies[0] == bodies[1] == bodies[2] == bodies[3]
+    with house.opened() as repo:  # without any mezzanines
+        repo.renditions.mezzanines._near = Caches([])
+        bodies.append([fetch(repo, **recipe).rendition.body for recipe in VARIANTS])
+    assert all(body == bodies[0] for body in bodies)
     assert seen[0][0].etag == seen[1][0].etag == seen[2][0].etag
 
 
@@ -438,7 +446,7 @@ def test_the_original_is_fetched_once_for_all_small_variants(house):
     with house.opened("node") as repo:
         fetch(repo, width=300)
         assert len(repo.origin._store.got) == 1
-        for width in (40, 80, 160, 320):
+        for width in (40, 80, 160, 320, 500):
             fetch(repo, width=width)
         assert len(repo.origin._store.got) == 1
         assert fetch(repo, width=1500).layer == "rendered"
@@ -473,23 +481,50 @@ def test_many_variants_asked_for_at_once_fetch_it_twice_at_most(house):
         assert len(repo.origin._store.got) <= 2
 
 
-def test_a_copy_takes_no_memory(house):
+def mezzanine_files(house):
+    return list(house.folder.glob("*/cache/*/mezzanines/??/[!.]*"))
+
+
+def test_a_mezzanine_takes_no_room_of_renditions(house):
     with house.opened() as repo:
-        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
         fetch(repo, width=300)
-        memory, disk = repo.renditions.caches.tiers[:2]
-        key = repo.reader.variant(ADMIN, current, Recipe(copy=2)).key
-        assert (memory.name, memory.get(key)) == ("memory", None)
-        assert (disk.name, disk.get(key).media_type) == ("disk", render.COPY_TYPE)
+        repo.renditions.mezzanines.flush()
+        assert len(mezzanine_files(house)) == 1
+        assert len(list(house.folder.glob("*/cache/*/renditions/??/[!.]*"))) == 1
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
+        key = repo.renditions.mezzanines._key(current, 4)
+        assert [tier.get(key) for tier in repo.renditions.caches.tiers] == [None] * 3
 
 
-def test_of_an_original_without_copies_that_is_remembered(house):
+def test_without_a_share_for_mezzanines_variants_are_rendered_all_the_same(house):
+    settings = replace(embedded(house.folder / "own").local_cache_configuration, mezzanine_share=0.0)
+    with house.opened("own", local_cache_configuration=settings) as repo:
+        assert fetch(repo, width=300).layer == fetch(repo, width=200).layer == "rendered"
+        assert mezzanine_files(house) == []
+
+
+def test_a_flipped_byte_in_a_mezzanine_is_a_miss_and_it_is_made_anew(house, caplog):
+    with house.opened("node") as repo:
+        expected = {width: fetch(repo, width=width).rendition.body for width in (90, 91, 92)}
+    (path,) = mezzanine_files(house)
+    whole = path.read_bytes()
+    for width, place in zip(expected, (40, len(whole) // 2, len(whole) - 3), strict=True):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        shutil.rmtree(next(house.folder.glob("node/cache/*/renditions")))
+        caplog.clear()
+        with house.opened("node") as repo:
+            assert fetch(repo, width=width).rendition.body == expected[width]
+        assert "damaged" in caplog.text
+        assert path.read_bytes() == whole
+
+
+def test_of_an_original_without_mezzanines_that_is_remembered(house):
     (house.folder / "data" / "small.jpg").write_bytes(pictures.jpeg(pictures.photo(320, 240)))
     with house.opened() as repo:
         tier = Counted(repo.renditions.mezzanines._near.tiers[0])
         repo.renditions.mezzanines._near.tiers = (tier,)
         fetch(repo, "small", width=30)
-        assert len(tier.got) <= 2
+        assert len(tier.got) <= 3 * 2, "each mezzanine that there could be, before and within the single flight"
         tier.got.clear()
         for width in (31, 32, 33):
             fetch(repo, "small", width=width)
@@ -497,7 +532,7 @@ def test_of_an_original_without_copies_that_is_remembered(house):
         assert len(repo.origin._store.got) == 4
 
 
-def test_without_a_disk_copies_are_kept_in_memory(house):
+def test_without_a_disk_mezzanines_are_stored_in_memory(house):
     settings = replace(embedded(house.folder).local_cache_configuration, enabled=False)
     with house.opened(local_cache_configuration=settings) as repo:
         fetch(repo, width=300)
@@ -505,23 +540,23 @@ def test_without_a_disk_copies_are_kept_in_memory(house):
         assert len(repo.origin._store.got) == 1
 
 
-def test_another_original_has_other_copies(house, original):
+def test_another_original_has_other_mezzanines(house, original):
     with house.opened(freshness=0) as repo:
         before = fetch(repo, width=100).rendition.body
-        upload(repo, "a/b", pictures.jpeg(pictures.photo(3000, 300, seed=1)))
+        upload(repo, "a/b", pictures.jpeg(pictures.photo(3000, 600, seed=1)))
         after = fetch(repo, width=100).rendition.body
         assert pictures.load(before).size != pictures.load(after).size
         upload(repo, "a/b", original)
         assert fetch(repo, width=100).rendition.body == before
 
 
-def test_a_removed_image_leaves_no_copy(house):
+def test_a_removed_image_leaves_no_mezzanine(house):
     with house.opened() as repo:
         fetch(repo, width=100)
-        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
+        fetch(repo, width=700)
         gone = repo.writer.delete(ADMIN, ImageName("a/b"))
-        assert gone["disk"] == 1 + len(render.COPIES)
-        assert repo.renditions.caches.tiers[1].get(repo.reader.variant(ADMIN, current, Recipe(copy=2)).key) is None
+        assert gone["disk"] == 2 + 2
+        assert mezzanine_files(house) == []
 
 
 def test_a_damaged_original_is_told_to_everybody_and_not_remembered(house, original):
@@ -535,13 +570,13 @@ def test_a_damaged_original_is_told_to_everybody_and_not_remembered(house, origi
         assert fetch(repo, width=100).layer == "rendered"
 
 
-def test_a_copy_of_another_node_that_cannot_be_read_is_made_anew(house, caplog):
+def test_a_mezzanine_of_another_node_that_cannot_be_read_is_made_anew(house, caplog):
     with house.opened() as repo:
         current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
         shared = MemoryTier(64 << 20)
         repo.renditions.mezzanines._far = Caches([shared])
-        key = repo.reader.variant(ADMIN, current, Recipe(copy=1)).key
-        shared.put(key, Rendition(b"image_repo copy 2\n and no more", render.COPY_TYPE, "", 0.0))
+        key = repo.renditions.mezzanines._key(current, 0)
+        shared.put(key, Rendition(b"image_repo mezzanine 1\n and no more", render.MEZZANINE_TYPE, "", 0.0))
         before = fetch(repo, width=300).rendition.body
         assert "cannot be read" in caplog.text
         repo.writer.purge(ADMIN, ImageName("a/b"))
@@ -555,8 +590,9 @@ def test_what_other_nodes_keep_is_asked_for_once(house):
         repo.renditions.mezzanines._far = Caches([shared])
         fetch(repo, width=300)
         assert len(shared.got) == 1, "there is nothing: the original is fetched"
+        repo.renditions.mezzanines.flush()
         repo.renditions.mezzanines._near = Caches([MemoryTier(0)])
-        repo.renditions.mezzanines._remembered.clear()
+        repo.renditions.mezzanines._plans.clear()
         fetch(repo, width=200)
         assert (len(shared.got), len(repo.origin._store.got)) == (2, 1), (
             "nothing can be kept here, and it is made out of that"

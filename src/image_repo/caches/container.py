@@ -64,10 +64,11 @@ class ContainerTier:
                 self.delete(key)
         return found
 
-    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
         """Keeps it, unless it is promised for longer already.
 
         :param until: seconds since the epoch until which a temporary URL promises it
+        :param cost: ignored
         """
         expires = self._expiry(until)
         if (self._remembered(key) or 0.0) > expires:

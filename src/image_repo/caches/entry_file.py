@@ -124,7 +124,7 @@ class EntryReader(io.RawIOBase):
         on_damage: Callable[[DamagedEntry], object] = lambda _: None,
     ) -> None:
         super().__init__()
-        self._handle = handle
+        self.handle = handle
         self._on_damage = on_damage
         self._position = 0
         self._recent: LRUCache[int, bytes] = LRUCache(_RECENT_BLOCKS)
@@ -188,18 +188,11 @@ class EntryReader(io.RawIOBase):
 
     def stat(self) -> os.stat_result:
         """Return what the file system tells of the file."""
-        return os.fstat(self._handle)
-
-    def touch(self, now: float) -> None:
-        """Set the time of the last use.
-
-        :raises OSError: on a disk that can only be read
-        """
-        os.utime(self._handle, (now, now))
+        return os.fstat(self.handle)
 
     def close(self) -> None:
         if not self.closed:
-            os.close(self._handle)
+            os.close(self.handle)
         super().close()
 
     def _read_head(self, key: str | None) -> tuple[int, int, int, dict[str, Any], list[bytes]]:
@@ -247,7 +240,7 @@ class EntryReader(io.RawIOBase):
         if offset + size <= len(self._first):
             return self._first[offset : offset + size]
         try:
-            data = os.pread(self._handle, size, offset)
+            data = os.pread(self.handle, size, offset)
         except OSError as error:
             raise self._damaged("it cannot be read") from error
         if len(data) != size:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-Priority = Literal["newest", "largest", "smallest", "thumbnail"]
+Priority = Literal["newest", "largest", "smallest", "thumbnail", "cost"]
 
 #: what counts as a thumbnail, in bytes: 50x50 is 1 to 3 KiB in any format, 200x200 up to 15
 THUMBNAIL = 16 << 10
@@ -18,11 +18,13 @@ class Item(NamedTuple):
     :param path: below the folder of the cache
     :param size: in bytes
     :param used: when it was used last, seconds since the epoch
+    :param cost: seconds that it took to make, less than one
     """
 
     path: str
     size: int
     used: float
+    cost: float = 0.0
 
 
 class Limits(Protocol):
@@ -60,12 +62,17 @@ class Bounds:
     priority: Priority = "newest"
 
 
-#: what goes first comes first; of two that are worth the same, the one that was not used for longer
-_WORTH: dict[Priority, Callable[[Item], tuple[float, float]]] = {
-    "newest": lambda item: (item.used, 0.0),
-    "largest": lambda item: (item.size, item.used),
-    "smallest": lambda item: (-item.size, item.used),
-    "thumbnail": lambda item: (item.size <= THUMBNAIL, item.used),
+#: an entry without a known cost counts as this
+_LEAST_COST_S = 0.001
+#: by item and the time of the last use of all: what goes first comes first; of two that are worth the same, the least
+#: recently used
+_WORTH: dict[Priority, Callable[[Item, float], tuple[float, float]]] = {
+    "newest": lambda item, _: (item.used, 0.0),
+    "largest": lambda item, _: (item.size, item.used),
+    "smallest": lambda item, _: (-item.size, item.used),
+    "thumbnail": lambda item, _: (item.size <= THUMBNAIL, item.used),
+    # as in GreedyDual-Size: what it costs to make again for each byte, against the time for which nobody needed it
+    "cost": lambda item, now: (-(now - item.used + 1.0) * item.size / max(item.cost, _LEAST_COST_S), item.used),
 }
 
 
@@ -92,7 +99,10 @@ def evict(items: Iterable[Item], size: int, count: int, limits: Limits) -> list[
         return []
     share = max(0.0, 1.0 - limits.evict_free_threshold - limits.evict_hysteresis)
     gone: list[Item] = []
-    for item in sorted(items, key=_WORTH[limits.priority]):
+    candidates = list(items)
+    now = max((item.used for item in candidates), default=0.0)
+    worth = _WORTH[limits.priority]
+    for item in sorted(candidates, key=lambda item: worth(item, now)):
         if not _above(size, limits.max_size * share, limits.max_size) and not _above(
             count, limits.max_elements * share, limits.max_elements
         ):

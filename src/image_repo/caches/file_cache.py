@@ -5,8 +5,9 @@ one file, ``FOLDER/xx/IMAGE-KEY``. Both halves of the name are hashes, and ``xx`
 all entries of an image lie in one folder. What is in a file, and how it is verified, is said in
 :mod:`~image_repo.caches.entry_file`.
 
-The modification time of a file is that of its last use. A file without write permission is pinned until that time, and
-is not evicted before. Only pinned entries are flushed: what a loss of power leaves half written does not fit its
+The modification time of a file is that of its last use, in whole seconds; their fraction is what the entry cost to
+make, so that a sweep need not open it. A file without write permission is pinned until its time, and is not evicted
+before. Only pinned entries are flushed: what a loss of power leaves half written does not fit its
 digests. A file is written under a temporary name and then renamed, and never changed. A temporary file is locked, so
 that one that a killed process has left is known by its lock being free.
 """
@@ -30,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from image_repo.caches.entry_file import DamagedEntry, EntryReader, EntryWriter, entry_bytes
+from image_repo.caches.entry_file import BLOCK_BYTES, DamagedEntry, EntryReader, EntryWriter, entry_bytes
 from image_repo.caches.eviction import Item, Limits, evict
 from image_repo.caches.sweeper import FillMeter, Sweeper
 from image_repo.concurrency.private_folder import make_private
@@ -95,9 +96,10 @@ class FileCache:
         except (*_ABSENT, DamagedEntry):
             return None
         now = time.time()
-        if reader.stat().st_mtime < now - self._touch_every:
+        found = reader.stat()
+        if found.st_mtime < now - self._touch_every:
             with contextlib.suppress(OSError):  # a disk that can only be read
-                reader.touch(now)
+                _set_use(reader.handle, now, found.st_mtime_ns)
         return reader
 
     def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
@@ -123,25 +125,39 @@ class FileCache:
 
     # -- writing ---------------------------------------------------------------------
 
-    def put(self, key: str, facts: Mapping[str, Any], body: bytes, *, until: float | None = None) -> None:
+    def is_full(self, size: int) -> bool:
+        """Return whether a body of this size would be more than the part of the room after which eviction begins."""
+        return not self._meter.has_room(_file_bytes(size), 1.0 - self._limits.evict_free_threshold)
+
+    def put(
+        self, key: str, facts: Mapping[str, Any], body: bytes, *, until: float | None = None, cost: float = 0.0
+    ) -> None:
         """Write an entry; where there is no room for it, remove the one that there is instead.
 
         :param until: seconds since the epoch until which it is pinned; an earlier pin is never shortened
+        :param cost: seconds that it took to make
         :raises OSError: when it cannot be written
         """
-        if until is None and not self._meter.has_room(_disk_bytes(entry_bytes(len(body)) + _FACTS_BYTES)):
+        if until is None and not self._meter.has_room(_file_bytes(len(body))):
             self.delete(key)  # what is not replaced must not stay
             self._sweeper.wake()
             return
-        self.put_file(key, facts, iter((body,)), until=until)
+        self.put_file(key, facts, iter((body,)), until=until, cost=cost)
 
     def put_file(
-        self, key: str, facts: Mapping[str, Any], chunks: Iterator[bytes], *, until: float | None = None
+        self,
+        key: str,
+        facts: Mapping[str, Any],
+        chunks: Iterator[bytes],
+        *,
+        until: float | None = None,
+        cost: float = 0.0,
     ) -> None:
         """Write an entry of any size, whatever room there is.
 
         :param chunks: the body
         :param until: as for :meth:`put`; a pinned entry is flushed to the disk
+        :param cost: as for :meth:`put`
         :raises OSError: when it cannot be written
         """
         path = self._path(key)
@@ -150,14 +166,14 @@ class FileCache:
             for chunk in chunks:
                 writer.write(chunk)
             writer.finish()
-            self._commit(file, path, until)
-        if self._meter.add(_disk_bytes(entry_bytes(writer.size) + _FACTS_BYTES)):
+            self._commit(file, path, until, cost)
+        if self._meter.add(_file_bytes(writer.size)):
             self._sweeper.wake()
 
     def fits(self, size: int, block: int) -> bool:
         """Return whether there is room for a body of this size when all other entries are evicted."""
         most = self._limits.max_size
-        return not most or _disk_bytes(entry_bytes(size, block) + _FACTS_BYTES) <= most
+        return not most or _file_bytes(size, block) <= most
 
     def create(
         self, key: str, facts: Mapping[str, Any], size: int, write: Callable[[EntryWriter], None], block: int
@@ -173,24 +189,25 @@ class FileCache:
         :raises Exception: those of ``write``
         """
         path = self._path(key)
-        needed = entry_bytes(size, block) + _FACTS_BYTES
+        needed = _file_bytes(size, block)
         if not self.fits(size, block):
             return False
         with contextlib.ExitStack() as opened:
             with self._sweeping(wait=True):
-                if not self._make_room(_disk_bytes(needed)):
+                if not self._make_room(needed):
                     return False
                 file = opened.enter_context(self._temporary(os.path.dirname(path)))
                 os.ftruncate(file.fileno(), needed)
             writer = EntryWriter(file, {"key": key, **facts}, block)
             write(writer)
             writer.finish()
-            self._commit(file, path, None)
+            self._commit(file, path, None, 0.0)
         return True
 
-    def _commit(self, file: BinaryIO, path: str, until: float | None) -> None:
+    def _commit(self, file: BinaryIO, path: str, until: float | None, cost: float) -> None:
         """Give a complete file its name."""
         handle, shard = file.fileno(), os.path.dirname(path)
+        _set_use(handle, time.time(), int(min(max(cost, 0.0), _MOST_COST_S) * _NS_PER_S))
         if until is not None:
             os.fsync(handle)  # without the lock, for it takes time
         with _locked(shard):
@@ -295,7 +312,7 @@ class FileCache:
             taken = _disk_bytes(found.st_size)
             size, count = size + taken, count + 1
             if not _is_temporary(path) and not _is_pinned(found, now):
-                item = Item(path, taken, _last_use(found, now))
+                item = Item(path, taken, _last_use(found, now), found.st_mtime_ns % _NS_PER_S / _NS_PER_S)
                 (expired if item.used < oldest else items).append(item)
         return items, expired, size, count
 
@@ -348,6 +365,9 @@ class FileCache:
 
 
 _SWEEP_LOCK = ".sweep"
+_NS_PER_S = 1_000_000_000
+#: a higher cost counts as this
+_MOST_COST_S = 0.999
 
 
 def _hash(text: str) -> str:
@@ -359,7 +379,18 @@ def _disk_bytes(size: int) -> int:
     return -(-size // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
 
 
+def _file_bytes(size: int, block: int = BLOCK_BYTES) -> int:
+    """Return what an entry with a body of this size takes on the disk, at most."""
+    return _disk_bytes(entry_bytes(size, block) + _FACTS_BYTES)
+
+
 # -- times and pins ------------------------------------------------------------------
+
+
+def _set_use(handle: int, now: float, cost_ns: int) -> None:
+    """Set the time of the last use, and the cost, of which only the fraction of a second is stored."""
+    use_ns = int(now) * _NS_PER_S + cost_ns % _NS_PER_S
+    os.utime(handle, ns=(use_ns, use_ns))
 
 
 def _pin(handle: int, until: float) -> None:

@@ -45,13 +45,20 @@ class MemoryTier:
     """Renditions in the memory of this process; any thread may call.
 
     :param max_size: the most bytes that it takes, 0 for none
+    :param largest_part: an entry of this part of the whole is the largest that is accepted
     :param evicted: is told how many were dropped to make room
     """
 
     name: Layer = "memory"
 
-    def __init__(self, max_size: int, *, evicted: Callable[[int], object] = lambda _: None) -> None:
-        self._largest = max_size // _LARGEST_PART
+    def __init__(
+        self,
+        max_size: int,
+        *,
+        largest_part: int = _LARGEST_PART,
+        evicted: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._largest = max_size // largest_part
         self._kept = _Kept(max_size, evicted)
         self._lock = threading.Lock()
 
@@ -68,15 +75,16 @@ class MemoryTier:
             return None
         return CachedFile(io.BytesIO(found.body), len(found.body), found.media_type, found.etag, found.modified)
 
-    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
         """Keeps it, unless it is too large to be worth the others that would go for it.
 
-        :param until: promises are not for a memory to keep; passed over
+        :param until: not for a memory to promise; ignored
+        :param cost: ignored
         """
-        cost = len(rendition.body) + len(key) + _OVERHEAD
+        size = len(rendition.body) + len(key) + _OVERHEAD
         with self._lock:
-            if cost <= self._largest:
-                self._kept[key] = (rendition, cost)
+            if size <= self._largest:
+                self._kept[key] = (rendition, size)
             else:
                 self._kept.pop(key, None)
 

@@ -41,9 +41,9 @@ class FillMeter:
             )
             return full or time.monotonic() - self._surveyed > _SWEEP_EVERY_S
 
-    def has_room(self, size: int) -> bool:
-        """Return whether an entry stays within the bounds."""
-        most, most_files = self._limits.max_size, self._limits.max_elements
+    def has_room(self, size: int, part: float = 1.0) -> bool:
+        """Return whether an entry stays within the bounds, or this part of them."""
+        most, most_files = int(self._limits.max_size * part), int(self._limits.max_elements * part)
         with self._lock:
             taken, files = (known + added for known, added in zip(self._known, self._added, strict=True))
         large = bool(most) and (size > most // _LARGEST_PART or taken + size > most)

@@ -34,10 +34,11 @@ class Tier(Protocol):
         """The same as a file, for what is too large to be held in memory; None when it is not there."""
         ...
 
-    def put(self, key: str, rendition: Rendition, *, until: float | None = None) -> None:
-        """Keeps it; a bounded tier may decline, or drop others for it.
+    def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
+        """Store it; a bounded tier may decline, or evict others for it.
 
         :param until: seconds since the epoch until which a temporary URL promises it
+        :param cost: seconds that it took to make
         """
         ...
 
@@ -110,10 +111,13 @@ class Caches:
         first = self.tiers[0] if self.tiers else None
         return first.get if first and first.name == layer else None
 
-    def fill(self, key: str, rendition: Rendition, tiers: Iterable[Tier] | None = None) -> None:
-        """Keeps a rendition in these tiers, or in all."""
+    def fill(self, key: str, rendition: Rendition, tiers: Iterable[Tier] | None = None, *, cost: float = 0.0) -> None:
+        """Store a rendition in these tiers, or in all.
+
+        :param cost: seconds that it took to make
+        """
         for tier in self.tiers if tiers is None else tiers:
-            self._try(tier, "put", partial(tier.put, key, rendition), None)
+            self._try(tier, "put", partial(tier.put, key, rendition, cost=cost), None)
 
     def purge(self, prefix: str, *, keep: Iterable[Layer] = ()) -> dict[str, int]:
         """Removes everything that begins so from all tiers but those to keep; tier → how many."""

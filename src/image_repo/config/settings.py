@@ -123,12 +123,20 @@ class LocalCacheConfiguration:
 
     enabled: bool = _setting(True, "use a disk cache")
     cache_path: str = _setting("/var/tmp/image_server", "its folder: private to this user, created when missing")
-    max_size: Bytes = _setting(GIB, "its maximum size, 0 for no limit; the mezzanines of an original take 3 MB")
+    max_size: Bytes = _setting(
+        GIB, "its maximum size, 0 for no limit; renditions and mezzanines have shares of their own"
+    )
+    mezzanine_share: Fraction = _setting(
+        0.5,
+        "the part of max_size for mezzanines: large originals, decoded at 1/8 to 1/2 of their size, from which small "
+        "variants are rendered (0.5 to 5 MB each); 0 for none",
+    )
     max_elements: Count = _setting(1_048_576, "its maximum number of files, 0 for no limit")
     evict_free_threshold: Fraction = _setting(0.2, "eviction begins when less than this fraction is free")
     evict_hysteresis: Fraction = _setting(0.2, "eviction ends when this fraction more is free")
-    priority: Literal["newest", "largest", "smallest", "thumbnail"] = _setting(
-        "newest", "what is evicted last: the recently used (newest), or files of that kind"
+    priority: Literal["newest", "largest", "smallest", "thumbnail", "cost"] = _setting(
+        "newest",
+        "what is evicted last: the recently used (newest), files of that kind, or what took longest to make (cost)",
     )
 
 

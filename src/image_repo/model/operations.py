@@ -263,8 +263,6 @@ class Operations:
     copyright: bool = operation(False, flag("copyright"), "encoders.encode")
     quality: int | None = operation(None, call("q", int), "encoders.encode",
         Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)))
-    #: not a variant but a mezzanine, 1 to 4 (:mod:`image_repo.render.mezzanine`)
-    copy: Literal[0, 1, 2, 3, 4] = operation(0, call("copy", int), "copies")
     # fmt: on
 
     @property

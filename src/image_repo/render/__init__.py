@@ -26,23 +26,12 @@ from image_repo.render import encoders as writing
 from image_repo.render.decoders import Picture, decode_all, open_picture, translated_errors
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Plan, Size, plan
+from image_repo.render.geometry import Plan, Size
+from image_repo.render.geometry import plan as plan_sizes
 from image_repo.render.headers import check_pixels, view
-from image_repo.render.mezzanine import (
-    LARGEST,
-    SIDES,
-    MezzaninePixels,
-    MezzaninePlan,
-    Rendered,
-    choose_copy,
-    copyable,
-    make_copies,
-    may_use_copy,
-    open_copy,
-    pack_copy,
-    unpack_copies,
-)
-from image_repo.render.mezzanine_file import MEDIA_TYPE as COPY_TYPE
+from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
+from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_scaled, may_use_mezzanine
+from image_repo.render.mezzanine import plan_mezzanines as plan_of
 from image_repo.render.pipeline import Job, decode, make
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
@@ -53,7 +42,7 @@ from image_repo.render.tiles import find as find_tiles
 from image_repo.render.tolerant import DECODER_ERRORS
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 8
+VERSION = 9
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
@@ -61,30 +50,87 @@ _MOST_FILTERED = 50_000_000
 _CHUNK = 1 << 20
 #: of a tiled TIFF: about one tile
 _FILE_BLOCK_BYTES = 1 << 16
-#: the working copies that there may be of an original, the smallest first
-COPIES = tuple(SIDES)
 
 
-def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration, *, from_copy: bool = False) -> Rendered:
-    """Makes what the recipe says.
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendition, with its size in pixels."""
 
-    :param recipe: any but that for the original itself, or for a working copy
-    :param from_copy: whether the source is a working copy: the one that :func:`choose_copy` names
+    body: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    """Render an original.
+
+    :param recipe: any but that for the original itself
     :raises NotAPicture: when the bytes are no format that is read here
     :raises BrokenPicture: when they are damaged
     :raises OverBudget: for more pixels, frames, scans or metadata than the limits allow
     :raises BadParameter: for a page or a region that the picture does not have
     """
     with translated_errors():
-        picture = open_copy(source) if from_copy else open_picture(source, limits, recipe.page)
+        picture = open_picture(source, limits, recipe.page)
         check_pixels(*picture.stored, limits)
         wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
-        job = Job(recipe, picture, wanted)
-        if not from_copy:
-            job = _part(job, source, limits)
+        scale = choose_scale(recipe, _plan_mezzanines(picture, source))
+        if scale > 1:
+            return _from_mezzanine(decode_scaled(picture, scale, limits), recipe, wanted)
+        job = _part(Job(recipe, picture, wanted), source, limits)
         moves = recipe.animate and picture.frames > 1
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
         return _written(recipe, frames, timing, picture.exif.rights(most_rights(limits)))
+
+
+def render_mezzanine(mezzanine: Mezzanine, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    """Render a recipe from the mezzanine that :func:`choose_scale` names: the same as :func:`render`.
+
+    :raises OverBudget, BadParameter: as :func:`render`
+    """
+    with translated_errors():
+        return _from_mezzanine(mezzanine, recipe, _plan(recipe, mezzanine.plan.size, limits, 1))
+
+
+def _from_mezzanine(mezzanine: Mezzanine, recipe: Recipe, wanted: Plan) -> Rendered:
+    picture = mezzanine.picture()
+    return _written(recipe, [make(picture.image, Job(recipe, picture, wanted))], None, mezzanine.rights)
+
+
+def plan_mezzanines(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePlan | None:
+    """Return which mezzanines an original has; None for one that has none. Only headers are read.
+
+    :raises Problem: as :func:`inspect`
+    """
+    with translated_errors():
+        return _plan_mezzanines(open_picture(source, limits), source)
+
+
+def _plan_mezzanines(picture: Picture, source: BinaryIO) -> MezzaninePlan | None:
+    tiled = _tiled(picture, source, 1)
+    # what a pyramid holds is smaller already
+    return plan_of(picture) if tiled is None or len(tiled.levels) == 1 else None
+
+
+def decode_mezzanine(source: BinaryIO, scale: int, limits: RenderConfiguration) -> Mezzanine:
+    """Decode an original at a fraction of its size.
+
+    :param scale: one of those of its plan
+    :raises Problem: as :func:`render`
+    """
+    with translated_errors():
+        return decode_scaled(open_picture(source, limits), scale, limits)
+
+
+def read_mezzanine(data: bytes, limits: RenderConfiguration) -> Mezzanine:
+    """Read what :meth:`Mezzanine.to_bytes` returned.
+
+    :raises BrokenPicture: when it is no mezzanine
+    :raises OverBudget: when it is too much of anything
+    """
+    with translated_errors():
+        return Mezzanine.from_bytes(data, limits)
 
 
 def _part(job: Job, source: BinaryIO, limits: RenderConfiguration) -> Job:
@@ -181,7 +227,7 @@ class Pixels:
 
 def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: int) -> Plan:
     """Sizes that there is room for."""
-    wanted = plan(recipe, upright)
+    wanted = plan_sizes(recipe, upright)
     check_pixels(*(wanted.canvas or wanted.size), limits)
     writing.check_room(recipe.kind, wanted.canvas or wanted.size, frames)
     width, height = wanted.size
@@ -262,11 +308,11 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
 class Verification:
     """What decoding a whole picture yields.
 
-    :param mezzanines: its working copies, which the same decode makes
+    :param mezzanine: its smallest mezzanine, which is the outcome of that; None for an original without
     :param is_damaged: whether some of it cannot be decoded
     """
 
-    mezzanines: MezzaninePixels
+    mezzanine: Mezzanine | None
     is_damaged: bool
 
 
@@ -280,15 +326,14 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
     """
     with translated_errors():
         picture = open_picture(source, limits)
-        copied = make_copies(picture, limits)
-        is_whole = not picture.is_damaged
-        if not copied.pictures:
-            is_whole = decode_all(picture, limits)
+        plan = _plan_mezzanines(picture, source)
+        mezzanine = decode_scaled(picture, plan.scales()[0], limits) if plan else None
+        is_whole = not picture.is_damaged if mezzanine else decode_all(picture, limits)
         if picture.kind == "tif" and is_cut_off(view(source), limits.max_frames):
             is_whole = False
         if not is_whole and not limits.accept_damaged:
             raise BrokenPicture("The file is cut off.")
-        return Verification(copied, not is_whole)
+        return Verification(mezzanine, not is_whole)
 
 
 def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
@@ -300,44 +345,6 @@ def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
         width, height = open_picture(source, limits).stored
     source.seek(0)
     return width * height > HEAVY
-
-
-def judge_copies(source: BinaryIO, limits: RenderConfiguration, *, from_copy: bool = False) -> MezzaninePlan | None:
-    """What decides which variants of an original come from a working copy; None when none does. Reads headers only.
-
-    :param from_copy: whether the source is a working copy of it
-    :raises Problem: as :func:`inspect`
-    """
-    with translated_errors():
-        return MezzaninePlan(open_copy(source).upright) if from_copy else copyable(open_picture(source, limits))
-
-
-def copies(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePixels:
-    """Makes the working copies of an original.
-
-    :raises Problem: as :func:`render`
-    """
-    with translated_errors():
-        return make_copies(open_picture(source, limits), limits)
-
-
-def packed(copy: bytes) -> bytes:
-    """A working copy as it is sent over a network: the same pixels in fewer bytes.
-
-    :raises BrokenPicture: when it is no working copy
-    """
-    with translated_errors():
-        return pack_copy(copy)
-
-
-def unpacked(copy: bytes, limits: RenderConfiguration) -> MezzaninePixels:
-    """All working copies of an original, from the largest of them as :func:`packed` made it.
-
-    :raises BrokenPicture: when it is no working copy
-    :raises OverBudget: when it is too much of anything
-    """
-    with translated_errors():
-        return unpack_copies(copy, limits)
 
 
 @cache
@@ -352,27 +359,25 @@ def generation(policy: str = "") -> str:
 
 
 __all__ = [
-    "COPIES",
-    "COPY_TYPE",
-    "LARGEST",
-    "MezzaninePixels",
+    "MEZZANINE_TYPE",
+    "Mezzanine",
     "MezzaninePlan",
     "PixelSink",
     "PixelStore",
     "Pixels",
     "Rendered",
     "Verification",
-    "choose_copy",
-    "copies",
+    "choose_scale",
     "cut",
+    "decode_mezzanine",
     "generation",
     "inspect",
     "is_region",
-    "judge_copies",
-    "may_use_copy",
-    "packed",
+    "may_use_mezzanine",
     "pixels",
+    "plan_mezzanines",
+    "read_mezzanine",
     "render",
-    "unpacked",
+    "render_mezzanine",
     "verify",
 ]

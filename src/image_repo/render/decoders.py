@@ -49,8 +49,6 @@ with suppress(OSError, AttributeError):
 # What Pillow thinks of damaged metadata is nothing that a log should fill with.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-#: the kind of a working copy, which no file has
-COPY = "copy"
 #: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
 MOST_JP2_PIXELS = 40_000_000
 #: formats of which ``page=`` may choose another picture than the first

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter, ImageOps
 from image_repo.model.formats import BY_KIND
 from image_repo.model.recipe import Recipe
 from image_repo.render.colour import Converter, to_plain, to_srgb, unmultiplied
-from image_repo.render.decoders import COPY, Picture, draft
+from image_repo.render.decoders import Picture, draft
 from image_repo.render.focus import attention
 from image_repo.render.geometry import SIDEWAYS, Box, Plan, Size, cover_box, to_stored
 
@@ -47,13 +47,11 @@ class Job:
 
     :param picture: opened, at the right page
     :param plan: sizes, of the upright picture
-    :param kernel: of the filter that shrinks
     """
 
     recipe: Recipe
     picture: Picture
     plan: Plan
-    kernel: Image.Resampling = Image.Resampling.LANCZOS
 
     @property
     def stored_size(self) -> Size:
@@ -95,19 +93,15 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
     if as_it_is and image.size == size and box == (0, 0, *size):
         return image
     image, box = _reduce(image, box, size, convert)
-    return unmultiplied(image.resize(size, job.kernel, box=box))
+    return unmultiplied(image.resize(size, Image.Resampling.LANCZOS, box=box))
 
 
 def drafted(image: Image.Image, picture: Picture) -> Scale:
     """How much smaller it is already than what is stored, on each side.
 
-    A decoder knows whole numbers, and rounds sizes up; a working copy is the whole picture, however its sides were
-    rounded.
+    Decoders and mezzanines are smaller by whole numbers, with their sizes rounded up.
     """
-    across, down = picture.stored[0] / image.width, picture.stored[1] / image.height
-    if picture.kind == COPY:
-        return across, down
-    scale = max(1, round(across), round(down))
+    scale = max(1, round(picture.stored[0] / image.width), round(picture.stored[1] / image.height))
     return scale, scale
 
 

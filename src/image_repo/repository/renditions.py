@@ -21,7 +21,7 @@ from image_repo.model.recipe import Recipe
 from image_repo.model.rendition import Rendition, Served
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
-from image_repo.render import MezzaninePixels, Rendered
+from image_repo.render import Mezzanine, Rendered
 from image_repo.repository.decoded_cache import DecodedCache
 from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
@@ -109,7 +109,7 @@ class Renditions:
                 made = make()
                 clock.append(time.perf_counter())
         rendition = Rendition(made.body, made.media_type, etag_of(key), original.modified)
-        self.caches.fill(key, rendition)
+        self.caches.fill(key, rendition, cost=clock[-1] - clock[-2])
         timings = [(step, end - start) for step, (start, end) in zip(metrics.STEPS, pairwise(clock), strict=True)]
         self._counters.add(metrics.RENDERS)
         for step, seconds in timings:
@@ -127,20 +127,19 @@ class Renditions:
         with ExitStack() as opened:
             file = cache(lambda: opened.enter_context(self._originals.read(original)).file)
             mezzanine = self.mezzanines.find(original, recipe, file)
-            copy = mezzanine and opened.enter_context(mezzanine)
-            region = self._decoded.find(original, recipe, file) if copy is None else None
-            if copy is not None:
-                yield lambda: render.render(copy, recipe, self.limits, from_copy=True), False
+            region = self._decoded.find(original, recipe, file) if mezzanine is None else None
+            if mezzanine is not None:
+                yield lambda: render.render_mezzanine(mezzanine, recipe, self.limits), False
             elif region is not None:
                 yield region, False
             else:
                 source = file()
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)
 
-    def replaced(self, original: Original, mezzanines: MezzaninePixels) -> None:
-        """Drop what was made of older versions, except what temporary URLs point to, and keep the new mezzanines."""
+    def replaced(self, original: Original, mezzanine: Mezzanine | None) -> None:
+        """Drop what was made of older versions, except what temporary URLs point to, and keep the new mezzanine."""
         self.purge(original.name, keep_links=True)
-        self.mezzanines.keep(original, mezzanines)
+        self.mezzanines.keep(original, mezzanine)
 
     def deleted(self, name: ImageName) -> dict[str, int]:
         """Drop all of a deleted image; no link outlives it, so trouble with those is raised.
@@ -154,4 +153,6 @@ class Renditions:
     def purge(self, name: ImageName, *, keep_links: bool = False) -> dict[str, int]:
         """Drop the renditions of an image from every layer; layer → how many."""
         self._decoded.purge(name)
-        return self.caches.purge(prefix_of(name), keep=("cache",) if keep_links else ())
+        mezzanines = self.mezzanines.purge(name)
+        counts = self.caches.purge(prefix_of(name), keep=("cache",) if keep_links else ())
+        return {layer: count + mezzanines * (layer == "disk") for layer, count in counts.items()}

@@ -89,7 +89,7 @@ class Writer:
         self._access.authorise(principal, Action.WRITE, name.text)
         if data is not None:
             check_data(data)
-        info, mezzanines = self._inspect(name, spool)
+        info, mezzanine = self._inspect(name, spool)
         with self._metadata.lock(name):
             before = self._resolver.look(name)
             stored = read_record(self._origin, name)
@@ -107,11 +107,11 @@ class Writer:
             self._metadata.write(record)
             self._resolver.written(name, original)  # the record may hold another focus
             self._delete_older(name)
-        self._renditions.replaced(original, mezzanines)
+        self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
 
-    def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.MezzaninePixels]:
-        """Judge an upload; return its facts, and the mezzanines that verifying it yields anyway."""
+    def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Mezzanine | None]:
+        """Judge an upload; return its facts, and the mezzanine that verifying it yields anyway."""
         if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
             raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
         if spool.size > self._limits.max_source:
@@ -120,7 +120,7 @@ class Writer:
         with self._renditions.limiter.slot(self._limits.wait, heavy=info.width * info.height > render.HEAVY):
             verification = render.verify(spool.file, self._limits)
         spool.file.seek(0)
-        return replace(info, is_damaged=verification.is_damaged), verification.mezzanines
+        return replace(info, is_damaged=verification.is_damaged), verification.mezzanine
 
     def _check_conditions(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         self._check_match(before, stored, conditions)
