@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from image_repo import __version__
 from image_repo.cli.main import VERBS, main
+from image_repo.cli.options import print_failures
 from image_repo.config import Config, dump
 from image_repo.model.record import Record, record_key
 from image_repo.observability.logging import CleanRecord, LogSettings, clean, configure
@@ -443,3 +444,113 @@ def test_a_quiet_verb_reports_no_progress(command: Command) -> None:
 def test_a_verb_lists_its_own_options_before_the_common_ones() -> None:
     text = CliRunner().invoke(main, ["put", "--help"]).stdout
     assert text.index("--prefix") < text.index("--yaml-config")
+
+
+# -- files, dry runs, mistakes ------------------------------------------------------------------
+
+
+def test_files_are_uploaded_under_their_names(command: Command) -> None:
+    for name in ("one.jpg", "two.jpg"):
+        (command.folder / name).write_bytes(jpeg())
+    outcome = command("put", command.folder / "one.jpg", command.folder / "two.jpg", "--prefix", "sites")
+    assert (outcome.exit_code, outcome.stdout) == (0, "2 stored, 0 there already, 0 no pictures, 0 failed.\n")
+    assert (command.folder / "originals/sites/one.jpg").exists()
+
+
+def test_a_named_file_that_is_no_picture_is_a_failure(command: Command) -> None:
+    (command.folder / "notes.txt").write_text("text")
+    outcome = command("put", command.folder / "notes.txt")
+    assert (outcome.exit_code, "notes.txt: " in outcome.stderr) == (1, True)
+
+
+def test_a_dry_run_of_an_upload_stores_nothing_and_names_what_fails(command: Command) -> None:
+    outcome = command.puts({"a.jpg": jpeg(), "broken.jpg": jpeg()[:100], "notes.txt": b"text"}, "--dry-run")
+    assert "1 to store, 0 there already, 1 no pictures, 1 failed." in outcome.stdout
+    assert command("check").stdout == "0 images, 0 records, 0 other objects.\n"
+
+
+def test_a_dry_run_of_warm_and_purge_changes_nothing(command: Command) -> None:
+    command.puts({"b/c.jpg": jpeg(), "b/d.jpg": jpeg()})
+    assert command("warm", "b/", "xsize=30", "--dry-run").stdout == "1 renditions of each of 2 images to make.\n"
+    assert command("warm", "b/", "xsize=30").stdout == "2 made, 0 there already, 0 failed.\n"
+    assert command("purge", "b/", "--dry-run").stdout == "2 images to purge.\n"
+    assert command("warm", "b/", "xsize=30").stdout == "0 made, 2 there already, 0 failed.\n"
+
+
+def test_a_dry_run_of_an_import_reports_what_would_change(command: Command) -> None:
+    command.puts({"a.jpg": jpeg(), "b.jpg": jpeg(90, 60)})
+    folder = command.folder / "more"
+    folder.mkdir()
+    for name, body in (("a.jpg", jpeg()), ("b.jpg", jpeg(60, 60)), ("c.jpg", jpeg()), ("d.txt", b"text")):
+        (folder / name).write_bytes(body)
+    (folder / "metadata.jsonl").write_text('{"file_name": "c.jpg", "species": "fox"}\n{"name": "d", "data": {}}\n')
+    outcome = command("import", folder, "--dry-run")
+    assert outcome.stdout == (
+        "Nothing is changed; it would be: 2 stored, 1 replaced, 1 unchanged, 1 skipped, 0 failed.\n"
+    )
+    assert command("check").stdout.startswith("2 images, 2 records")
+    assert command("import", folder).stdout == "2 stored, 1 replaced, 1 unchanged, 1 skipped, 0 failed.\n"
+
+
+@pytest.mark.parametrize(
+    "verb", [["put", "tree"], ["import", "tree"], ["warm", "", "xsize=30"]], ids=lambda one: one[0]
+)
+def test_a_store_that_cannot_be_reached_is_one_message(tmp_path: Path, verb: list[str]) -> None:
+    credentials = {"authurl": "http://127.0.0.1:1/auth/v1.0", "username": "u", "password": "p"}
+    store = {"kind": "swift", "credentials": credentials, "connect_timeout": 1, "timeout": 1}
+    command = Command(tmp_path, persistent_store_configuration=store)
+    (tmp_path / "tree").mkdir()
+    for number in range(5):
+        (tmp_path / "tree" / f"{number}.jpg").write_bytes(jpeg(40 + number, 40))
+    outcome = command("-C", verb[0], *(str(tmp_path / word) if word == "tree" else word for word in verb[1:]))
+    assert outcome.exit_code == 1
+    assert outcome.stderr.startswith("The store cannot be asked at the moment")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_a_wrong_preset_is_found_before_the_first_image(command: Command) -> None:
+    command.puts({f"{number}.jpg": jpeg(40 + number, 40) for number in range(3)})
+    outcome = command("warm", "--preset", "nope")
+    assert (outcome.exit_code, len(outcome.stderr.splitlines())) == (1, 1)
+
+
+def test_a_reason_that_many_files_share_is_printed_for_the_first_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_failures([(f"{number:03}.jpg", "is broken") for number in range(500)] + [("z.jpg", "is too large")])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22
+    assert (lines[0], lines[-2:]) == ("000.jpg: is broken", ["… and 480 more: is broken", "z.jpg: is too large"])
+
+
+# -- exporting into a folder --------------------------------------------------------------------
+
+
+def test_an_export_never_mixes_with_what_a_folder_holds(command: Command) -> None:
+    command.puts({"a.jpg": jpeg(), "b.jpg": jpeg()})
+    folder = command.folder / "out"
+    assert command("export", "-o", folder).exit_code == 0
+    command("rm", "a")
+    refused = command("export", "-o", folder)
+    assert (refused.exit_code, "--force" in refused.stderr) == (1, True)
+    assert command("export", "-o", folder, "--force").exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["b.jpg", "metadata.jsonl"]
+    assert not list(command.folder.glob(".part-*"))
+
+
+def test_a_folder_that_is_no_export_is_not_replaced(command: Command) -> None:
+    (command.folder / "mine").mkdir()
+    (command.folder / "mine" / "letter.txt").write_text("dear")
+    outcome = command("export", "-o", command.folder / "mine", "--force")
+    assert (outcome.exit_code, (command.folder / "mine" / "letter.txt").read_text()) == (1, "dear")
+
+
+@pytest.mark.parametrize("output", ["nowhere/a.zip", "file/folder"])
+def test_an_output_that_cannot_be_written_is_named_with_the_reason(command: Command, output: str) -> None:
+    command.puts({"a.jpg": jpeg()})
+    (command.folder / "file").write_text("no folder")
+    outcome = command("-C", "export", "-o", command.folder / output)
+    assert outcome.exit_code == 1
+    assert re.search(
+        rf"^{re.escape(str(command.folder))}/\S+: (No such file|Not a directory|File exists)", outcome.stderr, re.M
+    )
+    assert "Errno" not in outcome.stderr
+    assert "part-" not in outcome.stderr

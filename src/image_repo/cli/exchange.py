@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -18,18 +19,19 @@ from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import ParsedQuery
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.cli import catalogue
-from image_repo.cli.options import Options, fail, verb
+from image_repo.cli.options import DRY_RUN, Options, fail, verb
 from image_repo.cli.pictures import files_below
 from image_repo.cli.progress import Bar
 from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
-from image_repo.exchange.base import About, ImportOutcome, write_file
+from image_repo.exchange.base import About, ImportOutcome, naming, write_file
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip
-from image_repo.exchange.zip_writer import stream_zip, temporary
+from image_repo.exchange.manifest_lines import METADATA
+from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.operations import ORIGINAL
 from image_repo.observability.logging import clean
 from image_repo.repository.collection import Collection
@@ -69,9 +71,16 @@ _AHEAD = 4
     type=click.Choice([format_.name for format_ in FORMATS]),
     help="Also write the metadata in this format.",
 )
+@click.option("--force", is_flag=True, help="Replace the export that is in DIR.")
 @verb
 def export_command(
-    options: Options, /, arguments: tuple[str, ...], output: Path, originals: bool | None, format_: str | None
+    options: Options,
+    /,
+    arguments: tuple[str, ...],
+    output: Path,
+    originals: bool | None,
+    format_: str | None,
+    force: bool,
 ) -> None:
     """Write pictures and their records to a zip or a folder, which import reads.
 
@@ -81,6 +90,7 @@ def export_command(
     image_repo export text=badger xsize=640 kind=webp --format coco -o badgers
     """
     config = options.load()
+    _check_folder(output, is_replaced=force)
     request = read_export(config, arguments, originals=originals, format=format_)
     with closing(options.repo()) as repo:
         report = export(config, repo, request, output, options.progress)
@@ -89,6 +99,19 @@ def export_command(
         options.say(f"{name} lists what this format cannot hold.")
     if report.missing:
         fail("_missing.txt lists what is missing.")
+
+
+def _check_folder(output: Path, *, is_replaced: bool) -> None:
+    """Refuse a folder with files: an export would mix with them.
+
+    :param is_replaced: whether an older export may be there
+    """
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not is_replaced:
+        fail(f"{output} is not empty; --force replaces an export.")
+    if not (output / METADATA).is_file():
+        fail(f"{output} holds no export ({METADATA} is missing); it is not replaced.")
 
 
 @dataclass(frozen=True)
@@ -155,8 +178,23 @@ def export(config: Config, repo: Repository, request: ExportRequest, output: Pat
         if output.suffix.lower() == ".zip":
             write_file(output, stream_zip(members, repo.policy.spool))
         else:
-            write_folder(members, output)
+            _replace_folder(members, output)
     return export
+
+
+def _replace_folder(members: Iterable[Member], output: Path) -> None:
+    """Write an export into a folder, whole or not at all; an older one is replaced.
+
+    :raises OSError: if it cannot be written
+    """
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with naming(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=".part-") as folder:
+        export, older = Path(folder) / "new", Path(folder) / "old"
+        write_folder(members, export)
+        if output.exists():
+            output.rename(older)
+        export.rename(output)
 
 
 def _documents(config: Config, repo: Repository, request: ExportRequest, bar: Bar) -> tuple[Iterator[Document], int]:
@@ -188,17 +226,20 @@ def _with_steps(documents: Iterable[Document], step: Callable[[int], object]) ->
     metavar="DIR",
     help="The folder of the files that a mongoexport names.",
 )
+@DRY_RUN
 @verb
-def import_command(options: Options, /, path: Path, prefix: str, uploads: Path | None) -> None:
+def import_command(options: Options, /, path: Path, prefix: str, uploads: Path | None, dry_run: bool) -> None:
     """Import a zip or a folder: an export, pictures alone, or the data of another system.
 
     May be repeated, also after an interruption: what is stored with the same content stays unchanged. The data in
     metadata.jsonl replace those of stored pictures.
     """
-    with closing(options.repo()) as repo:
-        counts = import_path(options.load(), repo, path, prefix, uploads, options.progress, _print_problem)
+    with closing(options.repo_with_store()) as repo:
+        source = ImportSource(path, prefix, uploads, dry_run)
+        counts = import_path(options.load(), repo, source, options.progress, _print_problem)
     statuses = ("stored", "replaced", "unchanged", "skipped", "failed")
-    options.say(", ".join(f"{counts[status]} {status}" for status in statuses) + ".")
+    numbers = ", ".join(f"{counts[status]} {status}" for status in statuses)
+    options.say(f"Nothing is changed; it would be: {numbers}." if dry_run else f"{numbers}.")
     if counts["failed"]:
         raise SystemExit(1)
 
@@ -209,27 +250,34 @@ def _print_problem(outcome: ImportOutcome) -> None:
     click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(reason)}", err=True)
 
 
+@dataclass(frozen=True)
+class ImportSource:
+    """The source of an import.
+
+    :param uploads: the folder of the files that a ``mongoexport`` names
+    :param dry_run: whether to store nothing
+    """
+
+    path: Path
+    prefix: str = ""
+    uploads: Path | None = None
+    dry_run: bool = False
+
+
 def import_path(
-    config: Config,
-    repo: Repository,
-    path: Path,
-    prefix: str,
-    uploads: Path | None,
-    bar: Bar,
-    report: Callable[[ImportOutcome], object],
+    config: Config, repo: Repository, source: ImportSource, bar: Bar, report: Callable[[ImportOutcome], object]
 ) -> Counter[str]:
     """Import a zip, a folder of pictures, or the data of another system; what is stored is not written again.
 
-    :param uploads: the folder of the files that a ``mongoexport`` names
     :param report: called with each entry that was not imported
     :returns: number of entries by status
     :raises Problem: if nothing of it can be read
     :raises OSError: if it cannot be opened
     """
-    importer = Importer(repo, ADMIN, prefix)
+    importer = Importer(repo, ADMIN, source.prefix, dry_run=source.dry_run)
     counts: Counter[str] = Counter()
     with ExitStack() as opened:
-        outcomes, total, reached = _outcomes(config, repo, importer, path, uploads, opened)
+        outcomes, total, reached = _outcomes(config, repo, importer, source, opened)
         step, reported = opened.enter_context(bar("Importing", total)), 0
         for outcome in outcomes:
             counts[outcome.status] += 1
@@ -242,13 +290,14 @@ def import_path(
 
 
 def _outcomes(
-    config: Config, repo: Repository, importer: Importer, path: Path, uploads: Path | None, opened: ExitStack
+    config: Config, repo: Repository, importer: Importer, source: ImportSource, opened: ExitStack
 ) -> tuple[Iterator[ImportOutcome], int, Callable[[], int] | None]:
     """Return outcomes, their total, and what returns the current position; None if outcomes are counted."""
-    source = legacy.detect(path, uploads)
-    if source is not None:
-        artifacts = wiring.build_artifacts(config, repo)
-        return legacy.outcomes(source, importer, repo, ADMIN, artifacts), source.total, lambda: source.done
+    path = source.path
+    other = legacy.detect(path, source.uploads)
+    if other is not None:
+        artifacts = None if source.dry_run else wiring.build_artifacts(config, repo)
+        return legacy.outcomes(other, importer, repo, ADMIN, artifacts), other.total, lambda: other.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():
         items = from_folder(path, files_below(path), lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
+#: of one reason
+_MAX_SUBJECTS = 20
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Report what would change, and change nothing.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PARAMETERS = click.argument("parameters", nargs=-1, metavar="[PARAMETER=VALUE]...")
 
@@ -97,6 +100,19 @@ class Options:
 
         return wiring.build(self.load())
 
+    def repo_with_store(self) -> Repository:
+        """Return the live repository, after a check of its store: one message instead of one for each file.
+
+        :raises StoreUnavailable: if the store cannot be reached
+        """
+        repo = self.repo()
+        try:
+            repo.origin.check(create=self.load().create_new)
+        except BaseException:
+            repo.close()
+            raise
+        return repo
+
     def progress(self, label: str, length: int) -> AbstractContextManager[Step]:
         """Report progress unless the command is quiet.
 
@@ -115,6 +131,21 @@ def fail(*lines: str) -> NoReturn:
     for line in lines:
         click.secho(line, err=True, fg="red")
     raise SystemExit(1)
+
+
+def print_failures(failures: Iterable[tuple[str, str]]) -> None:
+    """Print subjects and reasons; a reason that many share is printed with the first of them.
+
+    :param failures: subject and reason
+    """
+    subjects_by_reason: dict[str, list[str]] = {}
+    for subject, reason in sorted(failures):
+        subjects_by_reason.setdefault(reason, []).append(subject)
+    for reason, subjects in subjects_by_reason.items():
+        for subject in subjects[:_MAX_SUBJECTS]:
+            click.echo(f"{subject}: {reason}", err=True)
+        if len(subjects) > _MAX_SUBJECTS:
+            click.echo(f"… and {len(subjects) - _MAX_SUBJECTS} more: {reason}", err=True)
 
 
 def describe_error(error: OSError) -> str:

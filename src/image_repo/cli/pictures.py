@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from image_repo import wiring
+from image_repo import render, wiring
 from image_repo.access.principal import ADMIN
-from image_repo.cli.options import FILE, PARAMETERS, Options, parse_pairs, verb
+from image_repo.cli.options import DRY_RUN, FILE, PARAMETERS, Options, parse_pairs, print_failures, verb
 from image_repo.cli.progress import Step
 from image_repo.config import Config
 from image_repo.errors import ImageNotFound, NotAPicture, Problem
@@ -23,7 +23,7 @@ from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.operations import ORIGINAL
 from image_repo.model.original import Original
-from image_repo.model.recipe import Recipe, read_request
+from image_repo.model.recipe import Recipe, RecipeRequest, read_request
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 from image_repo.server import address
@@ -37,29 +37,48 @@ AT_ONCE = 4
 
 
 @click.command("put")
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="DIR|FILE...", type=click.Path(exists=True, path_type=Path))
 @click.option("--prefix", default="", metavar="PATH", help="Store them below this path of the repository.")
+@DRY_RUN
 @verb
-def put_command(options: Options, /, folder: Path, prefix: str) -> None:
-    """Upload every picture of a folder, under its path there.
+def put_command(options: Options, /, paths: tuple[Path, ...], prefix: str, dry_run: bool) -> None:
+    """Upload pictures: files under their names, and those of folders under their paths there.
 
-    May be repeated, also after an interruption: pictures that are stored with the same bytes are skipped. Files that
-    are no pictures are listed at the end.
+    May be repeated, also after an interruption: pictures that are stored with the same bytes are skipped. Files of
+    folders that are no pictures are listed at the end.
     """
-    with closing(options.repo()) as repo:
-        files = files_below(folder)
-        with options.progress("Uploading", len(files)) as step:
-            report = put(repo, folder, files, prefix, step)
-    for file in sorted(report.no_pictures):
-        click.echo(f"{file}: is no picture", err=True)
-    for file, reason in sorted(report.failed):
-        click.echo(f"{file}: {reason}", err=True)
+    with closing(options.repo_with_store()) as repo:
+        uploads = [upload for path in paths for upload in uploads_of(path)]
+        with options.progress("Uploading", len(uploads)) as step:
+            report = put(repo, uploads, prefix, step, dry_run=dry_run)
+    print_failures((path, "is no picture") for path in report.no_pictures)
+    print_failures(report.failed)
     options.say(
-        f"{report.stored} stored, {report.skipped} there already, {len(report.no_pictures)} no pictures, "
-        f"{len(report.failed)} failed."
+        f"{report.stored} {'to store' if dry_run else 'stored'}, {report.skipped} there already, "
+        f"{len(report.no_pictures)} no pictures, {len(report.failed)} failed."
     )
     if report.failed:
         raise SystemExit(1)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to upload.
+
+    :param path: from which its name follows
+    :param is_named: whether the user named it, so that it must be a picture
+    """
+
+    file: Path
+    path: str
+    is_named: bool
+
+
+def uploads_of(path: Path) -> list[Upload]:
+    """Return the uploads of a file, or of the files of a folder."""
+    if path.is_dir():
+        return [Upload(file, file.relative_to(path).as_posix(), False) for file in files_below(path)]
+    return [Upload(path, path.name, True)]
 
 
 @dataclass
@@ -84,48 +103,54 @@ def files_below(folder: Path) -> list[Path]:
     return files
 
 
-def put(repo: Repository, folder: Path, files: Iterable[Path], prefix: str, step: Step) -> UploadReport:
-    """Upload files under their path below a folder; those stored with the same bytes are skipped.
+def put(repo: Repository, uploads: Iterable[Upload], prefix: str, step: Step, *, dry_run: bool = False) -> UploadReport:
+    """Upload files; those stored with the same bytes are skipped.
 
     :param prefix: empty, or a folder of the repository
     :param step: called after each file
     """
     parent = parse_prefix(prefix)
     report = UploadReport()
-    file_by_name: dict[ImageName, Path] = {}
+    path_by_name: dict[ImageName, Upload] = {}
 
-    def upload(file: Path) -> None:
-        path = file.relative_to(folder).as_posix()
+    def run(upload: Upload) -> None:
         try:
-            name = ImageName.readings(parent + path)[0]
-            first = file_by_name.setdefault(name, file)
-            if first is not file:
-                report.failed.append((path, f"has the same name as {first.relative_to(folder)}"))
-            elif _upload(repo, name, file):
+            name = ImageName.readings(parent + upload.path)[0]
+            first = path_by_name.setdefault(name, upload)
+            if first is not upload:
+                report.failed.append((upload.path, f"has the same name as {first.path}"))
+            elif _upload(repo, name, upload.file, dry_run=dry_run):
                 report.stored += 1
             else:
                 report.skipped += 1
-        except NotAPicture:
-            report.no_pictures.append(path)
+        except NotAPicture as problem:
+            if upload.is_named:
+                report.failed.append((upload.path, str(problem)))
+            else:
+                report.no_pictures.append(upload.path)
         except Problem as problem:
-            report.failed.append((path, str(problem)))
+            report.failed.append((upload.path, str(problem)))
         except OSError as error:
-            report.failed.append((path, error.strerror or str(error)))
+            report.failed.append((upload.path, error.strerror or str(error)))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(upload, files):
+        for _ in pool.map(run, uploads):
             step(1)
     return report
 
 
-def _upload(repo: Repository, name: ImageName, file: Path) -> bool:
-    """Upload a file unless it is stored; return whether it was uploaded."""
+def _upload(repo: Repository, name: ImageName, file: Path, *, dry_run: bool) -> bool:
+    """Upload a file unless it is stored; return whether it was not stored before."""
     with repo.writer.spool() as spool:
         with file.open("rb") as source:
             spool.fill(iter(lambda: source.read(CHUNK), b""))
         if _is_stored(repo, name, spool.sha256):
             return False
-        repo.writer.put(ADMIN, name, spool, filename=file.name)
+        if dry_run:
+            spool.file.seek(0)
+            render.inspect(spool.file, repo.limits, location=False)
+        else:
+            repo.writer.put(ADMIN, name, spool, filename=file.name)
     return True
 
 
@@ -185,11 +210,18 @@ def find(repo: Repository, config: Config, name: str, parameters: Mapping[str, s
 
     :raises Problem: as over HTTP
     """
-    defaults = wiring.defaults(config)
-    request = read_request(parameters.items())[0].with_preset(defaults.presets)
+    request = parse_request(config, parameters)
     original = repo.reader.resolve(ADMIN, ImageName.readings(name))
     focus = repo.reader.focus(original) if request.uses_record_focus else None
-    return original, request.settle(defaults, focus=focus)[0]
+    return original, request.settle(wiring.defaults(config), focus=focus)[0]
+
+
+def parse_request(config: Config, parameters: Mapping[str, str]) -> RecipeRequest:
+    """Parse the parameters of a picture.
+
+    :raises BadParameter: for an unknown parameter or preset, and for an invalid value
+    """
+    return read_request(parameters.items())[0].with_preset(wiring.defaults(config).presets)
 
 
 def get(repo: Repository, original: Original, recipe: Recipe) -> Iterator[bytes]:
@@ -216,8 +248,11 @@ def filename(original: Original, recipe: Recipe) -> str:
 @click.argument("prefix", metavar="PATH/", default="")
 @PARAMETERS
 @click.option("--preset", "presets", multiple=True, metavar="NAME", help="A preset of the settings; may be repeated.")
+@DRY_RUN
 @verb
-def warm_command(options: Options, /, prefix: str, parameters: tuple[str, ...], presets: tuple[str, ...]) -> None:
+def warm_command(
+    options: Options, /, prefix: str, parameters: tuple[str, ...], presets: tuple[str, ...], dry_run: bool
+) -> None:
     """Render pictures of all images below a path before they are requested.
 
     \b
@@ -226,12 +261,16 @@ def warm_command(options: Options, /, prefix: str, parameters: tuple[str, ...], 
     """
     config, pairs = options.load(), parse_pairs(parameters)
     requests = [{"preset": preset, **pairs} for preset in presets] or [pairs]
-    with closing(options.repo()) as repo:
+    for request in requests:
+        parse_request(config, request)
+    with closing(options.repo_with_store()) as repo:
         images = list(repo.reader.images(ADMIN, parse_prefix(prefix)))
+        if dry_run:
+            options.say(f"{len(requests)} renditions of each of {len(images)} images to make.")
+            return
         with options.progress("Warming", len(images)) as step:
             report = warm(repo, config, images, requests, step)
-    for name, reason in sorted(report.failed):
-        click.echo(f"{name}: {reason}", err=True)
+    print_failures(report.failed)
     options.say(f"{report.rendered} made, {report.cached} there already, {len(report.failed)} failed.")
     if report.failed:
         raise SystemExit(1)
@@ -280,16 +319,20 @@ def warm(
 
 @click.command("purge")
 @click.argument("target", metavar="NAME|PATH/")
+@DRY_RUN
 @verb
-def purge_command(options: Options, /, target: str) -> None:
+def purge_command(options: Options, /, target: str, dry_run: bool) -> None:
     """Remove the renditions of an image, or of all images below a path, from every cache. Originals stay."""
     with closing(options.repo()) as repo:
-        images, removed = purge(repo, target)
+        images, removed = purge(repo, target, dry_run=dry_run)
+    if dry_run:
+        options.say(f"{images} images to purge.")
+        return
     numbers = ", ".join(f"{number} from {layer}" for layer, number in removed.items() if number)
     options.say(f"{images} looked at; removed: {numbers or 'nothing'}.")
 
 
-def purge(repo: Repository, target: str) -> tuple[int, Counter[str]]:
+def purge(repo: Repository, target: str, *, dry_run: bool = False) -> tuple[int, Counter[str]]:
     """Remove the renditions of one image, or of all images below a path that ends in ``/``.
 
     :returns: number of images, and of renditions by layer
@@ -301,5 +344,5 @@ def purge(repo: Repository, target: str) -> tuple[int, Counter[str]]:
     count, removed = 0, Counter[str]()
     for name in names:
         count += 1
-        removed.update(repo.writer.purge(ADMIN, name))
+        removed.update({} if dry_run else repo.writer.purge(ADMIN, name))
     return count, removed

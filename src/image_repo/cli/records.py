@@ -14,7 +14,7 @@ from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import IMAGES
 from image_repo.catalogue.query import Filter
 from image_repo.cli.catalogue import complete_catalogue, parse_selection
-from image_repo.cli.options import JSON, Options, fail, verb
+from image_repo.cli.options import DRY_RUN, JSON, Options, fail, verb
 from image_repo.errors import ImageNotFound
 from image_repo.model.names import ImageName
 from image_repo.model.record import Record
@@ -24,7 +24,6 @@ from image_repo.repository.metadata import UNCONDITIONAL, merge
 from image_repo.repository.rename import rename
 from image_repo.repository.repository import Repository
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Report what would change, and change nothing.")
 SELECTION = click.argument("arguments", nargs=-1, metavar="[PATH/] [FILTER]...")
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -36,25 +37,31 @@ def retry_while_busy(call: Callable[[], T]) -> T:
     return call()
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors name a path instead of the temporary file beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_file(path: Path, chunks: Iterable[bytes], modified: float | None = None) -> None:
     """Write a file whole or not at all. An existing file or link is replaced.
 
     :param modified: seconds since the epoch
     :raises OSError: if it cannot be written; it names the path
     """
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-            try:
-                file.writelines(chunks)
-                file.close()
-                if modified is not None:
-                    os.utime(file.name, (modified, modified))
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with naming(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        try:
+            file.writelines(chunks)
+            file.close()
+            if modified is not None:
+                os.utime(file.name, (modified, modified))
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 # -- out ----------------------------------------------------------------------------------

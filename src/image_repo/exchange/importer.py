@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from image_repo import render
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.errors import (
@@ -59,13 +60,15 @@ class Importer:
     """Imports items into a repository. One for each import: it refuses a second item of one name.
 
     :param prefix: the folder below which they are stored; empty for none
+    :param dry_run: whether to store nothing; outcomes are those of an import
     :raises BadName: for an invalid prefix
     """
 
-    def __init__(self, repo: Repository, principal: Principal, prefix: str = "") -> None:
+    def __init__(self, repo: Repository, principal: Principal, prefix: str = "", *, dry_run: bool = False) -> None:
         self._repo = repo
         self._principal = principal
         self._parent = parse_prefix(prefix)
+        self._dry_run = dry_run
         self._names: set[bytes] = set()
         self._lock = threading.Lock()
 
@@ -107,7 +110,7 @@ class Importer:
 
     def _import_batch(self, batch: Sequence[_NamedItem]) -> list[ImportOutcome]:
         statuses: Mapping[ImageName, Status] = {}
-        if len(batch) > 1:
+        if len(batch) > 1 and not self._dry_run:
             data_by_name = {name: _data_of(item) for item, name in batch if isinstance(name, ImageName)}
             try:
                 statuses = self._repo.writer.replace_many(self._principal, data_by_name)
@@ -160,7 +163,7 @@ class Importer:
             stored = self._stored_picture(name)
             if stored and stored.sha256 in (spool.sha256, item.original):
                 return self._replace_data(name, item.data, stored)
-            is_new = self._put(name, item, spool)
+            is_new = self._is_new(name, spool) if self._dry_run else self._put(name, item, spool)
         return "stored" if is_new else "replaced"
 
     def _put(self, name: ImageName, item: Item, spool: Spool) -> bool:
@@ -172,6 +175,16 @@ class Importer:
 
         return retry_while_busy(put)
 
+    def _is_new(self, name: ImageName, spool: Spool) -> bool:
+        """Check a picture without storing it, and return whether the name is new."""
+        spool.file.seek(0)
+        render.inspect(spool.file, self._repo.limits, location=False)
+        try:
+            self._repo.reader.resolve(self._principal, [name])
+        except ImageNotFound:
+            return True
+        return False
+
     def _description(self, name: ImageName, item: Item) -> Status:
         stored = read_record(self._repo.origin, name)
         return self._replace_data(name, _data_of(item), stored)
@@ -181,6 +194,8 @@ class Importer:
         if stored and (data is None or is_same(data, stored.data)):
             return "unchanged"
         data = {} if data is None else data
+        if self._dry_run:
+            return "replaced" if stored else "stored"
         _, is_new = self._repo.writer.replace_data(self._principal, name, data, UNCONDITIONAL)
         return "stored" if is_new else "replaced"
 

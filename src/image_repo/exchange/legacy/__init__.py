@@ -59,10 +59,11 @@ def detect(path: Path, uploads: Path | None = None) -> LegacySource | None:
 
 
 def outcomes(
-    source: LegacySource, importer: ItemImporter, repo: Repository, principal: Principal, artifacts: Artifacts
+    source: LegacySource, importer: ItemImporter, repo: Repository, principal: Principal, artifacts: Artifacts | None
 ) -> Iterator[ImportOutcome]:
     """Import everything, and yield the outcome of each entry.
 
+    :param artifacts: None to check artifacts without storing them
     :raises BadParameter: if documents name files and the folder of the files is unknown
     """
     if isinstance(source, Documents):
@@ -95,13 +96,15 @@ def _images(blobs: Blobs, importer: ItemImporter, take: partial[ImportOutcome]) 
             yield outcome
 
 
-def _import_artifact(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts) -> ImportOutcome:
+def _import_artifact(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts | None) -> ImportOutcome:
     """Import a blob as an artifact."""
     try:
         with repo.writer.spool() as spool:
             spool.fill(blob.open())
             if spool.sha256 != blob.sha256:
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
+            if artifacts is None:
+                return ImportOutcome(blob.entry, "stored", spool.sha256)
             meta = blob.artifact_meta
             artifact, is_new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=meta)
     except Problem as problem:
