@@ -55,6 +55,7 @@ VERBS = {
     "export": "exchange",
     "import": "exchange",
     "link-key": "keys",
+    "config": "config",
 }
 
 

@@ -7,12 +7,14 @@ Defaults < YAML (``-y``) < environment (``IMAGE_REPO_LISTEN``, ``IMAGE_REPO_PERS
 * ``readers``: single values
 * ``loading``: files and environment to a tree, or all mistakes at once
 * ``rules``: constraints between settings
+* ``migrating``: files of the first image_repo
 * ``renamed``: former names and those of other services
 * ``dumping``: a tree to commented YAML
 """
 
 from image_repo.config.dumping import dump
 from image_repo.config.loading import load
+from image_repo.config.migrating import migrate
 from image_repo.config.readers import SecretText, SourcedText
 from image_repo.config.renamed import foreign
 from image_repo.config.settings import (
@@ -34,5 +36,5 @@ from image_repo.config.settings import (
 __all__ = [
     "GIB", "KIB", "MIB", "CatalogueConfiguration", "Config", "Credentials", "LocalCacheConfiguration",
     "MemoryCacheConfiguration", "PersistentStoreConfiguration", "QualityConfiguration", "RenderConfiguration",
-    "SecretText", "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "dump", "foreign", "load",
+    "SecretText", "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "dump", "foreign", "load", "migrate",
 ]  # fmt: skip

@@ -62,30 +62,30 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
     :param overrides: dotted name → value, from the command line
     :raises ConfigurationError: with every mistake and its place
     """
-    draft = _Draft()
+    draft = Draft()
     if path is not None:
-        _read_file(draft, path)
+        read_file(draft, path)
     _read_environment(draft, environ)
     for name, value in (overrides or {}).items():
         draft.set(tuple(name.split(".")), value, "command line")
-    draft.values = _only_known(draft, draft.values, Config, ())
+    draft.values = only_known(draft, draft.values, Config, ())
     _fill_from_openstack(draft, environ)
-    config = _validate(draft, environ)
+    config = validate(draft, environ)
     for setting, message in rules.first_violations(config).items():
         draft.mistake(setting, message)
     if draft.mistakes:
-        raise ConfigurationError(sorted(dict.fromkeys(draft.mistakes), key=_line))
+        raise ConfigurationError(sorted(dict.fromkeys(draft.mistakes), key=line_of))
     return config
 
 
-def _line(mistake: str) -> int:
+def line_of(mistake: str) -> int:
     """Return the line of the file; a mistake outside of the file sorts last."""
     match = re.search(r":([0-9]+): ", mistake)
     return int(match[1]) if match else sys.maxsize
 
 
 @dataclass
-class _Draft:
+class Draft:
     """Values that are not validated yet, the place of each, and the mistakes."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class _Draft:
 # -- YAML ------------------------------------------------------------------------------
 
 
-def _read_file(draft: _Draft, path: File) -> None:
+def read_file(draft: Draft, path: File) -> None:
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES)
@@ -132,7 +132,7 @@ def _syntax(path: File, error: yaml.YAMLError) -> str:
     return f"{path}{line}: this is not YAML: {getattr(error, 'problem', None) or error}"
 
 
-def _read_document(draft: _Draft, file: str, node: yaml.Node | None) -> None:
+def _read_document(draft: Draft, file: str, node: yaml.Node | None) -> None:
     if node is None:
         return
     value = _YamlReader(draft, file).value(node, (), 0)
@@ -145,7 +145,7 @@ def _read_document(draft: _Draft, file: str, node: yaml.Node | None) -> None:
 class _YamlReader:
     """YAML nodes to text, lists and dicts, with the place of each value."""
 
-    def __init__(self, draft: _Draft, file: str) -> None:
+    def __init__(self, draft: Draft, file: str) -> None:
         self._draft = draft
         self._file = file
         self._nodes = 0
@@ -194,7 +194,7 @@ class _YamlReader:
 # -- environment -----------------------------------------------------------------------
 
 
-def _read_environment(draft: _Draft, environ: Mapping[str, str]) -> None:
+def _read_environment(draft: Draft, environ: Mapping[str, str]) -> None:
     """Set what the environment sets; an empty variable counts as unset."""
     known = {variable_of(path): (path, setting) for path, setting in leaves(Config)}
     for variable, text in sorted(environ.items()):
@@ -208,7 +208,7 @@ def _read_environment(draft: _Draft, environ: Mapping[str, str]) -> None:
         draft.set(path, _from_text(draft, setting, path, text, variable), place)
 
 
-def _from_text(draft: _Draft, setting: Setting, path: Path, text: str, variable: str) -> Any:
+def _from_text(draft: Draft, setting: Setting, path: Path, text: str, variable: str) -> Any:
     if setting.sourced and text != "null" and not text.startswith(("env:", "file:")):
         return setting.sourced.text(text, f"env:{variable}")
     if not setting.is_mapping:
@@ -217,7 +217,7 @@ def _from_text(draft: _Draft, setting: Setting, path: Path, text: str, variable:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
         return text
-    parsed = _Draft()
+    parsed = Draft()
     value = _YamlReader(parsed, variable).value(node, path, 0) if node else {}
     draft.mistakes += parsed.mistakes
     return value
@@ -236,7 +236,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 # -- the tree --------------------------------------------------------------------------
 
 
-def _only_known(draft: _Draft, values: dict[str, Any], section: type, above: Path) -> dict[str, Any]:
+def only_known(draft: Draft, values: dict[str, Any], section: type, above: Path) -> dict[str, Any]:
     """Return the values that have a place in the tree; note the others as mistakes."""
     settings = settings_of(section)
     known: dict[str, Any] = {}
@@ -248,7 +248,7 @@ def _only_known(draft: _Draft, values: dict[str, Any], section: type, above: Pat
         elif setting.section is None:
             known[name] = _unpaired(value) if setting.sourced else value
         elif isinstance(value, dict):
-            known[name] = _only_known(draft, value, setting.section, path)
+            known[name] = only_known(draft, value, setting.section, path)
         elif value is not None:
             draft.mistake(path, "expected a group of settings, each as NAME: VALUE")
     return known
@@ -263,7 +263,7 @@ def _unpaired(value: Any) -> Any:
     return value
 
 
-def _fill_from_openstack(draft: _Draft, environ: Mapping[str, str]) -> None:
+def _fill_from_openstack(draft: Draft, environ: Mapping[str, str]) -> None:
     """Fill credentials that the configuration leaves out from the OpenStack variables.
 
     Two kinds of sign-in are never mixed: where the configuration has one, the environment does not add the other.
@@ -285,7 +285,7 @@ def _fill_from_openstack(draft: _Draft, environ: Mapping[str, str]) -> None:
             draft.places[(_STORE, _CREDENTIALS, name)] = f"environment: {variable}"
 
 
-def _validate(draft: _Draft, environ: Mapping[str, str]) -> Config:
+def validate(draft: Draft, environ: Mapping[str, str]) -> Config:
     """Return the tree, without values of the wrong type, so that the rules are checked as well."""
     adapter = TypeAdapter(Config)
     try:
@@ -293,7 +293,7 @@ def _validate(draft: _Draft, environ: Mapping[str, str]) -> Config:
     except ValidationError as error:
         for path in dict.fromkeys(_setting_at(problem["loc"]) for problem in error.errors(include_url=False)):
             draft.mistake(path, _expectation(draft, path))
-            _remove(draft.values, path)
+            remove(draft.values, path)
     return adapter.validate_python(draft.values, context={"environ": environ})
 
 
@@ -309,7 +309,7 @@ def _setting_at(location: tuple[int | str, ...]) -> Path:
     return path
 
 
-def _expectation(draft: _Draft, path: Path) -> str:
+def _expectation(draft: Draft, path: Path) -> str:
     setting = dict(leaves(Config))[path]
     value: Any = draft.values
     for name in path:
@@ -325,7 +325,7 @@ def _excerpt(value: Any) -> str:
     return text if len(text) <= _MAX_EXCERPT_CHARS else text[: _MAX_EXCERPT_CHARS - 1] + "…"
 
 
-def _remove(values: dict[str, Any], path: Path) -> None:
+def remove(values: dict[str, Any], path: Path) -> None:
     for name in path[:-1]:
         values = values[name]
     del values[path[-1]]
