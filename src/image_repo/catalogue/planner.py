@@ -234,7 +234,7 @@ class QueryPlan(Matching):
 
     def _documents(self, where: ColumnElement[bool]) -> list[QueryResult]:
         documents = self._tables.documents
-        query = select(documents.c.id, documents.c.name, self._tables.told).where(where)
+        query = select(documents.c.id, documents.c.name, self._tables.written).where(where)
         return [QueryResult(*row) for row in self._connection.execute(query)]
 
 

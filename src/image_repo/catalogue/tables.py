@@ -51,22 +51,12 @@ class Tables:
     def __init__(self, collection: str, schema: str | None, json: Json, text: Text) -> None:
         self.metadata = MetaData(schema=schema)
         number = BigInteger().with_variant(Integer(), "sqlite")
-        self.documents = Table(
-            collection,
-            self.metadata,
-            Column("id", number, primary_key=True, autoincrement=False),
-            Column("name", text, nullable=False, unique=True),
-            Column("stamp", Text, nullable=False),
-            Column("digest", Text, index=True),
-            Column("document", json, nullable=False),
-            # the document as it was written, where the engine respells it
-            *([Column("told", Text)] if json.respells else []),
-        )
+        self.documents = _documents_table(self.metadata, collection, number, json, text)
         documents = self.documents.c
         #: a document as it was written, to be selected
-        self.told: ColumnElement[str] = (
-            func.coalesce(documents.told, json.outward(documents.document)) if json.respells else documents.document
-        )
+        self.written: ColumnElement[str] = documents.document
+        if json.respells:
+            self.written = func.coalesce(documents.as_written, json.outward(documents.document))
         self.respells = json.respells
         self.keys = Table(
             f"{collection}_keys",
@@ -94,3 +84,17 @@ class Tables:
             Column("what", Text, primary_key=True),
             Column("text", Text, nullable=False),
         )
+
+
+def _documents_table(metadata: MetaData, collection: str, number: BigInteger, json: Json, text: Text) -> Table:
+    return Table(
+        collection,
+        metadata,
+        Column("id", number, primary_key=True, autoincrement=False),
+        Column("name", text, nullable=False, unique=True),
+        Column("stamp", Text, nullable=False),
+        Column("digest", Text, index=True),
+        Column("document", json, nullable=False),
+        # the document as it was written, where the engine respells it
+        *([Column("told", Text, key="as_written")] if json.respells else []),
+    )

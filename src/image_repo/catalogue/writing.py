@@ -79,7 +79,7 @@ class Writer:
             there[name] = encoding.kept(text)
             values = {"stamp": row.stamp, "digest": _digest(row), "document": text}
             if self._tables.respells:
-                values["told"] = text if encoding.is_respelled(text) else None
+                values["as_written"] = text if encoding.is_respelled(text) else None
             if name in old:
                 changed.append({"number": old[name].id, **values})
             else:
@@ -97,7 +97,7 @@ class Writer:
 
     def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
         documents = self._tables.documents
-        query = select(documents.c.name, documents.c.id, self._tables.told)
+        query = select(documents.c.name, documents.c.id, self._tables.written)
         rows = connection.execute(query.where(self._dialect.among(documents.c.name, names)))
         return {name: _Old(number, encoding.kept(text)) for name, number, text in rows}
 
@@ -168,7 +168,7 @@ class Writer:
             row = connection.execute(select(keys).where(self._is(key))).first()
             if row is None or row.filled is None:
                 return False
-            query = select(documents.c.id, documents.c.name, self._tables.told).where(documents.c.id > row.filled)
+            query = select(documents.c.id, documents.c.name, self._tables.written).where(documents.c.id > row.filled)
             rows = connection.execute(query.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
             there = [(name, encoding.kept(text)) for _, name, text in rows]

@@ -354,8 +354,8 @@ def generation(policy: str = "") -> str:
     :param policy: what else the caller knows to decide them
     """
     codecs = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif", "littlecms2")
-    told = [str(VERSION), PIL.__version__, policy, *(f"{name} {features.version(name)}" for name in codecs)]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+    parts = [str(VERSION), PIL.__version__, policy, *(f"{name} {features.version(name)}" for name in codecs)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 __all__ = [

@@ -96,12 +96,12 @@ def check_room(kind: str, size: tuple[int, int], frames: int = 1) -> None:
     :param frames: that are written
     :raises OverBudget: saying how large it may be
     """
-    told = f"A picture of {size[0]}x{size[1]} pixels is too large to be written as {kind}"
+    reason = f"A picture of {size[0]}x{size[1]} pixels is too large to be written as {kind}"
     side, area = _MOST_SIDE.get(kind), _MOST_AREA.get(kind)
     if side and max(size) > side:
-        raise OverBudget(f"{told}: at most {side} on a side. Ask for a smaller one, or for another kind.")
+        raise OverBudget(f"{reason}: at most {side} on a side. Ask for a smaller one, or for another kind.")
     if area and size[0] * size[1] * frames > area:
-        raise OverBudget(f"{told}: at most {area} in all of its frames. Ask for a smaller one, or for another kind.")
+        raise OverBudget(f"{reason}: at most {area} in all of its frames. Ask for a smaller one, or for another kind.")
 
 
 Prepare = Callable[[Image.Image], Image.Image]
@@ -209,8 +209,8 @@ def _animated(kind: str, timing: Timing) -> dict[str, Any]:
 def _add_rights(options: dict[str, Any], kind: str, artist: str, copyright: str) -> None:
     """Has these two written, and nothing else."""
     tags = {piexif.ImageIFD.Artist: artist.encode(), piexif.ImageIFD.Copyright: copyright.encode()}
-    told = {tag: text for tag, text in tags.items() if text}
-    if told and kind == "tif":
-        options["tiffinfo"] |= told
-    elif told and kind in _WITH_EXIF:
-        options["exif"] = piexif.dump({"0th": told})
+    rights = {tag: text for tag, text in tags.items() if text}
+    if rights and kind == "tif":
+        options["tiffinfo"] |= rights
+    elif rights and kind in _WITH_EXIF:
+        options["exif"] = piexif.dump({"0th": rights})

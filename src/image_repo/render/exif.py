@@ -75,7 +75,7 @@ class Exif:
         :param most: bytes of a text that are read
         :param location: whether latitude, longitude (degrees, WGS 84) and altitude (metres) are told
         """
-        told: dict[str, object] = {
+        facts: dict[str, object] = {
             "camera_make": self._text(self.image, 0x10F, most),
             "camera_model": self._text(self.image, 0x110, most),
             "lens": self._text(self.photo, 0xA434, most),
@@ -83,10 +83,10 @@ class Exif:
         }
         for name, tag, digits in _NUMBERS:
             value = self._number(self.photo, tag)
-            told[name] = _rounded(value, digits) if value is not None and 0 < value < 1e9 else None
+            facts[name] = _rounded(value, digits) if value is not None and 0 < value < 1e9 else None
         if location:
-            told |= self._position()
-        return {name: value for name, value in told.items() if value not in (None, "")}
+            facts |= self._position()
+        return {name: value for name, value in facts.items() if value not in (None, "")}
 
     def _captured(self) -> str:
         """When it was taken, ISO 8601; with an offset where the camera knew one. Only a time that there is."""
@@ -107,15 +107,15 @@ class Exif:
             return {}
         south = self._text(self.gps, 1, 2).upper() == "S"
         west = self._text(self.gps, 3, 2).upper() == "W"
-        told: dict[str, object] = {
+        facts: dict[str, object] = {
             "latitude": round(-latitude if south else latitude, 6),
             "longitude": round(-longitude if west else longitude, 6),
         }
         altitude = self._number(self.gps, 6)
         if altitude is not None and abs(altitude) < 1e6:
             below = self._number(self.gps, 5) == 1
-            told["altitude"] = round(-altitude if below else altitude, 2)
-        return told
+            facts["altitude"] = round(-altitude if below else altitude, 2)
+        return facts
 
     def _angle(self, tag: int, most: float) -> float | None:
         parts = self.block.numbers(self.gps, tag) if self.block else ()
