@@ -15,10 +15,12 @@
     ├── ArtifactNotFound   404 no artifact has this digest
     ├── SnapshotNotFound   404 no snapshot has this id
     ├── NameConflict       409 a content address that names other bytes
+    ├── RequestTimeout     408 a head that did not come in time
     ├── LinkExpired        410 a temporary URL after its time
     ├── PartlyDone         409 a change of many records that some of them did not take
     ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
     ├── TooLarge           413 more bytes than the configuration allows
+    ├── UriTooLong         414 a request line with more bytes than the configuration allows
     ├── NotAPicture        415 bytes that are none of the formats we read
     ├── UnsupportedPicture 415 a sound picture, of a kind that is not read here
     ├── BrokenPicture      422 the right format, but damaged
@@ -196,6 +198,14 @@ class PartlyDone(Problem):
     title = "Not all of these records could be changed"
 
 
+class RequestTimeout(Problem):
+    """408: the head of the request did not come in time, or has a form that does not end."""
+
+    status = 408
+    slug = "request-timeout"
+    title = "The request took too long"
+
+
 class LinkExpired(Problem):
     """410: a temporary URL after its time."""
 
@@ -218,6 +228,14 @@ class TooLarge(Problem):
     status = 413
     slug = "too-large"
     title = "Too many bytes"
+
+
+class UriTooLong(Problem):
+    """414: the target of the request has more bytes than the configuration allows."""
+
+    status = 414
+    slug = "uri-too-long"
+    title = "The address is too long"
 
 
 class NotAPicture(Problem):

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from image_repo import wiring
 from image_repo.config import Config, load
-from image_repo.errors import ConfigurationError
+from image_repo.errors import ConfigurationError, RequestTimeout
 from image_repo.observability.logging import LogSettings, configure
 from image_repo.server import memory, signals, uwsgi
-from image_repo.server.http_guard import Guard
+from image_repo.server.http_guard import Guard, render_response
 from image_repo.server.keep_alive import KeptConnections
 from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 
 #: seconds for which a thread may run Python while another waits to answer a hit; 5 ms by default
 _SWITCH_INTERVAL_S = 0.001
+#: uWSGI waits on after a head that it cannot read
+_TIMEOUT = RequestTimeout(
+    "Expected a complete head in time: a path of less than 32 kB, a colon in each header field, CRLF after each line."
+)
 
 
 def _build() -> FastPath:
@@ -51,14 +55,16 @@ def _build() -> FastPath:
     repo = wiring.build(config)
     atexit.register(wiring.start_daemon(config, repo))
     settings = config.server
-    reaper = uwsgi.start_reaper(config) if inherited else None
+    is_behind_proxy = api is not None and not uwsgi.speaks_http(api)
+    reaper = uwsgi.start_reaper(config, render_response(_TIMEOUT)) if inherited else None
     kept = KeptConnections(reaper) if reaper and settings.keep_alive else None
     guard: WSGIApplication = Guard(
         create_app(repo, config, anonymous).wsgi_app,
         settings.max_headers,
         settings.max_upload,
         read_chunk=api and api.chunked_read,
-        is_behind_proxy=api is not None and not uwsgi.speaks_http(api),
+        connection_fd=None if api is None or is_behind_proxy else api.connection_fd,
+        is_behind_proxy=is_behind_proxy,
         reaper=reaper,
     )
     return FastPath(

@@ -451,7 +451,7 @@ def test_problems_of_its_own_are_problems(front: Front) -> None:
     announced = {"Content_Length": str(1 << 40)}
     assert problem(front.client("PUT", "/images/a", b"", **announced), 413) == "/images/a"
     assert problem(front.client.get("/images/" + "a" * 9000), 414)
-    assert problem(front.client.get("/images/a", Accept="a" * 60_000), 400) == "/images/a"
+    assert problem(front.client.get("/images/a", Accept="a" * 60_000), 431) == "/images/a"
     assert problem(front.client.get("/images/%00"), 400)
     front.origin.answers["images"] = lambda told: told.say(b'{"own":1}', 503, Content_Type="application/problem+json")
     assert front.client.get("/images/a").json() == {"own": 1}

@@ -1,21 +1,19 @@
-"""Framing that uWSGI leaves undone: bodies in chunks, heads that are too large or contradict themselves, and
-connections that end with bytes still to be read.
-"""
+"""Framing that uWSGI leaves undone: bodies in chunks, ``Expect: 100-continue``, connections that end before a body."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from image_repo.concurrency import deadline
 from image_repo.concurrency.limiter import aside
-from image_repo.errors import BadBody, BadRequest, HeadersTooLarge, Problem, TooLarge
+from image_repo.errors import BadBody, BadRequest, Problem, TooLarge
+from image_repo.server.request_head import check_head
 from image_repo.web import problems
 from image_repo.web.closing import Closing
 
@@ -25,12 +23,12 @@ if TYPE_CHECKING:
 
     from image_repo.server.slow_clients import SlowClientReaper
 
-#: as a server names it; a proxy before us may speak another with its clients
-_PROTOCOL = re.compile(r"HTTP/\d(\.\d)?")
 #: what a multipart body may hold beside its file
 _MAX_MULTIPART_BYTES = 2 << 20
 #: how much of a body is read on after it was refused
 _LINGER_BYTES, _LINGER_S = 16 << 20, 2.0
+#: in an environ: no further request is read from the connection
+LAST = "image_repo.last_on_connection"
 
 
 class Guard:
@@ -39,6 +37,7 @@ class Guard:
     :param max_head: bytes
     :param max_upload: bytes of a file
     :param read_chunk: reads a piece of a body in chunks, where the server leaves them to the application
+    :param connection_fd: the handle of the client's connection, where the server leaves ``Expect`` to the application
     :param is_behind_proxy: whether the server reads requests that a proxy has read before it
     :param reaper: watches slow clients, where clients speak with us directly
     """
@@ -50,6 +49,7 @@ class Guard:
         max_upload: int,
         *,
         read_chunk: Callable[[], bytes] | None = None,
+        connection_fd: Callable[[], int] | None = None,
         is_behind_proxy: bool = False,
         reaper: SlowClientReaper | None = None,
     ) -> None:
@@ -57,6 +57,7 @@ class Guard:
         self._max_head = max_head
         self._max_body = max_upload + _MAX_MULTIPART_BYTES
         self._read_chunk = read_chunk
+        self._connection_fd = connection_fd
         self._is_behind_proxy = is_behind_proxy
         self._reaper = reaper
 
@@ -64,9 +65,10 @@ class Guard:
         """WSGI (PEP 3333)."""
         reaper = self._reaper
         try:
-            _check_head(environ, self._max_head)
+            check_head(environ, self._max_head, host_required=not self._is_behind_proxy)
             body = self._frame_body(environ)
         except Problem as problem:
+            environ[LAST] = True
             refusal = problems.respond(problem, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
             response = refusal(environ, start_response)
             has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
@@ -82,6 +84,11 @@ class Guard:
         if body:
             body.waiting = lambda: reaper.reading(connection)
 
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            if body and not body.ended:
+                environ[LAST] = True
+            return start_response(status, headers, *error)
+
         def finish() -> None:
             try:
                 if body and not body.ended:
@@ -90,7 +97,7 @@ class Guard:
                 reaper.end(connection)
 
         try:
-            return Closing(self._application(environ, start_response), finish)
+            return Closing(self._application(environ, start), finish)
         except BaseException:
             reaper.end(connection)
             raise
@@ -110,6 +117,8 @@ class Guard:
             body = Body(environ["wsgi.input"].read, self._max_body, int(length))
         else:
             return None
+        if self._connection_fd and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+            body.before_read = lambda: _send_continue(self._connection_fd())
         environ["wsgi.input"] = body
         return body
 
@@ -145,6 +154,7 @@ class Body(io.RawIOBase):
         self._buffer = b""
         self._count = 0
         self.ended = False
+        self.before_read: Callable[[], object] | None = None
         self.waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
     def readable(self) -> bool:
@@ -165,6 +175,9 @@ class Body(io.RawIOBase):
         return len(part)
 
     def _receive(self, size: int) -> bytes:
+        if self.before_read:
+            self.before_read()
+            self.before_read = None
         try:
             with aside(), deadline.suspended(), self.waiting():
                 part = self._read(size)
@@ -178,20 +191,17 @@ class Body(io.RawIOBase):
         return part
 
 
-def _check_head(environ: WSGIEnvironment, max_bytes: int) -> None:
-    """
-    :raises BadRequest: when it is no request at all: uWSGI hands on what it could not read
-    :raises HeadersTooLarge: when the head has more bytes than may be
-    """
-    # With a space in the target, what stands behind it is the protocol to uWSGI (RFC 9112, section 3.2).
-    if not environ.get("REQUEST_METHOD") or not _PROTOCOL.fullmatch(environ.get("SERVER_PROTOCOL", "")):
-        raise BadRequest("Expected a request of HTTP/1.1 or HTTP/1.0, its target without spaces.")
-    size = len(environ.get("REQUEST_URI", "")) or len(environ.get("PATH_INFO", "")) + len(
-        environ.get("QUERY_STRING", "")
-    )
-    size += sum(len(name) + len(value) for name, value in environ.items() if name.startswith("HTTP_"))
-    if size > max_bytes:
-        raise HeadersTooLarge(f"A request may have at most {max_bytes} bytes before its body.")
+def render_response(problem: Problem) -> bytes:
+    """Return the whole response to what never becomes a request; the connection ends with it."""
+    reply = problems.respond(problem, "GET", "/")
+    lines = [f"HTTP/1.1 {problem.status} {problem.title}", *(f"{name}: {value}" for name, value in reply.headers)]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + reply.body
+
+
+def _send_continue(fd: int) -> None:
+    """Ask a client for the body that it holds back (RFC 9110, section 10.1.1): curl would wait a second."""
+    with contextlib.suppress(OSError):
+        os.write(fd, b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _linger(fd: int) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from image_repo.server.http_guard import LAST
 from image_repo.server.slow_clients import SlowClientReaper, close
 from image_repo.web.closing import Closing
 
@@ -55,7 +56,7 @@ class KeptConnections:
 
             def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
                 nonlocal is_last
-                is_last = is_last or not _is_delimited(status, headers)
+                is_last = is_last or LAST in environ or not _is_delimited(status, headers)
                 return start_response(status, [*headers, ("Connection", "close")] if is_last else headers, *error)
 
             response = application(environ, start)

@@ -4,7 +4,7 @@ uWSGI waits ``socket-timeout`` for each byte, so a client that sends or reads on
 hours (``test_slow_clients_starve_nobody_and_are_cut_off``). A thread in each worker looks at its connections once a
 second, by what the kernel counted (``TCP_INFO``), and ends
 
-* one whose request head is not complete ``patience`` seconds after it was made, or after its last response,
+* one whose request head is not complete ``patience`` seconds after it was made, or after its last response, with 408,
 * one whose request body came at less than ``least_rate`` bytes a second, over ``patience`` seconds,
 * one whose response was taken at less than that.
 
@@ -67,6 +67,7 @@ class SlowClientReaper:
     :param max_work: seconds
     :param connection_fd: the handle of the connection whose request the calling thread answers
     :param wait: waits for some seconds; returns whether the worker is to end
+    :param timeout_response: sent to a client whose request head is not complete
     :param least_rate: bytes a second
     """
 
@@ -77,6 +78,7 @@ class SlowClientReaper:
         max_work: float,
         connection_fd: Callable[[], int],
         wait: Callable[[float], bool],
+        timeout_response: bytes = b"",
         least_rate: int = LEAST_RATE,
     ) -> None:
         self._port = port
@@ -84,6 +86,7 @@ class SlowClientReaper:
         self._max_work = max_work
         self.connection_fd = connection_fd
         self._wait = wait
+        self._timeout_response = timeout_response
         self._least_bytes = int(least_rate * patience)
         #: whether this worker is to end: a response is then the last on its connection
         self.ending = False
@@ -158,10 +161,19 @@ class SlowClientReaper:
         if now - before.at >= self._patience:
             if reading is None and unsent == 0:  # there is no complete head
                 if current.acked <= max(before.acked, _SYN):  # and there was no response since
-                    close(sock)
+                    self._time_out(sock, is_begun=current.acked <= _SYN or current.received > before.received)
             elif current.acked + current.received - before.acked - before.received < self._least_bytes:
                 _cut_off(sock)
             self._seen[connection] = current
+
+    def _time_out(self, sock: socket.socket, *, is_begun: bool) -> None:
+        """
+        :param is_begun: whether there is a part of a head, to which an answer can belong
+        """
+        with contextlib.suppress(OSError):
+            if is_begun:
+                sock.send(self._timeout_response, socket.MSG_DONTWAIT)
+        close(sock)
 
     def _judge_work(self, connection: int, current: _Progress) -> None:
         began = self._working.setdefault(connection, current)

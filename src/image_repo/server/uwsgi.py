@@ -46,6 +46,8 @@ from image_repo.server.slow_clients import SlowClientReaper
 _LOG_FILTER = r"DAMN|HARAKIRI|listen queue of socket|[Ee]rror|unable to|no python application"
 #: the largest request head that uWSGI can take, in bytes; the application judges what is below
 _MAX_HEAD_BYTES = 65_535
+#: pairs of header fields, which the application judges: to more uWSGI says nothing
+_MAX_VARS = 256
 #: the largest piece of a chunked body, in bytes
 _MAX_CHUNK_BYTES = 16 << 20
 #: seconds by which uWSGI is more patient than the reaper, whose end of a connection is a clean one
@@ -77,14 +79,18 @@ def is_worker() -> bool:
     return api is not None and api.worker_id() > 0
 
 
-def start_reaper(config: Config) -> SlowClientReaper:
-    """Start to watch the connections of this worker."""
+def start_reaper(config: Config, timeout_response: bytes) -> SlowClientReaper:
+    """Start to watch the connections of this worker.
+
+    :param timeout_response: sent to a client whose request head is not complete in time
+    """
     reaper = SlowClientReaper(
         host_and_port(config.listen)[1],
         config.server.socket_timeout,
         config.server.request_timeout,
         running_api().connection_fd,
         ListenerRegistrations(config.server.threads).wait,
+        timeout_response,
     )
     reaper.start()
     return reaper
@@ -115,6 +121,7 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--listen": backlog(server.backlog),
         "--socket-timeout": server.socket_timeout + _GRACE_S,
         "--buffer-size": _MAX_HEAD_BYTES,
+        "--max-vars": _MAX_VARS,
         "--chunked-input-limit": _MAX_CHUNK_BYTES,
         "--chunked-input-timeout": server.socket_timeout + _GRACE_S,
         "--worker-reload-mercy": MERCY_S,

@@ -223,8 +223,8 @@ class FastPath:
             entry = self._entries.get((target, environ.get("HTTP_ACCEPT", "")))
         if entry is None or not UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
             return None
-        if environ.get("SERVER_PROTOCOL") not in PROTOCOLS:
-            return None
+        if environ.get("SERVER_PROTOCOL") not in PROTOCOLS or "," in environ.get("HTTP_HOST", ","):
+            return None  # for the guard to refuse: without a Host, or with two
         try:
             grant = self._authorise(principal, _READ, entry.name)
         except Problem:  # the application answers with it
