@@ -193,9 +193,14 @@ class Body(io.RawIOBase):
 
 def render_response(problem: Problem) -> bytes:
     """Return the whole response to what never becomes a request; the connection ends with it."""
-    reply = problems.respond(problem, "GET", "/")
-    lines = [f"HTTP/1.1 {problem.status} {problem.title}", *(f"{name}: {value}" for name, value in reply.headers)]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + reply.body
+    head: list[str] = []
+
+    def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
+        head.extend([f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "Connection: close"])
+        return bytes  # what only write() of PEP 3333 would use
+
+    body = b"".join(problems.respond(problem, "GET", "/")({}, start))
+    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 def _send_continue(fd: int) -> None:
