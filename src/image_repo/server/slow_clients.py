@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 LEAST_RATE = 1024
 #: seconds between two looks; at most, while there is no connection
 _LOOK_INTERVAL_S, _IDLE_INTERVAL_S = 1.0, 5.0
-#: seconds between two looks for idle connections in a worker that is to end, and seconds of silence that make one idle
-_CLOSE_INTERVAL_S, _IDLE_S = 0.05, 0.5
+#: seconds between two looks in a worker that is to end, and milliseconds of silence that make a connection idle
+_CLOSE_INTERVAL_S, _IDLE_MS = 0.05, 500
 #: the kernel counts the beginning of a connection as one acknowledged byte
 _SYN = 1
 _FDS = Path("/proc/self/fd")
-#: where tcp_info holds tcpi_last_data_recv (ms), tcpi_bytes_acked and tcpi_bytes_received (linux/tcp.h)
-_LAST_RECEIVED = struct.Struct("=52xI")
+#: where tcp_info holds tcpi_last_data_sent and tcpi_last_data_recv (ms ago), tcpi_bytes_acked and tcpi_bytes_received
+#: (linux/tcp.h)
+_LAST_SENT_AND_RECEIVED = struct.Struct("=44xI4xI")
 _ACKED_AND_RECEIVED = struct.Struct("=120xQQ")
 
 
@@ -161,17 +162,16 @@ class SlowClientReaper:
         if now - before.at >= self._patience:
             if reading is None and unsent == 0:  # there is no complete head
                 if current.acked <= max(before.acked, _SYN):  # and there was no response since
-                    self._time_out(sock, is_begun=current.acked <= _SYN or current.received > before.received)
+                    self._time_out(sock, has_had_response=current.acked > _SYN)
             elif current.acked + current.received - before.acked - before.received < self._least_bytes:
                 _cut_off(sock)
             self._seen[connection] = current
 
-    def _time_out(self, sock: socket.socket, *, is_begun: bool) -> None:
-        """
-        :param is_begun: whether there is a part of a head, to which an answer can belong
-        """
+    def _time_out(self, sock: socket.socket, *, has_had_response: bool) -> None:
+        """End a connection; with an answer when a part of a head came, to which it can belong."""
+        sent_ago, received_ago = _last_moved(sock)
         with contextlib.suppress(OSError):
-            if is_begun:
+            if not has_had_response or received_ago < sent_ago:
                 sock.send(self._timeout_response, socket.MSG_DONTWAIT)
         close(sock)
 
@@ -187,7 +187,7 @@ class SlowClientReaper:
         """Close the connections without a request."""
         for connection, sock in _connections(self._port):
             is_idle = connection not in self._served and _count_unsent(sock) == 0
-            if is_idle and _silent_s(sock) > _IDLE_S:  # what has just come may be answered in a moment
+            if is_idle and _last_moved(sock)[1] > _IDLE_MS:  # what has just come may be answered in a moment
                 close(sock)
 
 
@@ -205,10 +205,11 @@ def _cut_off(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _silent_s(sock: socket.socket) -> float:
-    """Return the seconds since the client sent something."""
+def _last_moved(sock: socket.socket) -> tuple[int, int]:
+    """Return how many milliseconds ago something was sent, and received."""
     tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    return float(_LAST_RECEIVED.unpack_from(tcp_info)[0]) / 1000
+    sent_ago, received_ago = _LAST_SENT_AND_RECEIVED.unpack_from(tcp_info)
+    return sent_ago, received_ago
 
 
 def _count_unsent(sock: socket.socket) -> int:
