@@ -29,6 +29,7 @@ from image_repo.server.http_guard import Guard, render_response
 from image_repo.server.keep_alive import KeptConnections
 from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
+from image_repo.web.client_address import TrustedProxies
 from image_repo.web.fast_path import FastPath
 from image_repo.web.identity import anonymous
 
@@ -56,12 +57,14 @@ def _build() -> FastPath:
     atexit.register(wiring.start_daemon(config, repo))
     settings = config.server
     is_behind_proxy = api is not None and not uwsgi.speaks_http(api)
-    reaper = uwsgi.start_reaper(config, render_response(_TIMEOUT)) if inherited else None
+    proxies = TrustedProxies(settings.trusted_proxies)
+    reaper = uwsgi.start_reaper(config, proxies.trusts, render_response(_TIMEOUT)) if inherited else None
     kept = KeptConnections(reaper) if reaper and settings.keep_alive else None
     guard: WSGIApplication = Guard(
         create_app(repo, config, anonymous).wsgi_app,
         settings.max_headers,
         settings.max_upload,
+        proxies,
         read_chunk=api and api.chunked_read,
         connection_fd=None if api is None or is_behind_proxy else api.connection_fd,
         is_behind_proxy=is_behind_proxy,
@@ -76,6 +79,7 @@ def _build() -> FastPath:
         None if settings.access_log == "none" else AccessLog(settings.access_log),
         f"/{config.repository_base_pathname}/",
         **({"at_work": reaper.at_work} if reaper else {}),
+        client_of=proxies.client_of,
     )
 
 

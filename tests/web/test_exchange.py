@@ -148,7 +148,7 @@ def test_a_zip_of_nothing_is_a_zip(served):
 
 def test_an_export_is_saved_and_never_kept(served):
     answer = served.client.get("/export?site=a")
-    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''images.zip"
+    assert answer.headers["Content-Disposition"] == "attachment; filename=\"images.zip\"; filename*=UTF-8''images.zip"
     assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
     assert answer.headers["Content-Length"] is None
 

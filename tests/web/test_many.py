@@ -159,7 +159,7 @@ def test_a_link_is_served_as_the_picture(get, served):
     linked, picture = get(path_of(answer["url"])), get("/images/plots/a/n?w=30")
     assert linked.body == picture.body
     assert linked.headers["Content-Type"] == "image/jpeg"
-    assert linked.headers["Content-Disposition"] == "inline; filename*=UTF-8''n.jpg"
+    assert linked.headers["Content-Disposition"] == "inline; filename=\"n.jpg\"; filename*=UTF-8''n.jpg"
     assert linked.headers["X-Content-Type-Options"] == "nosniff"
     assert get(path_of(answer["url"]), Range="bytes=0-9").body == picture.body[:10]
     assert served.client("HEAD", path_of(answer["url"])).headers["Content-Length"] == str(len(picture.body))

@@ -85,7 +85,7 @@ def test_the_head_of_a_picture(get):
     headers = get("/images/sites/a?w=30").headers
     assert headers["ETag"].startswith('"')
     assert headers["Cache-Control"] == "public, max-age=60"
-    assert headers["Content-Disposition"] == "inline; filename*=UTF-8''a.jpg"
+    assert headers["Content-Disposition"] == "inline; filename=\"a.jpg\"; filename*=UTF-8''a.jpg"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
@@ -213,9 +213,12 @@ def test_auto_at_full_size_does_not_choose_what_takes_seconds_to_make(get):
 @pytest.mark.parametrize(
     ("query", "disposition"),
     [
-        ("download", "attachment; filename*=UTF-8''a.jpg"),
-        ("download=%C3%89t%C3%A9%201.jpg", "attachment; filename*=UTF-8''%C3%89t%C3%A9%201.jpg"),
-        ("kind=png", "inline; filename*=UTF-8''a.png"),
+        ("download", "attachment; filename=\"a.jpg\"; filename*=UTF-8''a.jpg"),
+        (
+            "download=%C3%89t%C3%A9%201.jpg",
+            "attachment; filename=\"Ete 1.jpg\"; filename*=UTF-8''%C3%89t%C3%A9%201.jpg",
+        ),
+        ("kind=png", "inline; filename=\"a.png\"; filename*=UTF-8''a.png"),
     ],
     ids=["plain", "with a name", "inline"],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_network
 from pathlib import Path as File
 from urllib.parse import urlsplit
 
@@ -70,6 +71,22 @@ def _addresses(config: Config) -> Iterator[Violation]:
     if origin is not None and not _ORIGIN.fullmatch(origin):
         expected = "expected '*', an origin such as https://example.org, or null"
         yield ("cors_origin",), f"{expected} but received {origin!r}"
+    for writer in config.cors_write_origins:
+        if writer in ("*", "null") or not _ORIGIN.fullmatch(writer):
+            yield ("cors_write_origins",), f"expected origins such as https://example.org but received {writer!r}"
+        elif origin not in ("*", writer):
+            yield ("cors_write_origins",), f"expected cors_origin '*' or {writer!r}: who writes has to read"
+    for proxy in config.server.trusted_proxies:
+        if not _is_network(proxy):
+            yield ("server", "trusted_proxies"), f"expected an address or a network (10.0.0.0/8) but received {proxy!r}"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:

@@ -28,6 +28,7 @@ AuthVersion = Annotated[Literal["1", "2", "3"], BeforeValidator(read_auth_versio
 Interface = Annotated[Literal["public", "internal", "admin"], BeforeValidator(read_interface), Sourced()]
 WritableKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2"]
 DefaultKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2", "auto"]
+Texts = Annotated[tuple[str, ...], BeforeValidator(read_list)]
 Kinds = Annotated[tuple[WritableKind, ...], BeforeValidator(read_list)]
 #: name → {parameter: value}
 Presets = Mapping[str, Mapping[str, str]]
@@ -208,6 +209,8 @@ class ServerConfiguration:
     request_timeout: Positive = _setting(600, "seconds after which a worker is ended whose request sends nothing")
     max_headers: PositiveBytes = _setting(32 * KIB, "maximum size of a request's headers, in bytes")
     max_upload: PositiveBytes = _setting(256 * MIB, "maximum size of an upload, in bytes")
+    trusted_proxies: Texts = _setting(("127.0.0.0/8", "::1"), "addresses or networks whose X-Forwarded-* counts")
+    slow_connections_per_address: Positive = _setting(100, "connections of one client on which a worker waits for it")
     backlog: Positive = _setting(1024, "connections that wait to be accepted")
 
 
@@ -243,5 +246,6 @@ class Config:
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
     server: ServerConfiguration = _group(ServerConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")
+    cors_write_origins: Texts = _setting((), "origins whose scripts may write, such as https://app.example.org")
     telemetry: bool = _setting(False, "OpenTelemetry traces to OTEL_EXPORTER_OTLP_*; pip install 'image_repo[otel]'")
     pid_file: str = _setting("/var/tmp/image_repo_pid", "file for the process id of a server in the background")

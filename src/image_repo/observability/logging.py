@@ -22,9 +22,15 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _NOISY = {"swiftclient": logging.CRITICAL, "keystoneauth": logging.ERROR, "keystoneclient": logging.ERROR}
 _LIBRARIES = ("urllib3", "requests", "PIL", "werkzeug", "charset_normalizer", "stevedore")
 
+
+def _encoded(text: str) -> str:
+    """Return a pattern of a text with any of its characters percent-encoded, however often."""
+    return "".join(f"(?:{re.escape(char)}|%(?:25)*{ord(char):02x})" for char in text)
+
+
 _SECRET = re.compile(
-    r"(?P<name>temp_url_sig=|X-(?:Auth|Storage|Subject)-Token['\"]?\s*[:=]\s*['\"]?|Temp-URL-Key(?:-2)?['\"]?\s*[:=]\s*['\"]?)"
-    r"[^&\s'\"]+",
+    rf"(?P<name>{_encoded('temp_url_sig=')}|X-(?:Auth|Storage|Subject)-Token['\"]?\s*[:=]\s*['\"]?"
+    r"|Temp-URL-Key(?:-2)?['\"]?\s*[:=]\s*['\"]?)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

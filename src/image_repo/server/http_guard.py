@@ -15,6 +15,7 @@ from image_repo.concurrency.limiter import aside
 from image_repo.errors import BadBody, BadRequest, Problem, TooLarge
 from image_repo.server.request_head import check_head
 from image_repo.web import problems
+from image_repo.web.client_address import TrustedProxies
 from image_repo.web.closing import Closing
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Guard:
 
     :param max_head: bytes
     :param max_upload: bytes of a file
+    :param proxies: whose ``X-Forwarded-*`` counts
     :param read_chunk: reads a piece of a body in chunks, where the server leaves them to the application
     :param connection_fd: the handle of the client's connection, where the server leaves ``Expect`` to the application
     :param is_behind_proxy: whether the server reads requests that a proxy has read before it
@@ -47,6 +49,7 @@ class Guard:
         application: WSGIApplication,
         max_head: int,
         max_upload: int,
+        proxies: TrustedProxies,
         *,
         read_chunk: Callable[[], bytes] | None = None,
         connection_fd: Callable[[], int] | None = None,
@@ -56,6 +59,7 @@ class Guard:
         self._application = application
         self._max_head = max_head
         self._max_body = max_upload + _MAX_MULTIPART_BYTES
+        self._proxies = proxies
         self._read_chunk = read_chunk
         self._connection_fd = connection_fd
         self._is_behind_proxy = is_behind_proxy
@@ -66,6 +70,7 @@ class Guard:
         reaper = self._reaper
         try:
             check_head(environ, self._max_head, host_required=not self._is_behind_proxy)
+            self._proxies.apply(environ)
             body = self._frame_body(environ)
         except Problem as problem:
             environ[LAST] = True
@@ -80,7 +85,7 @@ class Guard:
     def _respond(
         self, environ: WSGIEnvironment, start_response: StartResponse, body: Body | None, reaper: SlowClientReaper
     ) -> Iterable[bytes]:
-        connection = reaper.begin()
+        connection = reaper.begin(environ["REMOTE_ADDR"])
         if body:
             body.waiting = lambda: reaper.reading(connection)
 

@@ -6,7 +6,9 @@ second, by what the kernel counted (``TCP_INFO``), and ends
 
 * one whose request head is not complete ``patience`` seconds after it was made, or after its last response, with 408,
 * one whose request body came at less than ``least_rate`` bytes a second, over ``patience`` seconds,
-* one whose response was taken at less than that.
+* one whose response was taken at less than that,
+* those of one client beyond ``max_per_client`` on which the worker waits for it, the longest waiting first
+  (``test_many_slow_connections_from_one_address_starve_nobody``).
 
 Time in which the application works does not count. A request at which it has worked for ``max_work`` seconds, with
 nothing sent, is stuck, and only the end of the whole worker ends it (``test_a_worker_that_is_stuck_is_replaced``).
@@ -24,17 +26,20 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from image_repo.web.client_address import network_of, normalise
 
 log = logging.getLogger(__name__)
 
 #: bytes a second that a client must move while we wait for it
 LEAST_RATE = 1024
-#: seconds between two looks; at most, while there is no connection
-_LOOK_INTERVAL_S, _IDLE_INTERVAL_S = 1.0, 5.0
+#: seconds between two looks; at most, while there is no connection; while a client has too many
+_LOOK_INTERVAL_S, _IDLE_INTERVAL_S, _CROWDED_INTERVAL_S = 1.0, 5.0, 0.2
 #: seconds between two looks in a worker that is to end, and milliseconds of silence that make a connection idle
 _CLOSE_INTERVAL_S, _IDLE_MS = 0.05, 500
 #: the kernel counts the beginning of a connection as one acknowledged byte
@@ -68,6 +73,8 @@ class SlowClientReaper:
     :param max_work: seconds
     :param connection_fd: the handle of the connection whose request the calling thread answers
     :param wait: waits for some seconds; returns whether the worker is to end
+    :param max_per_client: connections of one client on which the worker may wait for it
+    :param is_proxy: whether an address is that of a trusted proxy: its connections count for the client that it names
     :param timeout_response: sent to a client whose request head is not complete
     :param least_rate: bytes a second
     """
@@ -79,6 +86,8 @@ class SlowClientReaper:
         max_work: float,
         connection_fd: Callable[[], int],
         wait: Callable[[float], bool],
+        max_per_client: int,
+        is_proxy: Callable[[str], bool] = lambda _: False,
         timeout_response: bytes = b"",
         least_rate: int = LEAST_RATE,
     ) -> None:
@@ -87,12 +96,16 @@ class SlowClientReaper:
         self._max_work = max_work
         self.connection_fd = connection_fd
         self._wait = wait
+        self._max_per_client = max_per_client
+        self._is_proxy = is_proxy
         self._timeout_response = timeout_response
         self._least_bytes = int(least_rate * patience)
         #: whether this worker is to end: a response is then the last on its connection
         self.ending = False
         #: connections with a request in work → whether we wait for its body
         self._served: dict[int, bool] = {}
+        #: the same connections → address of the client, where it is known
+        self._clients: dict[int, str] = {}
         self._seen: dict[int, _Progress] = {}
         #: since when the application works for a connection, with nothing sent
         self._working: dict[int, _Progress] = {}
@@ -101,15 +114,20 @@ class SlowClientReaper:
         """Look on from now, until the process ends."""
         threading.Thread(target=self._run, name="slow-clients", daemon=True).start()
 
-    def begin(self) -> int:
-        """Mark the connection of this thread as one with a request in work; return its number."""
+    def begin(self, client: str = "") -> int:
+        """Mark the connection of this thread as one with a request in work; return its number.
+
+        :param client: its address, where it is known
+        """
         connection = os.fstat(self.connection_fd()).st_ino
+        self._clients[connection] = client
         self._served[connection] = False
         return connection
 
     def end(self, connection: int) -> None:
         """Mark that the response is sent."""
         self._served.pop(connection, None)
+        self._clients.pop(connection, None)
 
     def at_work(self) -> Callable[[], None]:
         """As :meth:`begin`; return what ends it."""
@@ -129,7 +147,7 @@ class SlowClientReaper:
         interval = _LOOK_INTERVAL_S
         while not self._wait(interval):
             try:
-                interval = _LOOK_INTERVAL_S if self.look() else min(_IDLE_INTERVAL_S, self._patience / 2)
+                interval = self.look()
             except Exception:  # watching goes on
                 log.exception("slow clients could not be looked for")
         self.ending = True
@@ -137,41 +155,70 @@ class SlowClientReaper:
             self.close_idle()
             time.sleep(_CLOSE_INTERVAL_S)
 
-    def look(self) -> int:
-        """End what is too slow; return how many connections there are."""
+    def look(self) -> float:
+        """End what is too slow or too much; return the seconds until the next look."""
         now = time.monotonic()
         present = set()
+        waiting: defaultdict[str, list[int]] = defaultdict(list)
         for connection, sock in _connections(self._port):
             present.add(connection)
-            self._judge(connection, sock, now)
+            if self._judge(connection, sock, now):
+                waiting[self._client_of(connection, sock)].append(connection)
         for known in (self._seen, self._working):
             for gone in known.keys() - present:
                 del known[gone]
-        return len(present)
+        waiting.pop("", None)
+        crowds = {
+            client: connections for client, connections in waiting.items() if len(connections) > self._max_per_client
+        }
+        if crowds:
+            self._end_longest_waiting(crowds)
+            return _CROWDED_INTERVAL_S
+        return _LOOK_INTERVAL_S if present else min(_IDLE_INTERVAL_S, self._patience / 2)
 
-    def _judge(self, connection: int, sock: socket.socket, now: float) -> None:
-        tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        current = _Progress(now, *_ACKED_AND_RECEIVED.unpack_from(tcp_info))
+    def _client_of(self, connection: int, sock: socket.socket) -> str:
+        """Return what counts as the client of a connection; empty where a proxy has not named it."""
+        address = self._clients.get(connection) or normalise(sock.getpeername()[0])
+        return "" if self._is_proxy(address) else network_of(address)
+
+    def _end_longest_waiting(self, crowds: Mapping[str, list[int]]) -> None:
+        excess = set()
+        for client, connections in crowds.items():
+            log.info("%s has %d slow connections, of which %d stay", client, len(connections), self._max_per_client)
+            connections.sort(key=lambda connection: self._seen[connection].at)
+            excess.update(connections[: -self._max_per_client])
+        for connection, sock in _connections(self._port):
+            if connection in excess:
+                self._end(connection, sock)
+
+    def _judge(self, connection: int, sock: socket.socket, now: float) -> bool:
+        """End a connection that is too slow; return whether the worker waits for its client."""
+        current = _Progress(now, *_acked_and_received(sock))
         before = self._seen.setdefault(connection, current)
         reading, unsent = self._served.get(connection), _count_unsent(sock)
         if reading is False and unsent == 0:  # the application works
             self._seen[connection] = current
             self._judge_work(connection, current)
-            return
+            return False
         self._working.pop(connection, None)
         if now - before.at >= self._patience:
             if reading is None and unsent == 0:  # there is no complete head
-                if current.acked <= max(before.acked, _SYN):  # and there was no response since
-                    self._time_out(sock, has_had_response=current.acked > _SYN)
-            elif current.acked + current.received - before.acked - before.received < self._least_bytes:
-                _cut_off(sock)
+                is_slow = current.acked <= max(before.acked, _SYN)  # and there was no response since
+            else:
+                is_slow = current.acked + current.received - before.acked - before.received < self._least_bytes
+            if is_slow:
+                self._end(connection, sock)
             self._seen[connection] = current
+        return True
 
-    def _time_out(self, sock: socket.socket, *, has_had_response: bool) -> None:
-        """End a connection; with an answer when a part of a head came, to which it can belong."""
+    def _end(self, connection: int, sock: socket.socket) -> None:
+        """End a connection; with an answer where a part of a head came, to which it can belong."""
+        if connection in self._served or _count_unsent(sock):
+            _cut_off(sock)
+            return
         sent_ago, received_ago = _last_moved(sock)
         with contextlib.suppress(OSError):
-            if not has_had_response or received_ago < sent_ago:
+            if _acked_and_received(sock)[0] <= _SYN or received_ago < sent_ago:
                 sock.send(self._timeout_response, socket.MSG_DONTWAIT)
         close(sock)
 
@@ -210,6 +257,13 @@ def _last_moved(sock: socket.socket) -> tuple[int, int]:
     tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     sent_ago, received_ago = _LAST_SENT_AND_RECEIVED.unpack_from(tcp_info)
     return sent_ago, received_ago
+
+
+def _acked_and_received(sock: socket.socket) -> tuple[int, int]:
+    """Return how many bytes the client acknowledged, and how many it sent."""
+    tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    acked, received = _ACKED_AND_RECEIVED.unpack_from(tcp_info)
+    return acked, received
 
 
 def _count_unsent(sock: socket.socket) -> int:

@@ -32,6 +32,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,10 @@ def is_worker() -> bool:
     return api is not None and api.worker_id() > 0
 
 
-def start_reaper(config: Config, timeout_response: bytes) -> SlowClientReaper:
+def start_reaper(config: Config, is_proxy: Callable[[str], bool], timeout_response: bytes) -> SlowClientReaper:
     """Start to watch the connections of this worker.
 
+    :param is_proxy: whether an address is that of a trusted proxy, and says nothing of a client
     :param timeout_response: sent to a client whose request head is not complete in time
     """
     reaper = SlowClientReaper(
@@ -90,6 +92,8 @@ def start_reaper(config: Config, timeout_response: bytes) -> SlowClientReaper:
         config.server.request_timeout,
         running_api().connection_fd,
         ListenerRegistrations(config.server.threads).wait,
+        config.server.slow_connections_per_address,
+        is_proxy,
         timeout_response,
     )
     reaper.start()

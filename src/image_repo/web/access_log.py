@@ -30,8 +30,6 @@ _BATCH = 64
 _MAX_BUFFERED = 50_000
 #: of a request line
 _MAX_URI_CHARS = 2048
-#: uWSGI's address of a client that sends a further request
-_SAME_CLIENT = "0.0.0.0"  # noqa: S104
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,99}")
 _quoted = json.JSONEncoder(ensure_ascii=True).encode
 
@@ -47,24 +45,6 @@ def printable_uri(uri: str) -> str:
 def valid_request_id(request_id: str | None) -> str | None:
     """Return a client's X-Request-ID if it may be logged and sent back; else None."""
     return request_id if request_id and _REQUEST_ID.fullmatch(request_id) else None
-
-
-class _Connection(threading.local):
-    """The connection of this thread; each has one at a time."""
-
-    client = ""
-
-
-_connection = _Connection()
-
-
-def client_of(environ: Mapping[str, Any]) -> str:
-    """Return the address of the client. Call it for each request: uWSGI sets it for a connection's first alone."""
-    address: str = environ.get("REMOTE_ADDR", "")
-    if address == _SAME_CLIENT:
-        return _connection.client
-    _connection.client = address
-    return address
 
 
 def layer_of(headers: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import artifacts, catalogue, docs, exchange, openapi, ops, problems, snapshots
+from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
 from image_repo.web.identity import IDENTIFY, Identify, anonymous
 from image_repo.web.images import Images, ReadsWithoutFlask
@@ -73,6 +74,7 @@ def create_app(repo: Repository, config: Config, identify: Identify = anonymous)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
     app.wsgi_app = ReadsWithoutFlask(app.wsgi_app, pictures, identify, base)  # type: ignore[method-assign]
+    app.wsgi_app = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

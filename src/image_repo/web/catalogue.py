@@ -205,8 +205,6 @@ def send_page(
     conditions = ConditionalRequest(request.environ)
     reply = responses.send_tagged(conditions, members, origin=origin, is_shared=is_shared)
     reply.headers.append(("Link", ", ".join(f'<{address}>; rel="{rel}"' for rel, address in _links(page, query))))
-    if origin:
-        reply.headers.append(("Access-Control-Expose-Headers", "ETag, Link"))
     return reply
 
 

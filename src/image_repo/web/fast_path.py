@@ -33,7 +33,8 @@ from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Lease
 from image_repo.web import access_log, ops
-from image_repo.web.access_log import AccessLog, client_of, valid_request_id
+from image_repo.web.access_log import AccessLog, valid_request_id
+from image_repo.web.client_address import peer_of
 from image_repo.web.closing import Closing
 from image_repo.web.coalescing import RequestCoalescer
 from image_repo.web.identity import Identify
@@ -146,6 +147,7 @@ class FastPath:
         log: AccessLog | None = None,
         pictures: str = "/images/",
         at_work: Callable[[], Callable[[], None]] = lambda: _nothing,
+        client_of: Callable[[WSGIEnvironment], str] = peer_of,
     ) -> None:
         self._inner = inner
         self._repo = repo
@@ -155,6 +157,7 @@ class FastPath:
         self._pictures = pictures
         self._coalescer = RequestCoalescer(repo.limiter)
         self._at_work = at_work
+        self._client_of = client_of
         self._authorise = repo.access.authorise
         self._identify = identify
         #: requests that are not worth waiting for: their responses cannot be repeated
@@ -204,7 +207,7 @@ class FastPath:
             text = (not waited and entry.log_texts.get(status + method)) or _log_text(
                 log, entry, method, status, size, waited
             )
-            log.add((time.time(), log.number(), request_id, text, client_of(environ)))
+            log.add((time.time(), log.number(), request_id, text, self._client_of(environ)))
         alive = self._keep_alive
         if alive and (environ.get("HTTP_CONNECTION") not in _PERSISTENT or alive.ending) and alive.is_last(environ):
             start_response(status, [*headers, _CLOSE_CONNECTION])
@@ -317,7 +320,7 @@ class FastPath:
         """Have the application answer; count, log and remember its response."""
         began: float = environ.get(_WAITED_SINCE) or time.monotonic()
         number = self._log.number() if self._log else 0
-        client = client_of(environ)
+        client = self._client_of(environ)
         request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID"))
         started: list[tuple[str, Headers]] = []
 

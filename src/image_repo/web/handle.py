@@ -20,11 +20,11 @@ from image_repo import wiring
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.config import Config
-from image_repo.errors import BadRequest, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.errors import BadParameter, BadRequest, ImageNotFound, OriginalsNotServed, Problem
 from image_repo.exchange import exporter
 from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model import regex
-from image_repo.model.formats import split_ending
+from image_repo.model.formats import BY_ENDING, split_ending
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.original import Original
 from image_repo.model.parameters import integer, read_boolean
@@ -204,7 +204,7 @@ class Pictures:
             media_type=original.media_type if recipe.is_original else recipe.media_type,
             etag=variant.etag,
             modified=original.modified,
-            filename=options.download or _filename(original, recipe),
+            filename=_filename(original, recipe, options.download),
             attachment=options.download is not None,
             cache_control=responses.caching(
                 self._freshness,
@@ -233,7 +233,7 @@ class Pictures:
         It begins with this server's own address where the store cannot serve it.
         """
         options = read.options
-        filename = options.download or _filename(original, recipe)
+        filename = _filename(original, recipe, options.download)
         link = self._repo.links.create(read.request.principal, original, recipe, options.lifetime, filename)
         root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
         return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
@@ -269,9 +269,18 @@ class Pictures:
         return lambda original: replace(recipe, focus=self._reader.focus(original) or (0.5, 0.5))
 
 
-def _filename(original: Original, recipe: Recipe) -> str:
-    """Return the last part of the name, with the ending of what is served."""
-    return f"{original.name.text.rpartition('/')[2]}.{exporter.ending_of(original, recipe)}"
+def _filename(original: Original, recipe: Recipe, download: str | None) -> str:
+    """Return the name to save a picture under: the requested one, or the last part of its own.
+
+    :raises BadParameter: when the requested one ends as another format does
+    """
+    ending = exporter.ending_of(original, recipe)
+    if not download:
+        return f"{original.name.text.rpartition('/')[2]}.{ending}"
+    requested = split_ending(download)[1]
+    if requested and requested is not BY_ENDING.get(ending):
+        raise BadParameter.expected(f"a name that ends in .{ending} as the picture does", "download", download)
+    return download
 
 
 def _stream_list(images: Iterable[Original], describe: Callable[[Original], dict[str, Any]]) -> Reply:

@@ -17,6 +17,8 @@ from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import NOSNIFF, Reply
 
+#: of the name in a temporary URL: the longest name of an image, and an ending
+_MAX_LINK_NAME_CHARS = 720
 #: paths of liveness probes
 ALIVE = ("/health", "/healthz", "/livez")
 
@@ -78,7 +80,7 @@ def _temporary(repo: Repository, key: str, origin: str | None) -> Reply:
             media_type=kept.media_type,
             etag=kept.etag,
             modified=kept.modified,
-            filename=responses.safe_filename("filename", filename),
+            filename=responses.safe_filename("filename", filename, forbidden="/\\", max_chars=_MAX_LINK_NAME_CHARS),
             attachment="inline" not in request.args,
             cache_control="private, no-cache",
             origin=origin,

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from image_repo import errors
 from image_repo.errors import Problem
-from image_repo.web.responses import NOSNIFF, Reply, to_json
+from image_repo.web.responses import NOSNIFF, Reply, allow_origin, to_json
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,6 @@ def _reply(members: dict[str, object], status: int, path: str) -> Reply:
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
         NOSNIFF,
-        ("Access-Control-Allow-Origin", "*"),
+        *allow_origin("*"),
     ]
     return Reply(status, headers, body)

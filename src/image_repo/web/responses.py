@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
+from unicodedata import combining, normalize
 from urllib.parse import quote
 
 from werkzeug.http import HTTP_STATUS_CODES, http_date
@@ -34,6 +36,15 @@ HIT = "image_repo.hit"
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 #: keeps browsers from guessing the type of foreign bytes, and from running scripts in them
 FOREIGN_BYTES = (NOSNIFF, ("Content-Security-Policy", "default-src 'none'; sandbox"))
+#: response headers that scripts of other origins may read, beside those that they may always (Fetch standard)
+EXPOSED = (
+    "Access-Control-Expose-Headers",
+    "Cache-Status, Content-Disposition, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, X-Request-ID",
+)
+#: controls, and those of text direction (Unicode Standard Annex 9)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: characters of which clients make different things in quotes
+_NOT_PLAIN = re.compile(r'[^ -~]|["%/\\]')
 #: headers that a 304 leaves out, beside its entity tag (RFC 9110, section 15.4.5)
 NOT_IN_304 = frozenset(("Content-Type", "Content-Length", "Content-Disposition", "Accept-Ranges", "Last-Modified"))
 
@@ -139,8 +150,8 @@ class ResponseHead:
 
 
 def allow_origin(origin: str | None) -> Headers:
-    """Return the CORS header for an origin; nothing where none is allowed."""
-    return [("Access-Control-Allow-Origin", origin)] if origin else []
+    """Return the CORS headers for an origin; nothing where none is allowed."""
+    return [("Access-Control-Allow-Origin", origin), EXPOSED] if origin else []
 
 
 def repr_digest(sha256: str) -> str:
@@ -152,16 +163,23 @@ def repr_digest(sha256: str) -> str:
 
 
 def disposition(filename: str, *, attachment: bool = False) -> str:
-    """Return Content-Disposition with a name in any script (RFC 6266, RFC 8187)."""
-    return f"{'attachment' if attachment else 'inline'}; filename*=UTF-8''{quote(filename, safe='')}"
+    """Return Content-Disposition: a name in ASCII for older clients, and the name in any script (RFC 6266, appendix D).
+
+    Controls of text direction would show an ending that the name does not have.
+    """
+    filename = _CONTROLS.sub("", filename)
+    base = "".join(char for char in normalize("NFKD", filename) if not combining(char))
+    kind = "attachment" if attachment else "inline"
+    return f"{kind}; filename=\"{_NOT_PLAIN.sub('_', base)}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-def safe_filename(parameter: str, text: str) -> str:
+def safe_filename(parameter: str, text: str, *, forbidden: str = '/\\"', max_chars: int = 200) -> str:
     """Accept the name of a file to save.
 
-    :raises BadParameter: for a path, control characters, or more than 200 characters
+    :param forbidden: characters, beside controls
+    :raises BadParameter: for one of them, or too many characters
     """
-    if not text or len(text) > 200 or any(c in '/\\"' or ord(c) < 32 or ord(c) == 127 for c in text):
+    if not text or len(text) > max_chars or any(c in forbidden or ord(c) < 32 or ord(c) == 127 for c in text):
         raise BadParameter.expected("the name of a file", parameter, text)
     return text
 

@@ -1,0 +1,95 @@
+"""The address of a client: that of its connection, or the one that a trusted proxy forwards for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: uWSGI's address of a client that sends a further request over its connection
+_SAME_CLIENT = "0.0.0.0"  # noqa: S104
+#: what one client of IPv6 has as a rule
+_IPV6_PREFIX = 64
+_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
+
+
+class _Connection(threading.local):
+    """The connection of this thread; each has one at a time."""
+
+    peer = ""
+
+
+_connection = _Connection()
+
+
+def peer_of(environ: WSGIEnvironment) -> str:
+    """Return the address of the connection. Call it for each request: uWSGI sets it for a connection's first alone."""
+    address: str = environ.get("REMOTE_ADDR", "")
+    if address == _SAME_CLIENT:
+        return _connection.peer
+    _connection.peer = address
+    return address
+
+
+def normalise(address: str) -> str:
+    """Return the canonical text of an IP address without its port; empty for anything else."""
+    text = address.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return ""
+    return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one client: an address of IPv4, a /64 of IPv6 (RFC 6177)."""
+    return str(ip_network((address, _IPV6_PREFIX), strict=False)) if ":" in address else address
+
+
+class TrustedProxies:
+    """The proxies whose ``X-Forwarded-*`` counts.
+
+    :param networks: addresses or networks in CIDR notation
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = [ip_network(network) for network in networks]
+        self.trusts = lru_cache(1024)(self._trusts)
+
+    def _trusts(self, address: str) -> bool:
+        """Return whether the address is that of a trusted proxy."""
+        ip = normalise(address)
+        return bool(ip) and any(ip_address(ip) in network for network in self._networks)
+
+    def client_of(self, environ: WSGIEnvironment) -> str:
+        """Return the address of the client: the last that no trusted proxy has."""
+        address = peer_of(environ)
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+        if forwarded is not None and self.trusts(address):
+            for text in reversed(forwarded.split(",")):
+                address = normalise(text) or address
+                if not self.trusts(address):
+                    break
+        return address
+
+    def apply(self, environ: WSGIEnvironment) -> None:
+        """Put client, scheme and host as a trusted proxy forwards them into the environ; drop what another forwards."""
+        is_trusted = self.trusts(peer_of(environ))
+        environ["REMOTE_ADDR"] = self.client_of(environ)
+        if is_trusted:
+            scheme, host = environ.get("HTTP_X_FORWARDED_PROTO"), environ.get("HTTP_X_FORWARDED_HOST")
+            if scheme in ("http", "https"):
+                environ["wsgi.url_scheme"] = scheme
+            if host and "," not in host:
+                environ["HTTP_HOST"] = host
+        for name in _FORWARDED:
+            environ.pop(name, None)

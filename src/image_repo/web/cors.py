@@ -1,0 +1,62 @@
+"""Cross-origin requests (Fetch standard, CORS protocol): preflights, and which origins may write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from image_repo.web.responses import Headers, Reply, allow_origin
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_READS, _WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
+#: request headers beyond the safelisted ones that the interface knows
+_REQUEST_HEADERS = (
+    "Authorization, Content-Type, Content-MD5, If-Match, If-Modified-Since, If-None-Match, If-Range, "
+    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID"
+)
+#: seconds for which a browser may remember a preflight; browsers take less
+_MAX_AGE_S = 86_400
+
+
+class Cors:
+    """Answers preflights, and lets scripts of some origins read the responses to what they write.
+
+    :param read_origin: ``*``, an origin, or None: Access-Control-Allow-Origin of pictures and records
+    :param write_origins: origins whose scripts may write
+    """
+
+    def __init__(self, application: WSGIApplication, read_origin: str | None, write_origins: Iterable[str]) -> None:
+        self._application = application
+        self._read_origin = read_origin
+        self._write_origins = frozenset(write_origins)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """WSGI (PEP 3333)."""
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is None:
+            return self._application(environ, start_response)
+        if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+            return self._preflight(origin)(environ, start_response)
+        if origin not in self._write_origins or environ["REQUEST_METHOD"] in _READS:
+            return self._application(environ, start_response)
+
+        def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
+            kept = [header for header in headers if not header[0].lower().startswith("access-control-")]
+            return start_response(status, [*kept, *allow_origin(origin), ("Vary", "Origin")], *error)
+
+        return self._application(environ, start)
+
+    def _preflight(self, origin: str) -> Reply:
+        may_write = origin in self._write_origins
+        if not may_write and self._read_origin not in ("*", origin):
+            return Reply(204, [("Vary", "Origin")])
+        headers = [
+            ("Access-Control-Allow-Origin", origin if may_write else self._read_origin or origin),
+            ("Access-Control-Allow-Methods", ", ".join((*_READS, *_WRITES) if may_write else _READS)),
+            ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+            ("Access-Control-Max-Age", str(_MAX_AGE_S)),
+            ("Vary", "Origin"),
+        ]
+        return Reply(204, headers)

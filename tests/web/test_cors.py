@@ -1,0 +1,88 @@
+"""The CORS protocol of the Fetch standard: preflights, who may read, who may write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pictures
+import pytest
+from webserver import Answer, Client, embedded, serving
+
+from image_repo.config.rules import first_violations
+
+APP, OTHER = "https://app.example.org", "https://other.example.org"
+PICTURE = pictures.jpeg(pictures.photo(40, 30))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("cors")
+    with serving(embedded(folder, cors_write_origins=(APP,)), folder) as server:
+        assert server.client.put("/images/a", PICTURE).status == 201
+        yield server.client
+
+
+def preflight(client: Client, origin: str, method: str) -> Answer:
+    return client("OPTIONS", "/images/a", Origin=origin, Access_Control_Request_Method=method)
+
+
+def methods(answer: Answer) -> set[str]:
+    return set((answer.headers["Access-Control-Allow-Methods"] or "").split(", "))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_preflight_for_reading_is_answered_for_all_by_default(client: Client, method: str) -> None:
+    answer = preflight(client, OTHER, method)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert methods(answer) == {"GET", "HEAD"}
+    assert {"Range", "If-None-Match", "Authorization"} <= set(
+        answer.headers["Access-Control-Allow-Headers"].split(", ")
+    )
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
+def test_a_preflight_for_writing_is_answered_for_the_configured_origins_alone(client: Client, method: str) -> None:
+    allowed = preflight(client, APP, method)
+    assert allowed.headers["Access-Control-Allow-Origin"] == APP
+    assert allowed.headers["Vary"] == "Origin"
+    assert method in methods(allowed)
+    assert method not in methods(preflight(client, OTHER, method))
+
+
+def test_a_script_of_a_configured_origin_reads_the_response_to_what_it_wrote(client: Client) -> None:
+    written = client.put("/images/b", PICTURE, Origin=APP)
+    assert written.headers.get_all("Access-Control-Allow-Origin") == [APP]
+    assert "Origin" in written.headers["Vary"]
+    assert {"ETag", "Location"} <= set(written.headers["Access-Control-Expose-Headers"].split(", "))
+    refused = client.put("/images/b", b"no picture", Origin=APP)
+    assert refused.headers.get_all("Access-Control-Allow-Origin") == [APP]
+    assert client.put("/images/b", PICTURE, Origin=OTHER).headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize("path", ["/images/a?w=20", "/images/a?meta=True", "/images", "/images/none"])
+def test_scripts_read_the_headers_that_they_need(client: Client, path: str) -> None:
+    answer = client.get(path, Origin=APP)
+    assert answer.headers.get_all("Access-Control-Allow-Origin") == ["*"]
+    assert {"ETag", "Link", "Cache-Status"} <= set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+
+
+def test_options_without_an_origin_tells_what_may_be_done(client: Client) -> None:
+    assert "GET" in client("OPTIONS", "/images/a").headers["Allow"]
+
+
+def test_nothing_is_allowed_where_no_origin_may_read(tmp_path) -> None:
+    with serving(embedded(tmp_path, cors_origin=None), tmp_path) as server:
+        answer = preflight(server.client, OTHER, "GET")
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"cors_write_origins": ("*",)}, {"cors_write_origins": ("app.example.org",)}]
+    + [{"cors_write_origins": (APP,), "cors_origin": origin} for origin in (None, OTHER)],
+    ids=["any", "no scheme", "who writes may not read", "another reads"],
+)
+def test_a_mistake_in_the_origins_is_told(tmp_path, settings) -> None:
+    assert ("cors_write_origins",) in first_violations(embedded(tmp_path, **settings))
