@@ -73,8 +73,8 @@ def create_app(repo: Repository, config: Config, identify: Identify = anonymous)
     artifacts.install(app, repo, config)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
-    app.wsgi_app = ReadsWithoutFlask(app.wsgi_app, pictures, identify, base)  # type: ignore[method-assign]
-    app.wsgi_app = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)  # type: ignore[method-assign]
+    cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
+    app.wsgi_app = ReadsWithoutFlask(cors, pictures, identify, base)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

@@ -21,7 +21,7 @@ _MAX_AGE_S = 86_400
 
 
 class Cors:
-    """Answers preflights, and lets scripts of some origins read the responses to what they write.
+    """Answers preflights, and lets scripts of some origins read the responses to what they write; reads pass unchanged.
 
     :param read_origin: ``*``, an origin, or None: Access-Control-Allow-Origin of pictures and records
     :param write_origins: origins whose scripts may write
