@@ -126,7 +126,7 @@ def test_in_the_background_it_starts_once_restarts_and_stops(tmp_path: Path) -> 
     assert not address.answers(listen)
     assert not (tmp_path / "pid").exists()
     nobody = commands.run("-y", config, "-S")
-    assert (nobody.returncode, "No server runs" in nobody.stderr) == (1, True)
+    assert (nobody.returncode, "No server is running" in nobody.stderr) == (1, True)
 
 
 @servers
