@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from image_repo.access.control import AccessControl, Rules
 from image_repo.caches.container import PREFIX, ContainerTier
-from image_repo.caches.disk import DiskTier, LinkFolder, MezzanineFolder
-from image_repo.caches.eviction import Bounds, Limits
+from image_repo.caches.disk import DiskTier, LinkFolder
+from image_repo.caches.eviction import Bounds
 from image_repo.caches.file_cache import FileCache
 from image_repo.caches.memory import MemoryTier
 from image_repo.caches.tiers import Caches, LinkTarget, Tier
@@ -58,6 +59,7 @@ from image_repo.sync.daemon import CatalogueDaemon
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: what an index holds of a record; another one is made anew
 _SCHEMA = 1
@@ -210,11 +212,11 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
     flight = SingleFlight(own / "flights" if own else None)
     table = limits(threads=config.server.threads, renders=render.at_once, queue=render.queue)
     limiter = Limiter(table, node.shared / "limits" if node.shared else None, waiting=counters.waiting)
-    near, far = _mezzanine_tiers(config, node.stores.origin), Caches([target] if node.stores.cache and target else [])
+    files, far = _mezzanine_files(config, node.stores.origin), Caches([target] if node.stores.cache and target else [])
     return Renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
-        Mezzanines(near, far, flight, limiter, render),
+        Mezzanines(files, far, flight, limiter, render),
         DecodedCache(_pixel_files(own, render.pixel_cache), flight, limiter, render),
         target,
         flight,
@@ -340,33 +342,33 @@ def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarg
     return None
 
 
-def _mezzanine_tiers(config: Config, origin: Store) -> Caches:
-    """Return where this node stores mezzanines: in their share of the disk cache, else in a few megabytes of memory."""
+def _mezzanine_files(config: Config, origin: Store) -> FileCache | None:
+    """Return the share of the disk cache for mezzanines; None where there is none."""
     settings = config.local_cache_configuration
     if not settings.mezzanine_share:
-        return Caches([])
+        return None
     bounds = Bounds(int(settings.max_size * settings.mezzanine_share), evict_free_threshold=0.05, priority="cost")
-    disk = _disk(config, origin, "mezzanines", bounds, make=MezzanineFolder)
-    return Caches([disk or MemoryTier(config.memory_cache_configuration.max_size, largest_part=1)])
+    return _on_disk(config, origin, "mezzanines", lambda folder: FileCache(folder, bounds, "cache of mezzanines"))
 
 
 def _disk(
     config: Config,
     origin: Store,
     part: str,
-    limits: Limits,
+    settings: LocalCacheConfiguration,
     evicted: Callable[[int], object] = lambda _: None,
-    make: type[DiskTier] = DiskTier,
 ) -> Tier | None:
-    """Return a folder of the disk cache, for this origin alone; None where it cannot be used."""
-    if (
-        not config.local_cache_configuration.enabled
-        or _private(Path(config.local_cache_configuration.cache_path)) is None
-    ):
+    """Return a tier in the disk cache; None where there is none."""
+    return _on_disk(config, origin, part, lambda folder: DiskTier(folder, settings, evicted=evicted))
+
+
+def _on_disk(config: Config, origin: Store, part: str, make: Callable[[Path], T]) -> T | None:
+    """Return what is made in a folder of the disk cache, for this origin alone; None where it cannot be used."""
+    path = Path(config.local_cache_configuration.cache_path)
+    if not config.local_cache_configuration.enabled or _private(path) is None:
         return None
     try:
-        folder = Path(config.local_cache_configuration.cache_path) / _folder_name(origin) / part
-        return make(folder, limits, evicted=evicted)
+        return make(path / _folder_name(origin) / part)
     except OSError as error:
         log.warning("there is no disk cache: %s", error)
         return None

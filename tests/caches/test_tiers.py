@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from tier_contract import KeeperContract, TierContract, rendition
 
-from image_repo.caches.disk import DiskTier, MezzanineFolder
-from image_repo.caches.eviction import Bounds
+from image_repo.caches.disk import DiskTier
 from image_repo.caches.memory import MemoryTier
 from image_repo.config import LocalCacheConfiguration
 
@@ -191,35 +190,6 @@ except OSError:
         assert entry.stat().st_mtime == pytest.approx(time.time(), abs=60)
 
 
-class TestMezzanineFolder(TierContract):
-    @pytest.fixture
-    def tier(self, tmp_path):
-        tier = MezzanineFolder(tmp_path / "m", Bounds(64 << 20))
-        tier.close()
-        return tier
-
-    def test_once_it_is_full_only_what_is_needed_again_displaces_another(self, tmp_path) -> None:
-        tier = MezzanineFolder(tmp_path / "m", Bounds(10 * 104_000, evict_free_threshold=0.1, priority="cost"))
-        tier.close()
-        for number in range(100):
-            tier.put(f"n{number}@1", rendition(bytes(100_000)), cost=0.05)
-        first = [number for number in range(100) if tier.get(f"n{number}@1")]
-        assert first == list(range(len(first)))
-        assert 5 <= len(first) < 10
-        tier.put("n50@1", rendition(bytes(100_000)), cost=0.05)
-        assert tier.get("n50@1")
-
-    def test_what_it_cost_outlives_a_use(self, tier, tmp_path) -> None:
-        tier.put("a@1", rendition(), cost=0.125)
-        entry = entry_of(tmp_path / "m")
-        assert entry.stat().st_mtime_ns % 10**9 == 125_000_000
-        long_ago = int(time.time() - 7200) * 10**9 + 125_000_000
-        os.utime(entry, ns=(long_ago, long_ago))
-        tier.get("a@1")
-        assert entry.stat().st_mtime_ns % 10**9 == 125_000_000
-        assert entry.stat().st_mtime == pytest.approx(time.time(), abs=60)
-
-
 def size_of(folder: Path) -> int:
     """The bytes of all entries, some of which may be removed meanwhile."""
     size = 0
@@ -227,6 +197,18 @@ def size_of(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             size += path.stat().st_size
     return size
+
+
+def test_what_an_entry_cost_outlives_its_uses(tmp_path) -> None:
+    tier = quiet(tmp_path / "c", UNBOUNDED)
+    tier.put("a@1", rendition(), cost=0.125)
+    entry = entry_of(tmp_path / "c")
+    assert entry.stat().st_mtime_ns % 10**9 == 125_000_000
+    long_ago = int(time.time() - 7200) * 10**9 + 125_000_000
+    os.utime(entry, ns=(long_ago, long_ago))
+    tier.get("a@1")
+    assert entry.stat().st_mtime_ns % 10**9 == 125_000_000
+    assert entry.stat().st_mtime == pytest.approx(time.time(), abs=60)
 
 
 class TestSweep:

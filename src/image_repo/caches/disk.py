@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-
-from cachetools import LRUCache
 
 from image_repo.caches.entry_file import BLOCK_BYTES, DamagedEntry
 from image_repo.caches.eviction import Limits
@@ -18,8 +15,6 @@ from image_repo.model.rendition import Layer, Rendition
 
 #: up to this size a body is verified before its first byte is handed out, a larger one while it is read
 _VERIFIED_FIRST_BYTES = 32 << 20
-#: size of the LRU of mezzanines that were declined once
-_MOST_DECLINED = 20_000
 
 
 class DiskTier:
@@ -82,7 +77,7 @@ class DiskTier:
         :param cost: seconds that it took to make
         :raises OSError: when it cannot be written
         """
-        self._files.put(key, _facts(rendition), rendition.body, until=until, cost=cost)
+        self._files.put(key, _facts(rendition), (rendition.body,), len(rendition.body), until=until, cost=cost)
 
     def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
         """Pin bytes until then at least, also through a loss of power.
@@ -100,31 +95,6 @@ class LinkFolder(DiskTier):
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
         """Write a rendition that a temporary URL promises; decline any other."""
         if until is not None:
-            super().put(key, rendition, until=until, cost=cost)
-
-
-class MezzanineFolder(DiskTier):
-    """Mezzanines, in a share of the disk cache of their own.
-
-    While there is room they are stored. Once the share is full, one is stored when it is needed a second time: so a
-    single look at each picture of a large collection displaces none that are looked at more often.
-    """
-
-    def __init__(self, folder: Path, limits: Limits, *, evicted: Callable[[int], object] = lambda _: None) -> None:
-        super().__init__(folder, limits, evicted=evicted)
-        self._declined: LRUCache[str, bool] = LRUCache(_MOST_DECLINED)
-        self._lock = threading.Lock()
-
-    def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
-        """Store a mezzanine, unless the share is full and this is the first time that it is needed."""
-        with self._lock:
-            is_first = key not in self._declined
-            is_declined = is_first and self._files.is_full(len(rendition.body))
-            if is_declined:
-                self._declined[key] = True
-            elif not is_first:
-                del self._declined[key]
-        if not is_declined:
             super().put(key, rendition, until=until, cost=cost)
 
 

@@ -149,6 +149,18 @@ class EntryReader(io.RawIOBase):
             self._recent[number] = data
         return data
 
+    def read_whole(self) -> bytes:
+        """Return the body, verified, with a single read.
+
+        :raises DamagedEntry: when it is not as it was written, or cannot be read
+        """
+        data = self._read(self._offset, self.size)
+        view = memoryview(data)
+        for number, digest in enumerate(self._digests):
+            if hashlib.sha256(view[number * self._block : (number + 1) * self._block]).digest() != digest:
+                raise self._damaged(f"block {number} is not as it was written")
+        return data
+
     def __len__(self) -> int:
         return self.size
 

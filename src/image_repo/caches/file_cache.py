@@ -25,7 +25,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,7 @@ class FileCache:
         if reader is None:
             return None
         with reader, contextlib.suppress(DamagedEntry):
-            return reader.facts, bytes(reader[: len(reader)])
+            return reader.facts, reader.read_whole()
         return None
 
     def pinned_until(self, key: str) -> float | None:
@@ -130,25 +130,34 @@ class FileCache:
         return not self._meter.has_room(_file_bytes(size), 1.0 - self._limits.evict_free_threshold)
 
     def put(
-        self, key: str, facts: Mapping[str, Any], body: bytes, *, until: float | None = None, cost: float = 0.0
+        self,
+        key: str,
+        facts: Mapping[str, Any],
+        chunks: Iterable[bytes],
+        size: int,
+        *,
+        until: float | None = None,
+        cost: float = 0.0,
     ) -> None:
         """Write an entry; where there is no room for it, remove the one that there is instead.
 
+        :param chunks: the body
+        :param size: its length in bytes
         :param until: seconds since the epoch until which it is pinned; an earlier pin is never shortened
         :param cost: seconds that it took to make
         :raises OSError: when it cannot be written
         """
-        if until is None and not self._meter.has_room(_file_bytes(len(body))):
+        if until is None and not self._meter.has_room(_file_bytes(size)):
             self.delete(key)  # what is not replaced must not stay
             self._sweeper.wake()
             return
-        self.put_file(key, facts, iter((body,)), until=until, cost=cost)
+        self.put_file(key, facts, chunks, until=until, cost=cost)
 
     def put_file(
         self,
         key: str,
         facts: Mapping[str, Any],
-        chunks: Iterator[bytes],
+        chunks: Iterable[bytes],
         *,
         until: float | None = None,
         cost: float = 0.0,

@@ -45,20 +45,13 @@ class MemoryTier:
     """Renditions in the memory of this process; any thread may call.
 
     :param max_size: the most bytes that it takes, 0 for none
-    :param largest_part: an entry of this part of the whole is the largest that is accepted
     :param evicted: is told how many were dropped to make room
     """
 
     name: Layer = "memory"
 
-    def __init__(
-        self,
-        max_size: int,
-        *,
-        largest_part: int = _LARGEST_PART,
-        evicted: Callable[[int], object] = lambda _: None,
-    ) -> None:
-        self._largest = max_size // largest_part
+    def __init__(self, max_size: int, *, evicted: Callable[[int], object] = lambda _: None) -> None:
+        self._largest = max_size // _LARGEST_PART
         self._kept = _Kept(max_size, evicted)
         self._lock = threading.Lock()
 

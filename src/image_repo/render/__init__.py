@@ -35,7 +35,7 @@ from image_repo.render.mezzanine import plan_mezzanines as plan_of
 from image_repo.render.pipeline import Job, decode, make
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
-from image_repo.render.regions import by_levels, from_levels, is_large, is_region
+from image_repo.render.regions import by_levels, factor, from_levels, is_large, is_region
 from image_repo.render.tiff import is_cut_off
 from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
@@ -95,7 +95,9 @@ def render_mezzanine(mezzanine: Mezzanine, recipe: Recipe, limits: RenderConfigu
 
 def _from_mezzanine(mezzanine: Mezzanine, recipe: Recipe, wanted: Plan) -> Rendered:
     picture = mezzanine.picture()
-    return _written(recipe, [make(picture.image, Job(recipe, picture, wanted))], None, mezzanine.rights)
+    # Measured: bicubic takes two thirds of the time of Lanczos, and costs 0.001 to 0.002 of SSIM from 2 to 1 on.
+    kernel = Image.Resampling.BICUBIC if factor(wanted) >= 2 * mezzanine.scale else Image.Resampling.LANCZOS
+    return _written(recipe, [make(picture.image, Job(recipe, picture, wanted, kernel))], None, mezzanine.rights)
 
 
 def plan_mezzanines(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePlan | None:
@@ -123,14 +125,14 @@ def decode_mezzanine(source: BinaryIO, scale: int, limits: RenderConfiguration) 
         return decode_scaled(open_picture(source, limits), scale, limits)
 
 
-def read_mezzanine(data: bytes, limits: RenderConfiguration) -> Mezzanine:
-    """Read what :meth:`Mezzanine.to_bytes` returned.
+def read_mezzanine(source: BinaryIO, limits: RenderConfiguration) -> Mezzanine:
+    """Read what :meth:`Mezzanine.write` yielded, from the present position of a file to its end.
 
     :raises BrokenPicture: when it is no mezzanine
     :raises OverBudget: when it is too much of anything
     """
     with translated_errors():
-        return Mezzanine.from_bytes(data, limits)
+        return Mezzanine.read(source, limits)
 
 
 def _part(job: Job, source: BinaryIO, limits: RenderConfiguration) -> Job:

@@ -47,11 +47,13 @@ class Job:
 
     :param picture: opened, at the right page
     :param plan: sizes, of the upright picture
+    :param kernel: of the filter that shrinks
     """
 
     recipe: Recipe
     picture: Picture
     plan: Plan
+    kernel: Image.Resampling = Image.Resampling.LANCZOS
 
     @property
     def stored_size(self) -> Size:
@@ -93,7 +95,7 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
     if as_it_is and image.size == size and box == (0, 0, *size):
         return image
     image, box = _reduce(image, box, size, convert)
-    return unmultiplied(image.resize(size, Image.Resampling.LANCZOS, box=box))
+    return unmultiplied(image.resize(size, job.kernel, box=box))
 
 
 def drafted(image: Image.Image, picture: Picture) -> Scale:

@@ -8,16 +8,19 @@ one is decoded when a variant needs it, once for all that wait for it, and writt
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import BinaryIO
 
 from cachetools import LRUCache
 
 from image_repo import render
+from image_repo.caches.file_cache import FileCache
 from image_repo.caches.tiers import Caches
 from image_repo.concurrency.background import BackgroundWorker
 from image_repo.concurrency.limiter import Limiter
@@ -35,26 +38,52 @@ log = logging.getLogger(__name__)
 
 #: size of the LRU of versions whose plan is known
 _MOST_REMEMBERED = 20_000
-#: mezzanines that wait to be written: they take up to 6 MiB of memory each
+#: size of the LRU of mezzanines that were declined because their share was full
+_MOST_DECLINED = 20_000
+#: mezzanines that wait to be written: they take up to 8 MiB of memory each
 _MOST_WAITING = 4
+#: of the most recent mezzanines: several variants of one picture are often wanted at once
+_MEMORY_BYTES = 8 << 20
 _SCALES = (8, 4, 2)
 
 #: the mezzanine that another node has stored for all
 Shared = Callable[[], Mezzanine | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Which mezzanines an original has, and one of them where it is at hand.
+
+    :param plan: None for an original without
+    """
+
+    plan: MezzaninePlan | None
+    mezzanine: Mezzanine | None = None
+
+
 class Mezzanines:
     """The mezzanines of large originals.
 
-    :param near: where this node stores them
+    Once their share of the disk is full, one is stored when it is decoded a second time: so a single look at each
+    picture of a large collection displaces none that are needed more often.
+
+    :param files: where this node stores them; None to keep none but the most recent ones
     :param far: where all nodes find the smallest one of each original; may be nowhere
     :param limiter: of renders; decoding is one
+    :param memory: bytes of the most recent ones, which are kept decoded
     """
 
     def __init__(
-        self, near: Caches, far: Caches, flight: SingleFlight, limiter: Limiter, limits: RenderConfiguration
+        self,
+        files: FileCache | None,
+        far: Caches,
+        flight: SingleFlight,
+        limiter: Limiter,
+        limits: RenderConfiguration,
+        *,
+        memory: int = _MEMORY_BYTES,
     ) -> None:
-        self._near = near
+        self._files = files
         self._far = far
         self._flight = flight
         self._limiter = limiter
@@ -62,8 +91,8 @@ class Mezzanines:
         self._generation = render.generation()
         self._lock = threading.Lock()
         self._plans: LRUCache[str, MezzaninePlan | None] = LRUCache(_MOST_REMEMBERED)
-        #: decoded, and not written yet
-        self._pending: dict[str, Mezzanine] = {}
+        self._declined: LRUCache[str, bool] = LRUCache(_MOST_DECLINED)
+        self._recent: LRUCache[str, Mezzanine] = LRUCache(memory, getsizeof=lambda mezzanine: mezzanine.length)
         self._worker = BackgroundWorker("image_repo-mezzanines", _MOST_WAITING)
 
     def find(self, original: Original, recipe: Recipe, file: Callable[[], BinaryIO]) -> Mezzanine | None:
@@ -75,9 +104,17 @@ class Mezzanines:
         if not render.may_use_mezzanine(recipe):
             return None
         shared = cache(lambda: self._load_shared(original))
-        scale = render.choose_scale(recipe, self._plan(original, file, shared))
+        known = self._known(original) or self._flight.do(
+            _id(original) + "+mezzanines",
+            lambda: self._learn(original, recipe, file, shared),
+            lambda: self._known(original),
+            self._limits.wait,
+        )
+        scale = render.choose_scale(recipe, known.plan)
         if scale == 1:
             return None
+        if known.mezzanine and known.mezzanine.scale == scale:
+            return known.mezzanine
         key = self._key(original, scale)
         return self._load(key) or self._flight.do(
             key, lambda: self._decode(original, scale, file, shared), lambda: self._load(key), self._limits.wait
@@ -92,7 +129,11 @@ class Mezzanines:
     def purge(self, name: ImageName) -> int:
         """Remove the mezzanines of an image from this node; return how many there were."""
         self.flush()
-        return sum(self._near.purge(prefix_of(name)).values())
+        prefix = prefix_of(name)
+        with self._lock:
+            for key in [key for key in self._recent if key.startswith(prefix)]:
+                del self._recent[key]
+        return self._files.purge(prefix) if self._files else 0
 
     def flush(self) -> None:
         """Wait until all mezzanines are written."""
@@ -101,39 +142,37 @@ class Mezzanines:
     def close(self) -> None:
         """Write what waits, and end what runs in the background."""
         self._worker.close()
-        self._near.close()
+        if self._files:
+            self._files.close()
 
     # -- what is known of the original -------------------------------------------------
 
-    def _plan(self, original: Original, file: Callable[[], BinaryIO], shared: Shared) -> MezzaninePlan | None:
-        """Return which mezzanines an original has; None when it has none.
+    def _learn(self, original: Original, recipe: Recipe, file: Callable[[], BinaryIO], shared: Shared) -> _Known:
+        """Return which mezzanines an original has, with the one that a recipe needs.
 
-        It is read from what is remembered, from a stored mezzanine of this node, from that of all nodes, and last from
-        the original: once for all requests, so that the others need not fetch it.
+        The first of several requests for an original does so for all, so that the others need not fetch it.
         """
+        mezzanine = shared()
+        plan = mezzanine.plan if mezzanine else render.plan_mezzanines(file(), self._limits)
+        self._remember(original, plan)
+        scale = render.choose_scale(recipe, plan)
+        return _Known(plan, self._decode(original, scale, file, shared) if scale > 1 else None)
 
-        def read() -> tuple[MezzaninePlan | None]:
-            mezzanine = shared()
-            plan = mezzanine.plan if mezzanine else render.plan_mezzanines(file(), self._limits)
-            return self._remember(original, plan)
-
-        known = self._known_plan(original) or self._flight.do(
-            _id(original) + "+plan", read, lambda: self._known_plan(original), self._limits.wait
-        )
-        return known[0]
-
-    def _known_plan(self, original: Original) -> tuple[MezzaninePlan | None] | None:
+    def _known(self, original: Original) -> _Known | None:
+        """Return which mezzanines an original has, from what is remembered or stored on this node."""
         with self._lock:
             if _id(original) in self._plans:
-                return (self._plans[_id(original)],)
+                return _Known(self._plans[_id(original)])
         stored = (self._load(self._key(original, scale)) for scale in _SCALES)
         mezzanine = next(filter(None, stored), None)
-        return self._remember(original, mezzanine.plan) if mezzanine else None
+        if mezzanine is None:
+            return None
+        self._remember(original, mezzanine.plan)
+        return _Known(mezzanine.plan, mezzanine)
 
-    def _remember(self, original: Original, plan: MezzaninePlan | None) -> tuple[MezzaninePlan | None]:
+    def _remember(self, original: Original, plan: MezzaninePlan | None) -> None:
         with self._lock:
             self._plans[_id(original)] = plan
-        return (plan,)
 
     # -- mezzanines ------------------------------------------------------------------
 
@@ -152,68 +191,76 @@ class Mezzanines:
 
     def _load(self, key: str) -> Mezzanine | None:
         with self._lock:
-            pending = self._pending.get(key)
-        if pending:
-            return pending
-        stored = self._near.get(key)
-        return self._read(key, stored[0].body) if stored else None
-
-    def _read(self, key: str, body: bytes) -> Mezzanine | None:
+            recent = self._recent.get(key)
+        if recent or self._files is None:
+            return recent
         try:
-            return render.read_mezzanine(body, self._limits)
+            reader = self._files.open(key)
+        except OSError as error:
+            log.warning("mezzanines cannot be read: %s", error)
+            return None
+        if reader is None:
+            return None
+        with io.BufferedReader(reader) as source:
+            return self._read(key, source)
+
+    def _read(self, key: str, source: BinaryIO) -> Mezzanine | None:
+        try:
+            mezzanine = render.read_mezzanine(source, self._limits)
         except (BrokenPicture, OverBudget):
             log.warning("the mezzanine %s cannot be read: it is decoded anew", key)
             return None
+        self._keep_recent(key, mezzanine)
+        return mezzanine
+
+    def _keep_recent(self, key: str, mezzanine: Mezzanine) -> None:
+        with self._lock:
+            if mezzanine.length <= self._recent.maxsize:
+                self._recent[key] = mezzanine
 
     def _load_shared(self, original: Original) -> Mezzanine | None:
-        """Return the mezzanine that another node has stored for all, and store it here too."""
-        if not self._far.tiers:
-            return None
+        """Return the mezzanine that another node has stored for all, and have it stored here too."""
         key = self._key(original, 0)
         stored = self._far.get(key)
         if stored is None:
             return None
         with self._limiter.slot(self._limits.wait):
-            mezzanine = self._read(key, stored[0].body)
+            mezzanine = self._read(key, io.BytesIO(stored[0].body))
         if mezzanine:
-            self._store_here(original, mezzanine, 0.0)
+            self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
+            self._worker.submit(partial(self._store, original, mezzanine, 0.0))
         return mezzanine
 
     def _store_later(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
-        """Have a mezzanine stored; it is found from now on."""
-        key = self._key(original, mezzanine.scale)
-        with self._lock:
-            self._pending[key] = mezzanine
-
-        def store() -> None:
-            try:
-                self._store(original, mezzanine, cost)
-            finally:
-                with self._lock:
-                    self._pending.pop(key, None)
-
-        self._worker.submit(store)
+        """Have a mezzanine stored, on this node, and the smallest one for other nodes as well."""
+        self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
+        self._worker.submit(partial(self._store, original, mezzanine, cost))
+        if self._far.tiers and mezzanine.scale == mezzanine.plan.scales()[0]:
+            self._worker.submit(partial(self._share, original, mezzanine))
 
     def _store(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
-        """Store a mezzanine on this node; the smallest one for other nodes as well."""
-        self._store_here(original, mezzanine, cost)
-        if not self._far.tiers or mezzanine.scale != mezzanine.plan.scales()[0]:
+        if self._files is None:
             return
+        key = self._key(original, mezzanine.scale)
+        with self._lock:
+            if self._declined.pop(key, None) is None and self._files.is_full(mezzanine.length):
+                self._declined[key] = True
+                return
+        try:
+            self._files.put(key, {}, mezzanine.write(), mezzanine.length, cost=cost)
+        except OSError as error:
+            log.warning("mezzanines are not stored: %s", error)
+
+    def _share(self, original: Original, mezzanine: Mezzanine) -> None:
         try:
             with self._limiter.slot(self._limits.wait):
-                packed = mezzanine.to_bytes(packed=True)
+                packed = b"".join(mezzanine.write(packed=True))
         except Problem as problem:  # other nodes decode it themselves
             log.warning("the mezzanine of %s is not shared: %s", original.key, problem.detail or problem.title)
-        else:
-            self._far.fill(*self._entry(original, 0, packed))
-
-    def _store_here(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
-        self._near.fill(*self._entry(original, mezzanine.scale, mezzanine.to_bytes()), cost=cost)
-
-    def _entry(self, original: Original, scale: int, body: bytes) -> tuple[str, Rendition]:
-        key = self._key(original, scale)
+            return
+        key = self._key(original, 0)
         etag = hashlib.sha256(key.encode()).hexdigest()[:32]
-        return key, Rendition(body, render.MEZZANINE_TYPE, etag, original.modified)
+        self._far.fill(key, Rendition(packed, render.MEZZANINE_TYPE, etag, original.modified))
 
     def _key(self, original: Original, scale: int) -> str:
         """Return the key of a mezzanine; that of the one for all nodes where the scale is 0."""

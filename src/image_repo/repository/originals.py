@@ -73,26 +73,27 @@ class Originals:
         body = self._origin.get(original.key)
         if body is None:
             raise OriginalChanged
-        # Where the store verifies no digest of its own, the record has one.
-        hashed = not self._origin.capabilities.verifies_digests or bool(body.entry.metadata.get("segmented"))
         with body:
             if body.entry.etag != original.version:
                 raise OriginalChanged
-            spool = Spool(self._spool_folder, self._max_bytes, hashed=hashed)
+            # Where the store verifies no digest of its own, the record has one.
+            is_verified = self._origin.capabilities.verifies_digests and not body.entry.metadata.get("segmented")
+            expected = None if is_verified else self._recorded_digest(original)
+            spool = Spool(self._spool_folder, self._max_bytes, hashed=expected is not None)
             try:
                 spool.fill(body)
-                if hashed:
-                    self._verify(original, spool)
+                if expected and expected != spool.sha256:
+                    log.error("the original %s is damaged: its SHA-256 is %s", original.key, spool.sha256)
+                    raise OriginalDamaged("The original is not what was stored.", name=original.name.text)  # noqa: TRY301
             except BaseException:
                 spool.close()
                 raise
         return spool
 
-    def _verify(self, original: Original, spool: Spool) -> None:
+    def _recorded_digest(self, original: Original) -> str | None:
+        """Return the SHA-256 that the record of this very version has."""
         record = read_record(self._origin, original.name)
-        if record and record.version == original.version and record.sha256 != spool.sha256:
-            log.error("the original %s is damaged: its SHA-256 is %s", original.key, spool.sha256)
-            raise OriginalDamaged("The original is not what was stored.", name=original.name.text)
+        return record.sha256 if record and record.version == original.version else None
 
     def _resolve_now(self, name: ImageName) -> Original:
         original = self._resolver.look(name)
