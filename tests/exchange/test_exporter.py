@@ -425,7 +425,6 @@ HOSTILE = [
     pytest.param("C:/a.jpg", "bad-name", id="a drive"),
     pytest.param("c:a.jpg", "bad-name", id="a drive without a slash"),
     pytest.param("..\\a.jpg", "bad-name", id="a way up with backslashes"),
-    pytest.param("x\\a.jpg", "bad-name", id="a backslash"),
     pytest.param("x/\x07a.jpg", "bad-name", id="a control character"),
     pytest.param("x//a.jpg", "bad-name", id="an empty part"),
     pytest.param("x" * 800 + ".jpg", "bad-name", id="too long a name"),
@@ -438,7 +437,7 @@ HOSTILE = [
 def test_an_entry_is_refused_and_the_others_are_not(repo, tmp_path, entry, slug):
     before = {path for path in tmp_path.rglob("*") if "shared" not in path.parts}
     outcomes = take_in(repo, (entry, PICTURE), ("good.jpg", PICTURE))
-    refused = outcomes[entry]
+    refused = outcomes[entry.replace("\\", "/")]
     assert (refused.status, refused.problem.slug) == ("skipped" if slug == "not-a-picture" else "failed", slug)
     assert outcomes["good.jpg"].status == "stored"
     new = set(tmp_path.rglob("*.jp*g")) - before

@@ -29,8 +29,11 @@ from image_repo.exchange.base import About, ImportOutcome, naming, write_file
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
-from image_repo.exchange.importer import Importer, from_folder, from_zip
+from image_repo.exchange.importer import Importer, from_folder, from_zip, label_by_folder
+from image_repo.exchange.labels import MAX_OWN_LABEL_BYTES
 from image_repo.exchange.manifest_lines import METADATA
+from image_repo.exchange.table_merge import Match, merge_table
+from image_repo.exchange.tables import read_table
 from image_repo.exchange.zip_writer import Member, stream_zip, temporary
 from image_repo.model.operations import ORIGINAL
 from image_repo.observability.logging import clean
@@ -226,21 +229,58 @@ def _with_steps(documents: Iterable[Document], step: Callable[[int], object]) ->
     metavar="DIR",
     help="The folder of the files that a mongoexport names.",
 )
+@click.option("--label-from-folder", "folder_key", metavar="KEY", help="Set KEY to the name of each picture's folder.")
+@click.option("--match", metavar="COLUMN=KEY", help="Merge a table into the data of images whose KEY equals COLUMN.")
 @DRY_RUN
 @verb
-def import_command(options: Options, /, path: Path, prefix: str, uploads: Path | None, dry_run: bool) -> None:
+def import_command(
+    options: Options,
+    /,
+    path: Path,
+    prefix: str,
+    uploads: Path | None,
+    folder_key: str | None,
+    match: str | None,
+    dry_run: bool,
+) -> None:
     """Import a zip or a folder: an export, pictures alone, or the data of another system.
+
+    Labels are read from metadata.csv, COCO, Camtrap DP packages and results of MegaDetector beside the pictures.
+
+    \b
+    image_repo import pictures/ --label-from-folder species
+    image_repo import sites.xlsx --match site=data.site --dry-run
 
     May be repeated, also after an interruption: what is stored with the same content stays unchanged. The data in
     metadata.jsonl replace those of stored pictures.
     """
+    if match is not None or path.suffix.lower() in (".csv", ".xlsx"):
+        _merge_table(options, path, match, dry_run=dry_run)
+        return
     with closing(options.repo_with_store()) as repo:
-        source = ImportSource(path, prefix, uploads, dry_run)
+        source = ImportSource(path, prefix, uploads, folder_key, dry_run)
         counts = import_path(options.load(), repo, source, options.progress, _print_problem)
     statuses = ("stored", "replaced", "unchanged", "skipped", "failed")
     numbers = ", ".join(f"{counts[status]} {status}" for status in statuses)
     options.say(f"Nothing is changed; it would be: {numbers}." if dry_run else f"{numbers}.")
     if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _merge_table(options: Options, path: Path, match: str | None, *, dry_run: bool) -> None:
+    column, equals, key = (match or "").partition("=")
+    if not (column and equals and key):
+        raise click.UsageError("A table needs --match COLUMN=KEY, such as --match file=name or --match site=data.site.")
+    with closing(options.repo_with_store()) as repo:
+        catalogue.complete_catalogue(options.load(), repo, options.progress)
+        report = merge_table(repo, ADMIN, read_table(path), Match(column, key), dry_run=dry_run)
+    for row in report.unmatched:
+        click.echo(f"{clean(row)}: no image", err=True)
+    for name, reason in report.failed:
+        click.echo(f"{clean(name)}: {clean(reason)}", err=True)
+    verb = "would change" if dry_run else "changed"
+    options.say(f"{report.rows} rows, {report.matched} images matched, {report.modified} {verb}.")
+    if report.failed:
         raise SystemExit(1)
 
 
@@ -255,12 +295,14 @@ class ImportSource:
     """The source of an import.
 
     :param uploads: the folder of the files that a ``mongoexport`` names
+    :param folder_key: the key of the data that gets the name of each picture's folder
     :param dry_run: whether to store nothing
     """
 
     path: Path
     prefix: str = ""
     uploads: Path | None = None
+    folder_key: str | None = None
     dry_run: bool = False
 
 
@@ -303,5 +345,6 @@ def _outcomes(
         items = from_folder(path, files_below(path), lines)
     else:
         file = opened.enter_context(path.open("rb"))
-        items = from_zip(file, path.stat().st_size, lines, _MAX_MEMBERS)
-    return importer.run(items.items), items.total, None
+        items = from_zip(file, path.stat().st_size, lines, _MAX_MEMBERS, MAX_OWN_LABEL_BYTES)
+    labelled = label_by_folder(items.items, source.folder_key) if source.folder_key else items.items
+    return importer.run(labelled), items.total, None

@@ -129,6 +129,7 @@ class Item:
     :param name: of the image, without an image ending; relative to the prefix of the import
     :param open: opens its content; None if it has only ``data``
     :param data: replaces the data of the record; None keeps them
+    :param merge: whether ``data`` is added to the data of the record instead
     :param filename: of the first upload
     :param sha256: expected digest of the content; None if unknown
     :param original: digest of the original if the content is a rendition of it; that original stays if it is stored
@@ -139,6 +140,7 @@ class Item:
     name: str
     open: Opener | None = None
     data: Any = None
+    merge: bool = False
     filename: str | None = None
     sha256: str | None = None
     original: str | None = None

@@ -6,9 +6,10 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import chain
@@ -28,6 +29,7 @@ from image_repo.errors import (
     StoreUnavailable,
 )
 from image_repo.exchange.base import ImportOutcome, Item, Opener, Status, retry_while_busy
+from image_repo.exchange.labels import HEAD_BYTES, MAX_LABEL_BYTES, MAX_OWN_LABEL_BYTES, is_label_file, label_lines
 from image_repo.exchange.manifest_lines import ManifestLines, is_manifest
 from image_repo.exchange.zip_reader import Archive, Budget
 from image_repo.model.names import ImageName, parse_prefix
@@ -161,6 +163,8 @@ class Importer:
             if item.sha256 and item.sha256 != spool.sha256:
                 raise DigestMismatch("Its SHA-256 differs from the expected one.", sha256=spool.sha256)
             stored = self._stored_picture(name)
+            if item.merge:
+                item = replace(item, data=_merged(item.data, read_record(self._repo.origin, name)))
             if stored and stored.sha256 in (spool.sha256, item.original):
                 return self._replace_data(name, item.data, stored)
             is_new = self._is_new(name, spool) if self._dry_run else self._put(name, item, spool)
@@ -215,6 +219,13 @@ def _data_of(item: Item) -> Any:
     return {} if item.data is None else item.data
 
 
+def _merged(data: Any, stored: Record | None) -> Any:
+    """Return the data of a record with labels added."""
+    if stored and isinstance(stored.data, Mapping) and isinstance(data, Mapping):
+        return {**stored.data, **data}
+    return data
+
+
 def _refused(item: Item, name: ImageName | None, problem: Problem) -> ImportOutcome:
     """Return the outcome of a refused item: skipped if it is no picture and has no data, else failed."""
     is_skipped = isinstance(problem, NotAPicture) and item.data is None
@@ -258,32 +269,65 @@ class ItemSource:
     total: int
 
 
-def from_zip(file: BinaryIO, size: int, temporary: BinaryIO, max_members: int) -> ItemSource:
+def from_zip(
+    file: BinaryIO, size: int, temporary: BinaryIO, max_members: int, max_label_bytes: int = MAX_LABEL_BYTES
+) -> ItemSource:
     """Return the items of a zip: an export, or pictures alone. The directory is read at once.
 
     :param file: the archive, seekable; read by other threads until the last item is imported
     :param size: in bytes
     :param temporary: a file for its manifests
     :param max_members: of the archive, and lines of its manifests: each takes some 200 bytes of memory
+    :param max_label_bytes: of one file of labels, which is parsed in memory
     :raises BrokenArchive: if it is no zip, has too many members, or a manifest cannot be read
     :raises TooLarge: if it unpacks to too many bytes
     """
     archive = Archive(file, Budget(max(_MAX_RATIO * size, _MIN_BUDGET_BYTES)), max_members)
-    lines, files = ManifestLines(temporary, max_members), 0
-    for member in archive:
-        if is_manifest(member.name):
-            try:
-                lines.add(member.name, archive.open(member))
-            except BrokenArchive as problem:
-                raise BrokenArchive(f"{member.name[:200]!r}: {problem.detail}") from problem
-        elif not member.is_folder:
-            files += 1
-    return ItemSource(_zipped(archive, lines), files + lines.without_file)
+    members = {member.name: partial(archive.open, member) for member in archive if _may_describe(member.name)}
+    lines = ManifestLines(temporary, max_members)
+    labels = _read_manifests(members, lines, max_label_bytes)
+    files = sum(1 for member in archive if not member.is_folder and _is_picture(member.name, labels))
+    return ItemSource(_zipped(archive, lines, labels), files + lines.without_file)
 
 
-def _zipped(archive: Archive, lines: ManifestLines) -> Iterator[Item]:
+def _may_describe(path: str) -> bool:
+    return is_manifest(path) or path.endswith((".json", ".csv"))
+
+
+def _is_picture(path: str, labels: Collection[str]) -> bool:
+    return not is_manifest(path) and path not in labels
+
+
+def _read_manifests(files: Mapping[str, Opener], lines: ManifestLines, max_label_bytes: int) -> frozenset[str]:
+    """Read manifests, then files of labels, and return the paths of the latter."""
+    labels = {}
+    for path, opener in files.items():
+        try:
+            if is_manifest(path):
+                lines.add(path, opener())
+            elif is_label_file(path, partial(_head, opener)):
+                labels[path] = opener
+        except BrokenArchive as problem:
+            raise BrokenArchive(f"{path[:200]!r}: {problem.detail}") from problem
+    for path, texts in label_lines(labels, max_label_bytes):
+        lines.add_labels(path, texts)
+    return frozenset(labels)
+
+
+def _head(opener: Opener) -> bytes:
+    """Return the first bytes of a file; none if it cannot be read, which its own outcome reports."""
+    head = b""
+    with suppress(Problem, OSError):
+        for chunk in opener():
+            head += chunk
+            if len(head) >= HEAD_BYTES:
+                break
+    return head
+
+
+def _zipped(archive: Archive, lines: ManifestLines, labels: Collection[str]) -> Iterator[Item]:
     for member in archive:
-        if not member.is_folder and not is_manifest(member.name):
+        if not member.is_folder and _is_picture(member.name, labels):
             yield lines.item(member.name, partial(archive.open, member))
     yield from lines.rest()
 
@@ -293,16 +337,28 @@ def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Ite
 
     :param files: below the folder
     :param temporary: a file for its manifests
+    :raises BrokenArchive: if a manifest or a file of labels is damaged
     :raises OSError: if a manifest cannot be read
     """
-    paths, lines = [], ManifestLines(temporary)
-    for path in files:
-        if is_manifest(path.as_posix()):
-            lines.add(path.relative_to(folder).as_posix(), _read(path))
+    openers = {path.relative_to(folder).as_posix(): partial(_read, path) for path in files}
+    lines = ManifestLines(temporary)
+    labels = _read_manifests(
+        {path: open_ for path, open_ in openers.items() if _may_describe(path)}, lines, MAX_OWN_LABEL_BYTES
+    )
+    pictures = {path: open_ for path, open_ in openers.items() if _is_picture(path, labels)}
+    items = (lines.item(path, open_) for path, open_ in pictures.items())
+    return ItemSource(chain(items, lines.rest()), len(pictures) + lines.without_file)
+
+
+def label_by_folder(items: Iterable[Item], key: str) -> Iterator[Item]:
+    """Add the name of the folder of each picture to its data."""
+    for item in items:
+        folder = item.entry.rpartition("/")[0].rpartition("/")[2]
+        if item.open and folder and isinstance(item.data, Mapping | None):
+            is_label_only = item.data is None
+            yield replace(item, data={key: folder, **(item.data or {})}, merge=item.merge or is_label_only)
         else:
-            paths.append(path)
-    items = (lines.item(path.relative_to(folder).as_posix(), partial(_read, path)) for path in paths)
-    return ItemSource(chain(items, lines.rest()), len(paths) + lines.without_file)
+            yield item
 
 
 def _read(path: Path) -> Iterator[bytes]:

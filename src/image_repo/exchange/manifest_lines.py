@@ -82,6 +82,8 @@ class ManifestLines:
         #: digest of a path → offset of its line
         self._offsets: dict[bytes, int] = {}
         self._duplicates: set[int] = set()
+        #: offset from which lines are labels: they give way to those of manifests
+        self._labels_begin: int | None = None
         #: number of lines without a file
         self.without_file = 0
 
@@ -106,8 +108,18 @@ class ManifestLines:
             self._count(len(files[1:]))
             for file in files:
                 digest = _digest(_joined(path, file))
-                if self._offsets.setdefault(digest, place.begin) != place.begin:
+                is_duplicate = self._offsets.setdefault(digest, place.begin) != place.begin
+                if is_duplicate and not self._is_label(place.begin):
                     self._duplicates.add(place.begin)
+
+    def add_labels(self, path: str, lines: Iterable[bytes]) -> None:
+        """Add the lines of a file of labels, after all manifests; a file that has a line already keeps it.
+
+        :raises BrokenArchive, StoreUnavailable: as :meth:`add` says
+        """
+        if self._labels_begin is None:
+            self._labels_begin = self._file.seek(0, 2)
+        self.add(path, lines)
 
     def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield chunks until there are too many lines."""
@@ -147,6 +159,7 @@ class ManifestLines:
             item,
             name=line.name or item.name,
             data=line.data,
+            merge=self._is_label(offset),
             filename=filename if line.filename is None else line.filename or None,
             sha256=line.sha256,
             original=line.original,
@@ -161,13 +174,17 @@ class ManifestLines:
                 if not files or place.begin in unused:
                     yield self._unused(f"{path}:{place.number}", place, text, files[0] if files else None)
 
+    def _is_label(self, offset: int) -> bool:
+        return self._labels_begin is not None and offset >= self._labels_begin
+
     def _unused(self, entry: str, place: _Place, text: bytes | None, file: str | None) -> Item:
         try:
             line = _parse(text)
             if file is not None and place.begin in self._duplicates:
                 raise BrokenArchive(f"There are several lines of {file[:200]!r}.")
             if file is not None:
-                raise BrokenArchive(f"There is no file {file[:200]!r}.")
+                missing = NotAPicture if self._is_label(place.begin) else BrokenArchive
+                raise missing(f"There is no file {file[:200]!r}.")
             if not line.name:
                 raise BadBody("Expected a line without file_name to have a name.")
         except Problem as problem:

@@ -294,11 +294,15 @@ def _wide_sizes(extra: bytes) -> Iterator[int]:
 
 
 def _decoded(raw: bytes, flags: int) -> str:
-    """Return a name as text. Many programs write UTF-8 without the flag; otherwise it is code page 437 (appendix D)."""
+    """Return a name as text. Many programs write UTF-8 without the flag; otherwise it is code page 437 (appendix D).
+
+    Some programs on Windows separate folders by backslashes.
+    """
     try:
-        return raw.decode()
+        name = raw.decode()
     except UnicodeDecodeError:
-        return raw.decode("utf-8", "replace") if flags & _UTF8 else raw.decode("cp437")
+        name = raw.decode("utf-8", "replace") if flags & _UTF8 else raw.decode("cp437")
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _digest(raw: bytes) -> bytes:
