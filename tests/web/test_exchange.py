@@ -234,7 +234,8 @@ def test_formats_lie_beside_the_pictures_and_it_is_taken_back_all_the_same(serve
     assert set(members) > plain
     report = counts(taken(empty, answer.body))
     labels = {"annotations.json", "labels.json", "datapackage.json", "deployments.csv", "media.csv", "observations.csv"}
-    assert report == {"stored": 8, "skipped": len(set(members) - plain - labels)}
+    others = len(set(members) - plain - labels)
+    assert report == ({"stored": 8, "skipped": others} if others else {"stored": 8})
 
 
 # -- in -------------------------------------------------------------------------------------
