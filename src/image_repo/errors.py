@@ -8,6 +8,7 @@
     │   ├── BadBody            an upload whose form is wrong
     │   └── DigestMismatch     the bytes are not those that the sender's digest names
     ├── Unauthenticated    401 credentials are missing or not accepted
+    │   └── InvalidToken       a token that is not accepted
     ├── LinkRefused        401 a temporary URL without or with a wrong signature
     ├── Forbidden          403 these credentials do not allow it
     ├── OriginalsNotServed 403 `kind=original` where the configuration does not allow it
@@ -32,6 +33,7 @@
     ├── CatalogueDisabled  501 the configuration has no catalogue
     ├── LibraryMissing     501 an optional library that is not installed
     ├── Busy               503 the queue of renders is full
+    ├── ProviderUnavailable 503 the keys of the identity provider are not known
     ├── StoreUnavailable   503 the store could not be asked
     ├── CatalogueUnavailable 503 the index could not be asked
     ├── QueryTooSlow       503 a query took longer than allowed
@@ -128,6 +130,17 @@ class Unauthenticated(Problem):
     slug = "unauthenticated"
     title = "Credentials are needed"
     challenge = "Bearer"
+
+
+class InvalidToken(Unauthenticated):
+    """401: a token is damaged, expired, not signed by the provider, or meant for others (RFC 6750, section 3.1)."""
+
+    slug = "invalid-token"
+    title = "The token is not accepted"
+
+    def __init__(self, detail: str = "", **members: object) -> None:
+        super().__init__(detail, **members)
+        self.challenge = f'Bearer error="invalid_token", error_description="{detail or self.title}"'
 
 
 class LinkRefused(Problem):
@@ -325,6 +338,15 @@ class Busy(Problem):
     slug = "busy"
     title = "Too much to do at the moment"
     retry_after = 2
+
+
+class ProviderUnavailable(Problem):
+    """503: a token cannot be verified, because the keys of the identity provider are not known at the moment."""
+
+    status = 503
+    slug = "provider-unavailable"
+    title = "The identity provider cannot be asked at the moment"
+    retry_after = 5
 
 
 class StoreUnavailable(Problem):

@@ -12,7 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl, Rules
+from image_repo.access.principal import Role
+from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
+from image_repo.access.rules import RoleRules
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.eviction import Bounds
@@ -167,7 +171,7 @@ class _Node:
 def build(config: Config, *, rules: Rules | None = None, stores: Stores | None = None) -> Repository:
     """Return the live repository. Called in each worker, after the fork.
 
-    :param rules: who may do what; everybody everything where None
+    :param rules: who may do what; as the configuration says where None
     :param stores: those that the configuration names where None
     """
     node = _Node.of(config, stores or build_stores(config))
@@ -186,7 +190,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
-    access = AccessControl(rules)
+    access = AccessControl(rules or access_rules(config))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     writer = Writer(access, origin, resolver, metadata, indexer, renditions, use)
     cache = node.stores.cache
@@ -194,9 +198,45 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     resources = ExitStack()
     for part in (node.counters, origin, indexer, renditions.caches, renditions.mezzanines, resolver):
         resources.callback(part.close)
+    authenticator = build_authenticator(config, node.shared)
     return Repository(
-        access, reader, writer, links, metadata, renditions, indexer, origin, epochs, use, node.counters, resources
+        *(access, authenticator, reader, writer, links, metadata, renditions, indexer, origin, epochs, use),
+        *(node.counters, resources),
     )
+
+
+def access_rules(config: Config) -> Rules | None:
+    """Return who may do what; None where everybody may do everything."""
+    access = config.access
+    if access.is_open:
+        return None
+    anonymous = access.anonymous or "none"
+    return RoleRules({"none": Role.NONE, "read": Role.READER, "write": Role.WRITER}[anonymous])
+
+
+def build_authenticator(config: Config, shared: Path | None) -> Authenticator:
+    """Return what tells on whose behalf a request is made; nothing is contacted yet.
+
+    :param shared: private folder of this node; None where it cannot be had
+    """
+    oidc = config.access.oidc
+    if not oidc.is_configured:
+        return Authenticator()
+    from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415, its cryptography takes its time
+
+    source = hashlib.sha256(f"{oidc.issuer}\0{oidc.jwks_uri}".encode()).hexdigest()[:16]
+    keys = ProviderKeys(partial(provider_keys, config), shared / f"oidc-{source}.json" if shared else None)
+    policy = TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles)
+    return Authenticator(TokenVerifier(policy, keys))
+
+
+def provider_keys(config: Config) -> Keys:
+    """Return the keys of the configured identity provider, from the provider itself.
+
+    :raises OSError, ValueError: when they cannot be had
+    """
+    oidc = config.access.oidc
+    return fetch_keys(oidc.issuer, str(oidc.jwks_uri) if oidc.jwks_uri else None)
 
 
 def _purge_name(memory: MemoryTier, name: ImageName) -> None:

@@ -31,7 +31,7 @@ from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
 from image_repo.web.client_address import TrustedProxies
 from image_repo.web.fast_path import FastPath
-from image_repo.web.identity import anonymous
+from image_repo.web.identity import by_credentials
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -55,13 +55,13 @@ def _build() -> FastPath:
     config = inherited or _load_config(sys.argv[1:] if api else [])
     repo = wiring.build(config)
     atexit.register(wiring.start_daemon(config, repo))
-    settings = config.server
+    settings, identify = config.server, by_credentials(repo)
     is_behind_proxy = api is not None and not uwsgi.speaks_http(api)
     proxies = TrustedProxies(settings.trusted_proxies)
     reaper = uwsgi.start_reaper(config, proxies.trusts, render_response(_TIMEOUT)) if inherited else None
     kept = KeptConnections(reaper) if reaper and settings.keep_alive else None
     guard: WSGIApplication = Guard(
-        create_app(repo, config, anonymous).wsgi_app,
+        create_app(repo, config, identify).wsgi_app,
         settings.max_headers,
         settings.max_upload,
         proxies,
@@ -73,7 +73,7 @@ def _build() -> FastPath:
     return FastPath(
         kept.wrap(guard) if kept else guard,
         repo,
-        anonymous,
+        identify,
         config.freshness,
         kept,
         None if settings.access_log == "none" else AccessLog(settings.access_log),

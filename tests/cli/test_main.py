@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pictures
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from webserver import embedded
 
 from image_repo import __version__
+from image_repo.cli import startup
 from image_repo.cli.main import VERBS, main
 from image_repo.cli.options import print_failures
-from image_repo.config import Config, dump
+from image_repo.config import AccessConfiguration, Config, dump
 from image_repo.model.record import Record, record_key
 from image_repo.observability.logging import CleanRecord, LogSettings, clean, configure
 
@@ -224,6 +227,47 @@ def test_a_trial_says_that_the_store_cannot_be_reached(tmp_path: Path) -> None:
     assert outcome.exit_code == 1
     assert "WRONG  originals: " in outcome.stdout
     assert "Traceback" not in outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("access", "ok", "words"),
+    [
+        pytest.param({}, True, "everybody may read and write", id="nothing"),
+        pytest.param({"anonymous": "read"}, True, "callers without credentials may read;", id="reading for all"),
+        pytest.param(
+            {"oidc": {"jwks_uri": "http://127.0.0.1:9/jwks"}},
+            False,
+            "cannot be fetched",
+            id="a provider that is not there",
+        ),
+    ],
+)
+def test_a_trial_says_who_may(tmp_path: Path, access: dict[str, Any], ok: bool, words: str) -> None:
+    outcome = Command(tmp_path, access=access)("-t")
+    assert outcome.exit_code == (0 if ok else 1)
+    (line,) = [line for line in outcome.stdout.splitlines() if "access: " in line]
+    assert line.startswith("ok" if ok else "WRONG")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("listen", "access", "warned"),
+    [
+        ("127.0.0.1:5000", {}, False),
+        ("[::1]:5000", {}, False),
+        ("localhost:5000", {}, False),
+        ("0.0.0.0:5000", {}, True),
+        ("images.example.org:5000", {}, True),
+        ("0.0.0.0:5000", {"anonymous": "write"}, False),
+        ("0.0.0.0:5000", {"anonymous": "read"}, False),
+    ],
+)
+def test_a_start_beyond_loopback_warns_that_everything_is_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, listen: str, access: dict[str, Any], warned: bool
+) -> None:
+    config = replace(embedded(tmp_path), listen=listen, access=AccessConfiguration(**access), create_new=True)
+    startup.prepare(config)
+    assert any("may read, write and delete" in record.getMessage() for record in caplog.records) is warned
 
 
 def test_a_test_run_leaves_swift_alone(tmp_path: Path) -> None:

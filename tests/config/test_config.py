@@ -14,7 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from image_repo.config import GIB, MIB, Config, ServerConfiguration, dump, load
+from image_repo.config import (
+    GIB,
+    MIB,
+    AccessConfiguration,
+    Config,
+    OidcConfiguration,
+    ServerConfiguration,
+    dump,
+    load,
+)
 from image_repo.config.renamed import MOVED, MOVED_HERE
 from image_repo.config.tree import leaves
 from image_repo.errors import ConfigurationError
@@ -136,6 +145,12 @@ def part(config: Any, setting: str) -> Any:
         (f"{STORE}: {{container: a/b}}", f"config.yml:1: {STORE}.container: expected a name of 1 to 256 bytes without '/'"),
         ("local_file_cache_path: ./image_repo_data/tmp", "config.yml:1: local_file_cache_path: expected a folder apart from that of the originals (./image_repo_data)"),
         ("render: {wait: 700}", "config.yml:1: render.wait: expected at most server.request_timeout, which is 600"),
+        ("access: {anonymous: all}", "config.yml:1: access.anonymous: expected one of write, read, none, or null but received 'all'"),
+        ("access: {oidc: {issuer: id.example}}", "config.yml:1: access.oidc.issuer: expected an address such as https://id.example.org/realms/lab but received 'id.example'"),
+        ("access: {oidc: {jwks_uri: 'file:/not/there'}}", "config.yml:1: access.oidc.jwks_uri: /not/there cannot be read: No such file or directory"),
+        ("access: {oidc: {audience: images}}", "config.yml:1: access.oidc.audience: expected issuer or jwks_uri beside it"),
+        ("access: {oidc: {issuer: 'https://a', roles: {x: reader}}}", "config.yml:1: access.oidc.roles: expected roles_claim beside it"),
+        ("access: {oidc: {issuer: 'https://a', roles_claim: r, roles: {x: owner}}}", "config.yml:1: access.oidc.roles: expected values of the claim, each with reader, writer or admin but received {'x': 'owner'}"),
         ("presets: {a: {xsiz: 1}}", "config.yml:1: presets.a.xsiz: there is no parameter 'xsiz'. Did you mean xsize?"),
         ("presets: {a: {preset: b}}", "config.yml:1: presets.a.preset: expected parameters without preset: a preset cannot include another"),
         ("presets: {a: {w: 1, xsize: 2}}", "config.yml:1: presets.a: the parameter xsize is given more than once"),
@@ -423,6 +438,27 @@ def test_the_dump_fed_back_means_the_same(
     again = read(tmp_path, dump(config))
     assert again == config
     assert dump(again) == dump(config)
+
+
+def test_the_dump_of_roles_fed_back_means_the_same(tmp_path: Path) -> None:
+    oidc = OidcConfiguration(issuer="https://id.example", roles_claim="a.b", roles={"the lab": "writer", "x": "reader"})
+    config = replace(Config(), access=AccessConfiguration(anonymous="read", oidc=oidc))
+    assert read(tmp_path, dump(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("{}", True),
+        ("access: {anonymous: write}", True),
+        ("access: {anonymous: read}", False),
+        ("access: {anonymous: none}", False),
+        ("access: {oidc: {issuer: 'https://a'}}", False),
+        ("access: {anonymous: write, oidc: {issuer: 'https://a'}}", False),
+    ],
+)
+def test_access_is_open_until_something_of_it_is_set(tmp_path: Path, text: str, is_open: bool) -> None:
+    assert read(tmp_path, text).access.is_open is is_open
 
 
 def test_the_dump_with_secrets_fed_back_means_the_same(tmp_path: Path) -> None:

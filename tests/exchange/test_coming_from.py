@@ -26,6 +26,7 @@ from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.cli import startup
 from image_repo.config import Config, PersistentStoreConfiguration, foreign, load
+from image_repo.config.loading import IMAGE_STORAGE
 from image_repo.errors import ConfigurationError
 from image_repo.exchange.importer import Importer
 from image_repo.exchange.legacy import detect, outcomes
@@ -721,11 +722,19 @@ def test_there_is_no_s3_store_yet(row: Row, tmp_path: Path) -> None:
     assert "no S3 store yet" in foreign(dict.fromkeys(row.there.split(), "x"), Config())[0]
 
 
-@of(SET, SETTINGS, "OIDC_JWKS_URI", "IMAGE_SCOPE", "USER_IDENTIFIER")
-def test_there_is_no_access_control_yet(row: Row, house: Client) -> None:
+@of(SET, SETTINGS, "OIDC_JWKS_URI")
+def test_the_keys_of_its_provider_are_ours(row: Row, tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text(row.spans[0])
+    ours = load(tmp_path / "config.yml", {}).access
+    assert ours == load(None, {row.there: _THEIRS[row.there]}).access
+    assert not ours.is_open
+    assert foreign({row.there: "x"}, Config()) == []
+
+
+@of(SET, SETTINGS, "IMAGE_SCOPE", "USER_IDENTIFIER")
+def test_users_are_not_kept_apart_yet(row: Row) -> None:
     assert row.here == "not yet"
-    assert "may read and write" in foreign({row.there: "x"}, Config())[0]
-    assert house.get(f"/images/{ID}", Authorization="Bearer of-nobody").status == 200
+    assert "sees the images of all others" in foreign({row.there: "x"}, Config())[0]
 
 
 def test_their_settings_are_told_at_the_start_without_their_values(
@@ -736,7 +745,7 @@ def test_their_settings_are_told_at_the_start_without_their_values(
     monkeypatch.chdir(tmp_path)
     startup.prepare(embedded(tmp_path, persistent_store_configuration=PersistentStoreConfiguration(), create_new=True))
     told = "\n".join(record.getMessage() for record in caplog.records)
-    assert not [name for name in _THEIRS if name not in told]
+    assert not [name for name in _THEIRS if name not in told and name not in IMAGE_STORAGE]
     assert "secret-7f3a" not in told
 
 

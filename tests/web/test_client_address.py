@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from image_repo.web.client_address import TrustedProxies, network_of, normalise
+from image_repo.web.client_address import TrustedProxies, is_local, network_of, normalise
 
 PROXIES = TrustedProxies(("10.0.0.0/8", "::1"))
 
@@ -38,7 +38,29 @@ def test_scheme_and_host_of_a_trusted_proxy_count_and_nothing_of_another() -> No
     assert believed == {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "https", "HTTP_HOST": "museum.org"}
     ignored = {"REMOTE_ADDR": "192.0.2.1", "wsgi.url_scheme": "http", "HTTP_HOST": "a", **forwarded}
     PROXIES.apply(ignored)
+    assert ignored.pop("image_repo.is_passed_on") is True
     assert ignored == {"REMOTE_ADDR": "192.0.2.1", "wsgi.url_scheme": "http", "HTTP_HOST": "a"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "local"),
+    [
+        ({"REMOTE_ADDR": "127.0.0.1"}, True),
+        ({"REMOTE_ADDR": "::1"}, True),
+        ({"REMOTE_ADDR": "::ffff:127.0.0.1"}, True),
+        ({"REMOTE_ADDR": "192.0.2.1"}, False),
+        ({"REMOTE_ADDR": ""}, False),
+        ({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}, False),
+        ({"REMOTE_ADDR": "127.0.0.1", "HTTP_VIA": "1.1 front"}, False),
+        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}, True),
+        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}, False),
+    ],
+)
+def test_a_client_is_local_unless_a_proxy_that_is_not_trusted_passes_it_on(
+    environ: dict[str, str], local: bool
+) -> None:
+    PROXIES.apply(environ)
+    assert is_local(environ) is local
 
 
 def test_a_further_request_of_a_connection_has_its_address() -> None:

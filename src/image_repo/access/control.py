@@ -53,7 +53,8 @@ class Rules(Protocol):
         """Return the decision.
 
         :param target: the name of an image, a folder with its ``/``, or the key of an artifact or a snapshot
-            (``.artifacts/sha256/HEX``, ``.snapshots/ID``). Empty for the whole repository
+            (``.artifacts/sha256/HEX``, ``.snapshots/ID``). Empty for anything in the repository: whether the
+            principal may do it at all, before it is known what it is done to
         """
         ...
 

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """What a caller may do; each role holds the ones before it."""
+
+    NONE = 0
+    READER = 1
+    WRITER = 2
+    ADMIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +20,7 @@ class Principal:
     """An authenticated caller, or nobody in particular.
 
     :param name: unique per caller; None without credentials
-    :param roles: what the caller is, such as ``reader``, ``writer`` or ``admin``
+    :param roles: what the caller is: ``reader``, ``writer`` or ``admin``
     """
 
     name: str | None = None

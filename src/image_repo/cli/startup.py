@@ -77,7 +77,38 @@ def trial(config: Config) -> list[Finding]:
             findings += _check_catalogue(config, stores)
     finally:
         stores.close()
-    return findings
+    return [*findings, _check_access(config)]
+
+
+def _check_access(config: Config) -> Finding:
+    """Check that tokens can be verified; say what callers without credentials may."""
+    access = config.access
+    if access.is_open:
+        return Finding(True, "access", "everybody may read and write")
+    words = {"none": "nothing", "read": "read", "write": "read and write"}
+    rule = f"callers without credentials may {words[access.anonymous or 'none']}"
+    if not access.oidc.is_configured:
+        return Finding(True, "access", f"{rule}; there are no other credentials: the command can write")
+    try:
+        keys = wiring.provider_keys(config)
+    except (OSError, ValueError) as error:
+        return Finding(False, "access", f"{rule}; the keys of the identity provider cannot be fetched: {error}")
+    return Finding(True, "access", f"{rule}; the identity provider has {len(keys)} keys for tokens")
+
+
+def _access_warnings(config: Config) -> Iterator[str]:
+    """Yield what is dangerous, or does not work yet: tokens get 503 until the keys are there."""
+    host, _ = address.host_and_port(config.listen)
+    if config.access.is_open and config.access.anonymous is None and not address.is_loopback(host):
+        yield (
+            f"everybody who reaches {config.listen} may read, write and delete: access.anonymous says what callers "
+            "without credentials may"
+        )
+    finding = _check_access(config)
+    if finding.ok:
+        log.info("access: %s", finding.detail)
+    else:
+        yield finding.detail
 
 
 def _folders(config: Config) -> Iterator[tuple[str, str]]:
@@ -136,6 +167,8 @@ def prepare(config: Config) -> list[str]:
         finding = _check_folder(*folder)
         if not finding.ok:
             log.warning("there is no %s: %s", finding.subject, finding.detail)
+    for warning in _access_warnings(config):
+        log.warning("%s", warning)
     stores = wiring.build_stores(config)
     try:
         warnings = wiring.prepare(config, stores)

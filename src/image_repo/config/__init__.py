@@ -21,11 +21,13 @@ from image_repo.config.settings import (
     GIB,
     KIB,
     MIB,
+    AccessConfiguration,
     CatalogueConfiguration,
     Config,
     Credentials,
     LocalCacheConfiguration,
     MemoryCacheConfiguration,
+    OidcConfiguration,
     PersistentStoreConfiguration,
     QualityConfiguration,
     RenderConfiguration,
@@ -34,7 +36,8 @@ from image_repo.config.settings import (
 )
 
 __all__ = [
-    "GIB", "KIB", "MIB", "CatalogueConfiguration", "Config", "Credentials", "LocalCacheConfiguration",
-    "MemoryCacheConfiguration", "PersistentStoreConfiguration", "QualityConfiguration", "RenderConfiguration",
-    "SecretText", "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "dump", "foreign", "load", "migrate",
+    "GIB", "KIB", "MIB", "AccessConfiguration", "CatalogueConfiguration", "Config", "Credentials",
+    "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
+    "QualityConfiguration", "RenderConfiguration", "SecretText", "ServerConfiguration", "SourcedText",
+    "SwiftCacheConfiguration", "dump", "foreign", "load", "migrate",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -70,7 +70,7 @@ def _value(value: Any, setting: Setting, path: Path, indent: str) -> str:
     if setting.is_size:
         return " " + _size(value)
     if setting.is_mapping and value:
-        plain = {name: dict(parameters) for name, parameters in value.items()}
+        plain = {name: dict(item) if isinstance(item, Mapping) else item for name, item in value.items()}
         block = yaml.safe_dump(plain, default_flow_style=False, allow_unicode=True, sort_keys=False)
         return "\n" + textwrap.indent(block.rstrip("\n"), indent + _INDENT)
     return " " + _flow(list(value) if isinstance(value, tuple) else dict(value) if setting.is_mapping else value)

@@ -18,6 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from image_repo.config import rules
+from image_repo.config.readers import Sourced
 from image_repo.config.renamed import advice
 from image_repo.config.settings import Config, Credentials
 from image_repo.config.tree import Path, Setting, leaves, settings_of
@@ -48,6 +49,8 @@ OPENSTACK: dict[str, tuple[str, ...]] = {
     "application_credential_secret": ("OS_APPLICATION_CREDENTIAL_SECRET",),
     "region": ("OS_REGION_NAME",), "interface": ("OS_INTERFACE", "OS_ENDPOINT_TYPE"), "cacert": ("OS_CACERT",),
 }  # fmt: skip
+#: variable of the image storage microservice → the setting that it is a default of
+IMAGE_STORAGE: dict[str, Path] = {"OIDC_JWKS_URI": ("access", "oidc", "jwks_uri")}
 _STORE, _CREDENTIALS = "persistent_store_configuration", "credentials"
 _PASSWORD = ("username", "password")
 _APPLICATION_CREDENTIAL = ("application_credential_id", "application_credential_secret")
@@ -70,6 +73,7 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
         draft.set(tuple(name.split(".")), value, "command line")
     draft.values = only_known(draft, draft.values, Config, ())
     _fill_from_openstack(draft, environ)
+    _fill_from_image_storage(draft, environ)
     config = validate(draft, environ)
     for setting, message in rules.first_violations(config).items():
         draft.mistake(setting, message)
@@ -283,6 +287,17 @@ def _fill_from_openstack(draft: Draft, environ: Mapping[str, str]) -> None:
         if variable and sourced and name not in excluded and credentials.get(name) is None:
             credentials[name] = sourced.text(environ[variable], f"env:{variable}")
             draft.places[(_STORE, _CREDENTIALS, name)] = f"environment: {variable}"
+
+
+def _fill_from_image_storage(draft: Draft, environ: Mapping[str, str]) -> None:
+    """Fill settings that the configuration leaves out from the variables of the image storage microservice."""
+    for variable, path in IMAGE_STORAGE.items():
+        section = draft.values
+        for name in path[:-1]:
+            section = section.setdefault(name, {})
+        if environ.get(variable) and section.get(path[-1]) is None:
+            section[path[-1]] = Sourced().text(environ[variable], f"env:{variable}")
+            draft.places[path] = f"environment: {variable}"
 
 
 def validate(draft: Draft, environ: Mapping[str, str]) -> Config:

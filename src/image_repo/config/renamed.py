@@ -81,7 +81,7 @@ _RECORDS = (
     "records are beside the originals, and catalogue.url can name a PostgreSQL; image_repo import takes a mongoexport"
 )
 _NO_S3 = "there is no S3 store yet; originals are in Swift or in a folder"
-_NO_ACCESS_CONTROL = "there is no access control yet: every client of this server may read and write"
+_NO_SCOPES = "every user sees the images of all others; access.anonymous says what callers without credentials may"
 
 FOREIGN = tuple(
     Foreign(re.compile(names), ours, advice)
@@ -91,7 +91,7 @@ FOREIGN = tuple(
         ("UPLOADS_DIRECTORY", _PATH, f"{_ON_DISK} --uploads reads that folder"),
         ("ISS_DATA", _PATH, f"{_ON_DISK} reads that folder"),
         ("S3_[A-Z0-9_]+", None, _NO_S3),
-        ("OIDC_JWKS_URI|IMAGE_SCOPE|USER_IDENTIFIER", None, _NO_ACCESS_CONTROL),
+        ("IMAGE_SCOPE|USER_IDENTIFIER", None, _NO_SCOPES),
     )
 )
 

@@ -134,6 +134,24 @@ def _credentials(config: Config) -> Iterator[Violation]:
         yield above, f"{expected} (OS_USERNAME, OS_PASSWORD …)"
 
 
+def _access(config: Config) -> Iterator[Violation]:
+    access, above = config.access, ("access", "oidc")
+    uri = access.oidc.jwks_uri
+    if isinstance(uri, SourcedText) and uri.problem:
+        yield (*above, "jwks_uri"), uri.problem
+        return
+    for name in ("issuer", "jwks_uri"):
+        address = getattr(access.oidc, name)
+        if address is not None and not re.match(r"https?://[^/\s]", address):
+            expected = "expected an address such as https://id.example.org/realms/lab"
+            yield (*above, name), f"{expected} but received {str(address)!r}"
+    for name in ("audience", "roles_claim", "roles"):
+        if getattr(access.oidc, name) and not access.oidc.is_configured:
+            yield (*above, name), "expected issuer or jwks_uri beside it"
+    if access.oidc.roles and not access.oidc.roles_claim:
+        yield (*above, "roles"), "expected roles_claim beside it"
+
+
 def _containers(config: Config) -> Iterator[Violation]:
     for section in (_STORE, "swift_cache_configuration"):
         name = getattr(config, section).container
@@ -207,5 +225,6 @@ def _lower(error: BadParameter) -> str:
 
 
 _RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
-    _clean_text, _listen, _base, _addresses, _keys, _credentials, _containers, _folders, _times, _pictures, _presets,
+    _clean_text, _listen, _base, _addresses, _keys, _credentials, _access,
+    _containers, _folders, _times, _pictures, _presets,
 )  # fmt: skip

@@ -32,6 +32,8 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(read_list)]
 Kinds = Annotated[tuple[WritableKind, ...], BeforeValidator(read_list)]
 #: name → {parameter: value}
 Presets = Mapping[str, Mapping[str, str]]
+#: value of a claim → role
+Roles = Mapping[str, Literal["reader", "writer", "admin"]]
 #: a value, ``env:NAME`` or ``file:PATH``
 Credential = Annotated[str, Sourced()]
 #: the same, and never printed
@@ -198,6 +200,41 @@ class CatalogueConfiguration:
 
 
 @_section
+class OidcConfiguration:
+    """Bearer tokens of an OpenID provider (RFC 6750); asymmetric signatures only."""
+
+    issuer: str | None = _setting(None, "address of the provider, which is the iss of its tokens; null: not checked")
+    jwks_uri: Credential | None = _setting(
+        None, "address of its keys (OIDC_JWKS_URI); as the issuer's discovery document says when absent"
+    )
+    audience: str | None = _setting(None, "aud of the tokens that are meant for this server; null: not checked")
+    roles_claim: str | None = _setting(
+        None, "claim with the roles, such as realm_access.roles; null: every valid token is a writer's"
+    )
+    roles: Roles = _setting(dict, "value of that claim: role; reader, writer and admin mean themselves")
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a provider."""
+        return bool(self.issuer or self.jwks_uri)
+
+
+@_section
+class AccessConfiguration:
+    """Who may read and write. Everybody may do everything until something of it is set."""
+
+    anonymous: Literal["write", "read", "none"] | None = _setting(
+        None, "what callers without credentials may; null: none where oidc is set, write otherwise"
+    )
+    oidc: OidcConfiguration = _group(OidcConfiguration)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything."""
+        return self.anonymous in (None, "write") and not self.oidc.is_configured
+
+
+@_section
 class ServerConfiguration:
     """The server's processes and limits."""
 
@@ -244,6 +281,7 @@ class Config:
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
     render: RenderConfiguration = _group(RenderConfiguration)
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
+    access: AccessConfiguration = _group(AccessConfiguration)
     server: ServerConfiguration = _group(ServerConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")
     cors_write_origins: Texts = _setting((), "origins whose scripts may write, such as https://app.example.org")

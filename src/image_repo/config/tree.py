@@ -116,6 +116,7 @@ _WORDS: dict[Any, str] = {
     settings.Texts: "a list",
     settings.Kinds: "a list of " + ", ".join(get_args(settings.WritableKind)),
     settings.Presets: "names, each with parameters and their values",
+    settings.Roles: "values of the claim, each with reader, writer or admin",
     settings.Credential: "text, env:NAME or file:PATH",
     settings.Secret: "text, env:NAME or file:PATH",
     settings.AuthVersion: "1, 2 or 3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl
 from image_repo.catalogue.indexer import Indexer
 from image_repo.concurrency.invalidation import InvalidationEpochs
@@ -29,6 +30,7 @@ class Repository:
     """
 
     access: AccessControl
+    authenticator: Authenticator
     reader: Reader
     writer: Writer
     links: Links

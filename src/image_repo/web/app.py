@@ -13,7 +13,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import artifacts, catalogue, docs, exchange, openapi, ops, problems, snapshots
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
-from image_repo.web.identity import IDENTIFY, Identify, anonymous
+from image_repo.web.identity import IDENTIFY, Identify, by_credentials
 from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
 from image_repo.web.responses import NOSNIFF, Reply
@@ -47,8 +47,12 @@ class Application(Flask):
         return response
 
 
-def create_app(repo: Repository, config: Config, identify: Identify = anonymous) -> Flask:
-    """Return the application over a live repository."""
+def create_app(repo: Repository, config: Config, identify: Identify | None = None) -> Flask:
+    """Return the application over a live repository.
+
+    :param identify: returns on whose behalf a request is made; by its credentials where None
+    """
+    identify = identify or by_credentials(repo)
     app = Application("image_repo.web")
     app.config.update(
         MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_OVERHEAD_BYTES,

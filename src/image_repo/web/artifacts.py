@@ -21,7 +21,7 @@ from image_repo.repository.metadata import check_data
 from image_repo.repository.repository import Repository
 from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import is_shared, principal
+from image_repo.web.identity import authorise, is_shared, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
 
@@ -68,6 +68,7 @@ class _Views:
     def add(self) -> Reply:
         """``POST /artifacts?kind=K&meta={JSON}``: 201, or 200 where these bytes were known."""
         parameters = catalogue.read_parameters(_UPLOAD_PARAMETERS)
+        authorise(self._repo, Action.WRITE, PREFIX)
         with uploads.receive(self._repo, "a file") as upload:
             _add_fields(parameters, upload.fields)
             artifact, is_new = self._artifacts.put(

@@ -29,7 +29,7 @@ from image_repo.repository.collection import Changed, Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses, uploads
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import is_shared, principal
+from image_repo.web.identity import authorise, is_shared, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
 
@@ -148,6 +148,7 @@ class _Views:
 
     def patch(self) -> Reply:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
+        authorise(self._repo, Action.WRITE, "")
         filter_, patch = _bulk_filter(), uploads.read_data()
         if not isinstance(patch, dict):
             raise BadBody("Expected a JSON object: anything else would replace the data of many images.")
@@ -155,6 +156,7 @@ class _Views:
 
     def delete(self) -> Reply:
         """``DELETE /images?FILTER``: deletes all that match."""
+        authorise(self._repo, Action.DELETE, "")
         return self._changed(self._collection.delete(principal(), _bulk_filter(), seconds=self._seconds))
 
     def _changed(self, changed: Changed) -> Reply:

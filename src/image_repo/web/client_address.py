@@ -16,6 +16,10 @@ _SAME_CLIENT = "0.0.0.0"  # noqa: S104
 #: what one client of IPv6 has as a rule
 _IPV6_PREFIX = 64
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
+#: what proxies add to a request
+_BY_PROXIES = frozenset((*_FORWARDED, "HTTP_X_REAL_IP", "HTTP_VIA"))
+#: environ key: whether a proxy that is not trusted has passed the request on
+_IS_PASSED_ON = "image_repo.is_passed_on"
 
 
 class _Connection(threading.local):
@@ -48,6 +52,13 @@ def normalise(address: str) -> str:
     except ValueError:
         return ""
     return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
+
+
+def is_local(environ: WSGIEnvironment) -> bool:
+    """Return whether the client is on this machine; not where a proxy here that is not trusted has passed it on."""
+    is_passed_on = environ.get(_IS_PASSED_ON) or not _BY_PROXIES.isdisjoint(environ)
+    address = normalise(peer_of(environ))
+    return not is_passed_on and bool(address) and ip_address(address).is_loopback
 
 
 def network_of(address: str) -> str:
@@ -91,5 +102,7 @@ class TrustedProxies:
                 environ["wsgi.url_scheme"] = scheme
             if host and "," not in host:
                 environ["HTTP_HOST"] = host
-        for name in _FORWARDED:
+        elif not _BY_PROXIES.isdisjoint(environ):
+            environ[_IS_PASSED_ON] = True
+        for name in _BY_PROXIES:
             environ.pop(name, None)

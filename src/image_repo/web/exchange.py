@@ -15,6 +15,7 @@ from flask import Flask, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo import wiring
+from image_repo.access.control import Action
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
@@ -25,13 +26,14 @@ from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import stream_zip, temporary
+from image_repo.model.names import parse_prefix
 from image_repo.model.operations import PARAMETERS
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
 from image_repo.repository.spool import Spool
 from image_repo.web import catalogue, openapi, responses, uploads
-from image_repo.web.identity import principal
+from image_repo.web.identity import authorise, principal
 from image_repo.web.responses import Reply
 
 #: of one process at a time
@@ -121,7 +123,9 @@ class _Views:
 
     def import_(self) -> Reply:
         """``POST /import``: import a zip, and stream a report on each of its members."""
-        importer = Importer(self._repo, principal(), catalogue.read_parameters(IMPORT_WORDS).get("prefix", ""))
+        prefix = catalogue.read_parameters(IMPORT_WORDS).get("prefix", "")
+        importer = Importer(self._repo, principal(), prefix)
+        authorise(self._repo, Action.WRITE, parse_prefix(prefix))
         return _limited(self._imports, lambda: self._import(importer))
 
     def _import(self, importer: Importer) -> Reply:

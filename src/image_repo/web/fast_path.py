@@ -6,9 +6,10 @@ the lease on them (:class:`~image_repo.repository.resolver.Lease`). The same req
 authorisation: the bytes come from the same tier by the same key, and the lease ends when the version has to be
 revalidated, or at once when any process of the node writes to the name.
 
-Whatever is unusual goes on to the application: other methods, bodies, ranges, rare forms of conditions, credentials,
-and what was evicted. The limiter lets few threads at a time run there (:mod:`image_repo.concurrency.limiter`), so that
-hits need not wait for them. Of equal requests at the same time, one goes ahead (:mod:`image_repo.web.coalescing`).
+Whatever is unusual goes on to the application: other methods, bodies, ranges, rare forms of conditions, tokens that are
+not accepted, and what was evicted. The limiter lets few threads at a time run there
+(:mod:`image_repo.concurrency.limiter`), so that hits need not wait for them. Of equal requests at the same time, one
+goes ahead (:mod:`image_repo.web.coalescing`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 UNUSUAL = frozenset(
     f"HTTP_{name}"
     for name in (
-        *("AUTHORIZATION", "COOKIE", "X_AUTH_TOKEN"),
+        *("COOKIE", "X_AUTH_TOKEN"),
         *("RANGE", "IF_RANGE", "IF_MATCH", "IF_UNMODIFIED_SINCE"),
         *("TRANSFER_ENCODING", "EXPECT", "UPGRADE"),
     )
@@ -218,16 +219,19 @@ class FastPath:
     def _find(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
         """Return the entry that answers this request, if its principal may have it and its lease holds."""
         target: Any = environ.get("REQUEST_URI")
-        principal = self._identify(environ)
+        try:
+            principal = self._identify(environ)
+        except Problem:  # the application answers with it
+            return None
         if principal is not ANONYMOUS:
             target = (target, principal)
         entry: Any = self._entries.get(target)
         if entry is _NEGOTIATED:
             entry = self._entries.get((target, environ.get("HTTP_ACCEPT", "")))
-        if entry is None or not UNUSUAL.isdisjoint(environ) or environ.get("CONTENT_LENGTH"):
+        is_usual = UNUSUAL.isdisjoint(environ) and environ.get("SERVER_PROTOCOL") in PROTOCOLS
+        # Without a Host, or with two, it is for the guard to refuse.
+        if entry is None or not is_usual or environ.get("CONTENT_LENGTH") or "," in environ.get("HTTP_HOST", ","):
             return None
-        if environ.get("SERVER_PROTOCOL") not in PROTOCOLS or "," in environ.get("HTTP_HOST", ","):
-            return None  # for the guard to refuse: without a Host, or with two
         try:
             grant = self._authorise(principal, _READ, entry.name)
         except Problem:  # the application answers with it
@@ -279,8 +283,8 @@ class FastPath:
     def _coalesce(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass a request on, or wait for an equal one and repeat its response."""
         target = self._target(environ)
-        request = (target, environ.get("HTTP_ACCEPT"))
-        if not self._may_wait(environ) or request in self._unrepeatable:
+        request = (target or "", environ.get("HTTP_ACCEPT"))
+        if target is None or not self._may_wait(environ) or request in self._unrepeatable:
             return self._pass_on(environ, start_response)
         began = time.monotonic()
         # Without the mark, a connection whose request waits here would look idle.
@@ -299,10 +303,16 @@ class FastPath:
             raise
         return Closing(response, unmark)
 
-    def _target(self, environ: WSGIEnvironment) -> Target:
-        """Return what a response is remembered under: nothing of one principal's answers another."""
+    def _target(self, environ: WSGIEnvironment) -> Target | None:
+        """Return what a response is remembered under: nothing of one principal's answers another.
+
+        :returns: None where the credentials are not accepted
+        """
         uri: str = environ.get("REQUEST_URI", "")
-        principal = self._identify(environ)
+        try:
+            principal = self._identify(environ)
+        except Problem:
+            return None
         return uri if principal is ANONYMOUS else (uri, principal)
 
     def _may_wait(self, environ: WSGIEnvironment) -> bool:
@@ -362,6 +372,8 @@ class FastPath:
         if lease is None or len(uri) > _MAX_TEXT_BYTES or len(accept) > _MAX_TEXT_BYTES:
             return
         target = self._target(environ)
+        if target is None:
+            return
         at = (target, accept) if hit.is_negotiated else target
         entry = _entry(at, uri, hit, headers, lease, self._freshness)
         with self._lock:

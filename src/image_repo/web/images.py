@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, request, url_for
 
 from image_repo import wiring
+from image_repo.access.control import Action
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadName, NotAPicture
 from image_repo.model.names import ImageName, parse_prefix
@@ -20,7 +21,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import problems, responses, uploads
 from image_repo.web.catalogue import read_parameters
 from image_repo.web.handle import Pictures, ReadRequest
-from image_repo.web.identity import Identify, principal
+from image_repo.web.identity import Identify, authorise, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
 
@@ -106,6 +107,7 @@ class Images:
         :param target: a name, a folder, or None for a name by content
         """
         read_parameters(())
+        authorise(self._repo, Action.WRITE, target.text if isinstance(target, ImageName) else target or "")
         return self._write_data(target or "") if uploads.has_data() else self._upload(target)
 
     def _write_data(self, target: ImageName | str) -> Reply:
@@ -131,7 +133,9 @@ class Images:
         read_parameters(())
         if not path or path.endswith("/"):
             raise BadName("A folder has no data: name an image.")
-        name = self._repo.reader.resolve_name(ImageName.readings(path))
+        readings = ImageName.readings(path)
+        authorise(self._repo, Action.WRITE, readings[0].text)
+        name = self._repo.reader.resolve_name(readings)
         record = self._repo.writer.patch_data(principal(), name, uploads.read_data(), self._conditions())
         return _written(record, 200)
 
@@ -142,6 +146,7 @@ class Images:
         if not path or path.endswith("/"):
             raise BadName("A folder cannot be deleted: name an image.")
         readings, writer = ImageName.readings(path), self._repo.writer
+        authorise(self._repo, Action.DELETE, readings[0].text)
         if renditions_only:
             name = self._repo.reader.resolve(principal(), readings).name
             deleted = writer.purge(principal(), name)

@@ -39,6 +39,9 @@ _DATA = {"schema": {"description": "your data: any JSON but null, at most 64 KiB
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "a token of the provider"}
+}
 #: while the catalogue is rebuilt, results are incomplete
 _REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}
 #: path → Path Item Object of OpenAPI
@@ -98,7 +101,9 @@ def _document(base: str) -> dict[str, Any]:
             "/metrics": {"get": operation("Metrics of this node (Prometheus)", [], {"text/plain": {}})},
             "/readyz": {"get": operation("Readiness: whether the store answers", [], {"application/json": {}})},
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
+        # Either nothing, or a token: the configuration says what needs one.
+        "security": [{}, {"bearer": []}],
     }
 
 

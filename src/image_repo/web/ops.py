@@ -14,6 +14,7 @@ from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
 from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.identity import check_operator
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import NOSNIFF, Reply
 
@@ -52,11 +53,14 @@ def _ready(repo: Repository) -> Reply:
     ok = all(state == "ok" for state in parts.values())
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
+    if shown:
+        check_operator(repo)
     return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
 def _metrics(repo: Repository) -> Reply:
     """Return the metrics of this node in the format of Prometheus."""
+    check_operator(repo)
     headers = [("Content-Type", metrics.MEDIA_TYPE), ("Cache-Control", "no-store"), NOSNIFF]
     return Reply(200, headers, repo.counters.text().encode())
 

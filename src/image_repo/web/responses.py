@@ -139,7 +139,7 @@ class ResponseHead:
             *FOREIGN_BYTES,
             ("Cross-Origin-Resource-Policy", "cross-origin"),
             *allow_origin(self.origin),
-            *((("Vary", "Accept"),) if self.is_negotiated else ()),
+            *_vary(self.cache_control, is_negotiated=self.is_negotiated),
             *((("Repr-Digest", repr_digest(self.sha256)),) if self.sha256 else ()),
             ("Date", http_date()),  # RFC 9110, section 6.6.1
             ("Accept-Ranges", "bytes"),
@@ -152,6 +152,12 @@ class ResponseHead:
 def allow_origin(origin: str | None) -> Headers:
     """Return the CORS headers for an origin; nothing where none is allowed."""
     return [("Access-Control-Allow-Origin", origin), EXPOSED] if origin else []
+
+
+def _vary(cache_control: str, *, is_negotiated: bool = False) -> Headers:
+    """Return the headers of requests that decide the response: a browser may change its credentials."""
+    names = [*(("Accept",) if is_negotiated else ()), *(("Authorization",) if "private" in cache_control else ())]
+    return [("Vary", ", ".join(names))] if names else []
 
 
 def repr_digest(sha256: str) -> str:
@@ -302,7 +308,8 @@ def to_json(members: Any) -> str:
 
 
 def _json_headers(cache_control: str, origin: str | None) -> Headers:
-    return [("Content-Type", "application/json"), ("Cache-Control", cache_control), NOSNIFF, *allow_origin(origin)]
+    cached = [("Cache-Control", cache_control), *_vary(cache_control)]
+    return [("Content-Type", "application/json"), *cached, NOSNIFF, *allow_origin(origin)]
 
 
 def send_json(members: Any, status: int = 200, *, cache_control: str = "no-store", origin: str | None = None) -> Reply:

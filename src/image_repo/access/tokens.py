@@ -1,0 +1,126 @@
+"""Bearer tokens: JSON Web Tokens of an OpenID provider (RFC 7519, RFC 8725)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from image_repo.access.principal import Principal
+from image_repo.access.provider import Jwk, ProviderKeys
+from image_repo.errors import InvalidToken
+
+#: asymmetric ones only: a published key must never verify an HMAC
+ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+#: seconds by which the clock of a provider may be ahead
+LEEWAY_S = 120.0
+_MAX_TOKEN_CHARS = 16_384
+#: of a subject: no control character, no backslash
+_SUBJECT = re.compile(r"[^\x00-\x20\x7f-\xa0\\](?:[^\x00-\x1f\x7f\\]{0,253}[^\x00-\x20\x7f-\xa0\\])?")
+_WRITER = frozenset({"writer"})
+_ROLES = ("reader", "writer", "admin")
+
+
+@dataclass(frozen=True)
+class TokenPolicy:
+    """What a token has to say.
+
+    :param issuer: its ``iss``, None for any
+    :param audience: one of its ``aud``, None for any
+    :param roles_claim: the claim with the roles, dotted; None where every valid token is a writer's
+    :param roles: value of that claim → role; the names of the roles mean themselves
+    """
+
+    issuer: str | None = None
+    audience: str | None = None
+    roles_claim: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+
+class TokenVerifier:
+    """Verifies tokens.
+
+    :param keys: of the provider
+    """
+
+    def __init__(self, policy: TokenPolicy, keys: ProviderKeys, clock: Callable[[], float] = time.time) -> None:
+        self._policy = policy
+        self._keys = keys
+        self._clock = clock
+
+    def verify(self, token: str) -> tuple[Principal, float]:
+        """Return whose token it is, and when it expires in seconds since the epoch.
+
+        :raises InvalidToken: when it is not accepted
+        :raises ProviderUnavailable: when that cannot be decided now
+        """
+        if len(token) > _MAX_TOKEN_CHARS:
+            raise InvalidToken("The token is too long.")
+        try:
+            header = jwt.get_unverified_header(token)
+            algorithm, kid = header.get("alg"), header.get("kid")
+            if algorithm not in ALGORITHMS:
+                raise InvalidToken("The token is signed by an algorithm that is not accepted.")
+            claims = self._decode(token, str(algorithm), kid)
+        except jwt.ExpiredSignatureError as error:
+            raise InvalidToken("The token has expired.") from error
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise InvalidToken("The token is not valid.") from error
+        return Principal(_subject(claims["sub"]), self._roles(claims)), float(claims["exp"])
+
+    def _decode(self, token: str, algorithm: str, kid: str | None) -> Mapping[str, Any]:
+        policy = self._policy
+        key = self._keys.find(kid)
+        if key is None or not _fits(key, algorithm):
+            raise InvalidToken("The token is signed by a key that the identity provider does not have.")
+        required = ["exp", "sub", *(["iss"] if policy.issuer else []), *(["aud"] if policy.audience else [])]
+        claims: Mapping[str, Any] = jwt.decode(
+            token,
+            jwt.PyJWK({**key}, algorithm),
+            algorithms=[algorithm],
+            audience=policy.audience,
+            issuer=policy.issuer,
+            # Only the start of the validity has a leeway, which PyJWT does not know apart.
+            options={
+                "require": required,
+                "verify_aud": policy.audience is not None,
+                "verify_nbf": False,
+                "verify_iat": False,
+            },
+        )
+        starts = claims.get("nbf", 0)
+        if isinstance(starts, bool) or not isinstance(starts, int | float) or starts > self._clock() + LEEWAY_S:
+            raise InvalidToken("The token is not valid yet.")
+        return claims
+
+    def _roles(self, claims: Mapping[str, Any]) -> frozenset[str]:
+        """Return the roles that the claim names, by the table of the configuration."""
+        if self._policy.roles_claim is None:
+            return _WRITER
+        value: Any = claims
+        for member in self._policy.roles_claim.split("."):
+            value = value.get(member) if isinstance(value, Mapping) else None
+        names = value.split() if isinstance(value, str) else value if isinstance(value, list) else ()
+        table = {**{role: role for role in _ROLES}, **self._policy.roles}
+        return frozenset(table[name] for name in names if isinstance(name, str) and name in table)
+
+
+def _fits(key: Jwk, algorithm: str) -> bool:
+    """Return whether a key may verify signatures of an algorithm (RFC 8725, section 3.1)."""
+    declared = key.get("alg", algorithm)
+    return declared == algorithm or (declared, algorithm) == ("Ed25519", "EdDSA")
+
+
+def _subject(value: Any) -> str:
+    """Return the subject of a token, which may name a folder."""
+    is_clean = isinstance(value, str) and _SUBJECT.fullmatch(value)
+    if not is_clean or not {".", ".."}.isdisjoint(value.split("/")):
+        raise InvalidToken("The token names no acceptable subject.")
+    return str(value)
