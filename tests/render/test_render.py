@@ -438,10 +438,10 @@ def test_the_same_bytes_from_every_thread(kind):
     assert [body == expected for body in results] == [True] * 4
 
 
-def test_the_generation_is_short_and_follows_the_policy():
-    assert render.generation() == render.generation()
-    assert len(render.generation()) == 8
-    assert int(render.generation("strict"), 16) != int(render.generation("lenient"), 16)
+def test_the_generation_is_short_and_follows_what_fits_into_memory():
+    assert render.generation(LIMITS) == render.generation(RenderConfiguration())
+    assert len(render.generation(LIMITS)) == 8
+    assert int(render.generation(LIMITS), 16) != int(render.generation(RenderConfiguration(max_pixels=1)), 16)
 
 
 @pytest.mark.parametrize("recipe", [Recipe(width=50), Recipe(page=7)], ids=["after a picture", "after a problem"])

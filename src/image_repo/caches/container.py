@@ -144,6 +144,8 @@ class ContainerTier:
         self, key: str, body: bytes | BinaryIO, rendition: Rendition, expires: float, *, overwrite: bool = True
     ) -> None:
         metadata = {"etag": rendition.etag, "modified": repr(rendition.modified), "sha256": _sha256(body)}
+        if rendition.largest:
+            metadata["largest"] = rendition.largest
         self._forget(key)
         entry = self._store.put(
             PREFIX + key,
@@ -177,7 +179,7 @@ def _rendition(entry: Entry, body: bytes) -> Rendition | None:
     if hashlib.sha256(body).hexdigest() != facts.get("sha256"):
         return None
     try:
-        return Rendition(body, entry.media_type, facts["etag"], float(facts["modified"]))
+        return Rendition(body, entry.media_type, facts["etag"], float(facts["modified"]), facts.get("largest", ""))
     except (KeyError, ValueError):
         return None
 

@@ -99,8 +99,9 @@ class LinkFolder(DiskTier):
 
 
 def _facts(rendition: Rendition) -> dict[str, Any]:
-    return {"media_type": rendition.media_type, "etag": rendition.etag, "modified": rendition.modified}
+    facts = {"media_type": rendition.media_type, "etag": rendition.etag, "modified": rendition.modified}
+    return facts | ({"largest": rendition.largest} if rendition.largest else {})
 
 
 def _rendition(facts: dict[str, Any], body: bytes) -> Rendition:
-    return Rendition(body, facts["media_type"], facts["etag"], facts["modified"])
+    return Rendition(body, facts["media_type"], facts["etag"], facts["modified"], facts.get("largest", ""))

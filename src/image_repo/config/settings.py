@@ -158,6 +158,9 @@ class RenderConfiguration:
     queue: Count = _setting(64, "requests that wait for a render in each process; further ones get 503")
     wait: Seconds = _setting(20.0, "longest time that a request waits for its picture, in seconds")
     max_pixels: Positive = _setting(100_000_000, "maximum of pixels in a frame of a source")
+    max_scaled_pixels: Positive = _setting(
+        256_000_000, "the same for a source that is decoded smaller or in parts: sequential JPEG, TIFF in tiles"
+    )
     max_frames: Positive = _setting(1_000, "maximum of frames in an animation that stays animated")
     max_frame_pixels: Positive = _setting(300_000_000, "maximum of pixels in all frames of an animation together")
     max_scans: Positive = _setting(100, "maximum of scans in a progressive JPEG")

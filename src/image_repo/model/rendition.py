@@ -15,12 +15,14 @@ class Rendition:
 
     :param etag: strong entity tag without its quotes; a function of the key alone
     :param modified: time of the original's last change, seconds since the epoch
+    :param largest: its size, WIDTHxHEIGHT, where the original is too large to be rendered at its own; empty otherwise
     """
 
     body: bytes
     media_type: str
     etag: str
     modified: float
+    largest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ class Picture:
     :param stored: width and height as the decoder gives them
     :param orientation: what is still to be done to it, as in EXIF
     :param frame_pixels: of its largest frame
+    :param scale: by how much it is decoded smaller at least, on each side
     """
 
     image: Image.Image
@@ -129,6 +130,7 @@ class Picture:
     orientation: int
     exif: Exif
     frame_pixels: int
+    scale: int = 1
 
     @property
     def upright(self) -> Size:
@@ -166,7 +168,8 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration, page: int = 1) -
     image = opened.image
     if isinstance(image, TolerantFile):
         image.accepts_damage = limits.accept_damaged
-    headers.check_pixels(*image.size, limits)
+    stored = opened.stored or image.size
+    headers.check_pixels(*stored, limits, is_scalable=header.is_scalable)
     if len(image.getbands()) > 5:
         raise OverBudget("Pictures of more than 5 bands are not rendered.")
     frames = header.frames or (getattr(image, "n_frames", 1) if header.kind in PAGED else 1)
@@ -179,8 +182,13 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration, page: int = 1) -
         image.info["icc_profile"] = header.cicp.profile
     exif = Exif.read(header.exif or memoryview(image.info.get("exif") or b""))
     orientation = exif.orientation if opened.orientation is None else opened.orientation
-    pixels = header.canvas or image.width * image.height
-    return Picture(image, header.kind, image.size, frames, orientation, exif, pixels)
+    pixels = header.canvas or stored[0] * stored[1]
+    return Picture(image, header.kind, stored, frames, orientation, exif, pixels, least_scale(stored, limits))
+
+
+def least_scale(size: Size, limits: RenderConfiguration) -> int:
+    """Return by how much a picture has to be decoded smaller, on each side, to fit into memory: 1, 2, 4 or 8."""
+    return next((scale for scale in (1, 2, 4) if size[0] * size[1] <= limits.max_pixels * scale**2), 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +204,15 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A picture, and how it is to be turned where its EXIF block does not say so."""
+    """A picture.
+
+    :param orientation: where its EXIF block does not say it
+    :param stored: its size, where the image is smaller
+    """
 
     image: Image.Image
     orientation: int | None = None
+    stored: Size | None = None
 
 
 def _open_tiff(file: _File) -> _Opened:
@@ -208,9 +221,10 @@ def _open_tiff(file: _File) -> _Opened:
     if directory is None:
         return _open_tiff(_File(file.source, file.data, file.header, file.limits, 1))
     page = TiffPage(block, directory)
-    headers.check_pixels(*page.size, file.limits)
     orientation = page.integer(274, 1)
-    return _Opened(open_tiff(file.source, page, file.page), orientation if 1 <= orientation <= 8 else 1)
+    headers.check_pixels(*page.size, file.limits, is_scalable=page.is_tiled)
+    image = open_tiff(file.source, page, file.page, least_scale(page.size, file.limits))
+    return _Opened(image, orientation if 1 <= orientation <= 8 else 1, page.size)
 
 
 def _open_jp2(file: _File) -> _Opened:
@@ -300,8 +314,8 @@ def decode_all(picture: Picture, limits: RenderConfiguration) -> bool:
 
 
 def draft(picture: Picture, most: float) -> None:
-    """Have a JPEG decoded smaller, by no more than this: its decoder knows 2, 4 and 8."""
-    image = picture.image
+    """Have a JPEG decoded smaller, by no more than this where memory allows: its decoder knows 2, 4 and 8."""
+    image, most = picture.image, max(most, picture.scale)
     if isinstance(image, JpegFile) and most >= 2:
         scale = next(s for s in (8, 4, 2) if s <= most)
         image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))

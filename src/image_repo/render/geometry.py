@@ -6,9 +6,9 @@ stored, because shrinking first and turning the small picture is cheaper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from image_repo.errors import BadParameter
+from image_repo.errors import BadParameter, OverBudget
 from image_repo.model.operations import Region
 from image_repo.model.recipe import Recipe
 
@@ -57,6 +57,32 @@ def _region(region: Region | None, upright: Size) -> tuple[int, int, int, int]:
     if left >= width or top >= height:
         raise BadParameter("crop", f"The region lies outside of the picture, which has {width}x{height} pixels.")
     return left, top, right, bottom
+
+
+def is_without_box(recipe: Recipe) -> bool:
+    """Return whether a recipe leaves the size to the picture."""
+    return not (recipe.width or recipe.height)
+
+
+def scaled_down(wanted: Plan, recipe: Recipe, scale: int) -> Plan:
+    """Limit a plan to what a picture gives that is decoded smaller.
+
+    :param scale: by how much it is, on each side, at least
+    :raises OverBudget: when a larger size is asked for, naming the largest
+    """
+    if scale == 1:
+        return wanted
+    left, top, right, bottom = wanted.region
+    largest = -(-(right - left) // scale), -(-(bottom - top) // scale)
+    if wanted.size[0] <= largest[0] and wanted.size[1] <= largest[1]:
+        return wanted
+    if is_without_box(recipe):
+        return replace(wanted, size=largest)
+    width, height = largest[::-1] if recipe.rotate in (90, 270) else largest
+    raise OverBudget(
+        f"This large picture is decoded at 1/{scale}: at most {width}x{height} pixels. Ask for no more, or for no size "
+        "at all. The configuration allows more with render.max_pixels."
+    )
 
 
 def fit(recipe: Recipe, source: Size, box: tuple[int | None, int | None]) -> tuple[Size, Size | None]:

@@ -48,6 +48,7 @@ class Header:
     :param cicp: its colours, where they are said by numbers
     :param aperture: the part of it that is shown; None for all of it
     :param lacks_end: whether it is a JPEG without its EOI marker
+    :param is_scalable: whether it can be decoded smaller or part by part, never whole in memory
     :param jp2: the header of a JPEG 2000 file
     """
 
@@ -61,6 +62,7 @@ class Header:
     cicp: Cicp = Cicp()
     aperture: Aperture | None = None
     lacks_end: bool = False
+    is_scalable: bool = False
     jp2: Jp2Header | None = None
 
 
@@ -107,17 +109,24 @@ def read(data: memoryview, limits: RenderConfiguration) -> Header:
         header = reader(data, limits) if reader else Header(kind, frames=0)
     except (ValueError, struct.error, IndexError) as error:
         raise BrokenPicture(f"The header of the {kind} file makes no sense.") from error
-    check_pixels(header.width, header.height, limits)
+    check_pixels(header.width, header.height, limits, is_scalable=header.is_scalable)
     return header
 
 
-def check_pixels(width: int, height: int, limits: RenderConfiguration) -> None:
-    """Refuses a picture that is too large to decode.
+def check_pixels(width: int, height: int, limits: RenderConfiguration, *, is_scalable: bool = False) -> None:
+    """Refuse a picture that is too large to decode.
 
+    :param is_scalable: whether it is decoded smaller or part by part
     :raises OverBudget: saying how large it is and may be
     """
-    if width * height > limits.max_pixels:
-        raise OverBudget(f"The picture has {width}x{height} pixels; at most {limits.max_pixels} are rendered.")
+    most, setting = limits.max_pixels, "render.max_pixels"
+    if is_scalable and limits.max_scaled_pixels > most:
+        most, setting = limits.max_scaled_pixels, "render.max_scaled_pixels"
+    if width * height > most:
+        raise OverBudget(
+            f"The picture has {width}x{height} pixels; at most {most} are rendered. The configuration allows more "
+            f"with {setting}."
+        )
 
 
 def _check_metadata(size: int) -> None:
@@ -150,7 +159,7 @@ def jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
 
 def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
     width = height = bands = metadata = 0
-    progressive = lacks_end = False
+    progressive = lacks_end = is_scalable = False
     exif = memoryview(b"")
     for marker, start, end in jpeg_segments(data, 2):
         if marker in _FRAMES:
@@ -161,7 +170,8 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
             exif = data[start + 6 : end]
         elif marker == 0xDA:
             # one scan that holds all bands ends a sequential picture: no further one is read
-            if progressive or data[start] < bands:
+            is_scalable = not progressive and data[start] >= bands
+            if not is_scalable:
                 _check_scans(data, start, limits)
             lacks_end = _lacks_end(data, start)
             break
@@ -169,7 +179,7 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
         _check_metadata(metadata)
     if not width or not height:
         raise BrokenPicture("The JPEG has no frame header, or one without a size.")
-    return Header("jpg", width, height, 1, exif, lacks_end=lacks_end)
+    return Header("jpg", width, height, 1, exif, lacks_end=lacks_end, is_scalable=is_scalable)
 
 
 def _check_frame(marker: int, bits: int) -> None:
@@ -323,11 +333,13 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
     block = Block(data)
     pages = metadata = 0
     width = height = 0
+    is_tiled = False
     for directory in block.chain():
         if not pages:
             if is_raw(block, directory):
                 return Header("raw")
             width, height = block.integer(directory, 256) or 0, block.integer(directory, 257) or 0
+            is_tiled = 322 in directory.entries
             bands = block.integer(directory, 277) or 1
             if bands > 5:
                 raise OverBudget("Pictures of more than 5 bands are not rendered.")
@@ -339,7 +351,7 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
             break
     if width <= 0 or height <= 0:
         raise BrokenPicture("The TIFF has no page, or one without a size.")
-    return Header("tif", width, height, pages, data)
+    return Header("tif", width, height, pages, data, is_scalable=is_tiled)
 
 
 #: HEVC, AV1

@@ -146,7 +146,7 @@ class Mezzanine:
             raise BrokenPicture("This is no mezzanine.")
         facts = json.loads(source.read(length))
         (width, height), (artist, owner), scale = facts["stored"], facts["rights"], facts["scale"]
-        check_pixels(width, height, limits)
+        check_pixels(width, height, limits, is_scalable=True)
         size = (-(-width // scale), -(-height // scale))
         if facts["mode"] not in _MODES or scale not in MezzaninePlan((width, height)).scales():
             raise BrokenPicture("This is no mezzanine.")

@@ -182,10 +182,11 @@ class TiffFile(TolerantFile, TiffImagePlugin.TiffImageFile):
         """Leave the picture as it is stored."""
 
 
-def open_tiff(source: BinaryIO, page: TiffPage, number: int) -> Image.Image:
+def open_tiff(source: BinaryIO, page: TiffPage, number: int, scale: int = 1) -> Image.Image:
     """Open one page as it is stored.
 
     :param number: of the page, from 1
+    :param scale: by how much it is decoded smaller, on each side
     :raises UnsupportedPicture: for a kind that is not read
     """
     view = page.view(number)
@@ -195,9 +196,9 @@ def open_tiff(source: BinaryIO, page: TiffPage, number: int) -> Image.Image:
     if page.compression in _COMPRESSIONS:
         raise refusal
     try:
-        if view == "library":
+        if view == "library" and scale == 1:
             return TiffFile(source)
-        return TiffParts(page, view).image()
+        return TiffParts(page, "page" if view == "library" else view, scale).image()
     except (SyntaxError, KeyError) as error:
         raise refusal from error
 
@@ -206,33 +207,44 @@ class TiffParts:
     """Decodes a page part by part.
 
     :param view: of its samples
+    :param scale: by how much it becomes smaller, on each side: 1, 2, 4 or 8
     :raises SyntaxError: for a kind that is not read
     """
 
-    def __init__(self, page: TiffPage, view: View) -> None:
+    def __init__(self, page: TiffPage, view: View, scale: int = 1) -> None:
         self.page = page
         self._view = view
+        self._scale = scale
         width, height = page.part_size
         if min(width, height, *page.size) <= 0:
             raise BrokenPicture("The TIFF has no strips or tiles, or some without a size.")
         self._across = -(-page.size[0] // width)
         self._down = -(-page.size[1] // height)
+        if scale > 1 and (height % scale or not page.is_tiled):
+            raise SyntaxError("strips of this height are not decoded smaller")
         if view == "bytes" and (page.compression not in _OF_BYTES or page.integer(_PREDICTOR, 1) != 1):
             raise SyntaxError("samples of this kind cannot be unpacked")
 
     def image(self) -> Image.Image:
         """Return the page, not decoded yet."""
-        image = LazyImage(self._mode(), self.page.size, self._decode)
+        image = LazyImage(self._mode(), self._size, self._decode)
         profile = self.page.block.raw(self.page.directory, _PROFILE, MOST_METADATA)
         if profile:
             image.info["icc_profile"] = profile
         return image
 
+    @property
+    def _size(self) -> Size:
+        """What it becomes."""
+        width, height = self.page.size
+        return -(-width // self._scale), -(-height // self._scale)
+
     def _mode(self) -> str:
         page = self.page
         if self._view == "page":
             mode = TiffFile(io.BytesIO(self._file(self._numbers(0, 0, 1)))).mode
-            return {"P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA", "I;16B": "I;16"}.get(mode, mode)
+            mode = {"P": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA", "I;16B": "I;16"}.get(mode, mode)
+            return "L" if mode == "1" and self._scale > 1 else mode
         if self._view == "bytes":
             return {12: "L", 32: "F"}.get(page.bits, "LA" if page.extra in (1, 2) else "L")
         if page.samples == 1:
@@ -252,11 +264,21 @@ class TiffParts:
 
     def _plane(self, plane: int, mode: str) -> Image.Image:
         height = self.page.part_size[1]
-        whole = Image.new(mode, self.page.size)
+        whole = Image.new(mode, self._size)
         for top, rows in self._groups():
-            part = self._part(self._numbers(plane, top, rows), rows * height)
-            whole.paste(part if part.mode == mode else part.convert(mode), (0, top * height))
+            part = self._part(self._numbers(plane, top, rows))
+            part = part if part.mode == mode else part.convert(mode)
+            if self._scale > 1:
+                part = self._smaller(part, top * height)
+            whole.paste(part, (0, top * height // self._scale))
         return whole
+
+    def _smaller(self, part: Image.Image, top: int) -> Image.Image:
+        """A part without what sticks out of the page, each block of pixels averaged."""
+        width, height = self.page.size
+        part = part.crop((0, 0, min(part.width, width), min(part.height, height - top)))
+        premultiplied = part.convert({"LA": "La", "RGBA": "RGBa"}.get(part.mode, part.mode))
+        return premultiplied.reduce(self._scale).convert(part.mode)
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         """Rows of parts that are decoded together: the first of them, and how many."""
@@ -269,7 +291,7 @@ class TiffParts:
         first = (plane * self._down + top) * self._across
         return range(first, first + rows * self._across)
 
-    def _part(self, numbers: range, rows: int) -> Image.Image:
+    def _part(self, numbers: range) -> Image.Image:
         with TiffFile(io.BytesIO(self._file(numbers))) as file:
             file.load()
             if self._view == "bytes":

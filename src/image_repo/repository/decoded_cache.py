@@ -48,7 +48,7 @@ class DecodedCache:
         self._flight = flight
         self._limiter = limiter
         self._limits = limits
-        self._generation = render.generation()
+        self._generation = render.generation(limits)
         self._lock = threading.Lock()
         self._not_stored: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)
 

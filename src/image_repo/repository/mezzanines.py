@@ -88,7 +88,7 @@ class Mezzanines:
         self._flight = flight
         self._limiter = limiter
         self._limits = limits
-        self._generation = render.generation()
+        self._generation = render.generation(limits)
         self._lock = threading.Lock()
         self._plans: LRUCache[str, MezzaninePlan | None] = LRUCache(_MOST_REMEMBERED)
         self._declined: LRUCache[str, bool] = LRUCache(_MOST_DECLINED)

@@ -209,10 +209,14 @@ def cache_status(layer: Layer) -> tuple[str, str]:
 
 def provenance(served: Served) -> Headers:
     """Return the headers on how a rendition came about; Server-Timing is in milliseconds (W3C Server Timing)."""
-    if served.layer != "rendered":
-        return [cache_status(served.layer)]
-    timing = ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in served.timings)
-    return [cache_status(served.layer), ("Server-Timing", timing)]
+    headers = [cache_status(served.layer)]
+    if served.rendition.largest:
+        # it is smaller than asked for: the original is too large to be decoded at its own size
+        headers.append(("X-Image-Largest", served.rendition.largest))
+    if served.layer == "rendered":
+        timing = ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in served.timings)
+        headers.append(("Server-Timing", timing))
+    return headers
 
 
 # -- bytes and files -------------------------------------------------------------------
