@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, BinaryIO
 
@@ -26,7 +26,7 @@ from image_repo.render import encoders as writing
 from image_repo.render.decoders import Picture, decode_all, open_picture, translated_errors
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
-from image_repo.render.geometry import Plan, Size
+from image_repo.render.geometry import Plan, Size, is_without_box, scaled_down
 from image_repo.render.geometry import plan as plan_sizes
 from image_repo.render.headers import check_pixels, view
 from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
@@ -54,12 +54,16 @@ _FILE_BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A rendition, with its size in pixels."""
+    """A rendition, with its size in pixels.
+
+    :param is_largest: whether it is smaller than asked for: the original is decoded at no larger size
+    """
 
     body: bytes
     media_type: str
     width: int
     height: int
+    is_largest: bool = False
 
 
 def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
@@ -73,15 +77,18 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Ren
     """
     with translated_errors():
         picture = open_picture(source, limits, recipe.page)
-        check_pixels(*picture.stored, limits)
-        wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1)
+        tiled = _tiled(picture, source, recipe.page)
+        # Regions of tiles are decoded at their full size.
+        least_scale = 1 if tiled and recipe.region else picture.scale
+        wanted = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1, least_scale)
         scale = choose_scale(recipe, _plan_mezzanines(picture, source))
         if scale > 1:
             return _from_mezzanine(decode_scaled(picture, scale, limits), recipe, wanted)
-        job = _part(Job(recipe, picture, wanted), source, limits)
+        job = _part(Job(recipe, picture, wanted), tiled, limits)
         moves = recipe.animate and picture.frames > 1
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
-        return _written(recipe, frames, timing, picture.exif.rights(most_rights(limits)))
+        made = _written(recipe, frames, timing, picture.exif.rights(most_rights(limits)))
+        return replace(made, is_largest=least_scale > 1 and is_without_box(recipe))
 
 
 def render_mezzanine(mezzanine: Mezzanine, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
@@ -135,14 +142,13 @@ def read_mezzanine(source: BinaryIO, limits: RenderConfiguration) -> Mezzanine:
         return Mezzanine.read(source, limits)
 
 
-def _part(job: Job, source: BinaryIO, limits: RenderConfiguration) -> Job:
-    """The job on a part of a large original, by the way that :mod:`~image_repo.render.regions` names."""
+def _part(job: Job, tiled: Tiled | None, limits: RenderConfiguration) -> Job:
+    """Return the job on a part of a large original, by the way that :mod:`~image_repo.render.regions` names."""
     recipe, picture = job.recipe, job.picture
-    tiled = _tiled(picture, source, recipe.page)
     if tiled:
         near = recipe.animate or (recipe.region is None and tiled.scale(job.plan) == 1)
         return job if near else tiled.job(recipe, job.plan, limits)
-    if by_levels(recipe, picture):
+    if picture.scale == 1 and by_levels(recipe, picture):
         return from_levels(recipe, job.plan, Levels(facts_of(picture, limits), picture))
     return job
 
@@ -170,7 +176,7 @@ def _cut_tiles(data: PixelStore, recipe: Recipe, limits: RenderConfiguration) ->
     tiled = find_tiles(data, recipe.page)
     if tiled is None:
         raise BrokenPicture("What is kept of the picture cannot be read.")
-    check_pixels(*tiled.size, limits)
+    check_pixels(*tiled.size, limits, is_scalable=True)
     job = tiled.job(recipe, _plan(recipe, tiled.size, limits, 1), limits)
     return _written(recipe, _still(job), None, tiled.exif.rights(most_rights(limits)))
 
@@ -182,11 +188,12 @@ def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels |
     """
     with translated_errors():
         picture = open_picture(source, limits, page)
-        check_pixels(*picture.stored, limits)
         if not is_large(picture):
             return None
         if _tiled(picture, source, page):
             return Pixels(source.seek(0, io.SEEK_END), {}, _FILE_BLOCK_BYTES, partial(_copy, source))
+        if picture.scale > 1:
+            return None
         facts = facts_of(picture, limits)
         return Pixels(facts.bytes, facts.as_json(), facts.tile_bytes, partial(write_levels, Levels(facts, picture)))
 
@@ -227,9 +234,12 @@ class Pixels:
             raise
 
 
-def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: int) -> Plan:
-    """Sizes that there is room for."""
-    wanted = plan_sizes(recipe, upright)
+def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: int, scale: int = 1) -> Plan:
+    """Return sizes that there is room for.
+
+    :param scale: by how much the picture is decoded smaller at least
+    """
+    wanted = scaled_down(plan_sizes(recipe, upright), recipe, scale)
     check_pixels(*(wanted.canvas or wanted.size), limits)
     writing.check_room(recipe.kind, wanted.canvas or wanted.size, frames)
     width, height = wanted.size
@@ -350,14 +360,15 @@ def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
 
 
 @cache
-def generation(policy: str = "") -> str:
-    """Eight hexadecimal digits that change with everything beside recipe and original that decides the bytes.
+def generation(limits: RenderConfiguration) -> str:
+    """Return eight hexadecimal digits that change with everything beside recipe and original that decides the bytes.
 
-    :param policy: what else the caller knows to decide them
+    :param limits: what fits into memory decides what is decoded smaller
     """
     codecs = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif", "littlecms2")
-    parts = [str(VERSION), PIL.__version__, policy, *(f"{name} {features.version(name)}" for name in codecs)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+    facts = [str(VERSION), PIL.__version__, str(limits.max_pixels)]
+    facts += [f"{name} {features.version(name)}" for name in codecs]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 
 __all__ = [

@@ -60,7 +60,7 @@ class Renditions:
         self._link_target = link_target
         self._flight = flight
         self._counters = counters
-        self._generation = render.generation()
+        self._generation = render.generation(limits)
 
     def key(self, original: Original, recipe: Recipe) -> str:
         """Return the key of the rendition: everything that decides its bytes."""
@@ -108,7 +108,8 @@ class Renditions:
                 clock.append(time.perf_counter())
                 made = make()
                 clock.append(time.perf_counter())
-        rendition = Rendition(made.body, made.media_type, etag_of(key), original.modified)
+        largest = f"{made.width}x{made.height}" if made.is_largest else ""
+        rendition = Rendition(made.body, made.media_type, etag_of(key), original.modified, largest)
         self.caches.fill(key, rendition, cost=clock[-1] - clock[-2])
         timings = [(step, end - start) for step, (start, end) in zip(metrics.STEPS, pairwise(clock), strict=True)]
         self._counters.add(metrics.RENDERS)
