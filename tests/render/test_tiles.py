@@ -552,7 +552,7 @@ def test_what_cannot_be_read_by_the_tile_is_not(more):
 
 def test_a_region_of_too_many_pixels_is_refused():
     with pytest.raises(OverBudget):
-        picture(tiled(), LIMITS.__class__(max_pixels=40_000_000), region=px(0, 0, 8000, 6000), width=100)
+        picture(tiled(), LIMITS.__class__(max_pixels=40_000_000), region=px(0, 0, 8000, 6000))
 
 
 @settings(max_examples=60, deadline=None)
