@@ -20,6 +20,7 @@ from image_repo import render
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.errors import (
+    BadBody,
     BrokenArchive,
     DigestMismatch,
     ImageNotFound,
@@ -53,6 +54,9 @@ _SNIFFED_BYTES = 256
 _MAX_BATCH_BYTES = 1 << 18
 #: an archive may unpack to this multiple of its size, or to this many bytes if that is more
 _MAX_RATIO, _MIN_BUDGET_BYTES = 20, 1 << 30
+
+#: of one import; others are skipped
+_MAX_LABEL_FILES = 1_000
 
 #: an item, and its name or the reason why it has none
 _NamedItem = tuple[Item, ImageName | Problem]
@@ -283,35 +287,40 @@ def from_zip(
     :raises TooLarge: if it unpacks to too many bytes
     """
     archive = Archive(file, Budget(max(_MAX_RATIO * size, _MIN_BUDGET_BYTES)), max_members)
-    members = {member.name: partial(archive.open, member) for member in archive if _may_describe(member.name)}
+    members = ((member.name, partial(archive.open, member)) for member in archive)
     lines = ManifestLines(temporary, max_members)
-    labels = _read_manifests(members, lines, max_label_bytes)
+    labels, broken = _read_manifests(members, lines, max_label_bytes)
     files = sum(1 for member in archive if not member.is_folder and _is_picture(member.name, labels))
-    return ItemSource(_zipped(archive, lines, labels), files + lines.without_file)
-
-
-def _may_describe(path: str) -> bool:
-    return is_manifest(path) or path.endswith((".json", ".csv"))
+    return ItemSource(chain(broken, _zipped(archive, lines, labels)), len(broken) + files + lines.without_file)
 
 
 def _is_picture(path: str, labels: Collection[str]) -> bool:
     return not is_manifest(path) and path not in labels
 
 
-def _read_manifests(files: Mapping[str, Opener], lines: ManifestLines, max_label_bytes: int) -> frozenset[str]:
-    """Read manifests, then files of labels, and return the paths of the latter."""
-    labels = {}
-    for path, opener in files.items():
+def _read_manifests(
+    files: Iterable[tuple[str, Opener]], lines: ManifestLines, max_label_bytes: int
+) -> tuple[frozenset[str], list[Item]]:
+    """Read manifests, then files of labels, and return the paths of the latter, and those that are damaged.
+
+    A damaged manifest ends the import, because no picture is imported without its line; damaged labels do not.
+    """
+    labels: dict[str, Opener] = {}
+    for path, opener in files:
         try:
             if is_manifest(path):
                 lines.add(path, opener())
-            elif is_label_file(path, partial(_head, opener)):
+            elif len(labels) < _MAX_LABEL_FILES and is_label_file(path, partial(_head, opener)):
                 labels[path] = opener
         except BrokenArchive as problem:
             raise BrokenArchive(f"{path[:200]!r}: {problem.detail}") from problem
+    broken = []
     for path, texts in label_lines(labels, max_label_bytes):
-        lines.add_labels(path, texts)
-    return frozenset(labels)
+        try:
+            lines.add_labels(path, list(texts))
+        except (BrokenArchive, BadBody) as problem:
+            broken.append(Item(path, "", problem=problem))
+    return frozenset(labels), broken
 
 
 def _head(opener: Opener) -> bytes:
@@ -337,17 +346,15 @@ def from_folder(folder: Path, files: Iterable[Path], temporary: BinaryIO) -> Ite
 
     :param files: below the folder
     :param temporary: a file for its manifests
-    :raises BrokenArchive: if a manifest or a file of labels is damaged
+    :raises BrokenArchive: if a manifest is damaged
     :raises OSError: if a manifest cannot be read
     """
     openers = {path.relative_to(folder).as_posix(): partial(_read, path) for path in files}
     lines = ManifestLines(temporary)
-    labels = _read_manifests(
-        {path: open_ for path, open_ in openers.items() if _may_describe(path)}, lines, MAX_OWN_LABEL_BYTES
-    )
+    labels, broken = _read_manifests(openers.items(), lines, MAX_OWN_LABEL_BYTES)
     pictures = {path: open_ for path, open_ in openers.items() if _is_picture(path, labels)}
     items = (lines.item(path, open_) for path, open_ in pictures.items())
-    return ItemSource(chain(items, lines.rest()), len(pictures) + lines.without_file)
+    return ItemSource(chain(broken, items, lines.rest()), len(broken) + len(pictures) + lines.without_file)
 
 
 def label_by_folder(items: Iterable[Item], key: str) -> Iterator[Item]:
