@@ -17,6 +17,7 @@ from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.base import Index, Indexed, Row
 from image_repo.catalogue.evaluator import holds
 from image_repo.catalogue.facets import Tally
+from image_repo.catalogue.key_usage import count_keys
 from image_repo.catalogue.query import Condition, Filter, Query, SortKey
 from image_repo.errors import BadParameter
 from image_repo.model.regex import searcher
@@ -32,6 +33,10 @@ LONG = "l" * 239
 def condition(path: Sequence[str], op: Any, *values: Any) -> Condition:
     test = searcher("test", values[0]) if op == "regex" else None
     return Condition(tuple(path), op, values, test)
+
+
+def element(path: Sequence[str], *inside: Condition) -> Condition:
+    return Condition(tuple(path), "element", (), inside=inside)
 
 
 def row(name: str, data: Any = None, stamp: str = "1", **members: Any) -> Row:
@@ -159,13 +164,22 @@ CONDITIONS = {
     "matches NUL": condition(DATA, "regex", r"o\x00x"),
     "matches anything": condition(DATA, "regex", ""),
     "matches a line": condition(DATA, "regex", r"s.*\n"),
+    "has an element of one member": element(DATA, condition(("b",), "eq", 30)),
+    "has an element with two": element(DATA, condition(("b",), "eq", "fox"), condition(("c",), "exists", False)),
+    "has an element that differs": element(DATA, condition(("b",), "ne", 30), condition(("b",), "exists", True)),
+    "has an element that matches": element(DATA, condition(("b",), "regex", "^fo")),
+    "has an element that matches and is there": element(
+        DATA, condition(("b",), "regex", "x$"), condition(("b",), "exists", True)
+    ),
+    "has an element with an element": element(("data",), element(("a",), condition(("b",), "gte", 1))),
+    "has an element beyond doubles": element(DATA, condition(("b",), "gt", 2.0**53), condition(("b",), "eq", 1, None)),
     "is there": condition(DATA, "exists", True),
     "is not there": condition(DATA, "exists", False),
 }
 BELOW = {
     f"below: {name}": Condition(DEEP, one.op, one.values, one.test)
     for name, one in CONDITIONS.items()
-    if "long" not in name
+    if "long" not in name and one.op != "element"
 }
 
 ODD_MEMBERS = ["", " ", ".", "a.b", '"', "\\", "'", "$", "[0]", "*", "ä", "\0", "\n", "\ud83e", "\U0010fffe", "a\"b'c"]
@@ -192,6 +206,14 @@ CONDITION = st.one_of(
     st.builds(condition, PATH, st.just("regex"), st.sampled_from(["a", "^b", "[0-9]$", "", "ä"])),
     st.builds(condition, PATH, st.just("exists"), st.booleans()),
 )
+BELOW_PATH = st.lists(st.sampled_from(["a", "b", '"', "c d"]), min_size=1, max_size=2)
+WITHIN = st.one_of(
+    st.builds(condition, BELOW_PATH, st.sampled_from(["eq", "ne"]), SCALARS),
+    st.builds(condition, BELOW_PATH, st.sampled_from(["gt", "gte", "lt", "lte"]), COMPARED),
+    st.builds(condition, BELOW_PATH, st.just("regex"), st.sampled_from(["a", "^b", "[0-9]$", "", "ä"])),
+    st.builds(condition, BELOW_PATH, st.just("exists"), st.booleans()),
+)
+CONDITION |= st.builds(lambda path, inside: element(path, *inside), PATH, st.lists(WITHIN, min_size=1, max_size=3))
 SORT = st.lists(st.builds(SortKey, PATH, st.booleans()), max_size=2, unique_by=lambda key: key.path).map(tuple)
 KEYS = st.lists(st.builds(Indexed, PATH, st.none() | PATH), max_size=3, unique=True)
 #: the same tests are run for each engine, and one index serves all examples of one
@@ -531,6 +553,49 @@ class IndexContract:
             assert index.count(wanted) == right
         page = index.page(Query(Filter((condition(DATA, "lt", 10_000),)), limit=1))
         assert (page.count, page.exact) == (10_000, True)
+
+    # -- keys ------------------------------------------------------------------------------
+
+    def test_keys_with_types_and_counts(self, index: Index) -> None:
+        index.put([row("x", {"a": 1, "t": ["s", 2, [3], {"u": None}]}), row("y", {"a": "b"}), row("z", {"a": True})])
+        keys, total = index.keys()
+        assert [(key.path, key.count, key.types) for key in keys] == [
+            (("data",), 3, {"object": 3}),
+            (("data", "a"), 3, {"boolean": 1, "number": 1, "text": 1}),
+            (("name",), 3, {"text": 3}),
+            (("data", "t"), 1, {"list": 1, "number": 1, "object": 1, "text": 1}),
+            (("data", "t", "u"), 1, {"null": 1}),
+        ]
+        assert total == 5
+        assert index.keys(2) == (keys[:2], 5)
+
+    def test_keys_are_counted_as_documents_come_and_go(self, index: Index) -> None:
+        index.put([row("x", {"a": 1}), row("y", {"a": 1, "b": 1})])
+        index.put([row("x", {"a": "t"}), row("z", {"c": 1})])
+        index.remove(["y"])
+        of_data = {key.path[1:]: (key.count, key.types) for key in index.keys()[0] if key.path[1:]}
+        assert of_data == {("a",): (1, {"text": 1}), ("c",): (1, {"number": 1})}
+        assert index.missing_keys([("data", "a"), ("data", "b"), ("data", "c")]) == [("data", "b")]
+        index.clear()
+        assert index.keys() == ([], 0)
+
+    @given(data=st.lists(VALUE, max_size=6), gone=st.lists(VALUE, max_size=3))
+    @QUICK
+    def test_keys_are_those_that_exist(self, index: Index, data: list[Any], gone: list[Any]) -> None:
+        index.clear()
+        index.put(row(f"{number}", value) for number, value in enumerate([*gone, *data]))
+        index.put(row(f"{number}", {}) for number in range(len(gone)))
+        keys, total = index.keys()
+        for key in keys:
+            assert index.count(Filter((condition(key.path, "exists", True),))) == key.count
+        assert keys == count_keys(index.each(Filter()))
+        assert total == len(keys)
+
+    def test_a_key_of_any_name_is_counted(self, index: Index) -> None:
+        members = [*ODD_MEMBERS, "k" * 1_000]
+        index.put([row("x", dict.fromkeys(members, 1) | {"ä" * 3_000: 1})])
+        assert {key.path for key in index.keys()[0]} == {("name",), ("data",), *(("data", each) for each in members)}
+        assert index.missing_keys([("data", each) for each in (*members, "ä" * 3_000, "none")]) == [("data", "none")]
 
     # -- statistics ------------------------------------------------------------------------
 

@@ -54,6 +54,21 @@ def test_images_are_listed_by_path_filter_and_order(command: Command) -> None:
     assert [record["width"] for record in command.json("ls", "sites/")] == [120, 90, 60]
 
 
+def test_a_key_that_no_record_has_is_named_and_never_deletes_everything(command: Command) -> None:
+    command("set", "/", "label=cat")
+    for arguments in (["ls", "labl=cat"], ["stats", "labl"], ["ls", "sort=labl"]):
+        outcome = command(*arguments)
+        assert (outcome.exit_code, outcome.stderr) == (0, "No record has the key labl. Did you mean label?\n")
+    for arguments in (["rm", "labl__ne=cat"], ["set", "/", "a=b", "--where", "labl__ne=cat", "--dry-run"]):
+        outcome = command(*arguments)
+        assert outcome.exit_code == 1
+        assert "Did you mean label?" in outcome.stderr
+    assert command.lines("set", "/", "a=b", "--where", "a__exists=no", "--where", "all=True") == [
+        "3 matched, 3 modified."
+    ]
+    assert len(command.lines("ls")) == 3
+
+
 def test_data_are_set_as_text_and_as_json(command: Command) -> None:
     assert command.lines("set", "sites/north", "species=fox", "stars:=5", 'tags:=["a"]') == ["sites/north is changed."]
     assert command.json("ls", "species=fox")[0]["data"] == {"species": "fox", "stars": 5, "tags": ["a"]}

@@ -890,6 +890,10 @@ def test_the_command_line_takes_out_and_in(tmp_path):
     assert some.returncode == 0, some.stderr
     assert sorted(path.name for path in (tmp_path / "some").rglob("*.*")) == ["1.png", "metadata.jsonl"]
 
+    mistyped = run("-y", config, "export", "sorrt=a", "-o", tmp_path / "none")
+    assert mistyped.returncode == 1
+    assert "No record has the key sorrt. Did you mean sort?" in mistyped.stderr
+
     again = run("-y", config, "import", tmp_path / "all.zip")
     assert again.stdout == "0 stored, 0 replaced, 3 unchanged, 0 skipped, 0 failed.\n"
 
@@ -899,7 +903,7 @@ def test_the_command_line_takes_out_and_in(tmp_path):
     [
         pytest.param(["xsize=20"], True, "Originals are exported unchanged", id="a size for originals"),
         pytest.param(["a/", "b/"], None, "one PATH/", id="two folders"),
-        pytest.param(["sorrt=a"], None, "Did you mean sort", id="a slip"),
+        pytest.param(["limit=3"], None, "means nothing here", id="a page"),
         pytest.param(["kind=exe"], None, "one of jpg", id="no kind of picture"),
         pytest.param(["../a"], None, "may begin with a dot", id="a way up"),
         pytest.param(["snapshot=x", "n=1"], None, "exported whole", id="a part of a snapshot"),

@@ -582,7 +582,12 @@ def test_what_is_deleted_is_listed_no_more(many):
     assert listed(many, "kind=gone") == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "kind__regex=(", "kind__foo=1", "sort=", "limt=3"])
+def test_keys_that_no_artifact_has_are_named(many):
+    page = many.client.get("/artifacts?epochs=3&kind=mask").json()
+    assert (page["unknown_keys"], page["nearest"]) == (["epochs"], {"epochs": "epoch"})
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "kind__regex=(", "kind__foo=1", "sort=", "bytes=x"])
 def test_a_page_that_cannot_be_is_refused(many, query):
     answer = many.client.get(f"/artifacts?{query}")
     assert answer.status == 400

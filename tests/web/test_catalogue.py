@@ -83,7 +83,7 @@ def put_rows(served: Served, count: int, *, begin: str = "many") -> None:
         pytest.param("width=64", ["shots/a"], id="a bare key that is a field means the field"),
         pytest.param("stars=7", ["foxes/one"], id="any other means data.KEY"),
         pytest.param("data.stars=7", ["foxes/one"], id="which can be written out"),
-        pytest.param("data.limt=3", ["foxes/two"], id="as it must be where it looks like a slip"),
+        pytest.param("limt=3", ["foxes/two"], id="whatever it looks like"),
         pytest.param("page__gt=2", ["hedge-hog"], id="or like a word"),
         pytest.param("name=birds/owl", ["birds/owl"], id="a name"),
         pytest.param("stars=30", ["birds/auk", "birds/finch"], id="a number equals 30, and so does text"),
@@ -115,6 +115,11 @@ def put_rows(served: Served, count: int, *, begin: str = "many") -> None:
         pytest.param("site.plot__lt=12&site.in=Thun", ["foxes/one"], id="several are and-ed"),
         pytest.param("boxes.label=cub", ["foxes/two"], id="dots go into each element of an array"),
         pytest.param("boxes.x__gt=8&boxes.label=fox", ["foxes/two"], id="each condition for one of its elements"),
+        pytest.param("boxes[label=fox].x__lt=8", ["foxes/two"], id="both for one element"),
+        pytest.param("boxes[label=fox].x__gt=8", [], id="not for two"),
+        pytest.param("boxes[label=cub].label__regex=^c", ["foxes/two"], id="a pattern for the same element"),
+        pytest.param("tags=sea&tags=black", ["birds/auk"], id="one key twice: both hold"),
+        pytest.param("stars__in=30,7&stars__in=7,8", ["foxes/one"], id="one operator twice: both hold"),
         pytest.param("tags=wood", ["birds/finch"], id="an array that has the element"),
         pytest.param("tags__regex=^s", ["birds/auk"], id="a pattern for one of its elements"),
         pytest.param("tags__exists=True&tags__ne=sea", ["birds/auk", "birds/finch", "birds/owl"], id="ne for elements"),
@@ -160,9 +165,11 @@ def test_one_underscore_is_part_of_a_key_in_the_listing(get):
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
-        pytest.param("limt=3", "limt", id="a slip asks"),
         pytest.param("stars__gtt=3", "stars__gtt", id="no operator"),
-        pytest.param("stars=1&stars=2", "stars", id="given twice"),
+        pytest.param("text=1&text=2", "text", id="given twice"),
+        pytest.param("width__gt=abc", "width__gt", id="text for a number"),
+        pytest.param("uploaded__lt=yesterday", "uploaded__lt", id="no time"),
+        pytest.param("stars=7&regex=true", "regex", id="a switch of another system"),
         pytest.param("stars[gte]=1", "stars[gte]", id="an operator in brackets"),
         pytest.param("stars__regex=(?=a)", "stars__regex", id="look-ahead"),
         pytest.param("stars__regex=(a", "stars__regex", id="no pattern"),
@@ -179,10 +186,47 @@ def test_a_bad_query_is_refused(get, where, query, parameter):
     is_clean_problem(answer)
 
 
-def test_a_slip_is_told_with_what_was_meant(get):
-    told = get("/images?limt=3").json()
-    assert told["nearest"] == "limit"
-    assert "data.limt" in told["detail"]
+@pytest.mark.parametrize(
+    ("query", "keys", "nearest"),
+    [
+        pytest.param("star=3", ["star"], {"star": "stars"}, id="near a key"),
+        pytest.param("lmit=3", ["lmit"], {"lmit": "limit"}, id="near a parameter"),
+        pytest.param("data.nothing=3", ["nothing"], {}, id="near nothing"),
+        pytest.param("stars__ne=3&sit__ne=3", ["sit"], {"sit": "site"}, id="where records match"),
+        pytest.param("boxes[labl=fox].x=1", ["boxes.labl"], {"boxes.labl": "boxes.label"}, id="in brackets"),
+        pytest.param("sort=star&limit=1", ["star"], {"star": "stars"}, id="in the order"),
+        pytest.param("select=nmae", ["nmae"], {"nmae": "name"}, id="in what is selected"),
+        pytest.param("ids=birds/owl", ["ids"], {"ids": "name__in=NAME,NAME"}, id="a parameter of another system"),
+        pytest.param("order=-1", ["order"], {"order": "sort=-KEY"}, id="an order of another system"),
+        pytest.param('filter={"a":1}', ["filter"], {"filter": "KEY__OP=VALUE"}, id="a filter of another system"),
+    ],
+)
+def test_a_page_names_keys_that_no_record_has(get, query, keys, nearest):
+    for path in ("/images", "/search"):
+        page = get(f"{path}?{quote(query, safe='=&[]')}").json()
+        assert (page["unknown_keys"], page.get("nearest", {})) == (keys, nearest)
+
+
+def test_keys_that_records_have_are_not_named(get):
+    page = get("/images?site.plot=12&exif.camera_model__exists=False&sort=boxes.x&select=name,width").json()
+    assert "unknown_keys" not in page
+    assert get("/stats/nothng").json()["unknown_keys"] == ["nothng"]
+    assert "unknown_keys" not in get("/stats/stars?width__gt=3").json()
+
+
+def test_the_keys_that_there_are(get):
+    answer = get("/keys")
+    keys = {usage["key"]: (usage["count"], usage["types"]) for usage in answer.json()["keys"]}
+    assert keys["name"] == (8, {"text": 8})
+    assert keys["width"] == (8, {"null": 6, "number": 2})
+    assert keys["stars"] == (5, {"null": 1, "number": 3, "text": 1})
+    assert keys["tags"] == (3, {"list": 3, "text": 2})
+    assert keys["boxes.label"] == (1, {"text": 1})
+    assert keys["data.page"] == (1, {"number": 1}), "page alone is a parameter"
+    assert get("/keys", If_None_Match=answer.headers["ETag"]).status == 304
+    first = get("/keys?limit=2").json()
+    assert (len(first["keys"]), first["more"]) == (2, len(keys) - 2)
+    assert get("/keys?limit=0").json()["parameter"] == "limit"
 
 
 def test_a_query_that_is_no_utf8_is_refused(get):
@@ -351,7 +395,7 @@ def test_head(served):
     assert (answer.status, answer.body) == (200, b"")
     for name in ("Content-Type", "ETag", "Link", "Content-Length"):
         assert answer.headers[name] == whole.headers[name]
-    assert served.client("HEAD", "/search?limt=2").status == 400
+    assert served.client("HEAD", "/search?limit=0").status == 400
 
 
 def test_the_head_of_a_page(get):
@@ -528,8 +572,12 @@ def test_everything_where_it_is_said(other):
     [
         pytest.param("limit=2&even=true", "limit", id="a page"),
         pytest.param("sort=n&even=true", "sort", id="an order"),
-        pytest.param("regx=^d", "regx", id="a slip"),
-        pytest.param("even=true&even=false", "even", id="twice"),
+        pytest.param("labl__ne=cat", "labl", id="a key that no record has: all differ"),
+        pytest.param("labl__nin=cat,dog&stars__gt=1", "labl", id="nor is it one of several"),
+        pytest.param("data.labl__exists=False", "labl", id="nor does it exist"),
+        pytest.param("boxes[labl__ne=fox].x=1", "boxes.labl", id="in brackets"),
+        pytest.param("width__ne=abc", "width__ne", id="a number always differs from text"),
+        pytest.param("uploaded__lt=yesterday", "uploaded__lt", id="every time is before text"),
         pytest.param("all=maybe", "all", id="no boolean"),
     ],
 )
@@ -538,6 +586,32 @@ def test_a_change_of_many_takes_only_a_filter(served, method, query, parameter):
     answer = say(served.client, method, f"/images?{query}", {"a": 1})
     assert (answer.status, answer.json()["parameter"]) == (400, parameter)
     assert said(served) == before
+
+
+def test_the_nearest_of_a_key_that_no_record_has(other):
+    told = say(other.client, "PATCH", "/images?evn__ne=true", {"a": 1}).json()
+    assert (told["parameter"], told["nearest"]) == ("evn", "even")
+    answer = other.client.delete("/images?evn=true")
+    assert (answer.status, answer.json()) == (
+        200,
+        {"matched": 0, "modified": 0, "unknown_keys": ["evn"], "nearest": {"evn": "even"}},
+    )
+    assert say(other.client, "PATCH", "/images?new__exists=False&all=True", {"new": 1}).json()["modified"] == 7
+    assert other.client.delete("/images?new__ne=1").json() == {"matched": 0, "modified": 0}
+
+
+def test_a_dry_run_counts_and_changes_nothing(other):
+    before = said(other)
+    for answer in (
+        say(other.client, "PATCH", "/images?even=true&dry=True", {"a": 1}),
+        other.client.delete("/images?even=true&dry=True"),
+    ):
+        assert (answer.status, answer.json()) == (200, {"matched": 3, "modified": 0, "dry": True})
+    assert other.client.delete("/images?dry=1").json()["parameter"] == "all"
+    assert other.client.delete("/images?dry=1&all=1").json()["matched"] == 7
+    assert other.client.delete("/images?dry=1&evn__ne=1").json()["parameter"] == "evn"
+    assert say(other.client, "PATCH", "/images?dry=1&all=1", []).status == 400
+    assert said(other) == before
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])

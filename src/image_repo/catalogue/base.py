@@ -62,6 +62,20 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """A key that documents have.
+
+    :param count: of documents that have it
+    :param types: ``null boolean number text object list`` → documents in which it has such a value. Elements of a list
+        count too, beside ``list`` itself
+    """
+
+    path: Path
+    count: int
+    types: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Indexed:
     """A key with an index of its own.
 
@@ -108,6 +122,15 @@ class Index(Protocol):
 
         :param most: the most values that are returned
         """
+
+    def keys(self, most: int = 1_000) -> tuple[list[KeyUsage], int]:
+        """Return the keys of all documents, the most frequent first, and how many there are.
+
+        :param most: the most keys that are returned
+        """
+
+    def missing_keys(self, paths: Collection[Path]) -> list[Path]:
+        """Return those of some paths at which no document has anything. Too long ones are not among them."""
 
     def named_by(self, sha256: str) -> list[str]:
         """Return the names whose original has this digest, in order."""

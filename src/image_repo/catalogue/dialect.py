@@ -66,8 +66,10 @@ class Dialect(Protocol):
         """Return whether a condition holds for the document of a row; never null."""
 
     @property
-    def texts(self) -> Callable[[Path], Select[Any]] | None:
-        """A query for ids of documents and each text that a path reaches, to search for regular expressions here.
+    def texts(self) -> Callable[[Path, str], Select[Any]] | None:
+        """A query for ids of documents and each value that a path reaches as text, to search regular expressions here.
+
+        It takes the path and the type of the values: ``string``, or ``object`` for JSON.
 
         None where the engine does so, and :meth:`holds` takes them.
         """

@@ -42,9 +42,16 @@ def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
         return any(_is_one_of(each, values) for each in reached)
     if op == "ne":
         return not reached or any(not _is_one_of(each, values) for each in reached)
+    if op == "element":
+        return any(isinstance(each, Mapping) and holds_inside(condition, each) for each in reached)
     if op == "regex":
         return condition.test is not None and any(isinstance(each, str) and condition.test(each) for each in reached)
     return any(_stands(op, each, values[0]) for each in reached)
+
+
+def holds_inside(condition: Condition, element: Mapping[str, Any]) -> bool:
+    """Return whether an object fulfils the conditions of ``element``."""
+    return all(_holds(each, element) for each in condition.inside)
 
 
 def _is_one_of(value: Any, values: Sequence[Scalar]) -> bool:

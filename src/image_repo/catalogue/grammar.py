@@ -1,6 +1,7 @@
 """Query strings → filters and queries: the grammar of API.md, "Filters". Pure.
 
     KEY=VALUE  KEY__OP=VALUE    conditions, all of which have to hold; OP is one of OPERATORS
+    KEY[SUB=VALUE].OTHER__OP=VALUE    conditions that one element of a list fulfils together
     text=  regex=               words; an expression that the name is searched for
     sort= select= skip= limit= page= count= after=    which page of what holds
     all=True                    everything, where a change of everything is meant
@@ -11,18 +12,20 @@ part: ``width`` is ``width``, ``site`` is ``data.site``. Dots lead into objects:
 
 from __future__ import annotations
 
+import difflib
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from image_repo.catalogue import literals
+from image_repo.catalogue.literals import Kind
 from image_repo.catalogue.query import Condition, Filter, Op, Path, Query, SortKey
 from image_repo.catalogue.tokenizer import words
 from image_repo.errors import BadParameter
 from image_repo.model import regex
 from image_repo.model.parameters import integer, read_boolean
-from image_repo.model.record import Record
 
 #: limits of a query
 MOST_CONDITIONS, MOST_SORTS, MOST_SELECTS, MOST_TEXT_WORDS = 20, 8, 100, 20
@@ -52,7 +55,10 @@ PAGE_WORDS: Words = {
     "after": ({"type": "string"}, "as in the link to the next page"),
 }
 #: the parameter to change everything
-BULK_WORDS: Words = {"all": ({"type": "boolean"}, "everything is meant, if there is no filter")}
+BULK_WORDS: Words = {
+    "all": ({"type": "boolean"}, "everything is meant, without a filter or with one on keys that no record has"),
+    "dry": ({"type": "boolean"}, "how many match, and nothing is changed"),
+}
 
 #: operator → help
 OPERATORS: Mapping[str, str] = {
@@ -69,21 +75,21 @@ OPERATORS: Mapping[str, str] = {
     "exists": "True: there at all; False: not there",
 }
 _OPS: Mapping[str, Op] = {
-    "eq": "eq", "ne": "ne", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
+    "eq": "eq", "equals": "eq", "ne": "ne", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
     "in": "eq", "nin": "ne", "regex": "regex", "exists": "exists",
 }  # fmt: skip
 #: operators after a single underscore, where that is allowed; the longest first
 _SINGLE = ("_gte", "_lte", "_gt", "_lt", "_ne")
 _WORDS = frozenset({*FILTER_WORDS, *PAGE_WORDS, *BULK_WORDS})
-#: common keys that are one slip away from a parameter
-_ORDINARY = frozenset((
-    "age", "alter", "aster", "bind", "cage", "county", "court", "elect", "ext", "find", "fort", "gage", "hind", "kid",
-    "kin", "king", "mind", "mort", "mount", "next", "pace", "pale", "pane", "port", "rage", "rind", "sage", "ship",
-    "short", "size", "ski", "skim", "skin", "slip", "snip", "soft", "soot", "sore", "sport", "tent", "test", "tex",
-    "tort", "wage", "wind", "wort",
-))  # fmt: skip
-#: the field that is a time, in one form everywhere
-_UPLOADED = ("uploaded",)
+#: parameters of similar systems → what has their meaning here
+_ELSEWHERE: Mapping[str, str] = {
+    "ids": "name__in=NAME,NAME", "from": "uploaded__gte", "to": "uploaded__lt", "order": "sort=-KEY",
+    "total": "count=exact", "filter": "KEY__OP=VALUE", "offset": "skip", "per_page": "limit", "fields": "select",
+    "q": "text",
+}  # fmt: skip
+#: ``[SUB=VALUE]`` behind a key; the value may be a JSON string
+_INSIDE = re.compile(r'\[([^=\[\]]+)=("(?:[^"\\]|\\.)*"|[^\]]*)\]', re.DOTALL)
+_NATURES: Mapping[Kind, str] = {"object": "an object", "number": "a number"}
 _page_number, _skipped, _per_page = integer(1, 999_999), integer(0, 999_999), integer(1, MOST_PER_PAGE)
 
 
@@ -92,12 +98,14 @@ class ParsedQuery:
     """What a query string asks for.
 
     :param everything: whether ``all=True`` is given
+    :param dry: whether ``dry=True`` is given
     :param page: the number of the page, None where it is not known
     :param rest: parameters that the caller reads by itself
     """
 
     query: Query
     everything: bool = False
+    dry: bool = False
     page: int | None = 1
     rest: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,16 +114,14 @@ class ParsedQuery:
 class Grammar:
     """The query grammar for documents of one kind.
 
-    :param fields: members of a document that a bare key means
+    :param fields: members of a document that a bare key means, with the kind of their values
     :param data: the member in which any other key is looked for
     :param name: what ``regex`` alone is on
-    :param texts: those fields that are never a number: ``uploaded__gte=2026`` compares text
     """
 
-    fields: frozenset[str]
+    fields: Mapping[str, Kind]
     data: str
     name: str = "name"
-    texts: frozenset[str] = frozenset()
 
     def read(
         self,
@@ -131,22 +137,22 @@ class Grammar:
         :param known: the words of this module that mean something here
         :param others: words that mean something to the caller
         :param single_underscore: whether ``KEY_gt`` is ``KEY__gt``
-        :raises BadParameter: for what is given twice, has a bad value, is too much, or looks like a slip
+        :raises BadParameter: for a word that is given twice or means nothing here, a bad value, or too much
         """
         settings: dict[str, str] = {}
-        conditions: dict[tuple[Path, str], Condition] = {}
+        conditions: list[Condition] = []
         for name, text in pairs:
             if name in known or name in others:
-                _once(name, name in settings)
+                if name in settings:
+                    raise BadParameter(_shown(name), f"The parameter {_shown(name)} is given more than once.")
                 settings[name] = text
                 continue
-            path, operator = self._key(name, (*known, *others), single_underscore=single_underscore)
-            _once(name, (path, operator) in conditions)
-            conditions[path, operator] = self._condition(_shown(name), path, operator, text)
-            if len(conditions) > MOST_CONDITIONS:
+            self._refuse_words(name)
+            conditions.append(self._read_condition(name, text, single_underscore=single_underscore))
+            if sum(1 for condition in conditions for _ in condition.parts()) > MOST_CONDITIONS:
                 raise BadParameter(_shown(name), f"At most {MOST_CONDITIONS} conditions are taken.")
         rest = {name: settings.pop(name) for name in others if name in settings}
-        return self._wanted(self._filter(tuple(conditions.values()), settings), settings, rest)
+        return self._wanted(self._filter(tuple(conditions), settings), settings, rest)
 
     def path(self, parameter: str, text: str) -> Path:
         """Where a key leads.
@@ -161,31 +167,85 @@ class Grammar:
             raise BadParameter.expected(f"a key of at most {MOST_LEVELS} members", parameter, text)
         return path
 
-    def _key(self, name: str, known: Collection[str], *, single_underscore: bool) -> tuple[Path, str]:
-        """Where a parameter leads, and its operator."""
-        key, operator = _split(name, single_underscore=single_underscore)
-        if key == name and "." not in key and key not in self.fields:
-            _refuse_slips(_shown(name), known, f"{self.data}.{_shown(name)} means the field of that name.")
-        return self.path(_shown(name), key), "eq" if operator == "equals" else operator
+    def key(self, path: Path) -> str:
+        """Return the shortest key that leads to a path."""
+        short = path[1:] if path[0] == self.data and path[1:] and path[1] not in self.fields else path
+        text = ".".join(short)
+        return text if text not in _WORDS else ".".join(path)
 
-    def _condition(self, name: str, path: Path, operator: str, text: str) -> Condition:
+    def nearest(self, path: Path, keys: Iterable[Path]) -> str | None:
+        """Return what was probably meant by a key that no document has; None where nothing is near.
+
+        :param keys: that documents have
+        """
+        given = self.key(path)
+        if given in _ELSEWHERE:
+            return _ELSEWHERE[given]
+        known = {self.key(each).lower(): self.key(each) for each in keys} | {word: word for word in _WORDS}
+        near = difflib.get_close_matches(_shown(given).lower(), known, n=1)
+        return known[near[0]] if near else None
+
+    def _refuse_words(self, name: str) -> None:
+        if name in _WORDS:
+            raise BadParameter(name, f"The parameter {name} means nothing here. {self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        return f"{self.data}.{_shown(name)} means the field of that name."
+
+    def _read_condition(self, name: str, text: str, *, single_underscore: bool) -> Condition:
+        whole = f"{name}={text}"  # the first = may be one in brackets
+        parts = list(_inside(whole, name.find("[")))
+        if parts:
+            return self._element(whole, parts, single_underscore=single_underscore)
+        if "[" in name and "." not in name:  # the operators of other APIs: key[gte]
+            raise BadParameter(
+                _shown(name), f"Expected KEY__gte for an operator, KEY[SUB=VALUE].OTHER for a list. {self._hint(name)}"
+            )
+        key, operator = _split(name, single_underscore=single_underscore)
+        return self._condition(_shown(name), self.path(_shown(name), key), operator, text)
+
+    def _element(self, whole: str, parts: list[re.Match[str]], *, single_underscore: bool) -> Condition:
+        """Return the condition that one element of a list fulfils several others."""
+        name = _shown(whole)
+        pairs = [(part[1], part[2]) for part in parts]
+        rest = whole[parts[-1].end() :]
+        if rest:
+            other, equals, text = rest.removeprefix(".").partition("=")
+            if not rest.startswith(".") or not equals:
+                raise BadParameter.expected("KEY[SUB=VALUE].OTHER=VALUE", name, whole)
+            pairs.append((other, text))
+        path = self.path(name, whole[: parts[0].start()])
+        inside = []
+        for given, text in pairs:
+            key, operator = _split(given, single_underscore=single_underscore)
+            below = self.path(name, ".".join((*path, key)))[len(path) :]
+            inside.append(self._condition(name, below, operator, text, is_inside=True))
+        return Condition(path, "element", (), inside=tuple(inside))
+
+    def _condition(self, name: str, path: Path, operator: str, text: str, *, is_inside: bool = False) -> Condition:
         op = _OPS[operator]
-        if path == (self.name,):
-            text = unicodedata.normalize("NFC", text)  # as names are
-        if path == _UPLOADED and op not in ("regex", "exists") and not operator.endswith("in"):
-            text = literals.instant(text)
-        if op == "regex":
-            return _regex(name, path, text)
+        kind: Kind = "any" if is_inside or path[1:] else self.fields[path[0]]
         if op == "exists":
             return Condition(path, op, (read_boolean(name, text),))
+        if kind == "object" or (kind == "number" and op == "regex"):
+            raise BadParameter(name, f"{path[0]} is {_NATURES[kind]}: {operator} never holds for it.")
+        if path == (self.name,) and not is_inside:
+            text = unicodedata.normalize("NFC", text)  # as names are
+        if op == "regex":
+            return _regex(name, path, text)
         if op in ("eq", "ne"):
-            return Condition(path, op, literals.listed(name, text) if operator.endswith("in") else literals.equal(text))
-        numbers = len(path) > 1 or path[0] not in self.texts
-        return Condition(path, op, (literals.than(name, text, numbers=numbers),))
+            read = literals.listed if operator.endswith("in") else literals.equal
+            return Condition(path, op, read(name, text, kind))
+        return Condition(path, op, (literals.than(name, text, kind),))
 
     def _filter(self, conditions: tuple[Condition, ...], settings: Mapping[str, str]) -> Filter:
-        named = (self._condition("regex", (self.name,), "regex", settings["regex"]),) if "regex" in settings else ()
+        named = (self._named(settings["regex"]),) if "regex" in settings else ()
         return Filter((*named, *conditions), words=_free_text(settings["text"]) if "text" in settings else ())
+
+    def _named(self, text: str) -> Condition:
+        if text.lower() in ("true", "false"):
+            raise BadParameter("regex", f"Expected an expression for {self.name}; KEY__regex=EXPRESSION is for a key.")
+        return self._condition("regex", (self.name,), "regex", text)
 
     def _wanted(self, wanted: Filter, settings: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
         limit = _per_page("limit", settings.get("limit", "100"))
@@ -203,7 +263,8 @@ class Grammar:
         )
         # Behind `after`, the number is only the name of the page: nothing is skipped.
         called = skip // limit + 1 if after is None else number
-        return ParsedQuery(query, "all" in settings and read_boolean("all", settings["all"]), called, rest)
+        everything, dry = (word in settings and read_boolean(word, settings[word]) for word in BULK_WORDS)
+        return ParsedQuery(query, everything, dry, called, rest)
 
     def _order(self, text: str) -> tuple[SortKey, ...]:
         keys: dict[Path, SortKey] = {}
@@ -229,10 +290,23 @@ class Grammar:
 
 #: the public form of a record
 IMAGES = Grammar(
-    fields=frozenset(Record.description("", {}).public()),
+    fields={
+        "name": "text", "version": "text", "sha256": "text", "image_id": "text", "media_type": "text",
+        "filename": "text", "owner": "text", "uploaded": "time", "bytes": "number", "width": "number",
+        "height": "number", "exif": "object", "data": "any",
+    },
     data="data",
-    texts=frozenset(("name", "version", "sha256", "image_id", "media_type", "filename", "uploaded", "owner")),
-)
+)  # fmt: skip
+
+
+def _inside(whole: str, at: int) -> Iterator[re.Match[str]]:
+    """Yield the conditions in brackets behind a key.
+
+    :param at: of the first bracket; -1 where there is none
+    """
+    while at > 0 and (match := _INSIDE.match(whole, at)):
+        yield match
+        at = match.end()
 
 
 def _split(name: str, *, single_underscore: bool) -> tuple[str, str]:
@@ -245,43 +319,6 @@ def _split(name: str, *, single_underscore: bool) -> tuple[str, str]:
         raise BadParameter(_shown(name), f"Expected an operator behind the __ of {_shown(name)!r}: one of {operators}.")
     ending = next((ending for ending in _SINGLE if name.endswith(ending)), "") if single_underscore else ""
     return name.removesuffix(ending), ending[1:] or "eq"
-
-
-def _refuse_slips(name: str, known: Collection[str], hint: str) -> None:
-    """Refuses what was probably meant to be a word: a filter that finds nothing would not tell.
-
-    :raises BadParameter: for a word that means nothing here, and for what is one slip away from one that does
-    """
-    if name in _WORDS:
-        raise BadParameter(name, f"The parameter {name} means nothing here. {hint}")
-    if "[" in name:  # the operators of other APIs: key[gte]
-        raise BadParameter(name, f"Expected an operator as in KEY__gte, not in brackets. {hint}")
-    if name not in _ORDINARY:
-        # Parameters of other requests are near misses too.
-        near = next((word for word in (*known, *sorted(_WORDS)) if _one_slip(name, word)), None)
-        if near:
-            raise BadParameter(name, f"There is no parameter {name!r}. Did you mean {near}? {hint}", nearest=near)
-
-
-def _one_slip(given: str, word: str) -> bool:
-    """Whether a letter too many, too few, another, or two in the wrong order make one of the other (Damerau).
-
-    Words of three letters are too near to everything.
-    """
-    given = given.lower()
-    if len(word) < 4 or abs(len(given) - len(word)) > 1:
-        return False
-    same = next((at for at, (one, other) in enumerate(zip(given, word, strict=False)) if one != other), None)
-    if same is None:
-        return True
-    here, there = given[same:], word[same:]
-    swapped = here[:2] == there[1::-1] and here[2:] == there[2:]
-    return swapped or here[1:] == there[1:] or here[1:] == there or here == there[1:]
-
-
-def _once(name: str, again: bool) -> None:
-    if again:
-        raise BadParameter(_shown(name), f"The parameter {_shown(name)} is given more than once.")
 
 
 def _shown(name: str) -> str:

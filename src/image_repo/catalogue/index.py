@@ -18,7 +18,7 @@ from cachetools import TTLCache
 from sqlalchemy import delete, select
 
 from image_repo.catalogue import cursor, encoding
-from image_repo.catalogue.base import Indexed, Page, Row, Statistics
+from image_repo.catalogue.base import Indexed, KeyUsage, Page, Row, Statistics
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds, project
@@ -26,7 +26,7 @@ from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.matching import MOST_COUNTED, as_stored
 from image_repo.catalogue.planner import Listed, QueryPlan, QueryResult
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
-from image_repo.catalogue.writing import UPLOADED, Writer, indexed
+from image_repo.catalogue.writing import UPLOADED, Writer, counted_keys, indexed, missing_keys
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 
 _log = logging.getLogger(__name__)
@@ -192,6 +192,14 @@ class SqlIndex:
         hint = "".join(f"; `image_repo index {shlex.quote(path)}` would help" for path in lacking)
         _log.warning("A query of the catalogue took %.1f s%s", taken, hint)
 
+    def keys(self, most: int = 1_000) -> tuple[list[KeyUsage], int]:
+        with self._dialect.reading() as connection:
+            return counted_keys(connection, self._dialect, most)
+
+    def missing_keys(self, paths: Collection[Path]) -> list[Path]:
+        with self._dialect.reading() as connection:
+            return missing_keys(connection, self._dialect, paths)
+
     # -- single things ---------------------------------------------------------------------
 
     def named_by(self, sha256: str) -> list[str]:
@@ -263,7 +271,11 @@ class _Estimates:
 
 def _spelled(wanted: Filter) -> str:
     """Return a filter as text: in Python, true equals 1."""
-    return repr([wanted.prefix, wanted.words, [(each.path, each.op, each.values) for each in wanted.conditions]])
+    return repr([wanted.prefix, wanted.words, list(map(_spell_condition, wanted.conditions))])
+
+
+def _spell_condition(condition: Condition) -> tuple[object, ...]:
+    return condition.path, condition.op, condition.values, list(map(_spell_condition, condition.inside))
 
 
 def _counted(plan: QueryPlan, *, exact: bool) -> int:

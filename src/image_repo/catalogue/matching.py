@@ -12,6 +12,7 @@ from sqlalchemy.sql.expression import Select
 
 from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.dialect import Dialect
+from image_repo.catalogue.evaluator import holds_inside
 from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.sort_keys import LEAD, Reach, reaches
 from image_repo.catalogue.writing import all_keys
@@ -58,11 +59,14 @@ class Matching:
         return parts
 
     def _holds(self, condition: Condition) -> ColumnElement[bool]:
-        return true() if self._texts(condition) else self._dialect.holds(condition)
+        if not self._texts(condition):
+            return self._dialect.holds(condition)
+        inside = tuple(part for part in condition.inside if not _is_searched(part))
+        return self._dialect.holds(replace(condition, inside=inside)) if inside else true()
 
-    def _texts(self, condition: Condition) -> Callable[[Path], Select[Any]] | None:
+    def _texts(self, condition: Condition) -> Callable[[Path, str], Select[Any]] | None:
         """Return the query for texts that are searched here, because the engine has no safe regular expressions."""
-        return self._dialect.texts if condition.op == "regex" else None
+        return self._dialect.texts if _is_searched(condition) else None
 
     @property
     def is_searched(self) -> bool:
@@ -70,15 +74,17 @@ class Matching:
         return any(map(self._texts, self._conditions))
 
     def _searched(
-        self, condition: Condition, texts: Callable[[Path], Select[Any]], where: ColumnElement[bool]
+        self, condition: Condition, texts: Callable[[Path, str], Select[Any]], where: ColumnElement[bool]
     ) -> list[int]:
         """Return ids of documents whose text matches a regular expression: RE2 searches here, in bounded time."""
-        test = condition.test
+        test, kind = condition.test, "string"
+        if condition.op == "element":
+            test, kind = (lambda text: holds_inside(condition, encoding.kept(text))), "object"
         if test is None:
             return []
         documents = self._tables.documents
         is_name = condition.path == _NAME
-        query = select(documents.c.id, documents.c.name) if is_name else texts(condition.path)
+        query = select(documents.c.id, documents.c.name) if is_name else texts(condition.path, kind)
         rows = self._connection.execute(query.where(where).execution_options(yield_per=STREAM))
         matches: dict[int, None] = {}
         for part in rows.partitions():
@@ -178,6 +184,10 @@ class Matching:
         return key, facts.c.value >= reach.low, facts.c.value < reach.high
 
 
+def _is_searched(condition: Condition) -> bool:
+    return condition.op == "regex" or any(map(_is_searched, condition.inside))
+
+
 def begins(name: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     begin = encoding.storable(prefix)
     end = _behind_all(begin)
@@ -202,5 +212,9 @@ def _condition_as_stored(condition: Condition) -> Condition:
     values = tuple(encoding.storable(value) if isinstance(value, str) else value for value in condition.values)
     test = condition.test
     return Condition(
-        encoding.members(condition.path), condition.op, values, test and (lambda text: test(encoding.original(text)))
+        encoding.members(condition.path),
+        condition.op,
+        values,
+        test and (lambda text: test(encoding.original(text))),
+        tuple(map(_condition_as_stored, condition.inside)),
     )

@@ -234,7 +234,7 @@ class PostgresDialect(PostgresJson):
 
     def empty(self, connection: sa.Connection) -> None:
         notes = self.tables.notes
-        for emptied in (self.tables.documents, self.tables.facts, self._words):
+        for emptied in (self.tables.documents, self.tables.facts, self.tables.paths, self._words):
             connection.execute(sa.delete(emptied))
         connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
         connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))

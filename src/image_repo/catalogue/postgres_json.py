@@ -61,18 +61,15 @@ class PostgresJson:
     # -- conditions ------------------------------------------------------------------------
 
     def holds(self, condition: Condition) -> sa.ColumnElement[bool]:
+        params: dict[str, Any] = {}
         path = _spell(condition.path)
         if condition.op == "exists":
             there = self._has(path, {})
             return there if condition.values[0] else sa.not_(there)
-        params: dict[str, Any] = {}
-        if condition.op in ("eq", "ne"):
-            fits = _equal(condition.values, params)
-        else:
-            fits = _compares(condition.op, condition.values[0], params)
         if condition.op == "ne":
-            return sa.or_(self._has(f"{path} ? (!({fits}))", params), sa.not_(self._has(f"{path}[*]", {})))
-        return self._has(f"{path} ? ({fits})", params)
+            differs = self._has(f"{path} ? (!({_equal(condition.values, params)}))", params)
+            return sa.or_(differs, sa.not_(self._has(f"{path}[*]", {})))
+        return self._has(f"{path} ? ({_fits(condition, params)})", params)
 
     def tally(
         self, connection: sa.Connection, path: Path, where: Sequence[sa.ColumnElement[bool]], tally: Tally
@@ -89,9 +86,9 @@ class PostgresJson:
             tally.add_json([text for text, _ in scalars], [times for _, times in scalars])
         return None
 
-    def texts(self, path: Path) -> Select[Any]:
+    def texts(self, path: Path, kind: str) -> Select[Any]:
         documents = self.tables.documents
-        values = sa.func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "string")'))
+        values = sa.func.jsonb_path_query(documents.c.document, _path(f'{_spell(path)} ? (@.type() == "{kind}")'))
         each = values.table_valued("value").render_derived()
         plain = sa.cast(each.c.value, JSONB).op("#>>", return_type=sa.Text())(sa.cast([], sa.ARRAY(sa.Text)))
         return sa.select(documents.c.id, plain).select_from(documents.join(each, sa.true()))
@@ -143,25 +140,51 @@ def _double(number: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     )
 
 
+def _fits(condition: Condition, params: dict[str, Any]) -> str:
+    """Return the predicate that a value, as ``@``, fulfils a condition."""
+    if condition.op == "element":
+        inside = (_inside(each, params) for each in condition.inside)
+        return " && ".join(('@.type() == "object"', *inside))
+    if condition.op == "eq":
+        return _equal(condition.values, params)
+    return _compares(condition.op, condition.values[0], params)
+
+
+def _inside(condition: Condition, params: dict[str, Any]) -> str:
+    """Return the predicate that an object, as ``@``, fulfils a condition with a path from there."""
+    path = "@" + _spell(condition.path)[1:]
+    if condition.op == "exists":
+        return f"exists({path})" if condition.values[0] else f"!exists({path})"
+    if condition.op == "ne":
+        return f"(exists({path} ? (!({_equal(condition.values, params)}))) || !exists({path}[*]))"
+    return f"exists({path} ? ({_fits(condition, params)}))"
+
+
 def _equal(values: Sequence[Scalar], params: dict[str, Any]) -> str:
     """Return the predicate that a value is one of these."""
     parts = []
     if None in values:
         parts.append('@.type() == "null"')
-    params["booleans"] = [each for each in values if isinstance(each, bool)]
-    params["texts"] = [each for each in values if isinstance(each, str)]
-    parts += ['(@.type() == "boolean" && @ == $booleans[*])'] if params["booleans"] else []
-    parts += ['(@.type() == "string" && @ == $texts[*])'] if params["texts"] else []
+    parts += _one_of("boolean", [each for each in values if isinstance(each, bool)], params)
+    parts += _one_of("string", [each for each in values if isinstance(each, str)], params)
     numbers = {
         collation.double(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)
     }
-    params["numbers"] = [each for each in numbers if abs(each) < _EXACT]
-    parts += ['(@.type() == "number" && @ == $numbers[*])'] if params["numbers"] else []
+    parts += _one_of("number", [each for each in numbers if abs(each) < _EXACT], params)
     for number in numbers:
         if abs(number) >= _EXACT:
             within = [_compares("gte", number, params), _compares("lte", number, params)]
             parts.append(f"({' && '.join(within)})")
     return " || ".join(parts) or "1 == 0"
+
+
+def _one_of(kind: str, values: Sequence[Scalar], params: dict[str, Any]) -> list[str]:
+    """Return the predicate that a value is of a kind and one of these; none where there are no values."""
+    if not values:
+        return []
+    name = f"v{len(params)}"
+    params[name] = values
+    return [f'(@.type() == "{kind}" && @ == ${name}[*])']
 
 
 def _compares(op: str, than: Scalar, params: dict[str, Any]) -> str:

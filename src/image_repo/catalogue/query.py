@@ -8,8 +8,8 @@ in other ways, but never elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 #: what a value of a document may be compared with
@@ -17,7 +17,7 @@ Scalar = str | int | float | bool | None
 #: members from the root of a document: ``("width",)``, ``("data", "site", "plot")``
 Path = tuple[str, ...]
 #: ``in`` and ``nin`` are ``eq`` and ``ne`` with several values
-Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "regex", "exists"]
+Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "regex", "exists", "element"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,31 @@ class Condition:
       Numbers compare as numbers, text by code points: ISO 8601 times of one form in their order.
     * ``regex``: one of them is text in which the only value, an expression of RE2, is found.
     * ``exists``: something is there at all, an empty array or null too (``values`` is ``(True,)``), or nothing is.
+    * ``element``: one of them is an object for which all conditions ``inside`` hold, with paths from there.
 
     Objects, and arrays in arrays, equal nothing and differ from everything.
 
     :param test: the compiled expression of ``regex``; takes the text
+    :param inside: the conditions of ``element``
     """
 
     path: Path
     op: Op
     values: tuple[Scalar, ...]
     test: Callable[[str], bool] | None = field(default=None, compare=False)
+    inside: tuple[Condition, ...] = ()
+
+    def parts(self) -> Iterator[Condition]:
+        """Yield the conditions on values that this one consists of, with paths from the root."""
+        if self.op != "element":
+            yield self
+        for each in self.inside:
+            yield from replace(each, path=self.path + each.path).parts()
+
+    @property
+    def holds_for_nothing(self) -> bool:
+        """Whether it holds where nothing is at its path."""
+        return self.op == "ne" or (self.op == "exists" and self.values == (False,))
 
 
 #: no name begins with it
@@ -63,6 +78,10 @@ class Filter:
     def is_empty(self) -> bool:
         """Whether it holds for everything."""
         return not (self.conditions or self.prefix or self.words)
+
+    def parts(self) -> Iterator[Condition]:
+        """Yield all conditions on values, with paths from the root."""
+        return (part for condition in self.conditions for part in condition.parts())
 
     def __and__(self, other: Filter) -> Filter:
         """Return the filter that holds where both do."""
@@ -97,3 +116,8 @@ class Query:
     limit: int = 100
     after: str | None = None
     exact: bool = False
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return all paths that it names."""
+        conditions = (part.path for part in self.filter.parts())
+        return tuple(dict.fromkeys((*conditions, *(key.path for key in self.order), *self.select)))

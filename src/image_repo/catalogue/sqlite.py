@@ -228,7 +228,7 @@ class SqliteDialect(SqliteJson):
 
     def empty(self, connection: sa.Connection) -> None:
         notes = self.tables.notes
-        for emptied in (self.tables.documents, self.tables.facts, self._words_table):
+        for emptied in (self.tables.documents, self.tables.facts, self.tables.paths, self._words_table):
             connection.execute(sa.delete(emptied))
         connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
         connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))

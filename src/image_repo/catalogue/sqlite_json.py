@@ -83,7 +83,15 @@ class SqliteJson:
     # -- conditions ------------------------------------------------------------------------
 
     def holds(self, condition: Condition) -> sa.ColumnElement[bool]:
-        spot = _Spot(self.tables.documents.c.document, condition.path)
+        return self._holds(condition, self.tables.documents.c.document)
+
+    def _holds(self, condition: Condition, document: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        spot = _Spot(document, condition.path)
+        if condition.op == "element":
+            *tables, last = spot.chain()
+            return sa.exists(
+                sa.select(sa.literal(1)).select_from(*tables, last).where(self._is_element(condition, last))
+            )
         if condition.op == "exists":
             there = spot.exists()
             return there if condition.values[0] else sa.not_(there)
@@ -94,6 +102,11 @@ class SqliteJson:
             inside = sa.or_(inside, sa.func.json_array_length(spot.document, spot.path) == 0)
         choices = self._fitting(condition, spot.value) | {"array": inside, "": self._below(condition, spot)}
         return _chosen(sa.func.coalesce(spot.kind, ""), choices, _default(condition))
+
+    def _is_element(self, condition: Condition, values: TableValuedAlias) -> sa.ColumnElement[bool]:
+        """Return whether a row of a table of values is an object that fulfils the conditions of ``element``."""
+        inside = sa.and_(*(self._holds(each, values.c.value) for each in condition.inside))
+        return sa.case((values.c.type == "object", inside), else_=sa.false())
 
     def _below(self, condition: Condition, spot: _Spot) -> sa.ColumnElement[bool]:
         """Return the condition where plain members lead nowhere: an array may be on the way."""

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, Larg
 from sqlalchemy.types import UserDefinedType
 
 #: incremented when the tables change: then they start empty
-VERSION = 2
+VERSION = 3
 
 
 class Json(UserDefinedType[str]):
@@ -42,7 +42,8 @@ class Tables:
     """The tables of one collection.
 
     ``documents``: the rows. ``keys``: for which paths there are facts. ``facts``: for such a key, a value, what
-    sorts those that have it, and a name. ``notes``: short texts.
+    sorts those that have it, and a name. ``paths``: what documents have at each path, and how many of them.
+    ``notes``: short texts.
 
     :param schema: of the tables, None where the engine has none
     :param text: the type of text that compares by code points
@@ -77,6 +78,14 @@ class Tables:
             Column("sort", LargeBinary, primary_key=True),
             Column("name", text, primary_key=True),
             sqlite_with_rowid=False,
+        )
+        self.paths = Table(
+            f"{collection}_paths",
+            self.metadata,
+            Column("path", Text, primary_key=True),
+            # of the values there, empty for whatever is there
+            Column("type", Text, primary_key=True),
+            Column("uses", BigInteger, nullable=False),
         )
         self.notes = Table(
             f"{collection}_notes",

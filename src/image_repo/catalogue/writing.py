@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
 
 from image_repo.catalogue import encoding
-from image_repo.catalogue.base import Indexed, Row
+from image_repo.catalogue.base import Indexed, KeyUsage, Row
 from image_repo.catalogue.dialect import Dialect
+from image_repo.catalogue.key_usage import ANY, KeyType, key_types, usages
 from image_repo.catalogue.query import Path
 from image_repo.catalogue.sort_keys import Fact, Key, facts_of, has_several
 from image_repo.catalogue.tokenizer import words_of
@@ -23,6 +25,8 @@ _BATCH = 500
 _FILL = 4_000
 #: the key that is always indexed: the time of the upload
 UPLOADED = ("uploaded",)
+#: of a path that is counted
+_MAX_PATH_BYTES = 2_000
 #: in place of the path of a key that is being dropped
 _GONE = ""
 
@@ -63,6 +67,7 @@ class Writer:
                 self._dialect.drop_facts(connection, facts)
                 self._dialect.drop_words(connection, ids)
                 connection.execute(delete(documents).where(self._dialect.among(documents.c.id, ids)))
+                self._count_keys(connection, [], [each.document for each in old.values()])
                 gone += len(ids)
         return gone
 
@@ -93,6 +98,7 @@ class Writer:
             )
         self._put_words(connection, rows, old, {row["name"]: row["id"] for row in new})
         self._put_facts(connection, there, old, keys)
+        self._count_keys(connection, there.values(), [each.document for each in old.values()])
         return self._notice_several(connection, there.values(), keys)
 
     def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
@@ -124,6 +130,33 @@ class Writer:
             new += [(*fact, name) for fact in facts - before]
         self._dialect.drop_facts(connection, gone)
         self._dialect.put_facts(connection, new)
+
+    def _count_keys(self, connection: Connection, there: Iterable[Any], old: Iterable[Any]) -> None:
+        """Count the keys of documents that come, and no longer those of documents that go."""
+        difference: Counter[KeyType] = Counter()
+        for document in there:
+            difference.update(key_types(document))
+        for document in old:
+            difference.subtract(key_types(document))
+        paths = {path: _write_stored(path) for path, _ in difference}
+        changes = {
+            (paths[path], type_): change
+            for (path, type_), change in difference.items()
+            if change and is_counted(paths[path])
+        }
+        if not changes:
+            return
+        table = self._tables.paths
+        query = select(table).where(self._dialect.among(table.c.path, list({path for path, _ in changes})))
+        before = {(row.path, row.type): row.uses for row in connection.execute(query)}
+        row = and_(table.c.path == bindparam("its_path"), table.c.type == bindparam("its_type"))
+        rows = {key: before.get(key, 0) + change for key, change in changes.items()}
+        new = [{"path": path, "type": type_, "uses": count} for (path, type_), count in rows.items() if count > 0]
+        stale = [{"its_path": path, "its_type": type_} for path, type_ in rows.keys() & before.keys()]
+        if stale:
+            connection.execute(delete(table).where(row), stale)
+        if new:
+            connection.execute(table.insert(), new)
 
     def _notice_several(self, connection: Connection, documents: Iterable[Any], keys: Sequence[Key]) -> Sequence[Key]:
         """Note permanently which keys lead to arrays."""
@@ -236,7 +269,35 @@ def _written(key: Indexed) -> tuple[str, str | None]:
 
 
 def _write(path: Path) -> str:
-    return json.dumps(encoding.members(path), ensure_ascii=False)
+    return _write_stored(encoding.members(path))
+
+
+def _write_stored(path: Path) -> str:
+    return json.dumps(path, ensure_ascii=False)
+
+
+def is_counted(path: str) -> bool:
+    """Return whether a stored path is short enough to be counted: PostgreSQL indexes no more than 2,700 bytes."""
+    return len(path.encode()) <= _MAX_PATH_BYTES
+
+
+def missing_keys(connection: Connection, dialect: Dialect, paths: Collection[Path]) -> list[Path]:
+    """Return what :meth:`image_repo.catalogue.base.Index.missing_keys` says."""
+    table = dialect.tables.paths
+    written = {path: text for path in paths if is_counted(text := _write(path))}
+    query = select(table.c.path).where(dialect.among(table.c.path, list(written.values())), table.c.type == ANY)
+    there = set(connection.execute(query).scalars()) if written else set()
+    return [path for path, text in written.items() if text not in there]
+
+
+def counted_keys(connection: Connection, dialect: Dialect, most: int) -> tuple[list[KeyUsage], int]:
+    """Return what :meth:`image_repo.catalogue.base.Index.keys` says."""
+    table = dialect.tables.paths
+    query = select(table.c.path).where(table.c.type == ANY).order_by(table.c.uses.desc(), table.c.path)
+    first = list(connection.execute(query.limit(most)).scalars())
+    total = connection.execute(select(func.count()).select_from(table).where(table.c.type == ANY)).scalar_one()
+    rows = connection.execute(select(table).where(dialect.among(table.c.path, first)))
+    return usages({(encoding.original_members(json.loads(row.path)), row.type): row.uses for row in rows}), total
 
 
 def _paths(path: str, sort: str | None) -> tuple[Path, Path | None]:

@@ -208,6 +208,7 @@ def _documents(config: Config, repo: Repository, request: ExportRequest, bar: Ba
         return snapshots.documents(ADMIN, snapshot), snapshot.count
     catalogue.complete_catalogue(config, repo, bar)
     collection = Collection(repo)
+    collection.refuse_unknown_keys(ADMIN, request.filter)
     return collection.each(ADMIN, request.filter, request.order), collection.count(ADMIN, request.filter)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import IMAGES
-from image_repo.catalogue.query import Filter
+from image_repo.catalogue.query import Filter, Path
 from image_repo.cli.catalogue import complete_catalogue, parse_selection
 from image_repo.cli.options import DRY_RUN, JSON, Options, fail, verb
 from image_repo.errors import ImageNotFound
@@ -45,8 +46,15 @@ def ls_command(
     query = parse_selection(arguments, ("sort",)).query
     with closing(options.repo()) as repo:
         complete_catalogue(options.load(), repo, options.progress)
-        for document in islice(Collection(repo).each(ADMIN, query.filter, query.order), limit):
+        collection = Collection(repo)
+        _warn_of_unknown_keys(collection, query.paths())
+        for document in islice(collection.each(ADMIN, query.filter, query.order), limit):
             click.echo(_json(document) if as_json else _line(document, is_long=is_long))
+
+
+def _warn_of_unknown_keys(collection: Collection, paths: Iterable[Path]) -> None:
+    for key, nearest in collection.unknown_keys(ADMIN, paths).items():
+        click.echo(f"No record has the key {key}." + (f" Did you mean {nearest}?" if nearest else ""), err=True)
 
 
 def _line(document: Document, *, is_long: bool) -> str:
@@ -78,12 +86,13 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], dry_run: bool, a
     with closing(options.repo()) as repo:
         if _is_selection(arguments):
             complete_catalogue(options.load(), repo, options.progress)
-            selection = parse_selection(arguments).query.filter
+            selection, everything = _bulk_selection(arguments)
             collection = Collection(repo)
             if dry_run:
-                _report(options, {"matched": collection.count(ADMIN, selection)}, as_json=as_json)
+                matched = collection.count_changes(ADMIN, selection, everything=everything)
+                _report(options, {"matched": matched}, as_json=as_json)
                 return
-            _report_changes(options, collection.delete(ADMIN, selection), as_json=as_json)
+            _report_changes(options, collection.delete(ADMIN, selection, everything=everything), as_json=as_json)
             return
         names = [repo.reader.resolve_name(ImageName.readings(name)) for name in arguments]
         for name in names:
@@ -141,8 +150,8 @@ def set_command(
     with closing(options.repo()) as repo:
         if target.endswith("/"):
             complete_catalogue(options.load(), repo, options.progress)
-            selection = parse_selection((target, *where) if target != "/" else where).query.filter
-            _update(options, Collection(repo), selection, patch, dry_run=dry_run, as_json=as_json)
+            arguments = (target, *where) if target != "/" else where
+            _update(options, Collection(repo), arguments, patch, dry_run=dry_run, as_json=as_json)
             return
         name = repo.reader.resolve_name(ImageName.readings(target))
         before = _find_record(repo, name).data
@@ -154,12 +163,20 @@ def set_command(
 
 
 def _update(
-    options: Options, collection: Collection, selection: Filter, patch: Any, *, dry_run: bool, as_json: bool
+    options: Options, collection: Collection, arguments: tuple[str, ...], patch: Any, *, dry_run: bool, as_json: bool
 ) -> None:
+    selection, everything = _bulk_selection(arguments)
     if dry_run:
-        _report(options, {"matched": collection.count(ADMIN, selection)}, as_json=as_json)
+        matched = collection.count_changes(ADMIN, selection, everything=everything)
+        _report(options, {"matched": matched}, as_json=as_json)
     else:
-        _report_changes(options, collection.update(ADMIN, selection, patch), as_json=as_json)
+        _report_changes(options, collection.update(ADMIN, selection, patch, everything=everything), as_json=as_json)
+
+
+def _bulk_selection(arguments: tuple[str, ...]) -> tuple[Filter, bool]:
+    """Return what is to be changed, and whether conditions may hold because no record has their key."""
+    parsed = parse_selection(arguments, ("all",))
+    return parsed.query.filter, parsed.everything
 
 
 def _patch(members: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
@@ -217,7 +234,9 @@ def stats_command(options: Options, /, key: str, arguments: tuple[str, ...], lim
     path = IMAGES.path("KEY", key)
     with closing(options.repo()) as repo:
         complete_catalogue(options.load(), repo, options.progress)
-        statistics = Collection(repo).statistics(ADMIN, parse_selection(arguments).query.filter, path, limit)
+        collection, query = Collection(repo), parse_selection(arguments).query
+        _warn_of_unknown_keys(collection, (path, *query.paths()))
+        statistics = collection.statistics(ADMIN, query.filter, path, limit)
     if as_json:
         values = [{"value": value, "count": count} for value, count in statistics.values]
         numbers = {"count": statistics.count, "min": statistics.least, "max": statistics.most, "avg": statistics.mean}

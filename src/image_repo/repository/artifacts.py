@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -24,7 +24,8 @@ from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Page, Row
 from image_repo.catalogue.grammar import Grammar
 from image_repo.catalogue.indexer import Indexer
-from image_repo.catalogue.query import Query
+from image_repo.catalogue.query import Path, Query
+from image_repo.catalogue.unknown_keys import unknown_keys
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
 from image_repo.model.record import MAX_RECORD_BYTES, timestamp
@@ -47,11 +48,13 @@ OCTETS = "application/octet-stream"
 KIND = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: of queries over artifacts
 GRAMMAR = Grammar(
-    fields=frozenset(("artifact_id", "kind", "bytes", "media_type", "filename", "uploaded", "meta")),
+    fields={
+        "artifact_id": "text", "kind": "text", "media_type": "text", "filename": "text", "uploaded": "time",
+        "bytes": "number", "meta": "any",
+    },
     data="meta",
     name="artifact_id",
-    texts=frozenset(("artifact_id", "kind", "media_type", "filename", "uploaded")),
-)
+)  # fmt: skip
 _RECORD = ".json"
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ID = "sha256:"
@@ -193,6 +196,11 @@ class Artifacts:
         visible = self._authorise(principal, Action.LIST, PREFIX).visible
         page = self.indexer.index.page(replace(query, filter=query.filter & visible))
         return replace(page, documents=[_without_name(document) for document in page.documents])
+
+    def unknown_keys(self, principal: Principal, paths: Iterable[Path]) -> Mapping[str, str | None]:
+        """Return those keys that no record has, each with what was probably meant."""
+        visible = self._authorise(principal, Action.LIST, PREFIX).visible
+        return unknown_keys(self.indexer.index, GRAMMAR, visible, paths)
 
     def _read(self, sha256: str) -> Artifact | None:
         body = self._origin.get(PREFIX + sha256 + _RECORD)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,13 @@ from typing import Any, Literal
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
-from image_repo.catalogue.base import Document, Page, Statistics
+from image_repo.catalogue.base import Document, KeyUsage, Page, Statistics
 from image_repo.catalogue.evaluator import holds
+from image_repo.catalogue.grammar import IMAGES
+from image_repo.catalogue.key_usage import count_keys
 from image_repo.catalogue.query import Filter, Path, Query, SortKey
-from image_repo.errors import Busy, ImageNotFound, PreconditionFailed, Problem
+from image_repo.catalogue.unknown_keys import refuse_unknown_keys, unknown_keys
+from image_repo.errors import Busy, CatalogueUnavailable, ImageNotFound, PreconditionFailed, Problem
 from image_repo.model.names import ImageName
 from image_repo.model.strict_json import is_same
 from image_repo.repository.metadata import Conditions, merge
@@ -144,6 +147,32 @@ class Collection:
         """
         return self._repo.indexer.index.statistics(self._visible(principal, wanted), path, most)
 
+    def keys(self, principal: Principal, most: int = 1_000) -> tuple[list[KeyUsage], int]:
+        """Return the keys of all documents, the most frequent first, and how many there are.
+
+        :param most: the most keys that are returned
+        """
+        visible, index = self._visible(principal, Filter()), self._repo.indexer.index
+        if visible.is_empty:
+            return index.keys(most)
+        usages = count_keys(index.each(visible))
+        return usages[:most], len(usages)
+
+    def unknown_keys(self, principal: Principal, paths: Iterable[Path]) -> Mapping[str, str | None]:
+        """Return those keys that no document has, each with what was probably meant; none during a rebuild."""
+        unknown = self._unknown_keys(principal, paths)
+        return unknown if unknown and self.rebuilding(surely=True) is None else {}
+
+    def refuse_unknown_keys(self, principal: Principal, wanted: Filter) -> None:
+        """Refuse a filter on keys that no document has, where the response could not say so.
+
+        :raises BadParameter: with the key, and the nearest
+        """
+        refuse_unknown_keys(self.unknown_keys(principal, (part.path for part in wanted.parts())))
+
+    def _unknown_keys(self, principal: Principal, paths: Iterable[Path]) -> Mapping[str, str | None]:
+        return unknown_keys(self._repo.indexer.index, IMAGES, self._visible(principal, Filter()), paths)
+
     def _visible(self, principal: Principal, wanted: Filter) -> Filter:
         """Return the filter, restricted to what the principal may see."""
         return wanted & self._repo.access.authorise(principal, Action.LIST, "").visible
@@ -162,26 +191,59 @@ class Collection:
 
     # -- changing many ---------------------------------------------------------------
 
-    def update(self, principal: Principal, wanted: Filter, patch: Any, *, seconds: float | None = None) -> Changed:
+    def count_changes(self, principal: Principal, wanted: Filter, *, everything: bool = False) -> int:
+        """Return how many records a change would match; the parameters are those of :meth:`update`."""
+        self._refuse_typos(principal, wanted, everything=everything)
+        return self.count(principal, wanted)
+
+    def update(
+        self,
+        principal: Principal,
+        wanted: Filter,
+        patch: Any,
+        *,
+        everything: bool = False,
+        seconds: float | None = None,
+    ) -> Changed:
         """Merge a patch (RFC 7396) into the user's data of every record for which a filter holds.
 
+        :param everything: whether conditions may hold only because no record has their key
         :param seconds: after which it ends, with what is done until then; None for no end
+        :raises BadParameter: for a condition that holds only because no record has its key
         :raises Busy: when as many changes of many are under way as may
         """
+        self._refuse_typos(principal, wanted, everything=everything)
         patch_data = self._repo.writer.patch_data
         wanted = self._visible(principal, wanted)
         return self._change(
             "PATCH", wanted, patch, lambda name, fits: patch_data(principal, name, patch, fits), seconds
         )
 
-    def delete(self, principal: Principal, wanted: Filter, *, seconds: float | None = None) -> Changed:
+    def delete(
+        self, principal: Principal, wanted: Filter, *, everything: bool = False, seconds: float | None = None
+    ) -> Changed:
         """Delete every image, and every description, for which a filter holds.
 
+        :param everything: whether conditions may hold only because no record has their key
         :param seconds: after which it ends, with what is done until then; None for no end
+        :raises BadParameter: for a condition that holds only because no record has its key
         :raises Busy: when as many changes of many are under way as may
         """
+        self._refuse_typos(principal, wanted, everything=everything)
         wanted = self._visible(principal, wanted)
         return self._change("DELETE", wanted, None, partial(self._repo.writer.delete, principal), seconds)
+
+    def _refuse_typos(self, principal: Principal, wanted: Filter, *, everything: bool) -> None:
+        """Refuse a filter that may hold for everything because a key is misspelt.
+
+        :raises CatalogueUnavailable: when that is not known, because the catalogue is being rebuilt
+        """
+        if everything:
+            return
+        unknown = self._unknown_keys(principal, (part.path for part in wanted.parts() if part.holds_for_nothing))
+        if unknown and self.rebuilding(surely=True) is not None:
+            raise CatalogueUnavailable("The catalogue is still being made: which keys there are is not known yet.")
+        refuse_unknown_keys(unknown, ", so that this condition holds for every record; all=True where that is meant")
 
     def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
         until = time.monotonic() + seconds if seconds is not None else float("inf")

@@ -27,7 +27,9 @@ from typing import Any, Literal, TypeVar
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
+from image_repo.catalogue.grammar import IMAGES
 from image_repo.catalogue.query import Filter
+from image_repo.catalogue.unknown_keys import refuse_unknown_keys, unknown_keys
 from image_repo.errors import (
     CatalogueUnavailable,
     ImageNotFound,
@@ -147,13 +149,19 @@ class Snapshots:
 
         :param asked: the filter as a query string, for the header
         :param exif: whether the EXIF of the records is included
+        :raises BadParameter: for a key that no record has
         :raises ImageNotFound: when it holds for none
         :raises TooLarge: when the manifest would have more than :data:`MOST_BYTES`
         :raises Busy: when another one is being frozen for too long
         :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow, StoreUnavailable: as they say
         """
         self._authorise(principal, Action.WRITE, PREFIX)
-        wanted &= self._authorise(principal, Action.LIST, "").visible
+        visible = self._authorise(principal, Action.LIST, "").visible
+        index = self._repo.indexer.index
+        if indexer.lacking(index) is not None:
+            raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
+        refuse_unknown_keys(unknown_keys(index, IMAGES, visible, (part.path for part in wanted.parts())))
+        wanted &= visible
         spool = self._repo.policy.spool
         with self._repo.metadata.lock(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
             tree, left_out = self._collect(principal, wanted, entries, exif=exif)
@@ -173,8 +181,6 @@ class Snapshots:
     def _collect(self, principal: Principal, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Write a line for each image, in the order of their names."""
         catalogue, tree, left_out = self._repo.indexer.index, Tree(), 0
-        if indexer.lacking(catalogue) is not None:
-            raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
         for document in catalogue.each(wanted):
             if document.get("version") is None:  # a description
                 continue

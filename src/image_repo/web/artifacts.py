@@ -98,7 +98,8 @@ class _Views:
         """``GET /artifacts``: a page of records."""
         query = catalogue.read_query((*FILTER_WORDS, *PAGE_WORDS), grammar=GRAMMAR)
         page, shared = self._artifacts.page(principal(), query.query), is_shared(self._repo, Action.LIST, PREFIX)
-        return catalogue.send_page(page, query, "artifacts", {}, self._origin, is_shared=shared)
+        state = catalogue.tell_unknown_keys(self._artifacts.unknown_keys(principal(), query.query.paths()))
+        return catalogue.send_page(page, query, "artifacts", state, self._origin, is_shared=shared)
 
     def get(self, artifact_id: str) -> Reply:
         """``GET`` and ``HEAD /artifacts/sha256:HEX``: exactly those bytes, or with ``meta`` their record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Known
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -21,7 +21,7 @@ from image_repo.catalogue.grammar import (
     ParsedQuery,
     Words,
 )
-from image_repo.catalogue.query import Filter
+from image_repo.catalogue.query import Path
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
 from image_repo.model.parameters import integer, unknown_parameter
@@ -42,6 +42,13 @@ STATISTICS_WORDS: Words = {
         "how many values are listed, the most frequent first",
     ),
 }
+#: parameters of ``/keys``
+KEY_WORDS: Words = {
+    "limit": (
+        {"type": "integer", "minimum": 1, "maximum": MAX_VALUES, "default": MAX_VALUES},
+        "how many keys are listed, the most frequent first",
+    ),
+}
 #: conditions of a request that hold for one image
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 _read_max_values = integer(1, MAX_VALUES)
@@ -55,6 +62,7 @@ def install(app: Flask, repo: Repository, collection: Collection, config: Config
     app.add_url_rule(base, "patch_many", views.patch, methods=["PATCH"])
     app.add_url_rule(base, "delete_many", views.delete, methods=["DELETE"])
     app.add_url_rule("/search", "search", views.search, methods=["GET"])
+    app.add_url_rule("/keys", "keys", views.keys, methods=["GET"])
     app.add_url_rule("/stats/<any_path:key>", "statistics", views.statistics, methods=["GET"])
 
 
@@ -113,7 +121,8 @@ class _Views:
     def _page(self, *, single_underscore: bool) -> Reply:
         query = read_query((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
         page, shared = self._collection.page(principal(), query.query), is_shared(self._repo, Action.LIST, "")
-        return send_page(page, query, "images", self._state(surely=page.count == 0), self._origin, is_shared=shared)
+        state = {**self._state(surely=page.count == 0), **self._unknown(query.query.paths())}
+        return send_page(page, query, "images", state, self._origin, is_shared=shared)
 
     def statistics(self, key: str) -> Reply:
         """``GET /stats/KEY``: the values of a key."""
@@ -135,10 +144,30 @@ class _Views:
         shared = is_shared(self._repo, Action.LIST, "")
         return responses.send_tagged(
             ConditionalRequest(request.environ),
-            {**members, **more, **self._state()},
+            {**members, **more, **self._state(), **self._unknown((path, *query.query.paths()))},
             origin=self._origin,
             is_shared=shared,
         )
+
+    def keys(self) -> Reply:
+        """``GET /keys``: the keys that records have, with types and counts."""
+        most = _read_max_values("limit", read_parameters(KEY_WORDS).get("limit", str(MAX_VALUES)))
+        usages, total = self._collection.keys(principal(), most)
+        keys = [
+            {"key": IMAGES.key(usage.path), "count": usage.count, "types": usage.types}
+            for usage in usages
+            if all(member and "." not in member for member in usage.path)  # what a query can name
+        ]
+        more = {"more": total - len(usages)} if total > len(usages) else {}
+        return responses.send_tagged(
+            ConditionalRequest(request.environ),
+            {"keys": keys, **more, **self._state()},
+            origin=self._origin,
+            is_shared=is_shared(self._repo, Action.LIST, ""),
+        )
+
+    def _unknown(self, paths: Iterable[Path]) -> dict[str, Any]:
+        return tell_unknown_keys(self._collection.unknown_keys(principal(), paths))
 
     def _state(self, *, surely: bool = True) -> dict[str, str]:
         """Return a note where the catalogue is being rebuilt, so that more may be found later."""
@@ -149,24 +178,48 @@ class _Views:
     def patch(self) -> Reply:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
         authorise(self._repo, Action.WRITE, "")
-        filter_, patch = _bulk_filter(), uploads.read_data()
+        query, patch = _bulk_query(), uploads.read_data()
         if not isinstance(patch, dict):
             raise BadBody("Expected a JSON object: anything else would replace the data of many images.")
-        return self._changed(self._collection.update(principal(), filter_, patch, seconds=self._seconds))
+        if query.dry:
+            return self._count_changes(query)
+        changed = self._collection.update(
+            principal(), query.query.filter, patch, everything=query.everything, seconds=self._seconds
+        )
+        return self._changed(query, changed)
 
     def delete(self) -> Reply:
         """``DELETE /images?FILTER``: deletes all that match."""
         authorise(self._repo, Action.DELETE, "")
-        return self._changed(self._collection.delete(principal(), _bulk_filter(), seconds=self._seconds))
+        query = _bulk_query()
+        if query.dry:
+            return self._count_changes(query)
+        changed = self._collection.delete(
+            principal(), query.query.filter, everything=query.everything, seconds=self._seconds
+        )
+        return self._changed(query, changed)
 
-    def _changed(self, changed: Changed) -> Reply:
+    def _count_changes(self, query: ParsedQuery) -> Reply:
+        matched = self._collection.count_changes(principal(), query.query.filter, everything=query.everything)
+        state = {**self._state(), **self._unknown(query.query.paths())}
+        return responses.send_json({"matched": matched, "modified": 0, "dry": True, **state})
+
+    def _changed(self, query: ParsedQuery, changed: Changed) -> Reply:
         counts: dict[str, Any] = {"matched": changed.matched, "modified": changed.modified, **self._state()}
+        if not changed.matched:
+            counts |= self._unknown(query.query.paths())
         if changed.is_whole:
             return responses.send_json(counts)
         raise _partly(changed, counts)
 
 
-def _bulk_filter() -> Filter:
+def tell_unknown_keys(unknown: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the members of a response that tell keys without any record, and what was probably meant."""
+    nearest = {key: near for key, near in unknown.items() if near}
+    return {**({"unknown_keys": list(unknown)} if unknown else {}), **({"nearest": nearest} if nearest else {})}
+
+
+def _bulk_query() -> ParsedQuery:
     """Return which records are to be changed.
 
     :raises BadRequest: for no filter without ``all=True``, and for conditions that hold for one image
@@ -177,7 +230,7 @@ def _bulk_filter() -> Filter:
     query = read_query((*FILTER_WORDS, *BULK_WORDS))
     if query.query.filter.is_empty and not query.everything:
         raise BadRequest("Expected a filter, or all=True where everything is meant.", parameter="all")
-    return query.query.filter
+    return query
 
 
 def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
@@ -196,7 +249,7 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
 
 
 def send_page(
-    page: Page, query: ParsedQuery, what: str, state: Mapping[str, str], origin: str | None, *, is_shared: bool
+    page: Page, query: ParsedQuery, what: str, state: Mapping[str, Any], origin: str | None, *, is_shared: bool
 ) -> Reply:
     """Return a page under its own entity tag, with links to the pages beside it.
 
@@ -269,6 +322,7 @@ def paths(base: str) -> openapi.Paths:
             "delete": _changing("Delete all images that match"),
         },
         "/search": {"get": openapi.operation("The same page; one underscore is enough", searching, page)},
+        "/keys": {"get": openapi.operation("The keys that records have", openapi.query(KEY_WORDS), _answer("Keys"))},
         "/stats/{key}": {
             "parameters": [key],
             "get": openapi.operation("The values of a key in the records that match", counting, values),

@@ -96,6 +96,7 @@ class _Views:
         if "snapshot" not in query.rest:
             if self._collection.rebuilding(surely=True) is not None:
                 raise CatalogueUnavailable("The catalogue is still being made: an export would not be complete.")
+            self._collection.refuse_unknown_keys(principal(), query.query.filter)
             return self._collection.each(principal(), query.query.filter, query.query.order)
         if not query.query.filter.is_empty or query.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")

@@ -44,6 +44,11 @@ _SECURITY_SCHEMES = {
 }
 #: while the catalogue is rebuilt, results are incomplete
 _REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}
+#: keys that no record has, and what was probably meant
+_UNKNOWN_KEYS = {
+    "unknown_keys": {"type": "array", "items": {"type": "string"}},
+    "nearest": {"type": "object", "additionalProperties": {"type": "string"}},
+}
 #: path → Path Item Object of OpenAPI
 Paths = dict[str, Any]
 
@@ -173,14 +178,23 @@ def _schemas() -> dict[str, Any]:
             _typed(["integer", "null"], "page"),
             {"count_is": {"enum": ["estimate"]}, "images": _array(_reference("Record"))},
             _REBUILDING,
+            _UNKNOWN_KEYS,
         ),
-        "Changed": _object(_typed("integer", "matched", "modified"), _REBUILDING),
+        "Changed": _object(
+            _typed("integer", "matched", "modified"), _typed("boolean", "dry"), _REBUILDING, _UNKNOWN_KEYS
+        ),
+        "Keys": _object({"keys": _array(_key_usage())}, _typed("integer", "more"), _REBUILDING),
         "PartlyChanged": {"allOf": [_reference("Problem"), _partly_changed()]},
         "Statistics": _statistics(),
         "Problem": _object(
             _typed("string", "type", "title", "detail", "instance", "parameter"), _typed("integer", "status")
         ),
     }
+
+
+def _key_usage() -> dict[str, Any]:
+    types = {"types": {"type": "object", "additionalProperties": {"type": "integer"}}}
+    return _object(_typed("string", "key"), _typed("integer", "count"), types)
 
 
 def _partly_changed() -> dict[str, Any]:
@@ -202,4 +216,5 @@ def _statistics() -> dict[str, Any]:
             )
         },
         _REBUILDING,
+        _UNKNOWN_KEYS,
     )
