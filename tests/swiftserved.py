@@ -13,7 +13,7 @@ from conftest import Swift, opened
 from servers.faults import FaultProxy
 from webserver import Answer, Client, Served, embedded, serving
 
-from image_repo.config import Config, MemoryCacheConfiguration, SwiftCacheConfiguration
+from image_repo.config import CatalogueConfiguration, Config, MemoryCacheConfiguration, SwiftCacheConfiguration
 from image_repo.stores.swift import SwiftStore
 
 #: seconds within which everything works again after the store does
@@ -72,6 +72,11 @@ def house(swift: Swift, name: str, folder: Path, *, one: bool = False, **setting
 
 #: nothing is kept in memory, so that the next layer answers
 NO_MEMORY = {"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}
+
+
+def sharing(postgres: str) -> dict[str, Any]:
+    """The settings of nodes that share a catalogue, which orders their writes."""
+    return {"catalogue": CatalogueConfiguration(url=postgres)}
 
 
 def until(done: Callable[[], bool], seconds: float = RECOVERY) -> float:

@@ -35,6 +35,7 @@
     ├── Busy               503 the queue of renders is full
     ├── ProviderUnavailable 503 the keys of the identity provider are not known
     ├── StoreUnavailable   503 the store could not be asked
+    ├── NotTheWriter       503 another node holds the lease of the one that writes
     ├── CatalogueUnavailable 503 the index could not be asked
     ├── QueryTooSlow       503 a query took longer than allowed
     ├── Unfinished         503 a change of many records that can go on, when it is asked for again
@@ -356,6 +357,15 @@ class StoreUnavailable(Problem):
     slug = "store-unavailable"
     title = "The store cannot be asked at the moment"
     retry_after = 2
+
+
+class NotTheWriter(Problem):
+    """503: another node writes to the container, and nothing orders the writes of two (``catalogue.url``)."""
+
+    status = 503
+    slug = "not-the-writer"
+    title = "Another node writes to this container"
+    retry_after = 15
 
 
 class CatalogueUnavailable(Problem):

@@ -28,7 +28,7 @@ from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.concurrency.limiter import Limiter, limits
-from image_repo.concurrency.locks import KeyedLock
+from image_repo.concurrency.locks import FileOrder, KeyedLock, WriteOrder
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
@@ -60,6 +60,7 @@ from image_repo.stores.swift_auth import resolve_credentials
 from image_repo.stores.swift_link_keys import new_link_key
 from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.sync.daemon import CatalogueDaemon
+from image_repo.sync.lease import WriteLease, read_claim
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,8 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     originals = Originals(origin, resolver, use.spool, config.render.max_source)
     target = _link_target(config, node.stores, node.counters)
     renditions = _renditions(node, originals, memory, target)
-    locks = KeyedLock(node.own / "writing" if node.own else None)
+    order = _write_order(config, node)
+    locks = KeyedLock(node.own / "writing" if node.own else None, order)
     metadata = MetadataStore(
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
@@ -198,6 +200,8 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     resources = ExitStack()
     for part in (node.counters, origin, indexer, renditions.caches, renditions.mezzanines, resolver):
         resources.callback(part.close)
+    if order is not None:
+        resources.callback(order.close)
     authenticator = build_authenticator(config, node.shared)
     return Repository(
         *(access, authenticator, reader, writer, links, metadata, renditions, indexer, origin, epochs, use),
@@ -237,6 +241,45 @@ def provider_keys(config: Config) -> Keys:
     """
     oidc = config.access.oidc
     return fetch_keys(oidc.issuer, str(oidc.jwks_uri) if oidc.jwks_uri else None)
+
+
+def _write_order(config: Config, node: _Node) -> WriteOrder | None:
+    """Return what orders the writers of several nodes: locks beside the originals, of the database, or a lease."""
+    folder = node.stores.origin.capabilities.folder
+    if folder is not None:
+        return FileOrder(folder / "writing")
+    return open_order(config, node.stores.origin) or _lease(config, node)
+
+
+def open_order(config: Config, origin: Store) -> WriteOrder | None:
+    """Return the order of writers by the catalogue that nodes share; None where they share none."""
+    settings = config.catalogue
+    if not settings.enabled or settings.url is None:
+        return None
+    from image_repo.catalogue import engines  # noqa: PLC0415, most have no use for it
+
+    return engines.open_order(str(settings.url), origin.identity, connections=settings.connections)
+
+
+def other_writer(config: Config, stores: Stores) -> str | None:
+    """Return the host of another node that writes to the container, which keeps this one from it; else None.
+
+    :raises StoreUnavailable, OSError: when that cannot be determined
+    """
+    members = nodes(config, stores)
+    if stores.origin.capabilities.folder or open_order(config, stores.origin) or members is None:
+        return None
+    claim = read_claim(stores.origin)
+    return claim.host if claim and claim.node != members.id else None
+
+
+def _lease(config: Config, node: _Node) -> WriteLease | None:
+    """Return the lease of the one writing node; None where there is no place for the id of this node."""
+    members = nodes(config, node.stores)
+    if node.own is None or members is None:
+        return None
+    advice = "Set catalogue.url to the same postgresql://… on all nodes, or send writes to the node that writes."
+    return WriteLease(node.origin, lambda: members.id, node.own, advice=advice)
 
 
 def _purge_name(memory: MemoryTier, name: ImageName) -> None:

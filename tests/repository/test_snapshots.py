@@ -21,7 +21,7 @@ import pictures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from swiftserved import house
+from swiftserved import house, sharing
 from threats import is_clean_problem
 from webserver import embedded, serving
 
@@ -645,8 +645,13 @@ def test_the_digests_of_an_unpacked_export_are_verified_as_the_document_says(cli
 
 
 @pytest.mark.servers
-def test_nodes_that_freeze_the_same_at_once_make_one(swift, container, tmp_path):
-    with house(swift, container, tmp_path) as swifts, swifts.node() as one, swifts.node("two") as two:
+def test_nodes_that_freeze_the_same_at_once_make_one(swift, postgres, container, tmp_path):
+    shared = sharing(postgres)
+    with (
+        house(swift, container, tmp_path) as swifts,
+        swifts.node(**shared) as one,
+        swifts.node("two", **shared) as two,
+    ):
         for number in range(4):
             put(one.client, f"p/{number}", number, n=number)
         for number in range(4):

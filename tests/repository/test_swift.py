@@ -16,7 +16,7 @@ import pictures
 import pytest
 from following import followed
 from swiftclient import client as swiftclient
-from swiftserved import NO_MEMORY, House, house, until
+from swiftserved import NO_MEMORY, House, house, sharing, until
 
 from image_repo.model.record import MEDIA_TYPE as RECORD
 
@@ -278,8 +278,9 @@ def test_a_public_endpoint_stands_in_the_url(swift, container, tmp_path):
 # -- several nodes -------------------------------------------------------------------
 
 
-def test_a_write_on_one_node_is_seen_by_the_other_in_time(building):
-    with building.node("one") as one, building.node("two") as two:
+def test_a_write_on_one_node_is_seen_by_the_other_in_time(building, postgres):
+    shared = sharing(postgres)
+    with building.node("one", **shared) as one, building.node("two", **shared) as two:
         assert one.client.put("/images/a/b", ORIGINAL).status == 201
         assert two.client.get("/images/a/b?w=80").image().size == (80, 60)
         assert one.client.put("/images/a/b", OTHER).status == 200
@@ -311,8 +312,9 @@ def test_nodes_with_and_without_caches_make_the_same_bytes(building):
         assert [two.client.get(f"/images/a/b?w={width}").body for width in (30, 60, 90)] == first
 
 
-def test_two_nodes_that_write_one_name_leave_one_picture(building):
-    with building.node("one") as one, building.node("two") as two:
+def test_two_nodes_that_write_one_name_leave_one_picture(building, postgres):
+    shared = sharing(postgres)
+    with building.node("one", **shared) as one, building.node("two", **shared) as two:
         for turn in range(5):
             with ThreadPoolExecutor(2) as threads:
                 writes = [
@@ -356,6 +358,7 @@ def test_the_renditions_may_lie_in_the_container_of_the_originals(swift, contain
             assert (answer.body, answer.layer) == (body, "cache")
             assert served.client.delete("/images/a/b").status == 200
             assert [entry.key for entry in building.origin.keys("")] == [
+                ".leases/writer",
                 *(entry.key for entry in building.origin.keys(".renditions/c@")),
                 "c.jpg",
                 "c.json",

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pictures
 import pytest
-from swiftserved import house
+from swiftserved import house, sharing
 from threats import is_clean_problem, is_guarded
 from webserver import embedded, serving
 
@@ -459,8 +459,13 @@ def test_artifacts_outlive_the_server_and_its_folders(tmp_path):
 
 
 @pytest.mark.servers
-def test_over_a_real_swift(swift, container, tmp_path):
-    with house(swift, container, tmp_path) as swifts, swifts.node() as one, swifts.node("two") as two:
+def test_over_a_real_swift(swift, postgres, container, tmp_path):
+    shared = sharing(postgres)
+    with (
+        house(swift, container, tmp_path) as swifts,
+        swifts.node(**shared) as one,
+        swifts.node("two", **shared) as two,
+    ):
         body = os.urandom(1_500_000)
         assert one.client.form('/artifacts?kind=model&meta={"a":1}', ("file", "m.bin", body)).status == 201
         got = two.client.get(path_of(body))

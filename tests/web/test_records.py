@@ -9,7 +9,7 @@ import pictures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from swiftserved import house
+from swiftserved import house, sharing
 from webserver import embedded, serving
 
 from image_repo.concurrency.locks import KeyedLock
@@ -488,8 +488,13 @@ def test_a_description_is_stored_like_any_record():
 
 
 @pytest.mark.servers
-def test_data_on_swift_over_two_nodes(swift, container, tmp_path):
-    with house(swift, container, tmp_path) as building, building.node() as one, building.node("two") as two:
+def test_data_on_swift_over_two_nodes(swift, postgres, container, tmp_path):
+    shared = sharing(postgres)
+    with (
+        house(swift, container, tmp_path) as building,
+        building.node(**shared) as one,
+        building.node("two", **shared) as two,
+    ):
         assert say(one.client, "PUT", "/images/a/b", {"site": "Bern"}, If_None_Match="*").status == 201
         assert say(two.client, "PUT", "/images/a/b", {}, If_None_Match="*").status == 412
         assert two.client.get("/images/a/b").status == 404

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from image_repo.catalogue.base import Index
 from image_repo.catalogue.index import SqlIndex
 from image_repo.catalogue.sqlite import SqliteDialect
+from image_repo.concurrency.locks import WriteOrder
 from image_repo.errors import ConfigurationError
 
 
@@ -46,6 +47,19 @@ def open_index(
     assert url
     shared = PostgresDialect(_url(url), collection=collection, scope=scope, timeout=timeout, connections=connections)
     return SqlIndex(shared, slow)
+
+
+def open_order(url: str | None, scope: str, *, connections: int = 4) -> WriteOrder | None:
+    """Return what orders the writers of several nodes; it connects at the first write.
+
+    :param scope: the identity of their container
+    :returns: None where no engine is shared
+    """
+    if url is None or _url(url).get_backend_name() == "sqlite":
+        return None
+    from image_repo.catalogue.postgres_order import PostgresOrder  # noqa: PLC0415, most have no use for it
+
+    return PostgresOrder(_url(url), scope, connections=connections)
 
 
 def _file(url: str | None, folder: File | None) -> File | None:

@@ -259,10 +259,16 @@ def state(config: Config, stores: wiring.Stores) -> State | None:
 
 
 def node_conflict(config: Config, stores: wiring.Stores) -> str | None:
-    """Return why the indices of the nodes of this container do not fit together; None if they do.
+    """Return why this node cannot write beside the others, or why their indices do not fit together; None if all fits.
 
     :raises StoreUnavailable, OSError: if the nodes are unknown
     """
+    writer = wiring.other_writer(config, stores)
+    if writer:
+        return (
+            f"The node {writer} writes to this container, and this one will refuse to: without a shared catalogue "
+            "nothing orders the writes of two. Set catalogue.url to the same postgresql://… on all of them."
+        )
     index, nodes = wiring.open_index(config, stores.origin), wiring.nodes(config, stores)
     if index is None or nodes is None:
         return None

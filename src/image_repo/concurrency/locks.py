@@ -1,4 +1,4 @@
-"""One holder per key, over the threads and processes of a node (``flock``).
+"""One holder per key: over the threads and processes of a node (``flock``), and over nodes (:class:`WriteOrder`).
 
 The kernel frees a file lock when its holder ends, however it ends, so a killed process blocks nobody. Processes wait
 for each other by polling: ``flock`` has no timeout, and a thread for each waiter would cost more.
@@ -7,23 +7,25 @@ for each other by polling: ``flock`` has no timeout, and a thread for each waite
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from image_repo import errors
 from image_repo.concurrency import deadline
 from image_repo.concurrency.backoff import Backoff
-from image_repo.errors import Busy, Problem, RenderTimeout
+from image_repo.errors import Busy, Problem, RenderTimeout, StoreUnavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -90,23 +92,48 @@ def wait_for(attempt: Callable[[], T | None], end: float, backoff: Backoff | Non
     return result
 
 
+class WriteOrder(Protocol):
+    """Orders the writers of one key over the nodes of a repository."""
+
+    def held(self, key: str, end: float, *, to_write: bool = True) -> AbstractContextManager[None]:
+        """Hold a key on all nodes.
+
+        :param end: of the wait, in monotonic seconds
+        :param to_write: False to read the container and write to the index alone
+        :raises Busy: when others hold it until then
+        :raises Problem: with status 503, when the order cannot be kept
+        """
+
+    def confirm(self) -> None:
+        """Check that what this thread holds is still held: called before each write.
+
+        :raises Problem: with status 503, when it may be lost
+        """
+
+    def close(self) -> None:
+        """Give back what this process holds."""
+
+
 class KeyedLock:
     """Lets one thread at a time hold a key, over the processes of a node.
 
     :param folder: of the lock files; None for the threads of this process alone
+    :param order: over the nodes; None where there is no other node
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, order: WriteOrder | None = None) -> None:
         self._files = LockFolder(folder) if folder else None
+        self._order = order
         self._lock = threading.Lock()
         #: locks in use
         self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 
     @contextmanager
-    def held(self, key: str, timeout: float) -> Iterator[None]:
+    def held(self, key: str, timeout: float, *, to_write: bool = True) -> Iterator[None]:
         """Hold the key. To wait for another lock meanwhile can block everybody.
 
         :param timeout: seconds to wait for it
+        :param to_write: False to read the container and write to the index alone
         :raises Busy: when that was not enough
         """
         end = deadline.until(timeout)
@@ -117,12 +144,18 @@ class KeyedLock:
         try:
             file = self._take_file(key, end)
             try:
-                yield
+                with self._order.held(key, end, to_write=to_write) if self._order else nullcontext():
+                    yield
             finally:
                 if file:
                     file.release()
         finally:
             lock.release()
+
+    def confirm(self) -> None:
+        """Check, as :meth:`WriteOrder.confirm` says, that no other node may hold what this thread holds."""
+        if self._order:
+            self._order.confirm()
 
     def _take_file(self, key: str, end: float) -> LockFile | None:
         """Return the lock among the processes; None where lock files cannot be used."""
@@ -130,6 +163,70 @@ class KeyedLock:
             return self._files.take(key, end) if self._files else None
         except RenderTimeout as error:
             raise Busy("Others write to this name for too long.") from error
+
+
+class FileOrder:
+    """The order of writers by a lock file beside the originals, for all nodes that mount the folder.
+
+    Each key locks one byte of the file (``F_OFD_SETLK``): the file is never unlinked, so that the caches of a network
+    file system cannot show two nodes two files.
+
+    :param path: of the file
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.parent.is_dir():
+            with contextlib.suppress(OSError):
+                os.close(open_lock(path))
+
+    @contextmanager
+    def held(self, key: str, end: float, *, to_write: bool = True) -> Iterator[None]:
+        """Hold a key: :meth:`WriteOrder.held`."""
+        handle = self._take(key, end)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def confirm(self) -> None:
+        """Do nothing: the kernel keeps the lock as long as the handle."""
+
+    def close(self) -> None:
+        """Do nothing: each handle is closed by its holder."""
+
+    def _take(self, key: str, end: float) -> int | None:
+        """Return a handle that holds the byte of a key; None where nobody can write to the folder."""
+        byte = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:7]) >> 1
+        try:
+            handle = open_lock(self._path)
+            with _closed_on_error(handle):
+                if wait_for(lambda: _lock_byte(handle, byte) or None, end):
+                    return handle
+                raise Busy("Others write to this name for too long.")
+        except OSError as error:
+            if error.errno in _CANNOT_WRITE:
+                return None
+            raise StoreUnavailable(
+                f"Writes cannot be ordered: a file beside the originals cannot be locked, {error.strerror or error}."
+            ) from error
+
+
+#: errors of opening a lock file in a folder that nobody here can write to: each write fails there by itself
+_CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+
+
+def _lock_byte(handle: int, byte: int) -> bool:
+    """Lock one byte of an open file (``struct flock``); False where another handle has it."""
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    try:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, lock)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 class LockFolder:

@@ -1,7 +1,7 @@
 """Metadata: the records beside the originals, with the user's data; read, made anew, changed.
 
-All writes to a name take one lock, which the threads and processes of a node share: so no change is lost. Nodes share
-no lock: there the store refuses a second *first* record, and the last of two changes within one round trip stays.
+All writes to a name take one lock, which the threads and processes of a node share, and all nodes by their order
+(:class:`~image_repo.concurrency.locks.WriteOrder`): so no change is lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from image_repo.model.rendition import ImageInfo
 from image_repo.model.strict_json import MAX_NESTING
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
-from image_repo.stores.base import Store
+from image_repo.stores.base import Store, reading_newest
 
 log = logging.getLogger(__name__)
 
@@ -174,18 +174,27 @@ class MetadataStore:
         self._location = location
 
     @contextmanager
-    def lock(self, name: ImageName) -> Iterator[None]:
-        """Hold the lock of a name, so that no other thread or process of this node writes to it.
+    def lock(self, name: ImageName, *, to_write: bool = True) -> Iterator[None]:
+        """Hold the lock of a name, so that nobody else writes to it, and read what is newest.
 
+        :param to_write: False to read the container and write to the index alone
         :raises Busy: when others hold it for too long
+        :raises Problem: with status 503, when the order of several nodes cannot be kept
         """
-        with self._locks.held(name.text, self._limits.wait):
+        with self._locks.held(name.text, self._limits.wait, to_write=to_write), reading_newest():
             try:
                 yield
             except BaseException as error:
                 if not isinstance(error, Problem) or error.status >= 500:
                     self._indexer.noted(name)  # how far it got is unknown
                 raise
+
+    def confirm(self) -> None:
+        """Check, before a write, that no other node may hold the lock of the name by now.
+
+        :raises Problem: with status 503, when one may
+        """
+        self._locks.confirm()
 
     def redact(self, record: Record) -> Record:
         """Return the record with or without positions, as the configuration says."""
@@ -207,6 +216,7 @@ class MetadataStore:
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
+        self.confirm()
         entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
         stamp = indexer.stamp(record.key, record.version, entry.etag)
         return Row(record.name, self.redact(record).public(), stamp)
@@ -236,7 +246,7 @@ class MetadataStore:
         :raises Busy: when others write to the name for too long
         """
         index = self._indexer.index
-        with self.lock(name):
+        with self.lock(name, to_write=False):
             row = self.row(name)
             known = index.stamps([name.text]).get(name.text)
             if row is None:
@@ -270,7 +280,7 @@ class MetadataStore:
     def _completed(self, current: Original, known: str, document: Document | None) -> None:
         """Index what was read, unless the row has changed meanwhile: the record may be stored by now."""
         index, name = self._indexer.index, current.name.text
-        with self.lock(current.name):
+        with self.lock(current.name, to_write=False):
             if index.stamps([name]).get(name) != known:
                 return
             if document is not None and document["version"] == current.version:
@@ -295,7 +305,7 @@ class MetadataStore:
 
     def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:
         try:
-            with self._locks.held(name.text, 0.0):  # a reader does not wait for writers
+            with self._locks.held(name.text, 0.0), reading_newest():  # a reader does not wait for writers
                 stored = read_record(self._origin, name)
                 if not _are_same(stored, before):  # another write is newer
                     return replace(made, data=stored.data) if stored else made

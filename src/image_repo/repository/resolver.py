@@ -177,7 +177,7 @@ class Resolver:
         mark = self.marks.read(name.text)
         known = self._remembered(name)
         before = known.current if known else self._from_disk(name)
-        found = self._find(name)
+        found = self._find(name) if self._origin.capabilities.immediate_listing else self._newest(name)
         self._keep(name, found, mark, listed=True)
         if found != before:
             self._to_disk(name, found)
@@ -242,6 +242,12 @@ class Resolver:
         # A listing may lag behind: the object itself says which version it is.
         entry = self._origin.head(key) if key else None
         return original_of(name, entry) if entry else None
+
+    def _newest(self, name: ImageName) -> Original | None:
+        """Return the newest of the originals that the listing, which may lag behind, and the record name."""
+        keys = {entry.key for entry in self.originals(name)} | {self._from_record(name) or ""}
+        entries = [entry for key in sorted(keys - {""}) if (entry := self._origin.head(key))]
+        return original_of(name, max(entries, key=lambda entry: (entry.modified, entry.key))) if entries else None
 
     def _from_record(self, name: ImageName) -> str | None:
         record = read_record(self._origin, name)

@@ -98,6 +98,7 @@ class Writer:
                 return self._merge_into(stored, data), False
             # What must not be there yet may have come since the look: the store itself refuses it then.
             absent = conditions.absent or (before is None and not self.policy.overwrite)
+            self._metadata.confirm()
             entry = self._origin.put(
                 f"{name.text}.{info.kind}", spool.file, media_type=info.media_type, overwrite=not absent
             )
@@ -183,6 +184,7 @@ class Writer:
             if original is None and record is None:
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
             self._check_match(original, record, conditions)
+            self._metadata.confirm()
             originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
             self._resolver.written(name, None)
             renditions = self._renditions.deleted(name)

@@ -13,7 +13,8 @@ The contract of every store, tested by ``tests/store_contract.py``:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
@@ -22,6 +23,23 @@ from image_repo.errors import StoreUnavailable
 
 #: bytes read or written at a time
 CHUNK = 1 << 18
+
+_newest: ContextVar[bool] = ContextVar("image_repo_newest", default=False)
+
+
+@contextmanager
+def reading_newest() -> Iterator[None]:
+    """Let stores with replicas ask all of them in this block, and answer with the newest."""
+    token = _newest.set(True)
+    try:
+        yield
+    finally:
+        _newest.reset(token)
+
+
+def is_reading_newest() -> bool:
+    """Return whether the newest of all replicas is asked for."""
+    return _newest.get()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
-from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer
+from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, is_reading_newest
 from image_repo.stores.swift_auth import auth_version
 from image_repo.stores.swift_errors import BROKEN, Refusal, absent, is_whole, reason_of
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
@@ -140,7 +140,11 @@ class SwiftStore:
 
     def head(self, key: str) -> Entry | None:
         """Return the entry of an object; None when there is none."""
-        headers = absent(lambda: self._pool.run(lambda connection: connection.head_object(self._container, key)))
+        headers = absent(
+            lambda: self._pool.run(
+                lambda connection: connection.head_object(self._container, key, headers=_read_headers())
+            )
+        )
         return None if headers is None else _entry(key, headers)
 
     def get(self, key: str) -> SwiftBody | None:
@@ -148,7 +152,11 @@ class SwiftStore:
         lease = self._pool.lease()
         try:
             found = absent(
-                lambda: lease.run(lambda connection: connection.get_object(self._container, key, resp_chunk_size=CHUNK))
+                lambda: lease.run(
+                    lambda connection: connection.get_object(
+                        self._container, key, resp_chunk_size=CHUNK, headers=_read_headers()
+                    )
+                )
             )
             if found is None:
                 lease.close()
@@ -248,7 +256,12 @@ class SwiftStore:
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
         def ask(connection: Any) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = connection.get_container(
-                self._container, marker=after, end_marker=before, prefix=prefix, limit=self._page
+                self._container,
+                marker=after,
+                end_marker=before,
+                prefix=prefix,
+                limit=self._page,
+                headers=_read_headers(),
             )[1]
             return found
 
@@ -296,6 +309,11 @@ class SwiftStore:
     def close(self) -> None:
         """Close the connections of the whole account."""
         self._pool.close()
+
+
+def _read_headers() -> dict[str, str]:
+    """Return the headers of a read (Swift API: ``X-Newest`` asks all replicas)."""
+    return {"X-Newest": "true"} if is_reading_newest() else {}
 
 
 @dataclass(frozen=True)
