@@ -46,10 +46,14 @@ def original(wide):
     return pictures.jpeg(wide, quality=92)
 
 
+def opened(source):
+    return render.OpenOriginal(io.BytesIO(source), LIMITS)
+
+
 def decoded(source, scale=None):
     """One of the mezzanines of an original, the smallest by default."""
-    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
-    return render.decode_mezzanine(io.BytesIO(source), scale or plan.scales()[0], LIMITS)
+    original = opened(source)
+    return original.decode(scale or original.plan.scales()[0])
 
 
 def written(mezzanine, *, packed=False):
@@ -68,7 +72,7 @@ def stored(mezzanine):
 def from_mezzanine(source, **recipe):
     """What is rendered from the stored mezzanine that the recipe asks for."""
     recipe = Recipe(**{"kind": "png", **recipe})
-    scale = choose_scale(recipe, render.plan_mezzanines(io.BytesIO(source), LIMITS))
+    scale = choose_scale(recipe, opened(source).plan)
     return pictures.load(render.render_mezzanine(stored(decoded(source, scale)), recipe, LIMITS).body)
 
 
@@ -89,7 +93,7 @@ def from_mezzanine(source, **recipe):
 )
 def test_which_mezzanines_an_original_has_follows_from_its_size(size, scales):
     source = pictures.jpeg(Image.new("RGB", size))
-    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
+    plan = opened(source).plan
     assert plan == (MezzaninePlan(size) if scales else None)
     assert (plan.scales() if plan else ()) == scales
     for scale in scales:
@@ -150,7 +154,7 @@ def test_nobody_can_ask_for_a_mezzanine():
     ],
 )
 def test_some_originals_have_none(source):
-    assert render.plan_mezzanines(io.BytesIO(source()), LIMITS) is None
+    assert opened(source()).plan is None
     assert render.verify(io.BytesIO(source()), LIMITS).mezzanine is None
 
 
@@ -204,7 +208,7 @@ def test_every_step_does_the_same_as_on_the_original(original):
 
 def _mode(source):
     """Of the mezzanines of an original."""
-    plan = render.plan_mezzanines(io.BytesIO(source), LIMITS)
+    plan = opened(source).plan
     (mode,) = {decoded(source, scale).image.mode for scale in plan.scales()}
     return mode
 
@@ -265,7 +269,7 @@ def test_a_mezzanine_holds_nothing_of_the_original_but_what_a_variant_needs():
 def test_stored_or_not_the_bytes_of_a_variant_are_the_same(wide, kind, recipe):
     source = pictures.save(wide.crop((0, 0, 3005, 701)), kind)
     recipe = Recipe(kind="png", **recipe)
-    scale = choose_scale(recipe, render.plan_mezzanines(io.BytesIO(source), LIMITS))
+    scale = choose_scale(recipe, opened(source).plan)
     direct = render.render(io.BytesIO(source), recipe, LIMITS)
     assert render.render_mezzanine(stored(decoded(source, scale)), recipe, LIMITS) == direct
 

@@ -107,29 +107,36 @@ def _from_mezzanine(mezzanine: Mezzanine, recipe: Recipe, wanted: Plan) -> Rende
     return _written(recipe, [make(picture.image, Job(recipe, picture, wanted, kernel))], None, mezzanine.rights)
 
 
-def plan_mezzanines(source: BinaryIO, limits: RenderConfiguration) -> MezzaninePlan | None:
-    """Return which mezzanines an original has; None for one that has none. Only headers are read.
+class OpenOriginal:
+    """An original whose header was read; its file must stay open.
 
+    :param plan: which mezzanines it has; None for an original without
+    :param is_heavy: as :func:`is_heavy`
     :raises Problem: as :func:`inspect`
     """
-    with translated_errors():
-        return _plan_mezzanines(open_picture(source, limits), source)
+
+    def __init__(self, source: BinaryIO, limits: RenderConfiguration) -> None:
+        self._limits = limits
+        with translated_errors():
+            self._picture = open_picture(source, limits)
+            self.plan = _plan_mezzanines(self._picture, source)
+        width, height = self._picture.stored
+        self.is_heavy = width * height > HEAVY
+
+    def decode(self, scale: int) -> Mezzanine:
+        """Decode it at a fraction of its size; to be called once.
+
+        :param scale: one of those of its plan
+        :raises Problem: as :func:`render`
+        """
+        with translated_errors():
+            return decode_scaled(self._picture, scale, self._limits)
 
 
 def _plan_mezzanines(picture: Picture, source: BinaryIO) -> MezzaninePlan | None:
     tiled = _tiled(picture, source, 1)
     # what a pyramid holds is smaller already
     return plan_of(picture) if tiled is None or len(tiled.levels) == 1 else None
-
-
-def decode_mezzanine(source: BinaryIO, scale: int, limits: RenderConfiguration) -> Mezzanine:
-    """Decode an original at a fraction of its size.
-
-    :param scale: one of those of its plan
-    :raises Problem: as :func:`render`
-    """
-    with translated_errors():
-        return decode_scaled(open_picture(source, limits), scale, limits)
 
 
 def read_mezzanine(source: BinaryIO, limits: RenderConfiguration) -> Mezzanine:
@@ -375,6 +382,7 @@ __all__ = [
     "MEZZANINE_TYPE",
     "Mezzanine",
     "MezzaninePlan",
+    "OpenOriginal",
     "PixelSink",
     "PixelStore",
     "Pixels",
@@ -382,13 +390,11 @@ __all__ = [
     "Verification",
     "choose_scale",
     "cut",
-    "decode_mezzanine",
     "generation",
     "inspect",
     "is_region",
     "may_use_mezzanine",
     "pixels",
-    "plan_mezzanines",
     "read_mezzanine",
     "render",
     "render_mezzanine",

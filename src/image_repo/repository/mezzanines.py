@@ -99,7 +99,7 @@ class Mezzanines:
         """Return the mezzanine that a variant is rendered from, decoded if need be; None for the original itself.
 
         :param file: opens the original; called when nothing else tells
-        :raises Problem: as :func:`image_repo.render.decode_mezzanine`
+        :raises Problem: as :class:`image_repo.render.OpenOriginal`
         """
         if not render.may_use_mezzanine(recipe):
             return None
@@ -117,7 +117,7 @@ class Mezzanines:
             return known.mezzanine
         key = self._key(original, scale)
         return self._load(key) or self._flight.do(
-            key, lambda: self._decode(original, scale, file, shared), lambda: self._load(key), self._limits.wait
+            key, lambda: self._fetch(original, scale, file, shared), lambda: self._load(key), self._limits.wait
         )
 
     def keep(self, original: Original, mezzanine: Mezzanine | None) -> None:
@@ -153,10 +153,13 @@ class Mezzanines:
         The first of several requests for an original does so for all, so that the others need not fetch it.
         """
         mezzanine = shared()
-        plan = mezzanine.plan if mezzanine else render.plan_mezzanines(file(), self._limits)
+        opened = render.OpenOriginal(file(), self._limits) if mezzanine is None else None
+        plan = mezzanine.plan if mezzanine else opened.plan if opened else None
         self._remember(original, plan)
         scale = render.choose_scale(recipe, plan)
-        return _Known(plan, self._decode(original, scale, file, shared) if scale > 1 else None)
+        if opened and scale > 1:
+            mezzanine = self._decode(original, scale, opened)
+        return _Known(plan, mezzanine)
 
     def _known(self, original: Original) -> _Known | None:
         """Return which mezzanines an original has, from what is remembered or stored on this node."""
@@ -176,15 +179,18 @@ class Mezzanines:
 
     # -- mezzanines ------------------------------------------------------------------
 
-    def _decode(self, original: Original, scale: int, file: Callable[[], BinaryIO], shared: Shared) -> Mezzanine:
-        """Return a mezzanine that this node does not have, and have it written."""
+    def _fetch(self, original: Original, scale: int, file: Callable[[], BinaryIO], shared: Shared) -> Mezzanine:
+        """Return a mezzanine that this node does not have."""
         mezzanine = shared()
         if mezzanine and mezzanine.scale == scale:
             return mezzanine
-        source = file()
-        with self._limiter.slot(self._limits.wait, heavy=render.is_heavy(source, self._limits)):
+        return self._decode(original, scale, render.OpenOriginal(file(), self._limits))
+
+    def _decode(self, original: Original, scale: int, opened: render.OpenOriginal) -> Mezzanine:
+        """Decode a mezzanine, and have it written."""
+        with self._limiter.slot(self._limits.wait, heavy=opened.is_heavy):
             began = time.thread_time()
-            mezzanine = render.decode_mezzanine(source, scale, self._limits)
+            mezzanine = opened.decode(scale)
             cost = time.thread_time() - began
         self._store_later(original, mezzanine, cost)
         return mezzanine
