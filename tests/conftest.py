@@ -13,6 +13,8 @@ from servers import launch
 from servers.faults import FaultProxy
 
 from image_repo.config import Credentials, PersistentStoreConfiguration
+from image_repo.stores.s3 import S3Store
+from image_repo.stores.s3_client import S3Client
 from image_repo.stores.swift import SwiftStore
 from image_repo.stores.swift_pool import ConnectionPool
 
@@ -54,6 +56,19 @@ def swift(start_swift: Callable[..., object]) -> Iterator[Swift]:
     """A Swift that all tests use; each takes containers of its own."""
     with start_swift() as running:  # type: ignore[attr-defined]
         yield running
+
+
+def s3_settings(url: str, **changes: object) -> PersistentStoreConfiguration:
+    """Settings of a store at an endpoint of S3, with the user of Swift's tests; moto takes any."""
+    credentials = Credentials(access_key_id="test:tester", secret_access_key="testing", endpoint=url)
+    return replace(PersistentStoreConfiguration(kind="s3", credentials=credentials), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The URL of a moto that all tests use; each takes buckets of its own."""
+    with launch.running("moto_up.py") as told:
+        yield told["url"]
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +130,17 @@ class opened:
 
     def __exit__(self, *_: object) -> None:
         self.store.close()
+
+
+@contextmanager
+def opened_bucket(settings: PersistentStoreConfiguration, bucket: str, **parameters: int) -> Iterator[S3Store]:
+    """A store whose bucket exists, closed at the end."""
+    store = S3Store(S3Client(settings), bucket, **parameters)
+    store.check(create=True)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,6 +32,7 @@ from image_repo.concurrency.locks import FileOrder, KeyedLock, WriteOrder
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration
+from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
 from image_repo.model.names import ImageName
@@ -52,6 +53,7 @@ from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Resolver
 from image_repo.repository.ttl_cache import TtlCache
 from image_repo.repository.writer import Writer
+from image_repo.stores import s3_environment
 from image_repo.stores.base import Store
 from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.stores.disk import DiskStore
@@ -93,9 +95,10 @@ class Stores:
 
 def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Stores:
     """The stores that the configuration names; nothing is contacted yet."""
-    settings = config.persistent_store_configuration
-    credentials = resolve_credentials(settings.credentials, environ)
-    config = replace(config, persistent_store_configuration=replace(settings, credentials=credentials))
+    settings = s3_environment.resolve(config.persistent_store_configuration, environ)
+    if settings.kind != "s3":
+        settings = replace(settings, credentials=resolve_credentials(settings.credentials, environ))
+    config = replace(config, persistent_store_configuration=settings)
     kind = config.persistent_store_configuration.resolved_kind
     if kind not in STORE_KINDS:
         raise ConfigurationError([f"persistent_store_configuration.kind: expected one of {', '.join(STORE_KINDS)}"])
@@ -117,8 +120,26 @@ def _swift_stores(config: Config) -> Stores:
     )
 
 
+def _s3_stores(config: Config) -> Stores:
+    try:
+        # The library takes its time, and is an extra.
+        from image_repo.stores.s3 import S3Store  # noqa: PLC0415
+        from image_repo.stores.s3_client import S3Client  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        advice = "s3 needs boto3: pip install 'image_repo[s3]'"
+        raise ConfigurationError([f"persistent_store_configuration.kind: {advice}"]) from error
+    settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
+    client = S3Client(settings)
+    bucket = settings.container if cache.container == DEFAULT_CACHE_CONTAINER else cache.container
+    return Stores(S3Store(client, settings.container), S3Store(client, bucket) if cache.enabled else None)
+
+
 #: kind of a store → what makes it
-STORE_KINDS: Mapping[str, Callable[[Config], Stores]] = {"disk": _disk_stores, "swift": _swift_stores}
+STORE_KINDS: Mapping[str, Callable[[Config], Stores]] = {
+    "disk": _disk_stores,
+    "swift": _swift_stores,
+    "s3": _s3_stores,
+}
 
 
 def prepare(config: Config, stores: Stores) -> list[str]:
@@ -176,7 +197,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     :param stores: those that the configuration names where None
     """
     node = _Node.of(config, stores or build_stores(config))
-    origin, epochs, use = node.origin, node.epochs, policy(config, node.shared)
+    origin, epochs, use = node.origin, node.epochs, policy(config, node.shared, node.origin)
     indexer = _indexer(config, node.stores.origin, node.own, "images")
     memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, node.counters, "memory"))
     settings = replace(_NAMES, enabled=config.local_cache_configuration.enabled)
@@ -377,16 +398,19 @@ def _evicted(counters: Counters, tier: str, count: int) -> None:
     counters.add(metrics.EVICTIONS, tier, count)
 
 
-def policy(config: Config, shared: Path | None) -> Policy:
+def policy(config: Config, shared: Path | None, origin: Store) -> Policy:
     """Return the policy of serving and writing."""
     settings = config.persistent_store_configuration
+    longest = max(settings.url_lifetime_most, settings.url_lifetime)
+    if origin.capabilities.longest_link is not None:
+        longest = min(longest, origin.capabilities.longest_link - settings.url_lifetime_slack)
     return Policy(
         spool=shared,
         most_upload=config.server.max_upload,
         overwrite=config.overwrite,
         serve_originals=config.serve_originals,
         url_lifetime=settings.url_lifetime,
-        url_lifetime_most=max(settings.url_lifetime_most, settings.url_lifetime),
+        url_lifetime_most=longest,
         url_lifetime_slack=settings.url_lifetime_slack,
     )
 

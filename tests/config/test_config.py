@@ -336,6 +336,56 @@ def test_swift_without_credentials_says_what_is_missing(tmp_path: Path) -> None:
     assert any("credentials: expected username and password" in line for line in told)
 
 
+S3 = {"S3_BUCKET": "photos", "S3_ACCESS_KEY_ID": "ada", "S3_SECRET_ACCESS_KEY": PASSWORD, "S3_REGION": "eu-1"}
+
+
+def test_a_bucket_in_the_environment_means_s3() -> None:
+    store = load(None, S3 | {"OS_REGION_NAME": "other"}).persistent_store_configuration
+    assert (store.kind, store.container) == ("s3", "photos")
+    assert (store.credentials.access_key_id, store.credentials.region) == ("ada", "eu-1")
+    assert store.credentials.secret_access_key == PASSWORD
+
+
+def test_the_secret_of_s3_is_never_shown() -> None:
+    config = load(None, S3)
+    assert PASSWORD not in repr(config) + dump(config)
+    assert "secret_access_key: env:S3_SECRET_ACCESS_KEY" in dump(config)
+
+
+def test_the_files_bucket_is_stronger_than_the_environments(tmp_path: Path) -> None:
+    store = read(tmp_path, f"{STORE}: {{container: theses}}", S3).persistent_store_configuration
+    assert (store.kind, store.container) == ("s3", "theses")
+
+
+def test_keys_of_the_file_never_get_the_session_token_of_the_environment(tmp_path: Path) -> None:
+    text = f"{STORE}: {{credentials: {{access_key_id: i, secret_access_key: 'env:S'}}}}"
+    store = read(tmp_path, text, S3 | {"S": "x", "S3_SESSION_TOKEN": "t"}).persistent_store_configuration
+    assert (store.credentials.access_key_id, store.credentials.session_token) == ("i", None)
+
+
+def test_a_bucket_beside_a_sign_in_to_swift_asks_for_the_kind(tmp_path: Path) -> None:
+    told = mistakes(tmp_path, "", S3 | SWIFT)
+    assert told == [f"{STORE}.kind: expected s3 or swift: both S3_BUCKET and OS_AUTH_URL are set"]
+    assert read(tmp_path, f"{STORE}: {{kind: swift}}", S3 | SWIFT).persistent_store_configuration.container != "photos"
+    store = read(tmp_path, f"{STORE}: {{kind: s3}}", S3 | SWIFT).persistent_store_configuration
+    assert (store.container, store.credentials.authurl) == ("photos", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("credentials: {endpoint: 's3.example.org'}", "credentials.endpoint: expected scheme://host"),
+        ("credentials: {access_key_id: a}", "credentials: expected access_key_id and secret_access_key together"),
+        ("container: 'my photos'", "container: expected a bucket"),
+        ("url_lifetime: 600000", "url_lifetime: expected at most 604800 together with url_lifetime_slack"),
+    ],
+    ids=["an endpoint without a scheme", "half a key", "no name of a bucket", "links that hold too long"],
+)
+def test_mistakes_with_s3_are_found_without_asking_it(tmp_path: Path, text: str, mistake: str) -> None:
+    told = mistakes(tmp_path, f"{STORE}: {{kind: s3, {text}}}")
+    assert any(mistake in line for line in told), told
+
+
 def secrets(tmp_path: Path) -> list[Config]:
     text = f"{STORE}: {{url_key: {PASSWORD}, credentials: {{password: {PASSWORD}}}}}"
     prefix = "IMAGE_REPO_PERSISTENT_STORE_CONFIGURATION__"

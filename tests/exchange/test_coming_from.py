@@ -716,10 +716,15 @@ def _same_setting(row: Row, folder: Path) -> None:
 
 
 @of(SET, SETTINGS, "S3_BUCKET S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY S3_REGION S3_ENDPOINT")
-def test_there_is_no_s3_store_yet(row: Row, tmp_path: Path) -> None:
-    assert row.here == "not yet"
-    assert "expected one of auto, disk, swift" in _mistake(tmp_path, "persistent_store_configuration: {kind: s3}")
-    assert "no S3 store yet" in foreign(dict.fromkeys(row.there.split(), "x"), Config())[0]
+def test_the_variables_of_s3_mean_the_same(row: Row) -> None:
+    assert row.here == "the same"
+    theirs = {variable: _THEIRS[variable] for variable in row.there.replace("`", "").split()}
+    config = load(None, theirs)
+    store = config.persistent_store_configuration
+    assert (store.resolved_kind, store.container) == ("s3", theirs["S3_BUCKET"])
+    names = ("access_key_id", "secret_access_key", "region", "endpoint")
+    assert all(getattr(store.credentials, name) == theirs[f"S3_{name.upper()}"] for name in names)
+    assert foreign(theirs, config) == []
 
 
 @of(SET, SETTINGS, "OIDC_JWKS_URI")

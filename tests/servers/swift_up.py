@@ -117,6 +117,12 @@ conn_timeout = 10
 [filter:cache]
 paste.filter_factory = image_repo_test_cache:filter_factory
 
+[filter:s3api]
+use = egg:swift#s3api
+s3_acl = false
+# the smallest part of an object in parts that Amazon takes, too
+min_segment_size = 5242880
+
 [filter:tempurl]
 use = egg:swift#tempurl
 {digests}
@@ -180,7 +186,7 @@ def configure(root: Path, options: argparse.Namespace) -> dict[str, int]:
         "etc": etc,
         "devices": devices,
         "log": root / "log.sock",
-        "auth": "authtoken keystoneauth" if options.keystone else "tempauth",
+        "auth": "authtoken keystoneauth" if options.keystone else "s3api tempauth",
         "keystone": options.keystone,
         "digests": f"allowed_digests = {options.digests}" if options.digests else "",
         "token_life": options.token_life,

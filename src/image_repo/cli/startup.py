@@ -131,7 +131,7 @@ def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
         store.check(create=create)
     except StoreUnavailable as error:
         return Finding(False, subject, f"{store.description}: {error.detail or error.title}")
-    return Finding(True, subject, store.description)
+    return Finding(True, subject, "; ".join(filter(None, (store.description, store.capabilities.probed))))
 
 
 def _check_links(store: Store) -> Finding:

@@ -51,9 +51,16 @@ OPENSTACK: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: variable of the image storage microservice → the setting that it is a default of
 IMAGE_STORAGE: dict[str, Path] = {"OIDC_JWKS_URI": ("access", "oidc", "jwks_uri")}
+#: credential → the variable that is its default with S3
+S3: dict[str, tuple[str, ...]] = {
+    name: (f"S3_{name.upper()}",)
+    for name in ("access_key_id", "secret_access_key", "session_token", "region", "endpoint")
+}
+S3_BUCKET = "S3_BUCKET"
 _STORE, _CREDENTIALS = "persistent_store_configuration", "credentials"
 _PASSWORD = ("username", "password")
 _APPLICATION_CREDENTIAL = ("application_credential_id", "application_credential_secret")
+_KEYS = ("access_key_id", "secret_access_key")
 _IDENTITY = (*_PASSWORD, "tenant", "tenant_id", *_APPLICATION_CREDENTIAL)
 
 
@@ -72,7 +79,8 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
     for name, value in (overrides or {}).items():
         draft.set(tuple(name.split(".")), value, "command line")
     draft.values = only_known(draft, draft.values, Config, ())
-    _fill_from_openstack(draft, environ)
+    _choose_kind(draft, environ)
+    _fill_credentials(draft, environ)
     _fill_from_image_storage(draft, environ)
     config = validate(draft, environ)
     for setting, message in rules.first_violations(config).items():
@@ -267,26 +275,49 @@ def _unpaired(value: Any) -> Any:
     return value
 
 
-def _fill_from_openstack(draft: Draft, environ: Mapping[str, str]) -> None:
-    """Fill credentials that the configuration leaves out from the OpenStack variables.
+def _choose_kind(draft: Draft, environ: Mapping[str, str]) -> None:
+    """Take S3 where ``auto`` may stand for it, and its bucket from the environment."""
+    store = draft.values.setdefault(_STORE, {})
+    credentials = store.setdefault(_CREDENTIALS, {})
+    bucket = environ.get(S3_BUCKET)
+    if not bucket or store.get("kind") not in (None, "auto", "s3"):
+        return
+    if store.get("kind") != "s3":
+        if credentials.get("authurl") or any(environ.get(variable) for variable in OPENSTACK["authurl"]):
+            draft.mistake((_STORE, "kind"), f"expected s3 or swift: both {S3_BUCKET} and OS_AUTH_URL are set")
+            return
+        draft.set((_STORE, "kind"), "s3", f"environment: {S3_BUCKET}")
+    if store.get("container") is None:
+        draft.set((_STORE, "container"), bucket, f"environment: {S3_BUCKET}")
+
+
+def _fill_credentials(draft: Draft, environ: Mapping[str, str]) -> None:
+    """Fill credentials that the configuration leaves out from the variables of S3 or OpenStack.
 
     Two kinds of sign-in are never mixed: where the configuration has one, the environment does not add the other.
     """
-    store = draft.values.setdefault(_STORE, {})
-    credentials = store.setdefault(_CREDENTIALS, {})
+    store = draft.values[_STORE]
+    credentials = store[_CREDENTIALS]
     if store.get("kind") == "disk":
         return
-    configured = {name for name in _IDENTITY if credentials.get(name) is not None}
-    excluded = set(_IDENTITY) - configured if configured & set(_APPLICATION_CREDENTIAL) else set()
-    if configured & set(_PASSWORD):
-        excluded |= set(_APPLICATION_CREDENTIAL)
     settings = settings_of(Credentials)
-    for name, variables in OPENSTACK.items():
+    table = S3 if store.get("kind") == "s3" else OPENSTACK
+    excluded = excluded_credentials(credentials)
+    for name, variables in table.items():
         variable = next((variable for variable in variables if environ.get(variable)), None)
         sourced = settings[name].sourced
         if variable and sourced and name not in excluded and credentials.get(name) is None:
             credentials[name] = sourced.text(environ[variable], f"env:{variable}")
             draft.places[(_STORE, _CREDENTIALS, name)] = f"environment: {variable}"
+
+
+def excluded_credentials(credentials: Mapping[str, Any]) -> set[str]:
+    """Return the credentials that do not go with those of the configuration."""
+    configured = {name for name, value in credentials.items() if value is not None}
+    excluded = set(_IDENTITY) - configured if configured & set(_APPLICATION_CREDENTIAL) else set()
+    if configured & set(_PASSWORD):
+        excluded |= set(_APPLICATION_CREDENTIAL)
+    return excluded | {"session_token"} if configured & set(_KEYS) else excluded
 
 
 def _fill_from_image_storage(draft: Draft, environ: Mapping[str, str]) -> None:

@@ -80,7 +80,7 @@ _ON_DISK = f"originals are in {_STORE}.path; image_repo import"
 _RECORDS = (
     "records are beside the originals, and catalogue.url can name a PostgreSQL; image_repo import takes a mongoexport"
 )
-_NO_S3 = "there is no S3 store yet; originals are in Swift or in a folder"
+_S3 = "S3_BUCKET, or kind: s3 with container, names the bucket (docs/s3.md)"
 _NO_SCOPES = "every user sees the images of all others; access.anonymous says what callers without credentials may"
 
 FOREIGN = tuple(
@@ -90,7 +90,7 @@ FOREIGN = tuple(
         ("MONGODB_CONNECTION_STRING|MONGODB_URL|MONGODB_DB", ("catalogue", "url"), _RECORDS),
         ("UPLOADS_DIRECTORY", _PATH, f"{_ON_DISK} --uploads reads that folder"),
         ("ISS_DATA", _PATH, f"{_ON_DISK} reads that folder"),
-        ("S3_[A-Z0-9_]+", None, _NO_S3),
+        ("S3_[A-Z0-9_]+", (_STORE, "kind"), _S3),
         ("IMAGE_SCOPE|USER_IDENTIFIER", None, _NO_SCOPES),
     )
 )

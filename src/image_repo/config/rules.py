@@ -9,7 +9,7 @@ from pathlib import Path as File
 from urllib.parse import urlsplit
 
 from image_repo.config.readers import SourcedText
-from image_repo.config.settings import Config
+from image_repo.config.settings import Config, Credentials, PersistentStoreConfiguration
 from image_repo.config.tree import Path, get, leaves
 from image_repo.errors import BadParameter
 from image_repo.model.operations import read_background
@@ -29,6 +29,9 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ORIGIN = re.compile(r"\*|null|https?://[A-Za-z0-9.\[\]:-]+")
 _STORE = "persistent_store_configuration"
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
+#: presigned URLs with Signature Version 4
+_LONGEST_S3_LINK_S = 604_800
 
 
 def first_violations(config: Config) -> dict[Path, str]:
@@ -113,7 +116,7 @@ def _keys(config: Config) -> Iterator[Violation]:
 
 def _credentials(config: Config) -> Iterator[Violation]:
     store = config.persistent_store_configuration
-    if store.resolved_kind != "swift":
+    if store.resolved_kind == "disk":
         return
     above = (_STORE, "credentials")
     given = store.credentials
@@ -121,7 +124,25 @@ def _credentials(config: Config) -> Iterator[Violation]:
     problems = {path: text.problem for path, text in values.items() if isinstance(text, SourcedText) and text.problem}
     if problems:
         yield from problems.items()
-        return
+    elif store.resolved_kind == "s3":
+        yield from _s3_credentials(store, above)
+    else:
+        yield from _swift_credentials(given, above)
+
+
+def _s3_credentials(store: PersistentStoreConfiguration, above: Path) -> Iterator[Violation]:
+    given = store.credentials
+    endpoint = given.endpoint
+    if endpoint is not None and (not _is_address(endpoint) or urlsplit(endpoint).path.strip("/")):
+        yield (*above, "endpoint"), f"expected scheme://host without a path but received {str(endpoint)!r}"
+    if bool(given.access_key_id) != bool(given.secret_access_key):
+        yield above, "expected access_key_id and secret_access_key together (S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY)"
+    if store.url_lifetime + store.url_lifetime_slack > _LONGEST_S3_LINK_S:
+        expected = f"expected at most {_LONGEST_S3_LINK_S} together with url_lifetime_slack: no URL of S3 holds longer"
+        yield (_STORE, "url_lifetime"), expected
+
+
+def _swift_credentials(given: Credentials, above: Path) -> Iterator[Violation]:
     url = given.authurl
     if not url:
         yield (*above, "authurl"), "expected the address of the identity service, here or in OS_AUTH_URL"
@@ -157,6 +178,8 @@ def _containers(config: Config) -> Iterator[Violation]:
         name = getattr(config, section).container
         if not name or "/" in name or len(name.encode()) > 256:
             yield (section, "container"), "expected a name of 1 to 256 bytes without '/'"
+        elif config.persistent_store_configuration.resolved_kind == "s3" and not _BUCKET.fullmatch(name):
+            yield (section, "container"), f"expected a bucket: letters, digits, '.' and '-', but received {name!r}"
 
 
 def _folders(config: Config) -> Iterator[Violation]:

@@ -60,9 +60,13 @@ def _section(cls: type[T]) -> type[T]:
     return dataclass(frozen=True)(cls)
 
 
+#: no name that Amazon allows for a bucket
+DEFAULT_CACHE_CONTAINER = "test_image_repo_cache"
+
+
 @_section
 class Credentials:
-    """Credentials for Swift and Keystone; the usual OS_* variables are their defaults."""
+    """Credentials for Swift and Keystone, or for S3; the usual OS_* and S3_* variables are their defaults."""
 
     authurl: Credential | None = _setting(None, "identity service: …/auth/v1.0 or …/v3 (OS_AUTH_URL, ST_AUTH)")
     auth_version: AuthVersion | None = _setting(None, "API version (OS_IDENTITY_API_VERSION); from authurl when absent")
@@ -74,9 +78,18 @@ class Credentials:
     user_domain_id: Credential | None = _setting(None, "domain of the user, by id (OS_USER_DOMAIN_ID)")
     project_domain_name: Credential | None = _setting(None, "domain of the project (OS_PROJECT_DOMAIN_NAME)")
     project_domain_id: Credential | None = _setting(None, "domain of the project, by id (OS_PROJECT_DOMAIN_ID)")
-    region: Credential | None = _setting(None, "region of the object store (OS_REGION_NAME)")
+    region: Credential | None = _setting(None, "region of the object store (OS_REGION_NAME, S3_REGION)")
     application_credential_id: Credential | None = _setting(None, "in place of a user (OS_APPLICATION_CREDENTIAL_ID)")
     application_credential_secret: Secret | None = _setting(None, "its secret (OS_APPLICATION_CREDENTIAL_SECRET)")
+    access_key_id: Credential | None = _setting(
+        None, "S3: access key (S3_ACCESS_KEY_ID); the AWS SDK's own credentials when absent"
+    )
+    secret_access_key: Secret | None = _setting(None, "S3: its secret (S3_SECRET_ACCESS_KEY)")
+    session_token: Secret | None = _setting(None, "S3: token of temporary credentials (S3_SESSION_TOKEN)")
+    endpoint: Credential | None = _setting(None, "S3: scheme://host of the store (S3_ENDPOINT); Amazon's when absent")
+    addressing: Literal["auto", "path", "virtual"] = _setting(
+        "auto", "S3: the bucket in the path or in the host name; auto: in the path where there is an endpoint"
+    )
     interface: Interface = _setting("public", "endpoint of the service catalogue to use (OS_INTERFACE)")
     cacert: Credential | None = _setting(None, "file of CA certificates to trust (OS_CACERT)")
     insecure: bool = _setting(False, "accept any certificate; for trials only")
@@ -86,8 +99,12 @@ class Credentials:
 class PersistentStoreConfiguration:
     """The container of the originals: the only truth."""
 
-    kind: Literal["auto", "disk", "swift"] = _setting("auto", "auto: Swift with credentials (OS_AUTH_URL …), else disk")
-    container: str = _setting("test_image_repo", "Swift container of the originals (persistent)")
+    kind: Literal["auto", "disk", "swift", "s3"] = _setting(
+        "auto", "auto: S3 where S3_BUCKET is set, Swift with credentials (OS_AUTH_URL …), else disk"
+    )
+    container: str = _setting(
+        "test_image_repo", "Swift container or S3 bucket of the originals (S3_BUCKET); persistent"
+    )
     path: str = _setting("./image_repo_data", "folder of the originals when kind is disk")
     credentials: Credentials = _group(Credentials)
     url_key: Secret | None = _setting(None, "key that signs temporary URLs; the container's own when absent")
@@ -104,7 +121,7 @@ class PersistentStoreConfiguration:
     connect_timeout: Seconds = _setting(2.0, "timeout of connecting to the store, in seconds")
 
     @property
-    def resolved_kind(self) -> Literal["disk", "swift"]:
+    def resolved_kind(self) -> Literal["disk", "swift", "s3"]:
         """The kind that ``auto`` stands for: Swift when there is an ``authurl``."""
         if self.kind == "auto":
             return "swift" if self.credentials.authurl else "disk"
@@ -116,8 +133,11 @@ class SwiftCacheConfiguration:
     """The cache container: renditions that all nodes share. With a store on disk, a folder inside it."""
 
     enabled: bool = _setting(True, "use a cache container")
-    container: str = _setting("test_image_repo_cache", "Swift container of the renditions; may be the persistent one")
-    lifetime: Positive = _setting(2_592_000, "seconds after which the container deletes a rendition (X-Delete-At)")
+    container: str = _setting(
+        DEFAULT_CACHE_CONTAINER,
+        "Swift container or S3 bucket of the renditions; may be the persistent one, which is the default with S3",
+    )
+    lifetime: Positive = _setting(2_592_000, "seconds after which a rendition expires in the container")
 
 
 @_section

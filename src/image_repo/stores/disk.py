@@ -31,13 +31,6 @@ from image_repo.stores import tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk
 from image_repo.stores.disk_link_keys import DiskLinkKeys
 from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Window
-from image_repo.stores.disk_media_types import (
-    RecordSniffer,
-    begins_as_record,
-    first_bytes,
-    implied_type,
-    is_record_file,
-)
 from image_repo.stores.disk_paths import (
     OWN,
     decode_file,
@@ -52,6 +45,7 @@ from image_repo.stores.disk_paths import (
 from image_repo.stores.disk_sidecars import Attributes, Sidecars
 from image_repo.stores.disk_sync import DeferredFolders, FolderSyncs, sync_folder
 from image_repo.stores.lookup import by_folder
+from image_repo.stores.media_types import RecordTable, begins_as_record, first_bytes, implied_type, is_record_file
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +129,7 @@ class DiskStore:
         self._stamp = 0
         self._lock = threading.Lock()
         self._folders = Folders(self._is_inside)
-        self._sniffed = RecordSniffer()
+        self._records = RecordTable()
         self._syncs = FolderSyncs(sync_folder)
         self._later = DeferredFolders()
 
@@ -504,7 +498,8 @@ class DiskStore:
         with _translated("read"):
             try:
                 found = os.stat(path)
-                is_record = partial(self._sniffed.is_record, path, found)
+                state = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+                is_record = partial(self._records.is_record, state, partial(is_record_file, path))
                 entry = self._entry(key, found, is_record, partial(first_bytes, path))
             except (*NOWHERE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
                 return None

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import hashlib
-import io
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
@@ -21,10 +19,11 @@ from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, is_reading_newest
+from image_repo.stores.http_errors import BROKEN, Refusal, absent, is_whole, reason_of
 from image_repo.stores.swift_auth import auth_version
-from image_repo.stores.swift_errors import BROKEN, Refusal, absent, is_whole, reason_of
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
 from image_repo.stores.swift_pool import ConnectionPool, Lease
+from image_repo.stores.upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +181,7 @@ class SwiftStore:
         :returns: its entry, whose ``modified`` is in whole seconds here, rounded up
         :raises PreconditionFailed: when there is one already and ``overwrite`` is False
         """
-        upload = _Upload.of(io.BytesIO(data) if isinstance(data, bytes) else data)
+        upload = Upload.of(data)
         headers = {_META + name: quote(value, safe=" ") for name, value in (metadata or {}).items()}
         if expires is not None:
             headers["X-Delete-At"] = str(_delete_at(expires))
@@ -202,7 +201,7 @@ class SwiftStore:
         return Entry(key, upload.size, upload.md5, modified, media_type, dict(metadata or {}), kept)
 
     def _sender(
-        self, key: str, upload: _Upload, media_type: str, headers: Mapping[str, str]
+        self, key: str, upload: Upload, media_type: str, headers: Mapping[str, str]
     ) -> Callable[[Any], Mapping[str, str]]:
         attempts = iter(range(1 << 30))
 
@@ -314,26 +313,6 @@ class SwiftStore:
 def _read_headers() -> dict[str, str]:
     """Return the headers of a read (Swift API: ``X-Newest`` asks all replicas)."""
     return {"X-Newest": "true"} if is_reading_newest() else {}
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """Bytes to be sent, more than once if need be."""
-
-    file: BinaryIO
-    start: int
-    size: int
-    md5: str
-
-    @classmethod
-    def of(cls, file: BinaryIO) -> _Upload:
-        """Read the file once, from its present position, for its size and digest."""
-        start, size = file.tell(), 0
-        made = hashlib.md5(usedforsecurity=False)
-        while chunk := file.read(CHUNK):
-            made.update(chunk)
-            size += len(chunk)
-        return cls(file, start, size, made.hexdigest())
 
 
 def _entry(key: str, headers: Mapping[str, str]) -> Entry:

@@ -22,7 +22,8 @@ from image_repo.concurrency import deadline
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.config.loading import OPENSTACK
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.swift_errors import BROKEN, copy_of, reason_of, translated
+from image_repo.stores.http_errors import BROKEN, reason_of
+from image_repo.stores.swift_errors import copy_of, translated
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from image_repo.config import PersistentStoreConfiguration
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
-from image_repo.stores.swift_errors import Refusal, absent, is_whole
+from image_repo.stores.http_errors import Refusal, absent, is_whole
 from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.stores.tempurl import DIGESTS, LinkBase
 

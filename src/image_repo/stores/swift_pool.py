@@ -21,8 +21,9 @@ from image_repo.concurrency import deadline
 from image_repo.concurrency.limiter import aside
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.errors import StoreUnavailable
+from image_repo.stores.http_errors import BROKEN
 from image_repo.stores.swift_auth import Login, Token
-from image_repo.stores.swift_errors import BROKEN, translated
+from image_repo.stores.swift_errors import translated
 
 T = TypeVar("T")
 

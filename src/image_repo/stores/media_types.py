@@ -1,4 +1,4 @@
-"""The media types of files, which a file system does not keep."""
+"""The media types of objects in stores that do not list them."""
 
 # ruff: noqa: PTH123
 
@@ -41,29 +41,40 @@ def implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], by
     return BY_KIND[kind].media_type if kind and kind != "bmp" else _OCTETS
 
 
-class RecordSniffer:
-    """A cache of which JSON files are records, so that a listing need not read each of them again.
+class RecordTable:
+    """A cache of which JSON objects are records, so that a listing need not read each of them again.
 
-    A hash table of 16 MiB: of two files with one slot the last stays.
+    A hash table of 16 MiB: of two objects with one slot the last stays.
     """
 
     def __init__(self) -> None:
         # Pages take memory only once written to: in the one process that lists everything.
         self._table = memoryview(mmap.mmap(-1, 8 * _SNIFFER_SLOTS)).cast("Q")
 
-    def is_record(self, path: str, found: os.stat_result) -> bool:
-        """Return whether a file is a record.
+    def is_record(self, identity: int, look: Callable[[], bool]) -> bool:
+        """Return whether an object is a record.
 
-        :param found: its state now
+        :param identity: a hash of its key and state
+        :param look: finds out
         """
-        file = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
-        at, mark = file % _SNIFFER_SLOTS, (file & 0xFFFF_FFFF_FFFF_FFFC) | 2
-        known = self._table[at]
-        if known | 1 == mark | 1:
-            return bool(known & 1)
-        record_found = is_record_file(path)
-        self._table[at] = mark | record_found
-        return record_found
+        known = self.get(identity)
+        if known is None:
+            known = look()
+            self.set(identity, known)
+        return known
+
+    def get(self, identity: int) -> bool | None:
+        """Return what is known of an object; None where nothing is."""
+        known = self._table[identity % _SNIFFER_SLOTS]
+        return bool(known & 1) if known | 1 == _mark(identity) | 1 else None
+
+    def set(self, identity: int, is_record: bool) -> None:
+        """Note whether an object is a record."""
+        self._table[identity % _SNIFFER_SLOTS] = _mark(identity) | is_record
+
+
+def _mark(identity: int) -> int:
+    return (identity & 0xFFFF_FFFF_FFFF_FFFC) | 2
 
 
 def is_record_file(path: str | Path) -> bool:
