@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import picture_writers as writers
 import pytest
 from pictures import jpeg, photo, png, png_chunk, save
 from PIL import Image, ImageCms
@@ -255,3 +256,90 @@ def test_one_bit_is_shrunk_to_greys():
 def test_our_own_profile_is_one_that_the_library_reads():
     profile = ImageCms.ImageCmsProfile(io.BytesIO(ADOBE_RGB)).profile
     assert (profile.xcolor_space.strip(), profile.device_class) == ("RGB", "mntr")
+
+
+# -- colours that are said by numbers ------------------------------------------------------
+
+BT2020 = chromaticities((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+
+
+def cicp_png(values: np.ndarray, primaries: int, transfer: int) -> bytes:
+    return writers.png(values, 16, 2, chunks=((b"cICP", bytes((primaries, transfer, 0, 1))),))
+
+
+def pq_to_light(value: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084, equation 4.1, in cd/m²."""
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+    root = value ** (1 / m2)
+    return 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+
+
+def light_to_pq(light: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084, equation 5.2."""
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+    power = (np.asarray(light) / 10_000) ** m1
+    return ((c1 + c2 * power) / (1 + c3 * power)) ** m2
+
+
+def tone_mapped(light: np.ndarray) -> np.ndarray:
+    """BT.2390-11, section 5.4.1, from 1000 to 203 cd/m²; white is 1."""
+    peak, most = light_to_pq(1000), light_to_pq(203) / light_to_pq(1000)
+    value, knee = np.minimum(1, light_to_pq(light) / peak), 1.5 * most - 0.5
+    t = np.clip((value - knee) / (1 - knee), 0, 1)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
+    return pq_to_light(np.where(value < knee, value, spline) * peak) / 203
+
+
+def hlg_to_light(value: np.ndarray) -> np.ndarray:
+    """BT.2100-2, table 5: on a display of 1000 cd/m²."""
+    scene = np.where(value <= 0.5, value**2 / 3, (np.exp((value - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    return 1000 * scene**1.2
+
+
+def as_srgb(linear: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """8-bit sRGB, and where it can show the colour."""
+    linear = linear @ (np.linalg.inv(SRGB) @ matrix).T
+    inside = ((linear > -0.001) & (linear < 1.001)).all(axis=-1)
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055) * 255, inside
+
+
+@pytest.mark.parametrize(
+    ("numbers", "matrix", "to_linear"),
+    [
+        pytest.param((12, 13), P3, lambda v: np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4), id="P3"),
+        pytest.param((9, 16), BT2020, lambda v: tone_mapped(pq_to_light(v)), id="BT.2020 PQ"),
+        pytest.param((9, 18), BT2020, lambda v: tone_mapped(hlg_to_light(v)), id="BT.2020 HLG"),
+        pytest.param((12, 16), P3, lambda v: tone_mapped(pq_to_light(v)), id="P3 PQ"),
+        pytest.param((9, 8), BT2020, lambda v: v, id="BT.2020 linear"),
+        pytest.param((1, 4), SRGB, lambda v: v**2.2, id="BT.709 gamma 2.2"),
+    ],
+)
+def test_colours_that_are_said_by_numbers_are_converted(numbers, matrix, to_linear):
+    values = np.asarray(CHART).astype(np.int64) * 257
+    expected, inside = as_srgb(to_linear(values / 65535), matrix)
+    made = pixels(picture(cicp_png(values, *numbers)))
+    assert inside.mean() > 0.05
+    assert np.abs(made - expected)[inside].mean() <= 1.5
+    assert np.abs(made - expected)[inside].max() <= 6
+
+
+def test_reference_white_of_pq_stays_below_the_white_of_the_display():
+    white = np.full((8, 8, 3), round(float(light_to_pq(203)) * 65535))
+    made = picture(cicp_png(white, 9, 16)).getpixel((4, 4))
+    assert np.abs(np.subtract(made, 228)).max() <= 1
+
+
+@pytest.mark.parametrize("numbers", [(1, 13), (1, 1), (2, 2), (1, 6), (99, 99)])
+def test_numbers_that_mean_srgb_or_nothing_change_no_colour(numbers):
+    values = np.asarray(CHART).astype(np.int64) * 257
+    assert np.abs(pixels(picture(cicp_png(values, *numbers))) - pixels(CHART)).max() <= 1
+
+
+def test_numbers_stand_above_a_profile_in_png():
+    plain = io.BytesIO()
+    CHART.save(plain, "PNG", icc_profile=ADOBE_RGB)
+    chunk = png_chunk(b"cICP", bytes((1, 13, 0, 1)))
+    source = plain.getvalue()
+    source = source[:33] + chunk + source[33:]
+    assert np.abs(pixels(picture(source)) - pixels(CHART)).max() <= 1

@@ -29,8 +29,11 @@ class Box:
     body: memoryview
 
 
-def boxes(data: memoryview) -> Iterator[Box]:
-    """Yield the boxes that lie in these bytes; ends at one that sticks out."""
+def boxes(data: memoryview, *, is_file: bool = False) -> Iterator[Box]:
+    """Yield the boxes that lie in these bytes; ends at one that sticks out.
+
+    :param is_file: whether the last one may be cut off
+    """
     at = 0
     for _ in range(_MOST_BOXES):
         if at + 8 > len(data):
@@ -41,7 +44,7 @@ def boxes(data: memoryview) -> Iterator[Box]:
             size, head = struct.unpack_from(">Q", data, at + 8)[0], 16
         elif size == 0:
             size = len(data) - at
-        if size < head or at + size > len(data):
+        if size < head or (at + size > len(data) and not is_file):
             return
         yield Box(kind, data[at + head : at + size])
         at += size
@@ -211,7 +214,8 @@ def read_jp2(data: memoryview) -> Jp2Header:
     try:
         if bytes(data[:2]) == b"\xff\x4f":
             return Jp2Header(*_codestream(data))
-        stream, header = find(data, b"jp2c"), find(data, b"jp2h")
+        parts = {box.kind: box.body for box in boxes(data, is_file=True)}
+        stream, header = parts.get(b"jp2c"), parts.get(b"jp2h")
         if stream is None or header is None:
             raise ValueError("no codestream")
         inner = list(islice(boxes(header), _MOST_BOXES))

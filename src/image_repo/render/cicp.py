@@ -51,6 +51,11 @@ class Cicp:
     transfer: int = 2
 
     @property
+    def is_known(self) -> bool:
+        """Whether both numbers are those of colours that are converted here."""
+        return self.primaries in _PRIMARIES and _transfer(self.transfer) is not None
+
+    @property
     def profile(self) -> bytes | None:
         """The ICC profile of these colours; None for sRGB, and for numbers that are not defined."""
         primaries = self.primaries if self.primaries in _PRIMARIES else 1

@@ -178,7 +178,9 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration, page: int = 1) -
         raise BadParameter("page", f"Expected page to be at most {frames}: the picture has {count}.")
     if page > 1 and header.kind != "tif":
         image.seek(page - 1)
-    if header.cicp.profile and (header.kind == "png" or not image.info.get("icc_profile")):
+    if header.kind == "png" and header.cicp.is_known:
+        image.info.pop("icc_profile", None)
+    if header.cicp.profile and not image.info.get("icc_profile"):
         image.info["icc_profile"] = header.cicp.profile
     exif = Exif.read(header.exif or memoryview(image.info.get("exif") or b""))
     orientation = exif.orientation if opened.orientation is None else opened.orientation
