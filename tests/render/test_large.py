@@ -102,6 +102,16 @@ def test_what_has_to_be_in_memory_whole_is_refused_and_the_setting_is_named(name
         rendered(TOO_LARGE[name], SMALL_MEMORY)
 
 
+def test_a_progressive_jpeg_is_decoded_smaller_where_its_coefficients_leave_no_room():
+    # 320x240 pixels take 307,200 bytes, and coefficients of 4:2:0 230,400
+    source = jpeg(IMAGE, progressive=True, subsampling="4:2:0")
+    assert rendered(source, RenderConfiguration(max_pixels=134_400), kind="png").width == 320
+    half = rendered(source, RenderConfiguration(max_pixels=134_399), kind="png")
+    assert (half.width, half.is_largest) == (160, True)
+    with pytest.raises(OverBudget, match="progressive JPEG has 320x240 pixels"):
+        rendered(jpeg(IMAGE, progressive=True, subsampling="4:4:4"), RenderConfiguration(max_pixels=115_000), width=20)
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_beyond_the_second_bound_everything_is_refused(name):
     with pytest.raises(OverBudget, match=r"at most 70000 .* render\.max_scaled_pixels"):

@@ -51,6 +51,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 #: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
 MOST_JP2_PIXELS = 40_000_000
+#: of the imaging library, in memory
+_PIXEL_BYTES = 4
 #: formats of which ``page=`` may choose another picture than the first
 PAGED = frozenset(("gif", "webp", "avif", "tif", "png"))
 
@@ -185,12 +187,25 @@ def open_picture(source: BinaryIO, limits: RenderConfiguration, page: int = 1) -
     exif = Exif.read(header.exif or memoryview(image.info.get("exif") or b""))
     orientation = exif.orientation if opened.orientation is None else opened.orientation
     pixels = header.canvas or stored[0] * stored[1]
-    return Picture(image, header.kind, stored, frames, orientation, exif, pixels, least_scale(stored, limits))
+    scale = least_scale(stored, limits, header.held_bytes)
+    return Picture(image, header.kind, stored, frames, orientation, exif, pixels, scale)
 
 
-def least_scale(size: Size, limits: RenderConfiguration) -> int:
-    """Return by how much a picture has to be decoded smaller, on each side, to fit into memory: 1, 2, 4 or 8."""
-    return next((scale for scale in (1, 2, 4) if size[0] * size[1] <= limits.max_pixels * scale**2), 8)
+def least_scale(size: Size, limits: RenderConfiguration, held_bytes: int = 0) -> int:
+    """Return by how much a picture has to be decoded smaller, on each side, to fit into memory: 1, 2, 4 or 8.
+
+    :param held_bytes: what its decoder holds in memory beside the picture
+    :raises OverBudget: where that alone is too much
+    """
+    most_bytes = limits.max_pixels * _PIXEL_BYTES
+    picture_bytes = size[0] * size[1] * _PIXEL_BYTES
+    for scale in (1, 2, 4, 8):
+        if held_bytes + picture_bytes // scale**2 <= most_bytes:
+            return scale
+    raise OverBudget(
+        f"This progressive JPEG has {size[0]}x{size[1]} pixels, and its decoder holds {held_bytes} bytes for them. "
+        "Send a sequential JPEG, or allow more in the configuration with render.max_pixels."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Header:
     :param aperture: the part of it that is shown; None for all of it
     :param lacks_end: whether it is a JPEG without its EOI marker
     :param is_scalable: whether it can be decoded smaller or part by part, never whole in memory
+    :param held_bytes: what its decoder holds in memory beside the picture, at any size
     :param jp2: the header of a JPEG 2000 file
     """
 
@@ -63,6 +64,7 @@ class Header:
     aperture: Aperture | None = None
     lacks_end: bool = False
     is_scalable: bool = False
+    held_bytes: int = 0
     jp2: Jp2Header | None = None
 
 
@@ -158,7 +160,7 @@ def jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
-    width = height = bands = metadata = 0
+    width = height = bands = metadata = coefficients = 0
     progressive = lacks_end = is_scalable = False
     exif = memoryview(b"")
     for marker, start, end in jpeg_segments(data, 2):
@@ -166,6 +168,7 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
             _check_frame(marker, data[start])
             height, width, bands = struct.unpack_from(">HHB", data, start + 1)
             progressive = marker in _PROGRESSIVE
+            coefficients = _coefficient_bytes(data[start + 6 : start + 6 + 3 * bands], width * height)
         elif marker == 0xE1 and not exif and bytes(data[start : start + 6]) == b"Exif\0\0":
             exif = data[start + 6 : end]
         elif marker == 0xDA:
@@ -177,9 +180,20 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
             break
         metadata += end - start
         _check_metadata(metadata)
+    held = 0 if is_scalable else coefficients
     if not width or not height:
         raise BrokenPicture("The JPEG has no frame header, or one without a size.")
-    return Header("jpg", width, height, 1, exif, lacks_end=lacks_end, is_scalable=is_scalable)
+    return Header("jpg", width, height, 1, exif, lacks_end=lacks_end, is_scalable=is_scalable, held_bytes=held)
+
+
+def _coefficient_bytes(components: memoryview, pixels: int) -> int:
+    """Two bytes for each sample: what a decoder holds of a JPEG of several scans.
+
+    :param components: three bytes each: identity, factors of subsampling, table
+    """
+    factors = [(value >> 4) * (value & 15) for value in components[1::3]]
+    largest = max(factors, default=0)
+    return 2 * pixels * sum(factors) // largest if largest else 0
 
 
 def _check_frame(marker: int, bits: int) -> None:
