@@ -14,7 +14,20 @@ from bench import install, originals, proc, report
 from bench.systems import HERE
 
 #: in the order of RESULTS.md
-SECTIONS = ("hits", "starvation", "disk", "misses", "herd", "zipf", "admission", "tiles", "catalogue", "imports")
+SECTIONS = (
+    "hits",
+    "starvation",
+    "disk",
+    "misses",
+    "herd",
+    "zipf",
+    "admission",
+    "tiles",
+    "collection",
+    "uploads",
+    "catalogue",
+    "imports",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Bench:
     seconds: float
     thumbor: Path
     ipx: Path | None
+    vips: Path
 
 
 def main() -> None:
@@ -56,6 +70,7 @@ def main() -> None:
         given.seconds,
         install.thumbor(folder / "thumbor"),
         install.ipx(folder / "ipx"),
+        install.vips(folder / "vips"),
     )
     versions = install.versions(bench.thumbor)
     for name in given.sections or SECTIONS:

@@ -11,6 +11,7 @@ from bench.systems import HERE
 
 _THUMBOR = ("thumbor==7.8.0", "pillow-heif")
 _IPX = "ipx@3.1.1"
+_VIPS = "pyvips[binary]==3.2.0"
 
 
 def thumbor(folder: Path) -> Path:
@@ -21,6 +22,16 @@ def thumbor(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(folder / "bin" / "pip"), "install", "-q", *_THUMBOR], check=True)
     return command
+
+
+def vips(folder: Path) -> Path:
+    """libvips from PyPI in a virtual environment; its Python."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print("installing libvips", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(folder / "bin" / "pip"), "install", "-q", _VIPS], check=True)
+    return python
 
 
 def ipx(folder: Path) -> Path | None:
