@@ -1,8 +1,7 @@
 """Opens an export as those do who it is for: ``datasets``, ``pycocotools`` and others; away from any network.
 
-Run by the interpreter that has them: ``formats_check.py imagefolder|coco|croissant|camtrap FOLDER``. Writes what it
-found as JSON, ``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not
-look.
+Run by the interpreter that has them: ``formats_check.py FORMAT FOLDER``. Writes what it found as JSON,
+``{"errors": [...], "rows": [...]}`` and the like; ends with another status than 0 where it could not look.
 """
 
 # Each is a heavy import, and only one is needed.
@@ -147,11 +146,23 @@ class _Body:
     release_conn = close
 
 
+def table(folder: Path) -> dict[str, Any]:
+    """What pandas reads from ``records.csv`` or ``records.parquet``."""
+    import pandas
+
+    path = next(folder.glob("records.*"))
+    frame = pandas.read_csv(path) if path.suffix == ".csv" else pandas.read_parquet(path)
+    missing = [name for name in frame["file_name"] if not (folder / name).is_file()]
+    return {"errors": missing, "rows": frame.to_dict("records")}
+
+
 CHECKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "imagefolder": imagefolder,
     "coco": coco,
     "croissant": croissant,
     "camtrap": camtrap,
+    "csv": table,
+    "parquet": table,
 }
 
 

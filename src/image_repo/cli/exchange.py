@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import click
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Document
-from image_repo.catalogue.grammar import ParsedQuery
+from image_repo.catalogue.grammar import IMAGES, ParsedQuery
 from image_repo.catalogue.query import Filter, SortKey
 from image_repo.cli import catalogue
 from image_repo.cli.options import DRY_RUN, Options, fail, verb
@@ -74,6 +74,8 @@ _AHEAD = 4
     type=click.Choice([format_.name for format_ in FORMATS]),
     help="Also write the metadata in this format.",
 )
+@click.option("--label", metavar="KEY", help="Write the value of KEY as the label of each picture (metadata.jsonl).")
+@click.option("--split", metavar="KEY", help="Write a folder for each value of KEY, such as train and test.")
 @click.option("--force", is_flag=True, help="Replace the export that is in DIR.")
 @verb
 def export_command(
@@ -83,6 +85,8 @@ def export_command(
     output: Path,
     originals: bool | None,
     format_: str | None,
+    label: str | None,
+    split: str | None,
     force: bool,
 ) -> None:
     """Write pictures and their records to a zip or a folder, which import reads.
@@ -95,6 +99,8 @@ def export_command(
     config = options.load()
     _check_folder(output, is_replaced=force)
     request = read_export(config, arguments, originals=originals, format=format_)
+    label_path, split_path = (IMAGES.path("KEY", key) if key else () for key in (label, split))
+    request = replace(request, label=label_path, split=split_path)
     with closing(options.repo()) as repo:
         report = export(config, repo, request, output, options.progress)
     options.say(f"{report.pictures} pictures, {report.descriptions} descriptions, {report.missing} missing: {output}")
@@ -113,7 +119,7 @@ def _check_folder(output: Path, *, is_replaced: bool) -> None:
         return
     if not is_replaced:
         fail(f"{output} is not empty; --force replaces an export.")
-    if not (output / METADATA).is_file():
+    if not any((folder / METADATA).is_file() for folder in (output, *output.iterdir())):
         fail(f"{output} holds no export ({METADATA} is missing); it is not replaced.")
 
 
@@ -123,6 +129,8 @@ class ExportRequest:
 
     :param title: for people
     :param snapshot: exported instead of the matches of the filter
+    :param label: path of the label of a picture in its document
+    :param split: path of the split of a picture in its document
     """
 
     filter: Filter
@@ -131,6 +139,8 @@ class ExportRequest:
     title: str
     formats: tuple[type[FormatWriter], ...] = ()
     snapshot: str | None = None
+    label: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
 
 
 def read_export(
@@ -171,7 +181,7 @@ def export(config: Config, repo: Repository, request: ExportRequest, output: Pat
     :raises OSError: if it cannot be written
     """
     base = f"{config.public_url.rstrip('/')}/{config.repository_base_pathname}" if config.public_url else None
-    about = About(request.title, base, partial(temporary, repo.policy.spool))
+    about = About(request.title, base, partial(temporary, repo.policy.spool), request.label, request.split)
     export = Export(
         repo, ADMIN, request.settled, about, request.formats, frozen=request.snapshot is not None, ahead=_AHEAD
     )

@@ -76,6 +76,7 @@ class File:
     :param size: in bytes
     :param width: in pixels, upright
     :param height: in pixels, upright
+    :param split: the folder that ``name`` begins with; empty without splits
     :param recipe: of a rendition, from which positions of annotations follow; None for an original
     """
 
@@ -86,6 +87,7 @@ class File:
     width: int
     height: int
     recipe: Recipe | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,15 @@ class About:
     :param title: for people: the query
     :param images: base URL of the images, without a ``/`` at the end; None if unknown
     :param temporary: opens a file that is deleted when it is closed; for data that grow with the export
+    :param label: the key whose value is the label of a picture in ImageFolder, as a path into the document
+    :param split: the key whose value is the folder of a picture: a split of the data set
     """
 
     title: str
     images: str | None
     temporary: Callable[[], BinaryIO]
+    label: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
 
 
 # -- in -----------------------------------------------------------------------------------

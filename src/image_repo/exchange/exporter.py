@@ -24,6 +24,7 @@ from image_repo.access.principal import Principal
 from image_repo.catalogue.base import Document
 from image_repo.errors import NameConflict, OriginalDamaged, Problem
 from image_repo.exchange.base import About, Exported, File, retry_while_busy, write_file
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.formats.notes import is_note
 from image_repo.exchange.imagefolder import ImageFolder
@@ -39,6 +40,8 @@ from image_repo.stores.base import CHUNK
 log = logging.getLogger(__name__)
 
 MISSING = "_missing.txt"
+#: the folder of pictures without a split, or beyond so many splits
+NO_SPLIT, MAX_SPLITS = "none", 100
 #: attempts to read a picture that is replaced meanwhile
 _MAX_VERSIONS = 3
 #: pictures that are rendered while others are sent
@@ -221,6 +224,7 @@ class Export:
 
     :param settled: returns the recipe of a picture
     :param formats: further formats of the metadata
+    :raises LibraryMissing: if a format needs a library that is not installed
     :param frozen: whether pictures must be of the versions in the documents. Otherwise a picture that is replaced
         meanwhile gets its new record
     :param ahead: pictures that are rendered while others are sent
@@ -241,7 +245,10 @@ class Export:
         self._principal = principal
         self._settled = settled
         self._about = about
+        for format_ in formats:
+            format_.require()
         self._formats = formats
+        self._splits: set[str] = set()
         self._frozen = frozen
         self._ahead = ahead
         #: documents so far; ``missing`` lack their picture
@@ -337,15 +344,26 @@ class Export:
         return document
 
     def _file(self, document: Document, picture: _Picture) -> File:
+        split = self._split(document)
         name = member_name(picture.current.name.text, ending_of(picture.current, picture.recipe))
+        name = f"{split}/{name}" if split else name
         if not isinstance(picture.body, bytes):
             digest, size = _digest(picture.body)
             if self._frozen and digest != document["sha256"]:
                 raise NameConflict("The picture is another one now.", name=picture.current.name.text)
-            return File(name, digest, document["media_type"], size, document["width"], document["height"])
+            width, height = document["width"], document["height"]
+            return File(name, digest, document["media_type"], size, width, height, split=split)
         info = render.inspect(io.BytesIO(picture.body), self._repo.limits, location=False)
         digest, size = sha256(picture.body).hexdigest(), len(picture.body)
-        return File(name, digest, info.media_type, size, info.width, info.height, picture.recipe)
+        return File(name, digest, info.media_type, size, info.width, info.height, picture.recipe, split)
+
+    def _split(self, document: Document) -> str:
+        """Return the folder of a picture's split; empty without splits."""
+        if not self._about.split:
+            return ""
+        split = _folder(coercion.text_at(document, self._about.split) or NO_SPLIT)
+        self._splits |= {split} if len(self._splits) < MAX_SPLITS else set()
+        return split if split in self._splits else NO_SPLIT
 
 
 def _close_result(done: Future[_Ready]) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from image_repo.exchange.base import About, Exported
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.formats.base import FormatWriter, TableMember
 from image_repo.exchange.manifest_lines import DESCRIPTIONS, METADATA
 
@@ -88,7 +89,9 @@ class ImageFolder(FormatWriter):
 
     def __init__(self, about: About) -> None:
         super().__init__(about)
-        self._pictures, self._descriptions = self._temporary(), self._temporary()
+        self._descriptions = self._temporary()
+        #: lines of pictures by split
+        self._pictures = {"": self._temporary()} if not about.split else {}
         self._checks = {name: _TypeCheck() for name in ("data", "exif", "filename", "owner")}
 
     def add(self, exported: Exported) -> None:
@@ -102,8 +105,12 @@ class ImageFolder(FormatWriter):
             check.add(document.get(name))
         facts = {"sha256": file.sha256, "media_type": file.media_type, "bytes": file.size}
         size = {"width": file.width, "height": file.height}
-        _write(self._pictures, {"file_name": file.name, **document, **facts, **size})
-        if self._pictures.tell() >= _TYPE_DECIDING_BYTES:
+        label = {"label": coercion.text_at(document, self._about.label) or ""} if self._about.label else {}
+        if file.split not in self._pictures:
+            self._pictures[file.split] = self._temporary()
+        name = file.name.removeprefix(f"{file.split}/") if file.split else file.name
+        _write(self._pictures[file.split], {"file_name": name, **label, **document, **facts, **size})
+        if self._pictures[file.split].tell() >= _TYPE_DECIDING_BYTES:
             for check in self._checks.values():
                 check.decide()
 
@@ -111,16 +118,19 @@ class ImageFolder(FormatWriter):
         if self._descriptions.tell():
             self._descriptions.seek(0)
             yield DESCRIPTIONS, self._descriptions
-        changes = {name: _CHANGES[name] for name, check in self._checks.items() if not check.is_uniform}
-        table = self._changed(changes) if changes else self._pictures
-        table.seek(0)
-        yield METADATA, table
+        # the files of several splits must have the same types
+        is_split = len(self._pictures) > 1
+        changes = {name: _CHANGES[name] for name, check in self._checks.items() if is_split or not check.is_uniform}
+        for split, lines in self._pictures.items():
+            table = self._changed(lines, changes) if changes else lines
+            table.seek(0)
+            yield f"{split}/{METADATA}" if split else METADATA, table
 
-    def _changed(self, changes: Mapping[str, Callable[[Any], str]]) -> BinaryIO:
+    def _changed(self, lines: BinaryIO, changes: Mapping[str, Callable[[Any], str]]) -> BinaryIO:
         """Return the lines with some members converted."""
         changed = self._temporary()
-        self._pictures.seek(0)
-        for line in self._pictures:
+        lines.seek(0)
+        for line in lines:
             members = json.loads(line)
             _write(changed, {key: changes[key](value) if key in changes else value for key, value in members.items()})
         return changed

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from typing import BinaryIO, ClassVar
 
+from image_repo.errors import LibraryMissing
 from image_repo.exchange.base import About, Exported
 from image_repo.exchange.formats.notes import Notes, notes_member
 
@@ -21,11 +23,28 @@ class FormatWriter(ABC):
     name: ClassVar[str]
     #: for people: one line
     help: ClassVar[str]
+    #: the extra, and the library that it installs; None if the format needs none
+    extra: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, about: About) -> None:
         self._about = about
         self._notes = Notes()
         self._opened = ExitStack()
+
+    @classmethod
+    def require(cls) -> None:
+        """Check that the library of the format is installed.
+
+        :raises LibraryMissing: if it is not
+        """
+        if cls.extra is None:
+            return
+        extra, library = cls.extra
+        try:
+            import_module(library)
+        except ImportError as error:
+            message = f"{cls.name} is written by {library}, which is not installed: pip install 'image_repo[{extra}]'"
+            raise LibraryMissing(message) from error
 
     @abstractmethod
     def add(self, exported: Exported) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -56,6 +56,14 @@ def facts(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the EXIF of a record, empty if it has none."""
     exif = document.get("exif")
     return exif if isinstance(exif, Mapping) else {}
+
+
+def text_at(document: Mapping[str, Any], path: Sequence[str]) -> str | None:
+    """Return the text at a path of a document, of a list the first; None if there is none."""
+    value: Any = document
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return label(value[0] if isinstance(value, list) and value else value)
 
 
 def text(value: Any, longest: int = MAX_CHARACTERS) -> str | None:

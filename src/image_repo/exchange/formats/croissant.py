@@ -1,9 +1,8 @@
 """Croissant 1.0 of MLCommons (docs.mlcommons.org/croissant/docs/croissant-spec.html): ``croissant.json`` describes the
 export to training libraries.
 
-Records are lines of ``records.jsonl``, flat: the record's own members, ``exif.KEY`` and ``data.KEY``. Each column has
-one type, inferred from every record; values without a common type are JSON text. (The ``data`` of ``metadata.jsonl``
-is no such table: its keys may hold anything.)
+Records are lines of ``records.jsonl``. (The ``data`` of ``metadata.jsonl`` is no such table: its keys may hold
+anything.)
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from urllib.parse import quote
 
 from image_repo.exchange.base import About, Exported
 from image_repo.exchange.formats import coercion
-from image_repo.exchange.formats.base import FormatWriter, TableMember
-from image_repo.exchange.formats.columns import Column, Columns
+from image_repo.exchange.formats.base import TableMember
+from image_repo.exchange.formats.columns import Column
+from image_repo.exchange.formats.flat import FlatWriter, json_line
 
 RECORDS, DESCRIPTION = "records.jsonl", "croissant.json"
 _FILES, _IMAGES = "files", "images"
 _MAX_ENDINGS = 100
 _TIMES = re.compile("_(at|time)_*$", re.IGNORECASE)
-#: the record's own members, in this order, before those of `exif` and `data`
-_MEMBERS = ("name", "media_type", "bytes", "width", "height", "filename", "uploaded", "owner", "image_id")
 _TYPES = {"boolean": "sc:Boolean", "integer": "sc:Integer", "float": "sc:Float", "text": "sc:Text"}
 #: from the specification; embedded, so that readers fetch nothing
 _CONTEXT: dict[str, Any] = {
@@ -50,29 +48,23 @@ _CONTEXT: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Croissant(FormatWriter):
-    """The files of one export. Records are spooled to disk until all types are known."""
+class Croissant(FlatWriter):
+    """The files of one export."""
 
     name = "croissant"
     help = "Croissant 1.0: croissant.json with the types of all fields, records.jsonl"
 
     def __init__(self, about: About) -> None:
-        super().__init__(about)
-        self._columns = Columns(self._notes, _label)
-        self._spool = self._temporary()
+        super().__init__(about, _label)
         self._media_types: set[str] = set()
         self._endings: set[str] = set()
         self._licenses: set[str | None] = set()
 
     def add(self, exported: Exported) -> None:
         """Add the next picture; descriptions have none."""
+        super().add(exported)
         if exported.file is None:
             return
-        record = {"file_name": exported.file.name, **_flat(exported.document)}
-        record |= {"width": exported.file.width, "height": exported.file.height, "bytes": exported.file.size}
-        record["media_type"] = exported.file.media_type
-        self._columns.add(record)
-        self._spool.write(_line(record))
         self._media_types.add(exported.file.media_type)
         ending = exported.file.name.rpartition("/")[2].rpartition(".")[2]
         if len(self._endings) < _MAX_ENDINGS:
@@ -82,11 +74,10 @@ class Croissant(FormatWriter):
 
     def _tables(self, newest: float) -> Iterator[TableMember]:
         digest, records = hashlib.sha256(), self._temporary()
-        self._spool.seek(0)
-        for line in self._spool:
-            row = _line(self._columns.row(json.loads(line)))
-            digest.update(row)
-            records.write(row)
+        for row in self._rows():
+            line = json_line(row)
+            digest.update(line)
+            records.write(line)
         size = records.tell()
         records.seek(0)
         yield RECORDS, records
@@ -171,18 +162,6 @@ def _field(record_set: str, name: str, data_type: str, source: Mapping[str, Any]
     return {"@type": "cr:Field", "@id": identity, "name": name, "dataType": data_type, "source": dict(source)}
 
 
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {name: document.get(name) for name in _MEMBERS}
-    for part, values in (("exif", coercion.facts(document)), ("data", coercion.user_data(document))):
-        flat |= {f"{part}.{key}": value for key, value in values.items()}
-    return flat
-
-
 def _label(name: str) -> str:
     """Return the column of a key. Pandas reads numbers under some names as times: those get another ending."""
     return name + "_" if _TIMES.search(name) else name
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
