@@ -120,7 +120,7 @@ def part(config: Any, setting: str) -> Any:
         ("overwrite:", "config.yml:1: overwrite: expected true or false but received nothing"),
         ("freshness: 5000", "config.yml:1: freshness: expected a number from 0 to 3600 but received '5000'"),
         ("freshness: .nan", "config.yml:1: freshness: expected a number from 0 to 3600 but received '.nan'"),
-        ("image_default_format: bmp", "config.yml:1: image_default_format: expected one of jpg, png, webp, avif, tif, gif, jp2, auto but received 'bmp'"),
+        ("image_default_format: bmp", "config.yml:1: image_default_format: expected one of jpg, png, webp, avif, tif, gif, jp2, auto, source but received 'bmp'"),
         ("image_auto_formats: []", "config.yml:1: image_auto_formats: expected at least one format, and none of them twice"),
         ("image_auto_formats: [jpg, jpg]", "config.yml:1: image_auto_formats: expected at least one format, and none of them twice"),
         ("image_default_background: blu", "config.yml:1: image_default_background: expected a colour such as white, fff or 1e90ff for image_default_background but received 'blu'"),

@@ -772,7 +772,7 @@ def test_foreign_names_never_reach_a_zip_as_they_are(repo, tmp_path):
         (folder / name).write_bytes(PICTURE)
     settle = settled({"kind": "original"}, wiring.defaults(embedded(Path("/x"))))
     members = unzipped(
-        b"".join(stream_zip(picture_members(repo, ADMIN, repo.reader.images(ADMIN), lambda _: settle(None))))
+        b"".join(stream_zip(picture_members(repo, ADMIN, repo.reader.images(ADMIN), lambda _: settle(None, ""))))
     )
     assert members == {"C%3Ax.jpg": PICTURE}
 
@@ -926,7 +926,7 @@ def test_the_command_line_tells_what_it_does_not_understand(arguments, originals
 )
 def test_the_command_line_takes_originals_unless_it_is_said_how(arguments, originals, kind):
     asked = exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
-    assert asked.settled(None).kind == kind
+    assert asked.settled(None, "").kind == kind
 
 
 def test_the_command_line_knows_every_format():

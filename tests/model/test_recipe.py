@@ -277,3 +277,14 @@ def test_a_recipe_made_from_values_equals_a_constructed_one():
 def test_what_is_no_recipe_is_refused(text):
     with pytest.raises(ValueError):
         Recipe.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("image/png", "png"), ("image/webp", "webp"), ("image/gif", "gif"), ("image/avif", "avif"), ("image/jpeg", "jpg"),
+     ("image/tiff", "jpg"), ("image/heic", "jpg"), ("image/jp2", "jpg"), ("", "jpg")],
+)  # fmt: skip
+def test_the_default_format_may_be_that_of_the_original_where_browsers_show_it(source, kind):
+    defaults = Defaults(kind="source")
+    assert settled("", defaults, source=source).kind == kind
+    assert settled("kind=tif", defaults, source=source).kind == "tif"

@@ -244,6 +244,58 @@ def test_a_form_of_the_wrong_shape_is_refused(client, parts):
     assert (answer.status, answer.slug) == (400, "bad-body")
 
 
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        pytest.param([], "has no file", id="no part"),
+        pytest.param([("photo", "a.jpg", picture())], "it is in 'photo'", id="a part of another name"),
+        pytest.param([("file", "a", b"x"), ("file", "b", b"x")], "a zip to /import", id="two files"),
+        pytest.param([("file", None, b"a.jpg")], "-F file=@PATH", id="a path as text"),
+        pytest.param([("file", "a.jpg", b"")], "the file is empty", id="an empty file"),
+    ],
+)
+def test_a_refused_form_says_what_helps(client, parts, words):
+    answer = client.form("/images/shape", *parts)
+    assert answer.status == 400
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream", ""])
+def test_a_picture_is_one_whatever_type_is_declared(client, method, kind):
+    answer = client(method, "/images/declared", picture(), Content_Type=kind)
+    assert (answer.status, answer.json()["media_type"]) == (201, "image/jpeg")
+    client.delete("/images/declared")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        pytest.param("application/x-www-form-urlencoded", b'{"a":1}', "application/json", id="JSON of curl -d"),
+        pytest.param("application/x-www-form-urlencoded", b"file=a.jpg", "--data-binary @PATH", id="a form of curl -d"),
+        pytest.param("application/x-www-form-urlencoded", b"", "empty", id="nothing"),
+        pytest.param("image/jpeg", b"", "empty", id="an empty picture"),
+        pytest.param("application/json", picture(), "image/jpeg", id="a picture as JSON"),
+    ],
+)
+def test_a_refused_body_says_what_helps(client, kind, body, words):
+    answer = client("PUT", "/images/declared", body, Content_Type=kind)
+    assert answer.status == 400
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("operator", ["$set", "$unset", "$inc"])
+@pytest.mark.parametrize("path", ["/images/patched", "/images?n=1"])
+def test_operators_of_mongodb_are_refused_in_a_patch(client, path, operator):
+    client("PUT", "/images/patched", b'{"n":1}', Content_Type="application/json")
+    body = b'{"%s":{"n":2}}' % operator.encode()
+    answer = client("PATCH", path, body, Content_Type="application/json")
+    assert (answer.status, answer.slug) == (400, "bad-body")
+    assert "null removes" in answer.json()["detail"]
+    assert client.get("/images/patched?meta=True").json()["data"] == {"n": 1}
+    client.delete("/images/patched")
+
+
 @pytest.mark.parametrize("filename", ["../../etc/passwd.jpg", "/etc/a.jpg", "a\\\\b.jpg", ".hidden.jpg", ""])
 def test_a_file_name_that_is_no_name_is_refused(client, filename):
     assert client.form("/images/folder/", ("file", filename, picture())).status == 400

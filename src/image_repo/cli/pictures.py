@@ -213,7 +213,7 @@ def find(repo: Repository, config: Config, name: str, parameters: Mapping[str, s
     request = parse_request(config, parameters)
     original = repo.reader.resolve(ADMIN, ImageName.readings(name))
     focus = repo.reader.focus(original) if request.uses_record_focus else None
-    return original, request.settle(wiring.defaults(config), focus=focus)[0]
+    return original, request.settle(wiring.defaults(config), focus=focus, source=original.media_type)[0]
 
 
 def parse_request(config: Config, parameters: Mapping[str, str]) -> RecipeRequest:

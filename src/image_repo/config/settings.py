@@ -27,7 +27,7 @@ Sides = Annotated[tuple[Side, Side], BeforeValidator(read_sides)]
 AuthVersion = Annotated[Literal["1", "2", "3"], BeforeValidator(read_auth_version), Sourced()]
 Interface = Annotated[Literal["public", "internal", "admin"], BeforeValidator(read_interface), Sourced()]
 WritableKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2"]
-DefaultKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2", "auto"]
+DefaultKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2", "auto", "source"]
 Texts = Annotated[tuple[str, ...], BeforeValidator(read_list)]
 Kinds = Annotated[tuple[WritableKind, ...], BeforeValidator(read_list)]
 #: name → {parameter: value}
@@ -294,13 +294,20 @@ class Config:
     serve_originals: bool = _setting(False, "allow kind=original; originals can hold positions and names")
     metadata_location: bool = _setting(False, "include the position of a picture in its record")
     keep_copyright: bool = _setting(False, "copy Artist and Copyright of the original into renditions")
-    image_default_format: DefaultKind = _setting("jpg", "format where the request names none")
+    image_default_format: DefaultKind = _setting(
+        "jpg",
+        "format where the request names none; auto: by Accept; source: that of the original where browsers show it, "
+        "else jpg, so that a transparent logo.png stays one",
+    )
     image_default_quality: QualityConfiguration = _group(QualityConfiguration)
     image_auto_formats: Kinds = _setting(("avif", "webp", "jpg"), "for kind=auto, best first; the last needs no Accept")
     image_default_background: str = _setting("ffffff", "colour behind transparent parts")
     thumbnail_default_size: Sides = _setting((50, 50), "box of a thumbnail in pixels")
     thumbnail_sharpen: bool = _setting(True, "sharpen thumbnails")
     thumbnail_equalise: bool = _setting(False, "equalise the histogram of thumbnails")
+    ignored_parameters: Texts = _setting(
+        ("utm_*", "fbclid", "gclid", "_"), "parameters that are passed over: mailers and trackers add them to links"
+    )
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
     render: RenderConfiguration = _group(RenderConfiguration)
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)

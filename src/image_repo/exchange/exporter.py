@@ -49,19 +49,19 @@ AHEAD = 2
 
 #: parameters of renditions (derivatives) in a request; without aliases, because other names are filters
 PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
-#: maps the focus in the data of a picture to its recipe
-Settled = Callable[[Focus | None], Recipe]
+#: maps the focus in the record of a picture, and the media type of its original, to its recipe
+Settled = Callable[[Focus | None, str], Recipe]
 
 
 def settled(parameters: Mapping[str, str], defaults: Defaults) -> Settled:
-    """Return the recipe of pictures.
+    """Return what settles the recipe of a picture, from the focus in its record and the media type of its original.
 
     :param parameters: those beside :data:`PICTURE_WORDS` are ignored
     :raises BadParameter: for an invalid value
     """
     request, _ = read_request((name, text) for name, text in parameters.items() if name in PICTURE_WORDS)
     request = request.with_preset(defaults.presets)
-    return lambda focus: request.settle(defaults, focus=focus)[0]
+    return lambda focus, source: request.settle(defaults, focus=focus, source=source)[0]
 
 
 # -- names of members ---------------------------------------------------------------------
@@ -323,7 +323,8 @@ class Export:
             current = self._repo.reader.resolve(self._principal, [name], aliases=False)
             if current.version != document["version"] or not document.get("sha256"):
                 document = self._now(document, current)
-            picture = _make(self._repo, self._principal, current, self._settled(focus_of(document.get("data"))))
+            recipe = self._settled(focus_of(document.get("data")), current.media_type)
+            picture = _make(self._repo, self._principal, current, recipe)
             if picture.current.version == current.version:
                 with ExitStack() as failing:
                     failing.enter_context(picture)

@@ -56,6 +56,8 @@ BY_KIND = {f.kind: f for f in FORMATS}
 BY_ENDING = {ending: f for f in FORMATS for ending in f.endings}
 #: the same endings with their dot, as in keys
 ENDINGS = frozenset(f".{ending}" for ending in BY_ENDING)
+#: media type → kind of what browsers show
+SHOWN_BY_BROWSERS = {BY_KIND[kind].media_type: kind for kind in ("jpg", "png", "webp", "avif", "gif")}
 #: the values of ``kind=`` beside ``auto`` and ``original``
 WRITABLE = tuple(f.kind for f in FORMATS if f.writes)
 

@@ -41,6 +41,8 @@ Focus = tuple[float, float] | Literal["smart"]
 MAX_SIDE_PX = 10_000
 #: the kind that stands for the uploaded bytes
 ORIGINAL = "original"
+#: the default kind that stands for the format of the original where browsers show it, else JPEG
+SOURCE = "source"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from operator import attrgetter
 from typing import Any
 
 from image_repo.errors import BadParameter
-from image_repo.model.formats import BY_KIND, WRITABLE
+from image_repo.model.formats import BY_KIND, SHOWN_BY_BROWSERS, WRITABLE
 from image_repo.model.operations import (
     ALIASES,
     FIELD_OF,
     MAX_SIDE_PX,
     ORIGINAL,
     PARAMETERS,
+    SOURCE,
     TERM_OF_WORD,
     TERMS,
     Focus,
@@ -95,7 +96,7 @@ class Recipe(Operations):
 class Defaults:
     """What the configuration decides where a request is silent.
 
-    :param kind: the format where the request names none
+    :param kind: the format where the request names none; ``source`` for that of the original where browsers show it
     :param auto: the formats that ``kind=auto`` chooses from, best first
     :param quality: kind → quality
     :param background: ``rrggbb``
@@ -149,17 +150,20 @@ class RecipeRequest:
         return RecipeRequest(**{**preset.values, **own})
 
     def settle(
-        self, defaults: Defaults, *, accept: str | None = None, focus: Focus | None = None
+        self, defaults: Defaults, *, accept: str | None = None, focus: Focus | None = None, source: str = ""
     ) -> tuple[Recipe, bool]:
         """Decide everything that the request left open.
 
         :param accept: the request's ``Accept`` header, for ``kind=auto``
+        :param source: the media type of the original, for the default ``source``
         :param focus: the record's own focus, used where the request names none
         :returns: the recipe, and whether it depends on ``Accept``
         :raises BadParameter: for a preset that is not configured, or a box that ``dpr`` makes too large
         """
         given = self.with_preset(defaults.presets).values
         kind = given.get("kind") or defaults.kind
+        if kind == SOURCE:
+            kind = SHOWN_BY_BROWSERS.get(source, "jpg")
         if kind == ORIGINAL:
             return Recipe(kind=ORIGINAL), False
         width, height = _box(given, defaults)

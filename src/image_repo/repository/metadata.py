@@ -44,13 +44,13 @@ class Conditions:
 
     :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
     :param absent: whether there must be none yet (``If-None-Match: *``)
-    :param shown: a recipe; the entity tag of its rendition is accepted beside the version
+    :param shown: returns a recipe; the entity tag of its rendition is accepted beside the version
     :param holds: a test of the redacted record under the lock of its name
     """
 
     match: frozenset[str] | None = None
     absent: bool = False
-    shown: Recipe | None = None
+    shown: Callable[[Original], Recipe] | None = None
     holds: Callable[[Document], bool] | None = None
 
 

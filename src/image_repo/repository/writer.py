@@ -135,7 +135,7 @@ class Writer:
         if before:
             tags |= {"*", before.version}
             if conditions.shown:
-                tags.add(etag_of(self._renditions.key(before, conditions.shown)))
+                tags.add(etag_of(self._renditions.key(before, conditions.shown(before))))
         if conditions.match is not None and tags.isdisjoint(conditions.match):
             raise PreconditionFailed("If-Match names another version than the one that is stored.")
         if conditions.holds:

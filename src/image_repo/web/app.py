@@ -14,6 +14,7 @@ from image_repo.web import artifacts, catalogue, docs, exchange, openapi, ops, p
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
 from image_repo.web.identity import IDENTIFY, Identify, by_credentials
+from image_repo.web.ignored_parameters import IgnoredParameters
 from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
 from image_repo.web.responses import NOSNIFF, Reply
@@ -78,7 +79,8 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
     cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
-    app.wsgi_app = ReadsWithoutFlask(cors, pictures, identify, base)  # type: ignore[method-assign]
+    reads = ReadsWithoutFlask(cors, pictures, identify, base)
+    app.wsgi_app = IgnoredParameters(reads, config.ignored_parameters)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

@@ -178,7 +178,7 @@ class _Views:
     def patch(self) -> Reply:
         """``PATCH /images?FILTER``: merges the body into the data of all that match."""
         authorise(self._repo, Action.WRITE, "")
-        query, patch = _bulk_query(), uploads.read_data()
+        query, patch = _bulk_query(), uploads.read_patch()
         if not isinstance(patch, dict):
             raise BadBody("Expected a JSON object: anything else would replace the data of many images.")
         if query.dry:

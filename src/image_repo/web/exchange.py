@@ -109,7 +109,7 @@ class _Views:
         :raises OriginalsNotServed: when the configuration does not allow originals
         """
         recipe_of = settled(parameters, self._defaults)
-        if recipe_of(None).is_original and not self._repo.policy.serve_originals:
+        if recipe_of(None, "").is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true; "
                 "image_repo export, on the command line, always can.",

@@ -219,7 +219,9 @@ class Pictures:
     def _settle(self, read: _Read, original: Original) -> tuple[Recipe, bool]:
         """Return the recipe with nothing left open, and whether ``Accept`` decided the format."""
         focus = self._reader.focus(original) if read.recipe.uses_record_focus else None
-        recipe, is_negotiated = read.recipe.settle(self._defaults, accept=read.request.accept, focus=focus)
+        recipe, is_negotiated = read.recipe.settle(
+            self._defaults, accept=read.request.accept, focus=focus, source=original.media_type
+        )
         if recipe.is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true.",
@@ -254,19 +256,16 @@ class Pictures:
             reply = self._image(read, first[0])
             reply.hit = None  # another image may match at any time
             return reply
-        recipe_of = self._settle_for_all(read, first[0])
+        self._settle(read, first[0])  # a mistake in the parameters is raised now
+        recipe_of = partial(self._recipe, read)
         if read.options.url:
             return _stream_list(everything, lambda original: self._link(read, original, recipe_of(original)))
         members = exporter.pictures(self._repo, principal, everything, recipe_of)
         filename = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         return responses.send_zip(stream_zip(members, self._repo.policy.spool), filename)
 
-    def _settle_for_all(self, read: _Read, first: Original) -> Callable[[Original], Recipe]:
-        """Return how each image is settled later; a mistake in the parameters is raised now."""
-        recipe, _ = self._settle(read, first)
-        if not read.recipe.uses_record_focus:
-            return lambda _: recipe
-        return lambda original: replace(recipe, focus=self._reader.focus(original) or (0.5, 0.5))
+    def _recipe(self, read: _Read, original: Original) -> Recipe:
+        return self._settle(read, original)[0]
 
 
 def _filename(original: Original, recipe: Recipe, download: str | None) -> str:

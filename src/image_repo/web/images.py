@@ -119,7 +119,8 @@ class Images:
     def _upload(self, target: ImageName | str | None) -> Reply:
         if request.mimetype.endswith("json"):
             raise NotAPicture(f"Expected a picture, or data as application/json, but received {request.mimetype[:60]}.")
-        with uploads.receive(self._repo, "a picture", (uploads.MULTIPART, uploads.URL_ENCODED)) as upload:
+        with uploads.receive(self._repo, "a picture") as upload:
+            uploads.check_begin(upload)
             data, filename = uploads.data_of(upload), upload.filename
             name = _name_in_folder(target, filename) if isinstance(target, str) else target
             record, is_new = self._repo.writer.put(
@@ -136,7 +137,7 @@ class Images:
         readings = ImageName.readings(path)
         authorise(self._repo, Action.WRITE, readings[0].text)
         name = self._repo.reader.resolve_name(readings)
-        record = self._repo.writer.patch_data(principal(), name, uploads.read_data(), self._conditions())
+        record = self._repo.writer.patch_data(principal(), name, uploads.read_patch(), self._conditions())
         return _written(record, 200)
 
     def delete(self, path: str) -> Reply:
@@ -156,7 +157,9 @@ class Images:
         return responses.send_json({"name": name.text, "deleted": deleted})
 
     def _conditions(self) -> Conditions:
-        return uploads.read_conditions(RecipeRequest().settle(self._defaults)[0])
+        return uploads.read_conditions(
+            lambda original: RecipeRequest().settle(self._defaults, source=original.media_type)[0]
+        )
 
 
 def _written(record: Record, status: int) -> Reply:

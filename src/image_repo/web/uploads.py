@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -12,6 +12,8 @@ from flask import Request, current_app, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from image_repo.errors import BadBody
+from image_repo.model.formats import SNIFF_BYTES, sniff_kind
+from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.strict_json import read_json
 from image_repo.repository.metadata import MOST_DATA, Conditions, check_data
@@ -24,6 +26,8 @@ MULTIPART = "multipart/form-data"
 URL_ENCODED = "application/x-www-form-urlencoded"
 #: names of the part of a form that holds the file
 _FILE_PARTS = ("file", "image")
+#: at the top of an update in MongoDB
+_UPDATE_OPERATORS = ("$set", "$unset", "$setOnInsert", "$inc", "$push", "$pull", "$addToSet", "$rename")
 _DATA_TYPES = ("application/json", "application/merge-patch+json")
 #: of a body that is read: what may be stored, and room for blanks and ``\u`` escapes
 _MAX_JSON_BYTES = 8 * MOST_DATA
@@ -74,19 +78,19 @@ class UploadRequest(Request):
 
 @contextmanager
 def receive(
-    repo: Repository, what: str, forms: Collection[str] = (MULTIPART,), *, beyond_request: bool = False
+    repo: Repository, what: str, parts: Collection[str] = _FILE_PARTS, *, beyond_request: bool = False
 ) -> Iterator[Upload]:
     """Yield the file that the request brings.
 
     :param what: is expected, for messages
-    :param forms: media types that are read as forms; any other body is the file itself
+    :param parts: names of the part of a form that may hold the file; empty for any. A body that is no form is the file
     :param beyond_request: whether the file stays open until the context ends, even if the request ends before
     :raises BadBody: for an empty body, or a form without exactly one file
     :raises DigestMismatch: when a digest of the sender does not fit
     """
     with ExitStack() as stack:
-        if request.mimetype in forms:
-            upload = _read_form(stack, beyond_request=beyond_request)
+        if request.mimetype == MULTIPART:
+            upload = _read_form(stack, what, parts, beyond_request=beyond_request)
         else:
             spool = stack.enter_context(repo.writer.spool())
             spool.fill(iter(lambda: request.stream.read(CHUNK), b""))
@@ -98,11 +102,10 @@ def receive(
         yield upload
 
 
-def _read_form(stack: ExitStack, *, beyond_request: bool) -> Upload:
+def _read_form(stack: ExitStack, what: str, parts: Collection[str], *, beyond_request: bool) -> Upload:
     files = list(request.files.items(multi=True))
-    if len(files) != 1 or files[0][0] not in _FILE_PARTS:
-        names = ", ".join(sorted({name for name, _ in files})) or "none"
-        raise BadBody(f"Expected one part with a file, called 'file' or 'image', but received: {names[:200]}.")
+    if len(files) != 1 or (parts and files[0][0] not in parts):
+        raise BadBody(_what_is_wrong([name for name, _ in files], what))
     storage = files[0][1]
     spool = cast("Spool", storage.stream)
     if beyond_request:
@@ -110,6 +113,37 @@ def _read_form(stack: ExitStack, *, beyond_request: bool) -> Upload:
         cast("UploadRequest", request._get_current_object()).release(spool)  # type: ignore[attr-defined]
         stack.enter_context(spool)
     return Upload(spool, storage.content_type, storage.filename or None, dict(request.form.lists()))
+
+
+def _what_is_wrong(names: Sequence[str], what: str) -> str:
+    """Return why a form is refused.
+
+    :param names: of its parts with a file
+    """
+    if not names:
+        text = next((name for name in _FILE_PARTS if name in request.form), None)
+        if text:
+            return f"Expected a file in the part {text!r}, but it is text. With curl, write -F {text}=@PATH."
+        return f"Expected {what} in a part called 'file' or 'image', but the form has no file."
+    if len(names) > 1:
+        return f"Expected one file, but the form has {len(names)}. Send each by itself, or a zip to /import."
+    return f"Expected {what} in a part called 'file' or 'image', but it is in {names[0][:40]!r}."
+
+
+def check_begin(upload: Upload) -> None:
+    """Check that a picture was sent: its first bytes decide, whatever Content-Type a client adds.
+
+    :raises BadBody: for an empty file, and for text that is declared as a form
+    """
+    begin = upload.spool.read(SNIFF_BYTES)
+    upload.spool.seek(0)
+    if not begin:
+        raise BadBody("Expected a picture, but the file is empty.")
+    if request.mimetype == URL_ENCODED and sniff_kind(begin) is None:
+        raise BadBody(
+            "Expected a picture, but received text as a form. With curl: --data-binary @PATH, or -F file=@PATH; "
+            "for data: -H 'Content-Type: application/json'."
+        )
 
 
 def _check_digests(spool: Spool) -> None:
@@ -140,6 +174,18 @@ def has_data() -> bool:
     return request.mimetype == _DATA_TYPES[0]
 
 
+def read_patch() -> Any:
+    """Return the merge patch (RFC 7396) that the body is; raises as :func:`read_data`.
+
+    :raises BadBody: also for update operators of MongoDB, which would become members of the data
+    """
+    patch = read_data()
+    operator = next((name for name in patch if name in _UPDATE_OPERATORS), None) if isinstance(patch, dict) else None
+    if operator:
+        raise BadBody(f'Expected members of the data, but received {operator}: {{"KEY":VALUE}} sets, null removes one.')
+    return patch
+
+
 def read_data() -> Any:
     """Return the user's data that the body is.
 
@@ -157,15 +203,16 @@ def read_data() -> Any:
     try:
         data = read_json(text.decode())
     except UnicodeDecodeError as error:
-        raise BadBody("Expected data to be JSON in UTF-8.") from error
+        hint = " A picture needs a Content-Type of its own, such as image/jpeg." if sniff_kind(text) else ""
+        raise BadBody(f"Expected data to be JSON in UTF-8.{hint}") from error
     check_data(data)
     return data
 
 
-def read_conditions(default: Recipe) -> Conditions:
+def read_conditions(default: Callable[[Original], Recipe]) -> Conditions:
     """Return ``If-Match`` and ``If-None-Match: *`` of a write.
 
-    :param default: the recipe of a picture without parameters, whose entity tag counts too
+    :param default: returns the recipe of a picture without parameters, whose entity tag counts too
     """
     match = frozenset(request.if_match.as_set(include_weak=False)) if "If-Match" in request.headers else None
     if match is not None and request.if_match.star_tag:
