@@ -177,6 +177,14 @@ def test_what_is_wrong_is_told_before_the_zip_begins(served, query, parameter):
     assert (answer.status, answer.json()["parameter"]) == (400, parameter)
 
 
+def test_keys_that_no_record_has_are_named_in_a_header(served):
+    assert (
+        served.client.get("/export?sitte=a&müll=b".replace("ü", "%C3%BC")).headers["X-Unknown-Keys"]
+        == "sitte, m%C3%BCll"
+    )
+    assert "X-Unknown-Keys" not in served.client.get("/export?site=a").headers
+
+
 def test_originals_are_exported_where_they_are_served(tmp_path):
     with serving(embedded(tmp_path), tmp_path) as private:
         private.client.put("/images/a", PICTURE)

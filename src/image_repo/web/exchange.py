@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, get_args
+from urllib.parse import quote
 
 from flask import Flask, request
 from werkzeug.exceptions import UnsupportedMediaType
@@ -28,6 +29,7 @@ from image_repo.exchange.importer import Importer, from_zip
 from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.operations import PARAMETERS
+from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
@@ -43,6 +45,8 @@ MAX_MEMBERS = 250_000
 _MAX_TITLE_CHARS = 500
 _FILENAME = "images.zip"
 
+#: header of an export: keys of its filter that no record has, percent-encoded
+UNKNOWN_KEYS = "X-Unknown-Keys"
 EXPORT_WORDS: Words = {
     "format": (
         {"type": "string", "enum": [format_.name for format_ in FORMATS]},
@@ -82,6 +86,7 @@ class _Views:
         """``GET /export?FILTER``: a zip of pictures and their records."""
         query = catalogue.read_query((*FILTER_WORDS, *_SORT), (*PICTURE_WORDS, *EXPORT_WORDS))
         recipe_of, formats = self._settle(query.rest), _formats(query.rest)
+        unknown = self._unknown_keys(query)
         documents = _start(self._documents(query))
         if request.method == "HEAD":
             return responses.send_zip((), _FILENAME)
@@ -89,14 +94,29 @@ class _Views:
         frozen = "snapshot" in query.rest
         members = Export(self._repo, principal(), recipe_of, about, formats, frozen=frozen).members(documents)
         zipped = stream_zip(members, self._repo.policy.spool)
-        return _limited(self._exports, lambda: responses.send_zip(zipped, _FILENAME))
+        reply = _limited(self._exports, lambda: responses.send_zip(zipped, _FILENAME))
+        if unknown:
+            reply.headers.append((UNKNOWN_KEYS, ", ".join(map(quote, unknown))))
+        return reply
+
+    def _unknown_keys(self, query: ParsedQuery) -> list[str]:
+        """Return the keys that no record has.
+
+        :raises BadParameter: for one that is probably a misspelt parameter
+        """
+        unknown = self._collection.unknown_keys(principal(), query.query.paths())
+        words = (*PICTURE_WORDS, *EXPORT_WORDS, *FILTER_WORDS)
+        for key, nearest in unknown.items():
+            problem = unknown_parameter(key, words)
+            if nearest in (None, *words) and key not in words and "nearest" in problem.members:
+                raise problem
+        return list(unknown)
 
     def _documents(self, query: ParsedQuery) -> Iterator[Document]:
         """Return the records to export: those that match a filter now, or those of a snapshot."""
         if "snapshot" not in query.rest:
             if self._collection.rebuilding(surely=True) is not None:
                 raise CatalogueUnavailable("The catalogue is still being made: an export would not be complete.")
-            self._collection.refuse_unknown_keys(principal(), query.query.filter)
             return self._collection.each(principal(), query.query.filter, query.query.order)
         if not query.query.filter.is_empty or query.query.order:
             raise BadParameter("snapshot", "A snapshot is exported whole: neither a filter nor sort goes with it.")
