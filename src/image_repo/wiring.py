@@ -199,7 +199,11 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     node = _Node.of(config, stores or build_stores(config))
     origin, epochs, use = node.origin, node.epochs, policy(config, node.shared, node.origin)
     indexer = _indexer(config, node.stores.origin, node.own, "images")
-    memory = MemoryTier(config.memory_cache_configuration.max_size, evicted=partial(_evicted, node.counters, "memory"))
+    memory = MemoryTier(
+        config.memory_cache_configuration.max_size,
+        evicted=partial(_evicted, node.counters, "memory"),
+        resized=partial(_resized, node.counters, "memory"),
+    )
     settings = replace(_NAMES, enabled=config.local_cache_configuration.enabled)
     names = _disk(config, node.stores.origin, "names", settings)
     forget = partial(_purge_name, memory)
@@ -312,7 +316,7 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
     config, own, render, counters = node.config, node.own, node.config.render, node.counters
     settings, evicted = config.local_cache_configuration, partial(_evicted, counters, "disk")
     share = replace(settings, max_size=int(settings.max_size * (1.0 - settings.mezzanine_share)))
-    local = _disk(config, node.stores.origin, "renditions", share, evicted)
+    local = _disk(config, node.stores.origin, "renditions", share, evicted, partial(_resized, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
     table = limits(threads=config.server.threads, renders=render.at_once, queue=render.queue)
     limiter = Limiter(table, node.shared / "limits" if node.shared else None, waiting=counters.waiting)
@@ -394,6 +398,11 @@ def nodes(config: Config, stores: Stores) -> Membership | None:
     return Membership(StoreMembershipBoard(stores.cache or stores.origin), own)
 
 
+def _resized(counters: Counters, tier: str, size: int, entries: int) -> None:
+    counters.set(metrics.CACHE_BYTES, tier, size)
+    counters.set(metrics.CACHE_ENTRIES, tier, entries)
+
+
 def _evicted(counters: Counters, tier: str, count: int) -> None:
     counters.add(metrics.EVICTIONS, tier, count)
 
@@ -441,7 +450,9 @@ def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarg
     if stores.cache is not None:
         settings = config.persistent_store_configuration
         longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
-        return ContainerTier(CircuitBreaker(stores.cache, counters=counters), max(cache.lifetime, longest))
+        return ContainerTier(
+            CircuitBreaker(stores.cache, counters=counters, name="cache"), max(cache.lifetime, longest)
+        )
     folder = stores.origin.capabilities.folder
     if folder is not None:
         unbounded = LocalCacheConfiguration(max_size=0, max_elements=0)
@@ -464,9 +475,10 @@ def _disk(
     part: str,
     settings: LocalCacheConfiguration,
     evicted: Callable[[int], object] = lambda _: None,
+    resized: Callable[[int, int], object] = lambda *_: None,
 ) -> Tier | None:
     """Return a tier in the disk cache; None where there is none."""
-    return _on_disk(config, origin, part, lambda folder: DiskTier(folder, settings, evicted=evicted))
+    return _on_disk(config, origin, part, lambda folder: DiskTier(folder, settings, evicted=evicted, resized=resized))
 
 
 def _on_disk(config: Config, origin: Store, part: str, make: Callable[[Path], T]) -> T | None:

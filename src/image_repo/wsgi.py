@@ -17,12 +17,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image_repo import wiring
 from image_repo.config import Config, load
 from image_repo.errors import ConfigurationError, RequestTimeout
+from image_repo.observability import metrics
 from image_repo.observability.logging import LogSettings, configure
 from image_repo.server import memory, signals, uwsgi
 from image_repo.server.http_guard import Guard, render_response
@@ -68,6 +70,7 @@ def _build() -> FastPath:
         read_chunk=api and api.chunked_read,
         connection_fd=None if api is None or is_behind_proxy else api.connection_fd,
         is_behind_proxy=is_behind_proxy,
+        received=partial(repo.counters.add, metrics.RECEIVED, ""),
         reaper=reaper,
     )
     return FastPath(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pictures
 import pytest
 import requests
-from commands import configure, listens_on
+from commands import configure, listens_on, until
 from commands import serving as serving_command
 from webserver import Client, embedded, serving
 
@@ -207,6 +209,63 @@ def test_what_happens_is_counted(tmp_path: Path) -> None:
         many = [f"/images/a?kind=png&xsize={side}" for side in range(40, 80)]
         assert difference(client, *many)['image_repo_evictions_total{tier="memory"}'] > 10
         assert difference(client, many[0])['image_repo_hits_total{layer="disk"}'] == 1
+
+
+def test_the_largest_of_what_each_process_measures_for_the_node_counts(tmp_path: Path, counters: Counters) -> None:
+    other = Counters(tmp_path)
+    for each, size in ((counters, 10), (other, 30)):
+        each.set(metrics.CACHE_BYTES, "memory", size)
+        each.set(metrics.CACHE_BYTES, "disk", size)
+    found = samples(counters.text())
+    other.close()
+    assert found['image_repo_cache_bytes{tier="memory"}'] == 40
+    assert found['image_repo_cache_bytes{tier="disk"}'] == 30
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", "/images/a", "pictures"), ("HEAD", "/images/a/", "pictures"), ("PUT", "/images/a", "writes"),
+        ("GET", "/images", "collection"), ("POST", "/images", "writes"), ("GET", "/imagesque", "other"),
+        ("GET", "/search", "search"), ("POST", "/artifacts", "artifacts"), ("GET", "/temp/a/b", "temp"),
+        ("GET", "/metrics", "probes"), ("GET", "/", "other"), ("OPTIONS", "*", "other"),
+    ],
+)  # fmt: skip
+def test_the_route_of_a_request(method: str, path: str, route: str) -> None:
+    assert metrics.route_of(path, method, "/images/") == route
+
+
+@pytest.mark.servers
+def test_a_server_shows_what_an_operator_watches(tmp_path: Path) -> None:
+    config = configure(tmp_path, server={"processes": 2})
+    base = f"http://{listens_on(config)}"
+    picture = pictures.jpeg(pictures.photo(300, 200))
+
+    def shown() -> dict[str, float]:
+        return samples(requests.get(f"{base}/metrics", timeout=30).text)
+
+    with serving_command(config):
+        assert requests.put(f"{base}/images/a", data=picture, timeout=30).status_code == 201
+        for _ in range(10):
+            assert requests.get(f"{base}/images/a?xsize=40", timeout=30).status_code == 200
+        assert requests.get(f"{base}/images/none", timeout=30).status_code == 404
+        until(lambda: shown()['image_repo_request_seconds_count{route="pictures",status="4xx"}'] == 1, "it is counted")
+        until(lambda: shown()["image_repo_catalogue_complete"] == 1, "the catalogue is complete")
+        until(lambda: shown()["image_repo_catalogue_outbox"] == 0, "nothing waits")
+        found = shown()
+    assert found['image_repo_request_seconds_count{route="pictures",status="2xx"}'] == 10
+    assert found['image_repo_request_seconds_bucket{route="writes",status="2xx",le="+Inf"}'] == 1
+    assert 0 < found['image_repo_request_seconds_sum{route="writes",status="2xx"}'] < 30
+    assert found["image_repo_bytes_received_total"] == len(picture)
+    for tier in ("memory", "disk"):
+        assert found[f'image_repo_cache_bytes{{tier="{tier}"}}'] > 500
+        assert found[f'image_repo_cache_entries{{tier="{tier}"}}'] >= 1
+    for folder in ("originals", "uploads", "cache"):
+        assert found[f'image_repo_free_bytes{{folder="{folder}"}}'] == pytest.approx(
+            shutil.disk_usage(tmp_path).free, rel=0.2
+        )
+    assert time.time() - found["image_repo_catalogue_last_sweep_timestamp_seconds"] < 120
+    assert found['image_repo_open_circuits{store="originals"}'] == 0
 
 
 @pytest.mark.servers

@@ -25,6 +25,7 @@ class DiskTier:
     :param name: of the layer
     :param lifetime: seconds after its last use when an entry that is not pinned expires
     :param evicted: called with the number of entries that were dropped to make room
+    :param resized: called with bytes and entries when their estimate changes
     :raises OSError: when the folder cannot be made, or belongs to somebody else
     """
 
@@ -36,9 +37,10 @@ class DiskTier:
         name: Layer = "disk",
         lifetime: int | None = None,
         evicted: Callable[[int], object] = lambda _: None,
+        resized: Callable[[int, int], object] = lambda *_: None,
     ) -> None:
         self.name: Layer = name
-        self._files = FileCache(folder, limits, f"{name} tier", lifetime=lifetime, evicted=evicted)
+        self._files = FileCache(folder, limits, f"{name} tier", lifetime=lifetime, evicted=evicted, resized=resized)
         self.delete = self._files.delete
         self.purge = self._files.purge
         self.sweep = self._files.sweep

@@ -55,6 +55,7 @@ class FileCache:
     :param label: the name of the cache in the log
     :param lifetime: seconds after its last use when an entry that is not pinned expires
     :param evicted: called with the number of entries that were dropped to make room
+    :param resized: called with bytes and entries when their estimate changes
     :raises OSError: when the folder cannot be made, or belongs to somebody else
     """
 
@@ -67,6 +68,7 @@ class FileCache:
         lifetime: int | None = None,
         touch_every: float = _TOUCH_EVERY_S,
         evicted: Callable[[int], object] = lambda _: None,
+        resized: Callable[[int, int], object] = lambda *_: None,
     ) -> None:
         make_private(folder)
         self._folder = folder
@@ -76,7 +78,7 @@ class FileCache:
         self._lifetime = lifetime
         self._touch_every = touch_every
         self._evicted = evicted
-        self._meter = FillMeter(limits)
+        self._meter = FillMeter(limits, resized)
         self._sweeper = Sweeper(self.sweep, label)
 
     # -- reading ---------------------------------------------------------------------

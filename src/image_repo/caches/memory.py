@@ -46,14 +46,22 @@ class MemoryTier:
 
     :param max_size: the most bytes that it takes, 0 for none
     :param evicted: is told how many were dropped to make room
+    :param resized: called with bytes and entries when they change
     """
 
     name: Layer = "memory"
 
-    def __init__(self, max_size: int, *, evicted: Callable[[int], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        max_size: int,
+        *,
+        evicted: Callable[[int], object] = lambda _: None,
+        resized: Callable[[int, int], object] = lambda *_: None,
+    ) -> None:
         self._largest = max_size // _LARGEST_PART
         self._kept = _Kept(max_size, evicted)
         self._lock = threading.Lock()
+        self._resized: Callable[[], object] = lambda: resized(int(self._kept.currsize), len(self._kept))
 
     def get(self, key: str) -> Rendition | None:
         """The rendition, which is then the most recently used one."""
@@ -80,11 +88,14 @@ class MemoryTier:
                 self._kept[key] = (rendition, size)
             else:
                 self._kept.pop(key, None)
+            self._resized()
 
     def delete(self, key: str) -> bool:
         """Removes one. False when it was not there."""
         with self._lock:
-            return self._kept.pop(key, None) is not None
+            found = self._kept.pop(key, None)
+            self._resized()
+        return found is not None
 
     def purge(self, prefix: str) -> int:
         """Removes all whose key begins so; at once for the prefix of an image, which has an ``@``."""
@@ -94,6 +105,7 @@ class MemoryTier:
             keys = [key for key in among if key.startswith(prefix)]
             for key in keys:
                 del self._kept[key]
+            self._resized()
         return len(keys)
 
     def close(self) -> None:

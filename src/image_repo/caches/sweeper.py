@@ -20,10 +20,14 @@ _LARGEST_PART = 8
 
 
 class FillMeter:
-    """Estimates how full a folder is between two surveys: what was there, and what this process added since."""
+    """Estimates how full a folder is between two surveys: what was there, and what this process added since.
 
-    def __init__(self, limits: Limits) -> None:
+    :param resized: called with bytes and entries when the estimate changes
+    """
+
+    def __init__(self, limits: Limits, resized: Callable[[int, int], object] = lambda *_: None) -> None:
         self._limits = limits
+        self._resized = resized
         self._lock = threading.Lock()
         self._known = (0, 0)
         self._added = (0, 0)
@@ -35,6 +39,7 @@ class FillMeter:
         """Count an entry; return whether a survey is due."""
         with self._lock:
             self._added = (self._added[0] + size, self._added[1] + 1)
+            self._resized(self._known[0] + self._added[0], self._known[1] + self._added[1])
             limits = (self._limits.max_size, self._limits.max_elements)
             full = any(
                 limit and added > step for limit, added, step in zip(limits, self._added, self._steps, strict=True)
@@ -55,6 +60,7 @@ class FillMeter:
             self._surveyed = time.monotonic()
             if surveyed:
                 self._known, self._added = surveyed, (0, 0)
+                self._resized(*surveyed)
             share = 1.0 - self._limits.evict_free_threshold
             limits = (self._limits.max_size, self._limits.max_elements)
             # Other processes add at the same time: each may fill a part of the room only.

@@ -32,6 +32,8 @@ BROKEN = "!"
 REBUILDING = "rebuilding"
 #: note of an index: when it was last compared with the container, and how long that took
 SWEPT = "swept"
+#: note of an index: why it does not follow the container; none while it does
+TROUBLE = "trouble"
 #: seconds for which an index that did not answer is left alone, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 

@@ -54,6 +54,14 @@ class Outbox:
         finally:
             os.close(handle)
 
+    def __len__(self) -> int:
+        """Return about how many names wait."""
+        count = 0
+        for path in (self._path, self._taken):
+            with contextlib.suppress(OSError):
+                count += path.read_bytes().count(b"\n") if path else 0
+        return count
+
     def is_empty(self) -> bool:
         return not any(path.exists() for path in (self._path, self._taken) if path)
 

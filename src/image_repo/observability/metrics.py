@@ -19,7 +19,7 @@ import logging
 import mmap
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,9 @@ class Family:
     """A metric family.
 
     :param kind: ``counter``, ``gauge`` or ``histogram``
-    :param label: name of the label; empty for a single number
-    :param values: of the label
+    :param label: names of the labels, with spaces between them; empty for a single number
+    :param values: of the labels, with spaces between them
+    :param peaks: values that each process measures for the whole node: the largest of them counts, not the sum
     """
 
     name: str
@@ -50,11 +51,37 @@ class Family:
     help: str
     label: str = ""
     values: tuple[str, ...] = ("",)
+    peaks: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Numbers that are measured when they are read, for the whole node.
+
+    :param label: name of the label
+    :param samples: value of the label → number
+    """
+
+    name: str
+    help: str
+    label: str
+    samples: Mapping[str, float]
+
+
+#: what a request is for, by the beginning of its path
+ROUTES = (
+    *("pictures", "writes", "collection", "search", "stats", "keys", "export", "import", "artifacts", "snapshots"),
+    *("iiif", "temp", "probes", "other"),
+)
+_STATUSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 REQUESTS = Family(
     "image_repo_requests_total", "counter", "Responses by class of status.",
-    "status", ("1xx", "2xx", "3xx", "4xx", "5xx"),
+    "status", _STATUSES,
+)  # fmt: skip
+DURATIONS = Family(
+    "image_repo_request_seconds", "histogram", "Time until the last byte of a response was handed to the server.",
+    "route status", tuple(f"{route} {status}" for route in ROUTES for status in _STATUSES),
 )  # fmt: skip
 HITS = Family(
     "image_repo_hits_total", "counter", "Renditions served from a cache layer.", "layer", ("memory", "disk", "cache")
@@ -62,8 +89,20 @@ HITS = Family(
 RENDERS = Family("image_repo_renders_total", "counter", "Renditions that were rendered.")
 SECONDS = Family("image_repo_render_seconds", "histogram", "Duration of the steps of rendering.", "step", STEPS)
 SENT = Family("image_repo_bytes_sent_total", "counter", "Bytes of response bodies.")
+RECEIVED = Family("image_repo_bytes_received_total", "counter", "Bytes of request bodies.")
 EVICTIONS = Family(
     "image_repo_evictions_total", "counter", "Entries that a cache tier evicted.", "tier", ("memory", "disk")
+)
+CACHE_BYTES = Family(
+    "image_repo_cache_bytes", "gauge", "Bytes in a cache tier; of the disk as last surveyed.",
+    "tier", ("memory", "disk"), peaks=("disk",),
+)  # fmt: skip
+CACHE_ENTRIES = Family(
+    "image_repo_cache_entries", "gauge", "Entries in a cache tier; of the disk as last surveyed.",
+    "tier", ("memory", "disk"), peaks=("disk",),
+)  # fmt: skip
+CIRCUITS = Family(
+    "image_repo_open_circuits", "gauge", "Workers that leave a failing store alone.", "store", ("originals", "cache")
 )
 QUEUE = Family("image_repo_render_queue", "gauge", "Requests that wait for a render.")
 CALLS = Family(
@@ -71,7 +110,10 @@ CALLS = Family(
     "verb", ("head", "get", "put", "delete", "keys", "link"),
 )  # fmt: skip
 ERRORS = Family("image_repo_store_errors_total", "counter", "Calls of the stores that failed.")
-FAMILIES = (REQUESTS, HITS, RENDERS, SECONDS, SENT, EVICTIONS, QUEUE, CALLS, ERRORS)
+FAMILIES = (
+    *(REQUESTS, DURATIONS, HITS, RENDERS, SECONDS, SENT, RECEIVED, EVICTIONS, CACHE_BYTES, CACHE_ENTRIES),
+    *(QUEUE, CALLS, ERRORS, CIRCUITS),
+)
 
 
 def _columns() -> Iterator[tuple[str, str]]:
@@ -85,6 +127,8 @@ def _columns() -> Iterator[tuple[str, str]]:
 
 _AT = {column: number for number, column in enumerate(_columns())}
 _WIDTH = len(_AT) * 8
+_FAMILY = {family.name: family for family in FAMILIES}
+_COMBINE: list[Callable[[Sequence[int]], int]] = [max if value in _FAMILY[name].peaks else sum for name, value in _AT]
 #: part of the folder's name: programs with another layout use other files
 _LAYOUT = hashlib.sha256(repr((tuple(_AT), BUCKETS)).encode()).hexdigest()[:8]
 
@@ -96,6 +140,8 @@ def column(family: Family, value: str = "") -> int:
 
 #: status // 100 → column
 STATUS = (0, *(column(REQUESTS, value) for value in REQUESTS.values))
+#: the buckets of hits in memory, for the fast path
+HIT_2XX, HIT_3XX = column(DURATIONS, "pictures 2xx 0"), column(DURATIONS, "pictures 3xx 0")
 
 
 class Counters:
@@ -125,13 +171,20 @@ class Counters:
         self.row[bucket] += 1
         self.row[total] += duration
 
+    def set(self, family: Family, value: str, number: int) -> None:
+        """Set a gauge of this process."""
+        self.row[_AT[family.name, value]] = number
+
     def waiting(self, count: int) -> None:
         """Change the number of requests that wait for a render."""
         at = _AT[QUEUE.name, ""]
         self.row[at] += count
 
-    def text(self) -> str:
-        """Return the metrics of the node as Prometheus reads them."""
+    def text(self, gauges: Iterable[Gauge] = ()) -> str:
+        """Return the metrics of the node as Prometheus reads them.
+
+        :param gauges: measured now, to add
+        """
         totals = self._totals()
         info = f'version="{__version__}",python="{platform.python_version()}"'
         lines = [
@@ -142,6 +195,11 @@ class Counters:
         for family in FAMILIES:
             lines += [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
             lines += _histogram(family, totals) if family.kind == "histogram" else _plain(family, totals)
+        for gauge in gauges:
+            lines += [f"# HELP {gauge.name} {gauge.help}", f"# TYPE {gauge.name} gauge"]
+            lines += [
+                f"{_labelled(gauge.name, gauge.label, value)} {number:.10g}" for value, number in gauge.samples.items()
+            ]
         return "\n".join(lines) + "\n"
 
     def close(self) -> None:
@@ -180,11 +238,7 @@ class Counters:
         return shared
 
     def _totals(self) -> Sequence[int]:
-        totals = [0] * len(_AT)
-        for row in self._rows():
-            for at, count in enumerate(row):
-                totals[at] += count
-        return totals
+        return [combine(counts) for combine, counts in zip(_COMBINE, zip(*self._rows(), strict=True), strict=True)]
 
     def _rows(self) -> Iterator[Sequence[int]]:
         if self._folder is None:
@@ -213,22 +267,44 @@ def _is_in_use(handle: int) -> bool:
     return False
 
 
-def _labelled(name: str, *labels: tuple[str, str]) -> str:
-    pairs = ",".join(f'{label}="{value}"' for label, value in labels if label)
+def _labelled(name: str, labels: str, values: str) -> str:
+    """
+    :param labels: their names, with spaces between them
+    """
+    pairs = ",".join(f'{label}="{value}"' for label, value in zip(labels.split(), values.split(), strict=True))
     return f"{name}{{{pairs}}}" if pairs else name
 
 
 def _plain(family: Family, totals: Sequence[int]) -> Iterable[str]:
     for value in family.values:
-        yield f"{_labelled(family.name, (family.label, value))} {totals[column(family, value)]}"
+        yield f"{_labelled(family.name, family.label, value)} {totals[column(family, value)]}"
 
 
 def _histogram(family: Family, totals: Sequence[int]) -> Iterable[str]:
     for value in family.values:
-        label = (family.label, value)
         below = 0
         for number, most in enumerate((*map(repr, BUCKETS), "+Inf")):
             below += totals[column(family, f"{value} {number}")]
-            yield f"{_labelled(family.name + '_bucket', label, ('le', most))} {below}"
-        yield f"{_labelled(family.name + '_sum', label)} {totals[column(family, value)] / _NANOSECONDS:.6f}"
-        yield f"{_labelled(family.name + '_count', label)} {below}"
+            yield f"{_labelled(family.name + '_bucket', family.label + ' le', f'{value} {most}')} {below}"
+        total = totals[column(family, value)] / _NANOSECONDS
+        yield f"{_labelled(family.name + '_sum', family.label, value)} {total:.6f}"
+        yield f"{_labelled(family.name + '_count', family.label, value)} {below}"
+
+
+def route_of(path: str, method: str, pictures: str) -> str:
+    """Return the route of a request.
+
+    :param path: decoded
+    :param pictures: the path below which pictures are, with a slash at its end
+    """
+    if path.startswith(pictures) or path == pictures[:-1]:
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            return "writes"
+        return "pictures" if path.startswith(pictures) else "collection"
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    return _ROUTE_OF.get(first, "other")
+
+
+_ROUTE_OF = {route: route for route in ROUTES[3:12]} | dict.fromkeys(
+    ("health", "healthz", "livez", "readyz", "metrics"), "probes"
+)

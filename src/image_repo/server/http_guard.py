@@ -41,6 +41,7 @@ class Guard:
     :param read_chunk: reads a piece of a body in chunks, where the server leaves them to the application
     :param connection_fd: the handle of the client's connection, where the server leaves ``Expect`` to the application
     :param is_behind_proxy: whether the server reads requests that a proxy has read before it
+    :param received: called with the bytes of each request body
     :param reaper: watches slow clients, where clients speak with us directly
     """
 
@@ -54,6 +55,7 @@ class Guard:
         read_chunk: Callable[[], bytes] | None = None,
         connection_fd: Callable[[], int] | None = None,
         is_behind_proxy: bool = False,
+        received: Callable[[int], object] = lambda _: None,
         reaper: SlowClientReaper | None = None,
     ) -> None:
         self._application = application
@@ -63,6 +65,7 @@ class Guard:
         self._read_chunk = read_chunk
         self._connection_fd = connection_fd
         self._is_behind_proxy = is_behind_proxy
+        self._received = received
         self._reaper = reaper
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -124,6 +127,7 @@ class Guard:
             return None
         if self._connection_fd and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             body.before_read = lambda: _send_continue(self._connection_fd())
+        body.received = self._received
         environ["wsgi.input"] = body
         return body
 
@@ -159,6 +163,7 @@ class Body(io.RawIOBase):
         self._buffer = b""
         self._count = 0
         self.ended = False
+        self.received: Callable[[int], object] = lambda _: None
         self.before_read: Callable[[], object] | None = None
         self.waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
@@ -190,6 +195,7 @@ class Body(io.RawIOBase):
             self.ended = True
             raise BadBody("The body of the request broke off.") from error
         self._count += len(part)
+        self.received(len(part))
         self.ended = not part or self._count == self._length
         if self._count > self._max_bytes:
             raise TooLarge(f"Bodies of at most {self._max_bytes} bytes are taken.")

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Self, TypeVar
+from functools import partial
+from typing import BinaryIO, Literal, Self, TypeVar
 
 from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import StoreUnavailable
@@ -36,14 +37,22 @@ class CircuitBreaker:
     :param failures: in a row, that open the circuit
     :param pause: seconds until the first probe; they grow to :data:`LONGEST_PAUSE_S`
     :param counters: count calls and failures
+    :param name: of the store, for the metrics
     """
 
     def __init__(
-        self, store: Store, *, failures: int = 3, pause: float = 1.0, counters: Counters | None = None
+        self,
+        store: Store,
+        *,
+        failures: int = 3,
+        pause: float = 1.0,
+        counters: Counters | None = None,
+        name: Literal["originals", "cache"] = "originals",
     ) -> None:
         self._store = store
         self._counters = counters
-        self._breaker = _Breaker(failures, pause)
+        opened = partial(counters.set, metrics.CIRCUITS, name) if counters else lambda _: None
+        self._breaker = _Breaker(failures, pause, opened)
         self.description = store.description
         self.identity = store.identity
         self.capabilities = store.capabilities
@@ -134,10 +143,15 @@ class CircuitBreaker:
 
 
 class _Breaker:
-    """Counts failures in a row and calls under way, and decides whether a call may go through."""
+    """Counts failures in a row and calls under way, and decides whether a call may go through.
 
-    def __init__(self, failures: int, pause: float) -> None:
+    :param opened: called with whether calls are refused, when that changes
+    """
+
+    def __init__(self, failures: int, pause: float, opened: Callable[[bool], object]) -> None:
         self._most = failures
+        self._opened = opened
+        self._is_open = False
         self._backoff = Backoff(pause, LONGEST_PAUSE_S)
         self._lock = threading.Lock()
         self._failed = 0
@@ -180,6 +194,7 @@ class _Breaker:
                 self._sign = self._sign if self._inside else now
                 self._inside += quick
                 return
+            self._tell(is_open=True)
         refusal = StoreUnavailable("The store did not answer lately; it is asked again in a moment.")
         refusal.retry_after = max(1, math.ceil(left))
         raise refusal
@@ -195,8 +210,15 @@ class _Breaker:
         self._failed = self._failed + 1 if failed else 0
         if not failed:
             self._backoff.reset()
+            self._tell(is_open=False)
         if self._failed >= self._most:
             self._next = time.monotonic() + self._backoff.fail()
+            self._tell(is_open=True)
+
+    def _tell(self, *, is_open: bool) -> None:
+        if is_open is not self._is_open:
+            self._is_open = is_open
+            self._opened(is_open)
 
 
 class _GuardedBody:

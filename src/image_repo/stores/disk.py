@@ -136,11 +136,13 @@ class DiskStore:
     def check(self, *, create: bool = False) -> None:
         """Make the folder where that is allowed or its parent exists, and look whether it can be used.
 
+        One that was there before is made anew only where that is allowed: its disk may not be mounted.
+
         :raises StoreUnavailable: with what is wrong, in words for the person at the command line
         """
         root = self._root
         try:
-            if not root.exists() and (create or root.parent.is_dir()):
+            if not root.exists() and (create or (root.parent.is_dir() and not self._seen)):
                 root.mkdir(mode=0o700, parents=create, exist_ok=True)
             if not root.exists():
                 raise StoreUnavailable(f"The folder {root} is not there; with create_new it is made.")

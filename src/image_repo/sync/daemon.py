@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from image_repo.catalogue.base import Index
-from image_repo.catalogue.indexer import REBUILDING, UNREAD, SweepState
+from image_repo.catalogue.indexer import REBUILDING, TROUBLE, UNREAD, SweepState
 from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
 from image_repo.concurrency.backoff import Backoff
@@ -95,6 +95,8 @@ class CatalogueDaemon:
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
         self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
+        #: whether the trouble of an earlier process is forgotten
+        self._cleared = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
 
@@ -130,7 +132,12 @@ class CatalogueDaemon:
             known = isinstance(error, Problem)
             reason = (error.detail or error.title) if isinstance(error, Problem) else error
             log.warning("the catalogue does not follow, and will in %.1f s: %s", pause, reason, exc_info=not known)
+            with contextlib.suppress(Problem):  # it may be the index that does not answer
+                self._index.keep_note(TROUBLE, str(reason))
         else:
+            if self._backoff.is_failing or not self._cleared:
+                self._index.keep_note(TROUBLE, None)
+                self._cleared = True
             self._backoff.reset()
 
     def turn(self) -> None:

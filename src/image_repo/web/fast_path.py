@@ -187,13 +187,13 @@ class FastPath:
         size = 0
         if unchanged:
             status, headers = "304 NOT MODIFIED", [*entry.unchanged, date]
-            row[_STATUS_3XX] += 1
+            bucket, column = metrics.HIT_3XX, _STATUS_3XX
         else:
             rendition = self._memory(entry.key)
             if rendition is None:
                 return self._ask(environ, start_response)
             status, headers = "200 OK", [*entry.whole, date]
-            row[_STATUS_2XX] += 1
+            bucket, column = metrics.HIT_2XX, _STATUS_2XX
             row[_HITS] += 1
             if method == "GET":
                 body = (rendition.body,)
@@ -202,9 +202,14 @@ class FastPath:
         request_id = environ.get("HTTP_X_REQUEST_ID")
         if request_id is not None and (request_id := valid_request_id(request_id)):
             headers.append(("X-Request-ID", request_id))
+        waited = now - environ[_WAITED_SINCE] if _WAITED_SINCE in environ else 0.0
+        if waited:
+            self._repo.counters.observe(metrics.DURATIONS, f"pictures {status[0]}xx", waited)
+        else:
+            row[bucket] += 1
+        row[column] += 1
         log = self._log
         if log:
-            waited = now - environ[_WAITED_SINCE] if _WAITED_SINCE in environ else 0.0
             text = (not waited and entry.log_texts.get(status + method)) or _log_text(
                 log, entry, method, status, size, waited
             )
@@ -348,12 +353,15 @@ class FastPath:
         status, headers = started[-1]
         self._learn(environ, status, headers)
         self._row[metrics.STATUS[int(status[0])]] += 1
+        route = metrics.route_of(environ.get("PATH_INFO", ""), environ.get("REQUEST_METHOD", ""), self._pictures)
 
         def sent(size: int) -> None:
+            seconds = time.monotonic() - began
             self._row[_SENT] += size
+            self._repo.counters.observe(metrics.DURATIONS, f"{route} {status[0]}xx", seconds)
             if self._log:
                 uri = access_log.printable_uri(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
-                method, seconds = environ.get("REQUEST_METHOD", ""), time.monotonic() - began
+                method = environ.get("REQUEST_METHOD", "")
                 layer = access_log.layer_of(dict(headers))
                 text = self._log.describe(method, uri, status[:3], size, seconds, layer)
                 self._log.add((time.time(), number, request_id, text, client))

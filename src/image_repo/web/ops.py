@@ -8,12 +8,13 @@ from flask import Flask, request
 
 from image_repo import __version__
 from image_repo.config import Config
-from image_repo.errors import LinkRefused, Problem, StoreUnavailable
+from image_repo.errors import LinkRefused, Problem
 from image_repo.model.parameters import read_boolean
 from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
 from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.health import Health
 from image_repo.web.identity import check_operator
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import NOSNIFF, Reply
@@ -39,17 +40,14 @@ def install(app: Flask, repo: Repository, config: Config) -> None:
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
     for path in ALIVE:
         app.add_url_rule(path, path[1:], lambda: responses.send_json({"ok": True}))
-    app.add_url_rule("/readyz", "readyz", lambda: _ready(repo))
-    app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo))
+    health = Health(repo, config)
+    app.add_url_rule("/readyz", "readyz", lambda: _ready(repo, health))
+    app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo, health))
 
 
-def _ready(repo: Repository) -> Reply:
-    """Return 200 when the store answers, else 503; with ``?verbose`` the state of each part."""
-    try:
-        repo.origin.check()
-        parts = {"store": "ok"}
-    except StoreUnavailable as problem:
-        parts = {"store": problem.detail or problem.title}
+def _ready(repo: Repository, health: Health) -> Reply:
+    """Return 200 when each part is well, else 503; with ``?verbose`` the state of each."""
+    parts = health.parts()
     ok = all(state == "ok" for state in parts.values())
     verbose = request.args.get("verbose")
     shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
@@ -58,11 +56,11 @@ def _ready(repo: Repository) -> Reply:
     return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
 
 
-def _metrics(repo: Repository) -> Reply:
+def _metrics(repo: Repository, health: Health) -> Reply:
     """Return the metrics of this node in the format of Prometheus."""
     check_operator(repo)
     headers = [("Content-Type", metrics.MEDIA_TYPE), ("Cache-Control", "no-store"), NOSNIFF]
-    return Reply(200, headers, repo.counters.text().encode())
+    return Reply(200, headers, repo.counters.text(health.gauges()).encode())
 
 
 def _temporary(repo: Repository, key: str, origin: str | None) -> Reply:
