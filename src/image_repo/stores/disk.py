@@ -125,7 +125,8 @@ class DiskStore:
         self.capabilities = Capabilities(conditional_put=True, immediate_listing=True, folder=self._own)
         self._link_keys = DiskLinkKeys(self._own, secrets, self._write)
         self._endpoint = public_endpoint or ""
-        self._seen = False
+        #: whether the folder was there: a check does not make it anew then, as its disk may not be mounted
+        self._seen = self._root.is_dir()
         self._stamp = 0
         self._lock = threading.Lock()
         self._folders = Folders(self._is_inside)
@@ -135,8 +136,6 @@ class DiskStore:
 
     def check(self, *, create: bool = False) -> None:
         """Make the folder where that is allowed or its parent exists, and look whether it can be used.
-
-        One that was there before is made anew only where that is allowed: its disk may not be mounted.
 
         :raises StoreUnavailable: with what is wrong, in words for the person at the command line
         """

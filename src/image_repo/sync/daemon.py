@@ -95,8 +95,6 @@ class CatalogueDaemon:
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
         self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
-        #: whether the trouble of an earlier process is forgotten
-        self._cleared = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
 
@@ -135,9 +133,8 @@ class CatalogueDaemon:
             with contextlib.suppress(Problem):  # it may be the index that does not answer
                 self._index.keep_note(TROUBLE, str(reason))
         else:
-            if self._backoff.is_failing or not self._cleared:
+            if self._backoff.is_failing and not self._every:  # otherwise the next sweep shows whether it is over
                 self._index.keep_note(TROUBLE, None)
-                self._cleared = True
             self._backoff.reset()
 
     def turn(self) -> None:
@@ -236,6 +233,7 @@ class CatalogueDaemon:
             log.info("the catalogue was made anew while it followed, and follows from the beginning")
             return
         SweepState(time.time(), took).keep(self._index)
+        self._index.keep_note(TROUBLE, None)
         self._unread, self._reading = outcome.unread > 0, None
         if not self._unread:
             self._progress.end()

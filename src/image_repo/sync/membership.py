@@ -93,7 +93,10 @@ class FolderMembershipBoard:
         self._folder = folder
 
     def write(self, name: str, text: bytes, until: float) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(
+                mode=0o700, exist_ok=True
+            )  # but not the folder of the originals, whose disk may not be mounted
         aside = self._folder / f".{name}"
         aside.write_bytes(text)
         os.utime(aside, (until, until))
