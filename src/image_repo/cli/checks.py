@@ -19,7 +19,7 @@ from image_repo.errors import Problem
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
-from image_repo.model.record import record_key
+from image_repo.model.record import Record, record_key
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, read_record
 from image_repo.repository.snapshots import Snapshots
@@ -133,11 +133,21 @@ def _check_original(repo: Repository, name: ImageName, entries: list[Entry]) -> 
     if digest is None:
         return None  # it was deleted meanwhile
     head = repo.origin.head(entry.key)
-    if record is None or head is None or (record.version, record.key) != (head.etag, entry.key):
-        return None  # the record is of another version
+    if record is None or head is None:
+        return None
+    if (record.version, record.key) != (head.etag, entry.key):
+        return _check_foreign_record(entry, record, digest)
     if record.sha256 != digest:
         return f"{entry.key}: its bytes are not those that were uploaded (SHA-256 {digest}, recorded {record.sha256})"
     return None
+
+
+def _check_foreign_record(entry: Entry, record: Record, digest: str) -> str | None:
+    """Return the fault of a record that is of another version, unless it only waits to be made anew."""
+    intended = (record.intent or {}).get("sha256")
+    if record.is_description or digest in (record.sha256, intended):
+        return None
+    return f"{entry.key}: its record, and so its data, is of other bytes (SHA-256 {record.sha256}, found {digest})"
 
 
 def _sha256(store: Store, key: str) -> str | None:

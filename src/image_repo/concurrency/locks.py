@@ -152,6 +152,10 @@ class KeyedLock:
         finally:
             lock.release()
 
+    def abandoned(self) -> list[str]:
+        """Return the keys whose holder was killed while it held them, once each."""
+        return self._files.abandoned() if self._files else []
+
     def confirm(self) -> None:
         """Check, as :meth:`WriteOrder.confirm` says, that no other node may hold what this thread holds."""
         if self._order:
@@ -236,6 +240,18 @@ class LockFolder:
         self._folder = folder
         self._has_warned = False
 
+    def abandoned(self) -> list[str]:
+        """Return the keys in lock files that their holders left behind, and remove the files."""
+        keys = []
+        with contextlib.suppress(OSError):
+            for path in list(self._folder.iterdir()):
+                handle = try_lock(path)
+                if handle is None:
+                    continue
+                with LockFile(path, handle):
+                    keys.append(_key_in(handle))
+        return [key for key in keys if key]
+
     def take(self, key: str, end: float) -> LockFile | None:
         """Return the lock; None where lock files cannot be used.
 
@@ -252,7 +268,17 @@ class LockFolder:
                 log.warning("lock files cannot be used, so processes do not wait for each other: %s", error)
             self._has_warned = True
             return None
+        with contextlib.suppress(OSError):  # on a full disk, a later sweep finds what its holder leaves behind
+            os.pwrite(handle, json.dumps({"key": key}).encode(), 0)
         return LockFile(path, handle)
+
+
+def _key_in(handle: int) -> str:
+    """Return the key that a lock file is for; empty where its holder has not written it."""
+    try:
+        return str(json.loads(os.pread(handle, _MAX_OUTCOME_BYTES, 0))["key"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def _locked(path: Path, end: float) -> int | None:
@@ -300,6 +326,7 @@ class LockFile:
         try:
             with contextlib.suppress(OSError):  # on a full disk, those that wait do the work themselves
                 if isinstance(error, Problem):
+                    os.ftruncate(self._handle, 0)
                     outcome = {"problem": type(error).__name__, "detail": error.detail, "members": error.members}
                     os.pwrite(self._handle, json.dumps(outcome, default=str).encode(), 0)
         finally:

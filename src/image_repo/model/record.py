@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 MAX_RECORD_BYTES = 1 << 20
 
 #: members that are present only where true
-_REMARKS = ("damaged", "preview")
+_REMARKS = ("damaged", "preview", "intent")
 #: members that are null without a picture
 _FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
 
@@ -39,6 +39,8 @@ class Record:
     :param data: the user's, any JSON but null; an empty object by default
     :param damaged: whether some of the picture cannot be decoded; left out where it is whole
     :param preview: whether renditions come from the preview in a raw file; absent where false
+    :param intent: an upload that has begun: ``sha256``, ``filename``, ``uploaded`` and ``data`` of the next original,
+        and ``first`` where there is neither picture nor description yet; absent where none has
     """
 
     name: str
@@ -56,6 +58,7 @@ class Record:
     data: Any = field(default_factory=dict)
     damaged: bool = False
     preview: bool = False
+    intent: Mapping[str, Any] | None = None
 
     @classmethod
     def description(cls, name: str, data: Any) -> Record:
@@ -64,12 +67,12 @@ class Record:
 
     @property
     def is_description(self) -> bool:
-        """Whether there is no picture."""
-        return not self.version
+        """Whether there is no picture, and more than the intent of one."""
+        return not self.version and not (self.intent or {}).get("first")
 
     def public(self) -> dict[str, Any]:
-        """Return the members that clients see: all but the object's key; null where they need a picture."""
-        members = {name: value for name, value in self._members().items() if name != "key"}
+        """Return the members that clients see: all but key and intent; null where they need a picture."""
+        members = {name: value for name, value in self._members().items() if name not in ("key", "intent")}
         if self.is_description:
             return {**members, **dict.fromkeys(_FACTS)}
         return {**members, "image_id": f"sha256:{self.sha256}"}

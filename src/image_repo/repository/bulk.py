@@ -76,7 +76,7 @@ def _unchanged(origin: Store, data_by_name: Mapping[ImageName, Any]) -> Iterator
     """Yield leading names that have this data already: so a repeated import is quick."""
     for name, data in data_by_name.items():
         stored = read_record(origin, name)
-        if stored is None or not is_same(stored.data, data):
+        if stored is None or stored.intent or not is_same(stored.data, data):
             return
         yield name
 

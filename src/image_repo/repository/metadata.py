@@ -28,7 +28,7 @@ from image_repo.model.rendition import ImageInfo
 from image_repo.model.strict_json import MAX_NESTING
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
-from image_repo.stores.base import Store, reading_newest
+from image_repo.stores.base import Entry, Store, reading_newest
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,12 @@ def describe(
     filename: str | None = None,
     data: Any = None,
 ) -> Record:
-    """Return the record of a picture: facts from its bytes, the user's data from before unless there is new."""
+    """Return the record of a picture: facts from its bytes, the user's data from before unless there is new.
+
+    What an upload intended of these very bytes counts as new.
+    """
+    intent = _intended(stored, sha256)
+    data = data if data is not None else intent.get("data")
     return Record(
         name=current.name.text,
         key=current.key,
@@ -117,14 +122,20 @@ def describe(
         bytes=current.size,
         width=info.width,
         height=info.height,
-        filename=filename or (stored.filename if stored else None),
-        uploaded=timestamp(uploaded),
+        filename=filename or intent.get("filename") or (stored.filename if stored else None),
+        uploaded=intent.get("uploaded") or timestamp(uploaded),
         owner=stored.owner if stored else None,
         exif=info.exif,
         data=data if data is not None else (stored.data if stored else {}),
         damaged=info.is_damaged,
         preview=info.is_preview,
     )
+
+
+def _intended(stored: Record | None, sha256: str) -> Mapping[str, Any]:
+    """Return the intent of an upload of these bytes that was cut off; empty where there was none."""
+    intent = stored.intent if stored else None
+    return intent if isinstance(intent, Mapping) and intent.get("sha256") == sha256 else {}
 
 
 def fitting(stored: Record | None, current: Original | None) -> Record | None:
@@ -142,7 +153,9 @@ def _are_same(one: Record | None, other: Record | None) -> bool:
 
 def _with_data_of(made: Record | None, stored: Record | None) -> Record | None:
     """Return a new record with the user's present data."""
-    return replace(made, data=stored.data if stored else {}) if made else None
+    if made is None or _intended(stored, made.sha256):
+        return made
+    return replace(made, data=stored.data if stored else {})
 
 
 class MetadataStore:
@@ -189,6 +202,13 @@ class MetadataStore:
                     self._indexer.noted(name)  # how far it got is unknown
                 raise
 
+    def note_abandoned(self) -> None:
+        """Add the names whose writer was killed to the outbox of the index."""
+        for key in self._locks.abandoned():
+            name = ImageName.of_key(key)
+            if name:
+                self._indexer.noted(name)
+
     def confirm(self) -> None:
         """Check, before a write, that no other node may hold the lock of the name by now.
 
@@ -201,6 +221,32 @@ class MetadataStore:
         if self._location:
             return record
         return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
+
+    def announce(self, name: ImageName, stored: Record | None, upload: Mapping[str, Any]) -> bool:
+        """Store the intent of an upload beside what the record says: its data takes effect with its bytes.
+
+        :param stored: the record as it is; None where there is none
+        :param upload: as :class:`Record` says of an intent
+        :returns: whether it was stored: not where another tool's JSON lies
+        """
+        base = stored or Record.description(name.text, {})
+        intent = upload if stored else {**upload, "first": True}
+        self.confirm()
+        try:
+            self._put(replace(base, intent=intent), fresh=stored is None)
+        except PreconditionFailed:
+            return False
+        return True
+
+    def withdraw(self, name: ImageName, stored: Record | None) -> None:
+        """Undo :meth:`announce`."""
+        if stored is None:
+            self._origin.delete(record_key(name.text))
+        else:
+            self._put(stored)
+
+    def _put(self, record: Record, *, fresh: bool = False) -> Entry:
+        return self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
 
     def write(self, record: Record, *, fresh: bool = False) -> None:
         """Store a record and index it; the caller holds the lock of its name.
@@ -217,7 +263,8 @@ class MetadataStore:
         :raises PreconditionFailed: when there is one all the same
         """
         self.confirm()
-        entry = self._origin.put(record_key(record.name), record.dump(), media_type=MEDIA_TYPE, overwrite=not fresh)
+        record = replace(record, intent=None)
+        entry = self._put(record, fresh=fresh)
         stamp = indexer.stamp(record.key, record.version, entry.etag)
         return Row(record.name, self.redact(record).public(), stamp)
 

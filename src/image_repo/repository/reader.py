@@ -18,7 +18,7 @@ from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import Record
 from image_repo.model.rendition import Rendition, Served
-from image_repo.repository.metadata import MetadataStore
+from image_repo.repository.metadata import MetadataStore, fitting
 from image_repo.repository.originals import Originals
 from image_repo.repository.renditions import Renditions, etag_of
 from image_repo.repository.resolver import Lease, Resolver, image_of, original_of, read_record
@@ -176,6 +176,8 @@ class Reader:
 
         def read() -> Focus | None:
             record = read_record(self._origin, original.name)
+            if record and record.intent and fitting(record, original) is None:
+                record = self._metadata.read(original)  # its upload has not ended
             return focus_of(record.data) if record else None
 
         return self._focus.get(original.name, read)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from image_repo import render
 from image_repo.access.control import AccessControl, Action
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, listed
-from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, StoreUnavailable, TooLarge
+from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, Problem, StoreUnavailable, TooLarge
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
-from image_repo.model.record import Record, record_key
+from image_repo.model.record import Record, record_key, timestamp
 from image_repo.model.rendition import ImageInfo
 from image_repo.repository import bulk
 from image_repo.repository.metadata import (
@@ -34,6 +35,36 @@ from image_repo.repository.spool import Spool
 from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What an upload says beside its bytes.
+
+    :param uploaded: seconds since the epoch
+    :param data: the user's own; None for what is there
+    """
+
+    sha256: str
+    filename: str | None
+    uploaded: float
+    data: Any
+
+    def changes(self, stored: Record | None) -> bool:
+        """Return whether a record that is made anew from the original and the stored one would differ."""
+        if stored is None:
+            return self.data is not None
+        renamed = self.filename is not None and self.filename != stored.filename
+        return self.data is not None or renamed or stored.intent is not None
+
+    def intent(self) -> dict[str, Any]:
+        """Return the intent that the record holds until the upload has ended."""
+        return {
+            "sha256": self.sha256,
+            "filename": self.filename,
+            "uploaded": timestamp(self.uploaded),
+            "data": self.data,
+        }
 
 
 class Writer:
@@ -96,20 +127,46 @@ class Writer:
             self._check_conditions(before, stored, conditions)
             if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
                 return self._merge_into(stored, data), False
-            # What must not be there yet may have come since the look: the store itself refuses it then.
-            absent = conditions.absent or (before is None and not self.policy.overwrite)
-            self._metadata.confirm()
-            entry = self._origin.put(
-                f"{name.text}.{info.kind}", spool.file, media_type=info.media_type, overwrite=not absent
-            )
+            if before and stored and stored.intent and fitting(stored, before) is None:
+                stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
+            uploaded = time.time()
+            with self._intent(name, before, stored, Upload(spool.sha256, filename, uploaded, data)):
+                # What must not be there yet may have come since the look: the store itself refuses it then.
+                absent = conditions.absent or (before is None and not self.policy.overwrite)
+                self._metadata.confirm()
+                entry = self._origin.put(
+                    f"{name.text}.{info.kind}", spool.file, media_type=info.media_type, overwrite=not absent
+                )
             original = original_of(name, entry)
             self._resolver.written(name, original)  # whatever fails from here on, the picture is there, and seen
-            record = describe(original, info, spool.sha256, stored, uploaded=time.time(), filename=filename, data=data)
+            stored = replace(stored, intent=None) if stored else None
+            record = describe(original, info, spool.sha256, stored, uploaded=uploaded, filename=filename, data=data)
             self._metadata.write(record)
             self._resolver.written(name, original)  # the record may hold another focus
             self._delete_older(name)
         self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
+
+    @contextmanager
+    def _intent(
+        self, name: ImageName, before: Original | None, stored: Record | None, upload: Upload
+    ) -> Iterator[None]:
+        """Store the intent of an upload whose data would be lost if it were cut off behind its commit point, the block.
+
+        Where the block fails and has changed nothing, the intent is withdrawn.
+        """
+        if not upload.changes(stored):
+            yield
+            return
+        has_announced = self._metadata.announce(name, stored, upload.intent())
+        try:
+            yield
+        except Exception:
+            if has_announced:
+                with suppress(Problem):  # what is left of it is ignored by readers
+                    if self._resolver.look(name) == before:
+                        self._metadata.withdraw(name, stored)
+            raise
 
     def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Mezzanine | None]:
         """Judge an upload; return its facts, and the mezzanine that verifying it yields anyway."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import secrets as random
 import stat
@@ -50,7 +51,7 @@ from image_repo.stores.media_types import RecordTable, begins_as_record, first_b
 log = logging.getLogger(__name__)
 
 #: seconds after which a file that is being written was left behind by a dead process
-_LEFT_BEHIND_S = 86_400.0
+_LEFT_BEHIND_S = 600.0
 #: attempts at what another process undoes
 _ATTEMPTS = 64
 
@@ -128,6 +129,7 @@ class DiskStore:
         #: whether the folder was there: a check does not make it anew then, as its disk may not be mounted
         self._seen = self._root.is_dir()
         self._stamp = 0
+        self._tidied = -math.inf
         self._lock = threading.Lock()
         self._folders = Folders(self._is_inside)
         self._records = RecordTable()
@@ -159,6 +161,7 @@ class DiskStore:
 
     def _tidy(self) -> None:
         """Make our own folders, and remove what interrupted writes have left behind."""
+        self._tidied = time.monotonic()
         incoming = self._incoming()
         before = time.time() - _LEFT_BEHIND_S
         for left in incoming.iterdir():
@@ -298,6 +301,8 @@ class DiskStore:
 
     def _write(self, data: bytes | BinaryIO) -> Path:
         """Write a file aside, flushed to the disk."""
+        if time.monotonic() - self._tidied > _LEFT_BEHIND_S:
+            self._tidy()
         path = self._incoming() / random.token_hex(16)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:

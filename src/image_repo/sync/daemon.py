@@ -177,7 +177,8 @@ class CatalogueDaemon:
     # -- what was missed -------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Index the names in the outbox."""
+        """Index the names in the outbox, and those whose writer was killed."""
+        self._repo.metadata.note_abandoned()
         self._settle_noted(self._repo.indexer.outbox, self._index, self._follow)
         if self._artifacts:
             artifacts = self._artifacts

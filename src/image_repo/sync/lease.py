@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from image_repo.concurrency.locks import try_lock
+from image_repo.concurrency.locks import try_lock, wait_for
 from image_repo.errors import Busy, NotTheWriter, PreconditionFailed, Problem
 from image_repo.stores.base import Store, reading_newest
 
@@ -190,14 +190,16 @@ class WriteLease:
     @contextmanager
     def _alone(self, end: float) -> Iterator[None]:
         """Keep the other processes of this node from claiming and renewing."""
-        while (handle := try_lock(self._own / "lease.lock")) is None:
-            if time.monotonic() > end:
+        handle = None
+        with contextlib.suppress(OSError):  # where lock files cannot be used, the store still tells who has won
+            handle = wait_for(lambda: try_lock(self._own / "lease.lock"), end)
+            if handle is None:
                 raise Busy("The lease of the writing node is being claimed.")
-            self._ended.wait(0.02)
         try:
             yield
         finally:
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
 
     def _claim_alone(self) -> None:
         self._observe()
@@ -254,8 +256,8 @@ class WriteLease:
     def _start(self) -> None:
         """Renew from now on, or observe the node that writes."""
         if self._thread is None:
-            path = self._own / "lease.users"
-            self._user = try_lock(path, fcntl.LOCK_SH)
+            with contextlib.suppress(OSError):
+                self._user = try_lock(self._own / "lease.users", fcntl.LOCK_SH)
             self._thread = threading.Thread(target=self._run, name="image_repo-lease", daemon=True)
             self._thread.start()
 
@@ -279,23 +281,29 @@ class _NodeState:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._boot = _boot_id()
+        self._here: float | None = None
 
     def read(self) -> float | None:
         """Return monotonic seconds; None where the lease is not ours."""
         try:
             boot, seconds = self._path.read_text(encoding="ascii").split()
-            return float(seconds) if boot == self._boot else None
+            stored = float(seconds) if boot == self._boot else None
         except (OSError, ValueError):
-            return None
+            stored = None
+        return max((each for each in (stored, self._here) if each is not None), default=None)
 
     def write(self, renewed: float | None) -> None:
-        """Store when it was renewed; None when it is not ours any more."""
-        if renewed is None:
-            self._path.unlink(missing_ok=True)
-            return
-        aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        aside.write_text(f"{self._boot} {renewed}", encoding="ascii")
-        aside.replace(self._path)
+        """Store when it was renewed, None when it is not ours any more; where that fails, for this process alone."""
+        self._here = renewed
+        try:
+            if renewed is None:
+                self._path.unlink(missing_ok=True)
+                return
+            aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            aside.write_text(f"{self._boot} {renewed}", encoding="ascii")
+            aside.replace(self._path)
+        except OSError as error:
+            log.warning("the other processes of this node do not know of its lease: %s", error)
 
 
 def _boot_id() -> str:

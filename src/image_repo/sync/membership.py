@@ -124,13 +124,23 @@ class Membership:
     def __init__(self, board: MembershipBoard, own: Path) -> None:
         self._board = board
         self._own = own
+        self._id = ""
 
     @property
     def id(self) -> str:
-        """The id of this node, the same for all its processes as long as its folder exists.
+        """The id of this node, the same for all its processes; where its folder was deleted, a process restores it.
 
         :raises OSError: when it cannot be stored
         """
+        if not self._id:
+            self._id = self._stored_id()
+        elif not (self._own / "node").exists():
+            with contextlib.suppress(OSError):
+                self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self._own / "node").write_text(self._id, encoding="ascii")
+        return self._id
+
+    def _stored_id(self) -> str:
         path = self._own / "node"
         for _ in range(2):
             with contextlib.suppress(FileNotFoundError):
