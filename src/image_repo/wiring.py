@@ -324,7 +324,7 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
     return Renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
-        Mezzanines(files, far, flight, limiter, render),
+        Mezzanines(files, far, SingleFlight(None), limiter, render),
         DecodedCache(_pixel_files(own, render.pixel_cache), flight, limiter, render),
         target,
         flight,

@@ -70,6 +70,8 @@ class EntryWriter:
         self._digests: list[bytes] = []
         self._open_block = hashlib.sha256()
         self.size = 0
+        #: of the file, once it is finished
+        self.length = 0
         file.write(bytes(_HEAD.size) + self._facts)
 
     def write(self, data: ReadableBuffer) -> None:
@@ -90,12 +92,12 @@ class EntryWriter:
         return os.pread(self._file.fileno(), self._block, _HEAD.size + len(self._facts) + number * self._block)
 
     def finish(self) -> None:
-        """Write the digests and the head, and end the file there."""
+        """Write the digests and the head."""
         if self.size % self._block:
             self._end_block()
         table = b"".join(self._digests)
         self._file.write(table)
-        self._file.truncate()
+        self.length = self._file.tell()
         self._file.seek(0)
         digest = hashlib.sha256(self._facts + table).digest()
         self._file.write(_HEAD.pack(_MAGIC, len(self._facts), self.size, digest))

@@ -8,8 +8,8 @@ all entries of an image lie in one folder. What is in a file, and how it is veri
 The modification time of a file is that of its last use, in whole seconds; their fraction is what the entry cost to
 make, so that a sweep need not open it. A file without write permission is pinned until its time, and is not evicted
 before. Only pinned entries are flushed: what a loss of power leaves half written does not fit its
-digests. A file is written under a temporary name and then renamed, and never changed. A temporary file is locked, so
-that one that a killed process has left is known by its lock being free.
+digests. A file is written under a temporary name and then renamed, and never changed. A killed process leaves such a
+file: one that room was reserved for is known by its lock being free, any other by its age.
 """
 
 # Paths are text here: a sweep of 100,000 files makes no Path of each.
@@ -44,6 +44,10 @@ _DISK_BLOCK_BYTES = 4096
 _FACTS_BYTES = 1 << 10
 #: noting each use would be a write for each read
 _TOUCH_EVERY_S = 3_600.0
+#: a temporary file of this age has no writer any more
+_ABANDONED_S = 3_600.0
+#: the beginning of the name of a temporary file that room was reserved for
+_RESERVED = ".reserved-"
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -172,7 +176,7 @@ class FileCache:
         :raises OSError: when it cannot be written
         """
         path = self._path(key)
-        with self._temporary(os.path.dirname(path)) as file:
+        with self._temporary(os.path.dirname(path), _create) as file:
             writer = EntryWriter(file, {"key": key, **facts})
             for chunk in chunks:
                 writer.write(chunk)
@@ -207,11 +211,12 @@ class FileCache:
             with self._sweeping(wait=True):
                 if not self._make_room(needed):
                     return False
-                file = opened.enter_context(self._temporary(os.path.dirname(path)))
+                file = opened.enter_context(self._temporary(os.path.dirname(path), _create_locked, _RESERVED))
                 os.ftruncate(file.fileno(), needed)
             writer = EntryWriter(file, {"key": key, **facts}, block)
             write(writer)
             writer.finish()
+            os.ftruncate(file.fileno(), writer.length)
             self._commit(file, path, None, 0.0)
         return True
 
@@ -230,21 +235,22 @@ class FileCache:
             _sync_folder(shard)
 
     @contextmanager
-    def _temporary(self, shard: str) -> Iterator[BinaryIO]:
-        """Make a locked file beside the entries; it is removed in the end unless it was renamed."""
-        path = f"{shard}/.{secrets.token_hex(8)}"
+    def _temporary(self, shard: str, create: Callable[[str], int], mark: str = ".") -> Iterator[BinaryIO]:
+        """Make a file beside the entries; it is removed unless it was renamed."""
+        path = f"{shard}/{mark}{secrets.token_hex(8)}"
         try:
-            handle = _create_locked(path)
+            handle = create(path)
         except _ABSENT:  # the first entry here, or the folder was deleted
             make_private(self._folder)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(shard, 0o700)
-            handle = _create_locked(path)
+            handle = create(path)
         try:
             with open(path, "w+b", opener=lambda *_: handle) as file:
                 yield cast("BinaryIO", file)
-        finally:
+        except BaseException:
             _unlink(path)
+            raise
 
     # -- removing --------------------------------------------------------------------
 
@@ -335,10 +341,10 @@ class FileCache:
                 continue
             for name in _names(f"{self._root}/{shard}"):
                 path = f"{self._root}/{shard}/{name}"
-                if _is_temporary(path) and _remove_abandoned(path):
-                    continue
                 with contextlib.suppress(*_ABSENT):
-                    yield path, os.stat(path)
+                    found = os.stat(path)
+                    if not (_is_temporary(path) and _remove_abandoned(path, found)):
+                        yield path, found
 
     def _remove_stray(self, name: str) -> None:
         """Remove what an older version has left in the folder itself."""
@@ -442,10 +448,14 @@ def _locked(shard: str) -> Iterator[None]:
         os.close(handle)
 
 
+def _create(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
 def _create_locked(path: str) -> int:
     """Create a file with a lock that lasts as long as its descriptor."""
     with _locked(os.path.dirname(path)):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        handle = _create(path)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return handle
 
@@ -454,8 +464,10 @@ def _is_temporary(path: str) -> bool:
     return path.rpartition("/")[2].startswith(".")
 
 
-def _remove_abandoned(path: str) -> bool:
-    """Remove a temporary file without a writer; False where it has one."""
+def _remove_abandoned(path: str, found: os.stat_result) -> bool:
+    """Remove a temporary file without a writer; False where it may have one."""
+    if not path.rpartition("/")[2].startswith(_RESERVED):
+        return found.st_mtime < time.time() - _ABANDONED_S and _unlink(path)
     with contextlib.suppress(OSError), _locked(os.path.dirname(path)):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

@@ -2,8 +2,9 @@
 
 The scaled output of the decoder itself is the mezzanine, so that the first variant costs no more than it does anywhere,
 and nothing is resampled twice. The decoder of JPEG scales in its cosine transform; a picture of another format is
-decoded whole and averaged in blocks. Which mezzanine a variant is rendered from is a function of its recipe and the
-original alone, and so is the mezzanine: the bytes of a variant do not depend on what was stored.
+decoded whole and averaged in blocks. (JPEG 2000 has smaller resolutions, which alias: measured, SSIM 0.91 to 0.98.)
+Which mezzanine a variant is rendered from is a function of its recipe and the original alone, and so is the mezzanine:
+the bytes of a variant do not depend on what was stored.
 
 Measured, CPU of one core for 24, 12 and 4 megapixels: decoding at 1/8, 1/8 and 1/4 takes 49, 25 and 10 ms, reading the
 stored mezzanine 1.0, 0.5 and 0.6 ms. Its pixels are stored as they are: packed without loss (WebP) they take a third,

@@ -69,6 +69,7 @@ class Mezzanines:
 
     :param files: where this node stores them; None to keep none but the most recent ones
     :param far: where all nodes find the smallest one of each original; may be nowhere
+    :param flight: of this process alone: another process would find the mezzanine only after it is written
     :param limiter: of renders; decoding is one
     :param memory: bytes of the most recent ones, which are kept decoded
     """
