@@ -42,7 +42,7 @@ from image_repo.render.tiles import find as find_tiles
 from image_repo.render.tolerant import DECODER_ERRORS
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 9
+VERSION = 10
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel

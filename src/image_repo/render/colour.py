@@ -115,7 +115,8 @@ def _line(image: Image.Image) -> tuple[float, float]:
 
 def unmultiplied(image: Image.Image) -> Image.Image:
     """Transparency as it is stored in files; what is fully transparent has no colour."""
-    return image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+    mode = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
+    return image.convert(mode) if mode else image
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -26,8 +26,10 @@ GAP = 2.0
 #: The same for a decoder: it is what costs most, and its filter shows less than reduce()'s;
 #: with 1.75 SSIM stays above 0.99 too.
 DECODER_GAP = 1.75
-#: pixels of the original that are converted at a time
+#: pixels that are converted, or scaled, at a time
 _STRIP = 1 << 20
+#: pixels of a result that is scaled in one go
+_WHOLE_RESULT = 16_000_000
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,7 +97,22 @@ def shrink(image: Image.Image, job: Job) -> Image.Image:
     if as_it_is and image.size == size and box == (0, 0, *size):
         return image
     image, box = _reduce(image, box, size, convert)
-    return unmultiplied(image.resize(size, job.kernel, box=box))
+    return unmultiplied(_resized(image, size, job.kernel, box))
+
+
+def _resized(image: Image.Image, size: Size, kernel: Image.Resampling, box: Box) -> Image.Image:
+    """Scale part of a picture; a large result strip by strip, so that no large picture lies between the two passes."""
+    width, height = size
+    if width * height <= _WHOLE_RESULT:
+        return image.resize(size, kernel, box=box)
+    made = Image.new(image.mode, size)
+    left, top, right, bottom = box
+    step = max(1, _STRIP // width)
+    for first in range(0, height, step):
+        last = min(height, first + step)
+        upper, lower = (min(bottom, top + (bottom - top) * row / height) for row in (first, last))
+        made.paste(image.resize((width, last - first), kernel, box=(left, upper, right, lower)), (0, first))
+    return made
 
 
 def drafted(image: Image.Image, picture: Picture) -> Scale:
