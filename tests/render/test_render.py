@@ -231,8 +231,9 @@ def test_large_pictures_are_reduced_strip_by_strip_without_a_seam():
 def test_a_large_result_is_scaled_strip_by_strip_without_a_seam(mode):
     image = photo(640, 480, seed=3).resize((4700, 3900)).convert(mode)
     made = picture(png(image, compress_level=0), width=4511)
-    expected = image.convert(made.mode).resize(made.size, Image.Resampling.LANCZOS)
-    assert np.abs(pixels(made) - pixels(expected)).max() <= 1
+    difference = np.abs(pixels(made) - pixels(image.convert(made.mode).resize(made.size, Image.Resampling.LANCZOS)))
+    assert difference.max() <= 2
+    assert difference.mean() <= 0.01
 
 
 def test_gray_equalise_blur_and_sharpen():

@@ -1,6 +1,6 @@
 """Rendering: bytes and a :class:`~image_repo.model.recipe.Recipe` go in, the bytes of another picture come out.
 
-The only room that knows the imaging library. Every function may be called from many threads
+The only package that imports the imaging library. Every function may be called from many threads
 at once, takes a seekable binary file that nobody else reads at the time, and raises nothing
 but the problems that it names, whatever the bytes.
 """
@@ -182,14 +182,14 @@ def cut(pixels: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rend
 def _cut_tiles(data: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
     tiled = find_tiles(data, recipe.page)
     if tiled is None:
-        raise BrokenPicture("What is kept of the picture cannot be read.")
+        raise BrokenPicture("The stored tiles of the picture cannot be read.")
     check_pixels(*tiled.size, limits, is_scalable=True)
     job = tiled.job(recipe, _plan(recipe, tiled.size, limits, 1), limits)
     return _written(recipe, _still(job), None, tiled.exif.rights(most_rights(limits)))
 
 
 def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels | None:
-    """What is worth keeping of an original of which many regions are asked for; None where nothing is.
+    """Return what is worth storing of an original for requests of its regions; None where nothing is.
 
     :raises Problem: as :func:`render`
     """
@@ -248,7 +248,7 @@ def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: in
     """
     wanted = scaled_down(plan_sizes(recipe, upright), recipe, scale)
     check_pixels(*(wanted.canvas or wanted.size), limits)
-    writing.check_room(recipe.kind, wanted.canvas or wanted.size, frames)
+    writing.check_capacity(recipe.kind, wanted.canvas or wanted.size, frames)
     width, height = wanted.size
     if (recipe.blur or recipe.sharpen or recipe.equalise) and width * height * frames > _MOST_FILTERED:
         raise OverBudget(f"Pictures of at most {_MOST_FILTERED} pixels are blurred, sharpened or equalised.")
@@ -274,11 +274,11 @@ def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image]
     if picture.frames > limits.max_frames or picture.frames * picture.frame_pixels > limits.max_frame_pixels:
         raise OverBudget(
             f"The animation has {picture.frames} frames of {picture.frame_pixels} pixels; "
-            f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are kept."
+            f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are animated."
         )
     frames: list[Image.Image] = []
     durations: list[int] = []
-    for number in _shown_frames(picture):
+    for number in _animation_frames(picture):
         try:
             picture.image.seek(number)
             picture.image.load()
@@ -294,13 +294,13 @@ def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image]
     return frames, writing.Timing(tuple(durations), _plays(picture))
 
 
-def _shown_frames(picture: Picture) -> range:
-    """The numbers of the frames; the picture that a PNG shows where nothing moves may be none of them."""
+def _animation_frames(picture: Picture) -> range:
+    """Return the numbers of the frames; the still picture of a PNG need not be one of them."""
     return range(1 if picture.image.info.get("default_image") else 0, picture.frames)
 
 
 def _plays(picture: Picture) -> int:
-    """How often an animation is shown, 0 for ever."""
+    """Return how often an animation plays, 0 for ever."""
     loop = picture.image.info.get("loop")
     if picture.kind == "gif":
         return 1 if loop is None else loop + 1 if loop else 0
@@ -308,9 +308,9 @@ def _plays(picture: Picture) -> int:
 
 
 def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) -> ImageInfo:
-    """What the header tells. Nothing is decoded, so a bomb costs no more than any other file.
+    """Return what the header says. Nothing is decoded, so a bomb costs no more than any other file.
 
-    :param location: whether the position is told
+    :param location: whether the position is returned
     :raises NotAPicture: when the bytes are no format that is read here
     :raises BrokenPicture: when the header makes no sense
     :raises OverBudget: for more pixels, scans or metadata than the limits allow
@@ -356,7 +356,7 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
 
 
 def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:
-    """Whether a picture takes so much memory that one at a time is decoded on a node. Reads headers only.
+    """Return whether a picture takes so much memory that a node decodes one at a time. Only headers are read.
 
     :raises Problem: as :func:`inspect`
     """

@@ -29,9 +29,9 @@ class DibFile(TolerantFile, BmpImagePlugin.DibImageFile):
 
 def open_bmp(source: BinaryIO, data: memoryview) -> Image.Image:
     """Open a BMP, or a DIB."""
-    masked = MaskedBmp.read(data)
-    if masked:
-        return LazyImage("RGBA" if masked.masks[3] else "RGB", masked.size, masked.decode)
+    bmp = MaskedBmp.read(data)
+    if bmp:
+        return LazyImage("RGBA" if bmp.masks[3] else "RGB", bmp.size, bmp.decode)
     return BmpFile(source) if bytes(data[:2]) == b"BM" else DibFile(source)
 
 
@@ -80,7 +80,7 @@ class MaskedBmp:
 
 @cache
 def _table(mask: int) -> list[int]:
-    """From each pixel to these bits of it, scaled to 8."""
+    """Return a table from each pixel to these bits of it, scaled to 8."""
     if not mask:
         return [0] * 65536
     shift = (mask & -mask).bit_length() - 1

@@ -1,6 +1,6 @@
-"""Boxes: what the imaging library does not tell of AVIF, HEIC and JPEG 2000. Bounded, whatever it is given.
+"""Boxes: what the imaging library does not report of AVIF, HEIC and JPEG 2000. Bounded for any input.
 
-Size, clean aperture and colours (nclx) of the picture that is shown, and the header of a JPEG 2000 file.
+Size, clean aperture and colours (nclx) of the primary item, and the header of a JPEG 2000 file.
 
 ISO/IEC 14496-12 (boxes, clap, colr), 23008-12 (items and their properties), 15444-1 annexes A and I (JPEG 2000).
 """
@@ -53,20 +53,20 @@ def boxes(data: memoryview, *, is_file: bool = False) -> Iterator[Box]:
 def find(data: memoryview, *path: bytes) -> memoryview | None:
     """Return what is in the first box of this path, None where there is none; ``meta`` and ``stsd`` are full boxes."""
     for kind in path:
-        found = next((box.body for box in boxes(data) if box.kind == kind), None)
-        if found is None:
+        body = next((box.body for box in boxes(data) if box.kind == kind), None)
+        if body is None:
             return None
-        data = found[{b"meta": 4, b"stsd": 8}.get(kind, 0) :]
+        data = body[{b"meta": 4, b"stsd": 8}.get(kind, 0) :]
     return data
 
 
 @dataclass(frozen=True, slots=True)
-class ShownPicture:
-    """What is said of the picture that a file of items shows.
+class PrimaryItem:
+    """The picture that a viewer of the file displays.
 
-    :param size: as coded, in pixels; None where that is not said
-    :param aperture: the clean aperture in it; None where all of it is shown
-    :param coding: the type of the item, or of those that it is put together from; empty where that is not said
+    :param size: as coded, in pixels; None where that is absent
+    :param aperture: the clean aperture in it; None for all of it
+    :param coding: the type of the item, or of those that it is put together from; empty where that is absent
     """
 
     size: Size | None = None
@@ -75,8 +75,8 @@ class ShownPicture:
     coding: bytes = b""
 
 
-def read_shown(data: memoryview) -> ShownPicture:
-    """Return what is said of the primary item, or of the first track of a sequence.
+def read_primary_item(data: memoryview) -> PrimaryItem:
+    """Read the properties of the primary item, or of the first track of a sequence.
 
     :raises ValueError: when its properties make no sense
     """
@@ -85,8 +85,8 @@ def read_shown(data: memoryview) -> ShownPicture:
     is_sequence = begin is not None and bytes(begin[:4]) in (b"avis", b"hevc", b"msf1") and track is not None
     try:
         if is_sequence and track is not None:
-            return _shown(_of_track(track))
-        return replace(_shown(_of_primary(data)), coding=_coding(data))
+            return _item(_of_track(track))
+        return replace(_item(_of_primary(data)), coding=_coding(data))
     except struct.error as error:
         raise ValueError("a property is cut off") from error
 
@@ -129,7 +129,7 @@ def _coding(data: memoryview) -> bytes:
 
 
 def _associated(association: memoryview, item: int) -> list[int]:
-    """Which properties an item has, by their place from 1."""
+    """Return the properties of an item, by their place from 1."""
     version, flags, count = association[0], association[3], struct.unpack_from(">I", association, 4)[0]
     at, width = 8, 2 if flags & 1 else 1
     identity = ">I" if version else ">H"
@@ -153,7 +153,7 @@ def _of_track(description: memoryview) -> list[Box]:
     return [size, *boxes(entry.body[78:])]
 
 
-def _shown(properties: list[Box]) -> ShownPicture:
+def _item(properties: list[Box]) -> PrimaryItem:
     size = aperture = None
     cicp = Cicp()
     for box in properties:
@@ -163,11 +163,11 @@ def _shown(properties: list[Box]) -> ShownPicture:
             cicp = Cicp(*struct.unpack_from(">HH", box.body, 4))
         elif box.kind == b"clap" and size:
             aperture = _aperture(box.body, size)
-    return ShownPicture(size, aperture, cicp)
+    return PrimaryItem(size, aperture, cicp)
 
 
 def _aperture(body: memoryview, size: Size) -> Aperture:
-    """The part that is shown: its size, and how far its middle is from that of the picture, as fractions."""
+    """Return the clean aperture from its size and the offset of its centre, all fractions."""
     numbers = struct.unpack_from(">IIIIiIiI", body)
     if 0 in numbers[1::2]:
         raise ValueError("a fraction by zero")
@@ -184,13 +184,13 @@ def _aperture(body: memoryview, size: Size) -> Aperture:
 
 @dataclass(frozen=True, slots=True)
 class Jp2Header:
-    """What the header of a JPEG 2000 file says.
+    """The header of a JPEG 2000 file.
 
     :param size: in pixels
     :param bits: of each component
     :param has_signs: whether any component holds negative numbers
     :param is_subsampled: whether any component is smaller than the picture
-    :param colour: its colour space by number (EnumCS); None where that is not said
+    :param colour: its colour space by number (EnumCS); None where that is absent
     :param profile: ICC; empty for none
     :param channels: that a palette makes of the only component; 0 without a palette
     :param alpha: places of the channels that are opacity
@@ -228,7 +228,7 @@ def read_jp2(data: memoryview) -> Jp2Header:
 
 
 def _codestream(data: memoryview) -> tuple[Size, tuple[int, ...], bool, bool]:
-    """Size, bits, signs and subsampling from the SIZ marker (15444-1, A.5.1)."""
+    """Return size, bits, signs and subsampling from the SIZ marker (15444-1, A.5.1)."""
     marker, width, height, left, top = struct.unpack_from(">2xH4xIIII", data)
     count = struct.unpack_from(">H", data, 40)[0]
     if marker != 0xFF51 or not 0 < count <= 16384 or width <= left or height <= top:
@@ -240,7 +240,7 @@ def _codestream(data: memoryview) -> tuple[Size, tuple[int, ...], bool, bool]:
 
 
 def _jp2_colour(inner: list[Box]) -> tuple[int | None, bytes]:
-    """Colour space and profile of the first box of colours that can be read (I.5.3.3)."""
+    """Return colour space and profile of the first box of colours that can be read (I.5.3.3)."""
     for box in inner:
         if box.kind == b"colr" and box.body[0] == 1:
             return struct.unpack_from(">I", box.body, 3)[0], b""

@@ -1,4 +1,4 @@
-"""Colours that are said by numbers (CICP, in files nclx or cICP), as ICC profiles, which everything else here applies.
+"""Coding-independent code points (CICP, in files nclx or cICP) as ICC profiles, which the other modules apply.
 
 Primaries and transfer functions: ITU-T H.273. BT.709 and its kin are taken for sRGB, as browsers do: the display's
 curve is meant, and the two differ by less than displays do.
@@ -41,7 +41,7 @@ _ENTRIES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Cicp:
-    """Coding-independent code points, 2 where nothing is said.
+    """Coding-independent code points, 2 for unspecified.
 
     :param primaries: ColourPrimaries
     :param transfer: TransferCharacteristics
@@ -74,7 +74,7 @@ def _profile(primaries: int, transfer: int) -> bytes:
 
 
 def _transfer(number: int) -> Callable[[float], float] | None:
-    """From a code value to light, both 0 to 1."""
+    """Return the function from a code value to light, both 0 to 1; None where it is not known."""
     functions: dict[int, Callable[[float], float]] = {
         **dict.fromkeys(_SRGB, _srgb_to_linear),
         4: partial(_power, 2.2),
@@ -105,7 +105,7 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4
 
 
 def _pq_to_light(value: float) -> float:
-    """From a PQ code value, 0 to 1, to cd/m²."""
+    """Return cd/m² from a PQ code value, 0 to 1."""
     root = value ** (1 / _M2)
     return float(_PQ_MOST * (max(0.0, root - _C1) / (_C2 - _C3 * root)) ** (1 / _M1))
 
@@ -116,14 +116,14 @@ def _light_to_pq(light: float) -> float:
 
 
 def _hlg_to_light(value: float) -> float:
-    """From an HLG code value, 0 to 1, to cd/m² on a display of 1000 (BT.2100-2, table 5)."""
+    """Return cd/m² from an HLG code value, 0 to 1, on a display of 1000 (BT.2100-2, table 5)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = value * value / 3 if value <= 0.5 else (exp((value - c) / a) + b) / 12
     return float(_PEAK * min(1.0, scene) ** 1.2)
 
 
 def _tone_mapped(light: float) -> float:
-    """From cd/m² to a part of reference white (BT.2390-11, section 5.4.1)."""
+    """Return light as a part of reference white, from cd/m² (BT.2390-11, section 5.4.1)."""
     peak = _light_to_pq(_PEAK)
     most = _light_to_pq(_WHITE) / peak
     value = min(1.0, _light_to_pq(light) / peak)
@@ -141,7 +141,7 @@ _D50 = (0.9642, 1.0, 0.8249)
 
 
 def _adapted(red: Xy, green: Xy, blue: Xy, white: Xy) -> tuple[tuple[float, ...], ...]:
-    """XYZ of the primaries, adapted to D50 (ICC.1:2022, annex E)."""
+    """Return XYZ of the primaries, adapted to D50 (ICC.1:2022, annex E)."""
     xyz = tuple((x / y, 1.0, (1 - x - y) / y) for x, y in (red, green, blue, white))
     primaries = tuple(zip(*xyz[:3], strict=True))
     scales = _times(_inverse(primaries), xyz[3])

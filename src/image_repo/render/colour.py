@@ -62,7 +62,7 @@ Converter = Callable[[Image.Image], Image.Image]
 
 
 def to_plain(image: Image.Image) -> Converter | None:
-    """How this picture, or any part of it, gets into a mode that can be shrunk and filtered; None when it is in one.
+    """Return the conversion of a picture, or of any part of it, to a mode that can be scaled; None when it is in one.
 
     That is 8 bits a band without a palette, and transparency as a band, premultiplied, so
     that the colour of what cannot be seen does not bleed into what can. Sixteen bits are
@@ -103,7 +103,7 @@ def _premultiplied(part: Image.Image) -> Image.Image:
 
 
 def _line(image: Image.Image) -> tuple[float, float]:
-    """Scale and offset that bring 32-bit values to 0 to 255."""
+    """Return scale and offset that bring 32-bit values to 0 to 255."""
     low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]
     if not (math.isfinite(low) and math.isfinite(high)):
         return 255.0, 0.0
@@ -114,13 +114,13 @@ def _line(image: Image.Image) -> tuple[float, float]:
 
 
 def unmultiplied(image: Image.Image) -> Image.Image:
-    """Transparency as it is stored in files; what is fully transparent has no colour."""
+    """Return the picture with transparency as files store it; what is fully transparent has no colour."""
     mode = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
     return image.convert(mode) if mode else image
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in sRGB, as L, LA, RGB or RGBA.
+    """Return the picture in sRGB, as L, LA, RGB or RGBA.
 
     :param image: in one of the plain modes, not premultiplied
     :param profile: ICC; one that is damaged or meant for other colours is passed over (grey takes that of a display)

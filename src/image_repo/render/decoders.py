@@ -66,9 +66,9 @@ class _Jp2File(TolerantFile, Jpeg2KImagePlugin.Jpeg2KImageFile):
 
 
 class _AvifFile(TolerantFile, AvifImagePlugin.AvifImageFile):
-    """An AVIF, cut to its clean aperture: what lies outside of it is not shown.
+    """An AVIF, cut to its clean aperture: what lies outside of it is not decoded.
 
-    :param aperture: None to show all of it
+    :param aperture: None for all of it
     """
 
     def __init__(self, source: BinaryIO, aperture: Aperture | None) -> None:
@@ -82,13 +82,13 @@ class _AvifFile(TolerantFile, AvifImagePlugin.AvifImageFile):
         """Decode."""
         if not self.tile or self._aperture is None:
             return super().load()
-        shown, self._size = self.size, self._coded
+        cropped, self._size = self.size, self._coded
         self.tile = [self.tile[0]._replace(extents=(0, 0, *self._coded))]
         self._im = None
         try:
             super().load()
         finally:
-            self._size = shown
+            self._size = cropped
         self.im = self._crop(self.im, self._aperture)
         return Image.Image.load(self)
 

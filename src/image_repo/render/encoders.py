@@ -1,7 +1,7 @@
 """Writing: pixels to bytes, the same bytes for the same pixels, and nothing but pixels.
 
 What is written holds no metadata of its source: pictures come without ``info``, and each
-writer is told everything it writes. Artist and copyright are the exception, where the
+writer gets all that it writes as options. Artist and copyright are the exception, where the
 configuration wants them.
 """
 
@@ -32,10 +32,10 @@ _MOST_PLAYS = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When the frames of an animation are shown.
+    """The times of the frames of an animation.
 
     :param durations: of each frame, in milliseconds
-    :param plays: how often it is shown, 0 for ever
+    :param plays: how often it plays, 0 for ever
     """
 
     durations: tuple[int, ...]
@@ -50,7 +50,7 @@ def encode(
     timing: Timing | None = None,
     rights: tuple[str, str] = ("", ""),
 ) -> bytes:
-    """Writes a picture, or an animation.
+    """Return the bytes of a picture, or of an animation.
 
     :param frames: L, LA, RGB or RGBA, without ``info``
     :param timing: None for a single picture
@@ -79,19 +79,19 @@ def _with_alpha_flag(body: bytes) -> bytes:
 
 
 def _file() -> BinaryIO:
-    """A file in memory, of the system where it can be: to that, Pillow encodes a JPEG without holding the interpreter.
+    """Return a file in memory, of the system where it can be: to that, Pillow encodes a JPEG without holding the GIL.
 
     To one of Python's, all other threads wait until it is done: 1 to 3 ms at 640 pixels, 7 and more at two megapixels,
     the most that is written in one go (:func:`_jpg`).
     """
     try:
         return os.fdopen(os.memfd_create("rendition"), "w+b")
-    except (AttributeError, OSError):  # built without it, or no room in a table of the system
+    except (AttributeError, OSError):  # built without it, or no more descriptors
         return io.BytesIO()
 
 
-def check_room(kind: str, size: tuple[int, int], frames: int = 1) -> None:
-    """Refuses what a format has no room for, or what would take too much to write.
+def check_capacity(kind: str, size: tuple[int, int], frames: int = 1) -> None:
+    """Refuse what a format cannot hold, or what would take too much to write.
 
     :param frames: that are written
     :raises OverBudget: saying how large it may be
@@ -181,13 +181,13 @@ def _with_palette(image: Image.Image) -> Image.Image:
 
 
 def _fewer(image: Image.Image) -> Image.Image:
-    """Enough pixels to choose colours by."""
+    """Return enough pixels to choose colours by."""
     factor = int((_area(image) / 1_000_000) ** 0.5)
     return image.reduce(factor) if factor > 1 else image
 
 
 def _jp2(_: Image.Image, quality: int | None) -> tuple[Prepare, dict[str, Any]]:
-    # JPEG 2000 is told how good by the signal-to-noise ratio in decibels: 80 means 36 dB
+    # JPEG 2000 takes its quality as a signal-to-noise ratio in decibels: 80 means 36 dB
     if quality == 100:
         return _as_it_is, {"irreversible": False}
     return _as_it_is, {"irreversible": True, "quality_mode": "dB", "quality_layers": [20 + (quality or 80) * 0.2]}
@@ -202,12 +202,12 @@ def _animated(kind: str, timing: Timing) -> dict[str, Any]:
     options: dict[str, Any] = {"save_all": True, "duration": list(timing.durations)}
     if kind == "webp":
         return options | {"loop": min(timing.plays, _MOST_PLAYS), "minimize_size": False, "method": 2}
-    # GIF counts the repetitions after the first time; without the block it is shown once
+    # GIF counts the repetitions after the first time; without the block it plays once
     return options | {"disposal": 2} | ({} if timing.plays == 1 else {"loop": max(0, timing.plays - 1)})
 
 
 def _add_rights(options: dict[str, Any], kind: str, artist: str, copyright: str) -> None:
-    """Has these two written, and nothing else."""
+    """Add artist and copyright to the options of a writer, and no other metadata."""
     tags = {piexif.ImageIFD.Artist: artist.encode(), piexif.ImageIFD.Copyright: copyright.encode()}
     rights = {tag: text for tag, text in tags.items() if text}
     if rights and kind == "tif":

@@ -1,4 +1,4 @@
-"""What is kept of a picture's EXIF: camera, lens, exposure, capture time, and where it was taken when that is allowed.
+"""The facts of a picture's EXIF for its record: camera, lens, exposure, capture time, position where that is allowed.
 
 Exif 3.0 (CIPA DC-008). Read from the block itself and bounded: the readers of the imaging
 library load every tag, and a block of 64 KiB can declare gigabytes of them.
@@ -33,7 +33,7 @@ class Exif:
 
     @classmethod
     def read(cls, data: Bytes) -> Exif:
-        """Reads the directories of a block that begins with its byte order; a damaged one is an empty one."""
+        """Read the directories of a block that begins with its byte order; a damaged one is an empty one."""
         if bytes(data[:6]) == b"Exif\0\0":
             data = data[6:]
         try:
@@ -58,22 +58,22 @@ class Exif:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height that the block tells, in pixels."""
+        """Width and height in the block, in pixels."""
         width, height = (int(self._number(self.image, tag) or 0) for tag in (0x100, 0x101))
         return (width, height) if width > 0 and height > 0 else None
 
     def rights(self, most: int) -> tuple[str, str]:
-        """Artist and copyright, each empty where there is none.
+        """Return artist and copyright, each empty where there is none.
 
         :param most: bytes of each that are read
         """
         return self._text(self.image, _ARTIST, most), self._text(self.image, _COPYRIGHT, most)
 
     def facts(self, most: int, *, location: bool) -> dict[str, object]:
-        """What goes into the record: JSON values under plain names, absent where nothing is known.
+        """Return facts for the record: JSON values under plain names, absent where nothing is known.
 
         :param most: bytes of a text that are read
-        :param location: whether latitude, longitude (degrees, WGS 84) and altitude (metres) are told
+        :param location: whether latitude, longitude (degrees, WGS 84) and altitude (metres) are among them
         """
         facts: dict[str, object] = {
             "camera_make": self._text(self.image, 0x10F, most),
@@ -89,7 +89,7 @@ class Exif:
         return {name: value for name, value in facts.items() if value not in (None, "")}
 
     def _captured(self) -> str:
-        """When it was taken, ISO 8601; with an offset where the camera knew one. Only a time that there is."""
+        """Return the capture time, ISO 8601, with its offset where there is one; empty without a time that exists."""
         for tag, offset_tag in ((0x9003, 0x9011), (0x9004, 0x9012)):
             match = _TIME.fullmatch(self._text(self.photo, tag, 20))
             try:
@@ -134,7 +134,7 @@ class Exif:
 
 
 def most_rights(limits: RenderConfiguration) -> int:
-    """The longest text, in bytes, of an artist or a copyright that is handed on."""
+    """Return the longest text, in bytes, of an artist or a copyright that is written."""
     return min(_MOST_RIGHTS, limits.max_metadata)
 
 
@@ -146,7 +146,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def plain(text: str, most: int) -> str:
-    """Text on one line, without control characters, of at most so many bytes of UTF-8."""
+    """Return text on one line, without control characters, of at most so many bytes of UTF-8."""
     text = _CONTROLS.sub(" ", text).strip()
     return text.encode()[:most].decode("utf-8", "ignore")
 

@@ -18,7 +18,7 @@ _SIDE = 96
 
 
 def attention(image: Image.Image) -> tuple[float, float]:
-    """The point of most interest.
+    """Return the point of most interest.
 
     :param image: RGB, upright, of any size
     :returns: fractions of width and height
@@ -57,7 +57,7 @@ def _centre(weights: Image.Image) -> tuple[float, float]:
 
 
 def _mean(weights: Image.Image, size: Size) -> float:
-    """The mean place along the longer side of ``size``, as a fraction."""
+    """Return the mean place along the longer side of ``size``, as a fraction."""
     row = weights.convert("F").resize(size, Image.Resampling.BOX)
     sums = struct.unpack(f"={size[0] * size[1]}f", row.tobytes())
     total = sum(sums)

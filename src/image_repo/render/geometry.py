@@ -1,6 +1,6 @@
 """How large, and which part: the geometry of a recipe, in whole numbers of pixels. Pure.
 
-Everything is said of the upright picture first, then carried over to the picture as it is
+Everything refers to the upright picture first, then carried over to the picture as it is
 stored, because shrinking first and turning the small picture is cheaper.
 """
 
@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, upright: Size) -> Plan:
-    """Decides sizes.
+    """Decide sizes.
 
     :param upright: width and height of the upright original
     :raises BadParameter: when the region lies outside of the picture
@@ -68,7 +68,7 @@ def scaled_down(wanted: Plan, recipe: Recipe, scale: int) -> Plan:
     """Limit a plan to what a picture gives that is decoded smaller.
 
     :param scale: by how much it is, on each side, at least
-    :raises OverBudget: when a larger size is asked for, naming the largest
+    :raises OverBudget: when the recipe wants a larger size, naming the largest
     """
     if scale == 1:
         return wanted
@@ -86,7 +86,7 @@ def scaled_down(wanted: Plan, recipe: Recipe, scale: int) -> Plan:
 
 
 def fit(recipe: Recipe, source: Size, box: tuple[int | None, int | None]) -> tuple[Size, Size | None]:
-    """The size of the scaled picture, and that of the canvas around it.
+    """Return the size of the scaled picture, and that of the canvas around it.
 
     :param source: of the region
     :param box: as it holds before rotation
@@ -120,7 +120,7 @@ def _pixels(value: float, most: int) -> int:
 
 
 def cover_box(region: tuple[int, int, int, int], size: Size, focus: tuple[float, float]) -> Box:
-    """The largest part of the region with the ratio of ``size`` whose centre is as near to the focus as can be.
+    """Return the largest part of the region with the ratio of ``size`` whose centre is as near to the focus as can be.
 
     :param focus: fractions of the region's width and height
     """
@@ -134,7 +134,7 @@ def cover_box(region: tuple[int, int, int, int], size: Size, focus: tuple[float,
 
 
 def to_stored(box: Box, stored: Size, orientation: int) -> Box:
-    """The same part of the picture as it is stored under an EXIF orientation."""
+    """Return the same part of the picture as it is stored under an EXIF orientation."""
     left, top, right, bottom = box
     width, height = stored
     if orientation in SIDEWAYS:

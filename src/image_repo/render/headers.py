@@ -20,7 +20,7 @@ from typing import BinaryIO
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, NotAPicture, OverBudget, UnsupportedPicture
 from image_repo.model import formats
-from image_repo.render.boxes import Aperture, Jp2Header, read_jp2, read_shown
+from image_repo.render.boxes import Aperture, Jp2Header, read_jp2, read_primary_item
 from image_repo.render.cicp import Cicp
 from image_repo.render.ifd import Block
 from image_repo.render.raw import is_raw
@@ -69,13 +69,13 @@ class Header:
 
 
 def view(source: BinaryIO) -> memoryview:
-    """All bytes of a file: mapped where it is large and on a disk."""
+    """Return all bytes of a file: mapped where it is large and on a disk."""
     if isinstance(source, io.BytesIO):
-        # not getbuffer(): whoever made it could not close it while a problem's traceback holds the view
+        # not getbuffer(): its owner could not close it while a problem's traceback holds the view
         return memoryview(source.getvalue())
     size = source.seek(0, io.SEEK_END)
     if size > _MOST_READ:
-        # asking a spooled file for its number moves it to a disk, so it is asked only when it is there
+        # fileno() moves a spooled file to a disk, so it is called only when the file is there
         try:
             source.flush()
             return memoryview(mmap.mmap(source.fileno(), size, access=mmap.ACCESS_READ))
@@ -86,7 +86,7 @@ def view(source: BinaryIO) -> memoryview:
 
 
 def sniff(data: memoryview) -> str:
-    """The kind of a picture by its first bytes; what a sender calls it does not matter.
+    """Return the kind of a picture by its first bytes; what a sender calls it does not matter.
 
     :raises NotAPicture: when it is none that is read here
     """
@@ -97,7 +97,7 @@ def sniff(data: memoryview) -> str:
 
 
 def read(data: memoryview, limits: RenderConfiguration) -> Header:
-    """Reads the header and holds it against the budgets.
+    """Read the header and compare it with the budgets.
 
     :raises NotAPicture: when it is no format that is read here
     :raises BrokenPicture: when the header makes no sense
@@ -148,8 +148,8 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 def jpeg_segments(data: memoryview, at: int) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment's payload, up to the first scan's and including it."""
-    while found := _MARKER.search(data, at):
-        marker, at = data[found.start() + 1], found.start()
+    while match := _MARKER.search(data, at):
+        marker, at = data[match.start() + 1], match.start()
         if marker == 0xD9 or at + 4 > len(data):
             return
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
@@ -187,7 +187,7 @@ def _read_jpeg(data: memoryview, limits: RenderConfiguration) -> Header:
 
 
 def _coefficient_bytes(components: memoryview, pixels: int) -> int:
-    """Two bytes for each sample: what a decoder holds of a JPEG of several scans.
+    """Return what a decoder holds of a JPEG of several scans: two bytes for each sample.
 
     :param components: three bytes each: identity, factors of subsampling, table
     """
@@ -374,12 +374,12 @@ _CODINGS = frozenset((b"hvc1", b"hev1", b"av01"))
 
 def _read_items(kind: str, data: memoryview) -> Header:
     """Read the header of AVIF or HEIC."""
-    shown = read_shown(data)
-    if shown.coding and shown.coding not in _CODINGS:
-        name = shown.coding.decode("latin-1").strip()
+    item = read_primary_item(data)
+    if item.coding and item.coding not in _CODINGS:
+        name = item.coding.decode("latin-1").strip()
         raise UnsupportedPicture(f"HEIF whose picture is coded as {name} is not read here: only HEVC and AV1 are.")
-    width, height = shown.size or (0, 0)
-    return Header(kind, width, height, 0, cicp=shown.cicp, aperture=shown.aperture)
+    width, height = item.size or (0, 0)
+    return Header(kind, width, height, 0, cicp=item.cicp, aperture=item.aperture)
 
 
 def _read_jp2(data: memoryview, _: RenderConfiguration) -> Header:

@@ -1,6 +1,6 @@
 """Image file directories, the structure of TIFF files and of EXIF: a reader that is bounded whatever it is given.
 
-TIFF revision 6.0, section 2; BigTIFF. Only what is asked for is read, so that ten thousand
+TIFF revision 6.0, section 2; BigTIFF. Only what a caller wants is read, so that ten thousand
 tags which all point at the same megabyte cost nothing.
 """
 
@@ -73,7 +73,7 @@ class Block:
         self.first = self._unpack("Q", 8) if self.is_big else self._unpack("L", 4)
 
     def directory(self, offset: int) -> Directory:
-        """The directory at this offset.
+        """Return the directory at this offset.
 
         :raises ValueError: when it does not lie within the block
         """
@@ -82,13 +82,13 @@ class Block:
         if count > _MOST_ENTRIES:
             raise ValueError("too many tags")
         start = offset + head
-        found = [self._entry(start + n * size) for n in range(count)]
+        entries = [self._entry(start + n * size) for n in range(count)]
         end = start + count * size
         try:
             following = self._unpack("Q" if self.is_big else "L", end)
         except ValueError:  # cut off behind the last tag, as cameras do it in EXIF
             following = 0
-        return Directory({entry.tag: entry for entry in reversed(found)}, following)
+        return Directory({entry.tag: entry for entry in reversed(entries)}, following)
 
     def chain(self) -> Iterator[Directory]:
         """Yield the directories of the pages, in order, up to one that is damaged or was there already.
@@ -108,7 +108,7 @@ class Block:
             offset = directory.following
 
     def numbers(self, directory: Directory, tag: int) -> tuple[float, ...]:
-        """The finite values of a tag, at most 64 of them; rationals divided out. Empty when there are none."""
+        """Return the finite values of a tag, at most 64 of them; rationals divided out. Empty when there are none."""
         entry = directory.entries.get(tag)
         if entry is None or _TYPES[entry.type][1] == "s":
             return ()
@@ -124,12 +124,12 @@ class Block:
         return tuple(values) if all(math.isfinite(value) for value in values) else ()
 
     def integer(self, directory: Directory, tag: int) -> int | None:
-        """The first value of a tag as a whole number."""
+        """Return the first value of a tag as a whole number."""
         values = self.numbers(directory, tag)
         return int(values[0]) if values else None
 
     def nth(self, directory: Directory, tag: int, index: int) -> int | None:
-        """One of many values of a tag of whole numbers; None where there are not so many."""
+        """Return one of many values of a tag of whole numbers; None where there are not so many."""
         entry = directory.entries.get(tag)
         if entry is None or not 0 <= index < entry.count or _TYPES[entry.type][1] not in "BHLQ":
             return None
@@ -137,7 +137,7 @@ class Block:
         return self._unpack(code, entry.offset + index * unit)
 
     def raw(self, directory: Directory, tag: int, most: int) -> bytes:
-        """The first bytes of a tag's value, at most so many."""
+        """Return the first bytes of a tag's value, at most so many."""
         entry = directory.entries.get(tag)
         if entry is None:
             return b""

@@ -84,7 +84,7 @@ class JpegFile(TolerantFile, JpegImagePlugin.JpegImageFile):
 
 
 def _digest(data: memoryview, filler: bytes) -> bytes:
-    """A digest of the picture, with this in place of what may be missing."""
+    """Return a digest of the picture, with this in place of what may be missing."""
     file = _Extended(data, filler + _EOI)
     if file.width * file.height > _LARGE:
         file.draft(None, (file.width // 2, file.height // 2))
@@ -120,7 +120,7 @@ def _has_all_scans(data: memoryview) -> bool:
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment of all scans."""
+    """Yield marker, start and end of each segment of all scans."""
     at = 2
     while True:
         end = at

@@ -139,7 +139,7 @@ def _decode(data: memoryview, mode: str, header: Jp2Header, *, strict: bool) -> 
 
 @contextmanager
 def _decoded(data: memoryview, rows: tuple[int, int], *, strict: bool) -> Iterator[_Picture]:
-    """Some rows of a file, as OpenJPEG has them.
+    """Decode some rows of a file, and destroy them at the end.
 
     :raises OSError: when they cannot be decoded
     """
@@ -199,7 +199,7 @@ class _Source:
 
 
 def _strip(picture: _Picture, mode: str, size: tuple[int, int]) -> Image.Image:
-    """Rows of a picture with 8 bits a sample."""
+    """Return rows of a picture with 8 bits a sample."""
     if picture.numcomps < Image.getmodebands(mode):
         raise OSError("OpenJPEG gives fewer components than the header says")
     bands = [_band(picture.comps[n], size) for n in range(Image.getmodebands(mode))]

@@ -45,7 +45,7 @@ _ROTATE = {90: _TRANSPOSE[6], 180: _TRANSPOSE[3], 270: _TRANSPOSE[8]}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the steps have to know.
+    """The input of the steps.
 
     :param picture: opened, at the right page
     :param plan: sizes, of the upright picture
@@ -64,7 +64,7 @@ class Job:
 
     @property
     def is_cover(self) -> bool:
-        """Whether only a part of the region is kept."""
+        """Whether the region is cropped to the box."""
         return self.recipe.fit == "cover"
 
 
@@ -74,19 +74,19 @@ Scale = tuple[float, float]
 
 
 def decode(picture: Picture, plan: Plan) -> None:
-    """Decodes, as small as the decoder can while enough is left to do for Lanczos."""
+    """Decode, as small as the decoder can while enough is left to do for Lanczos."""
     draft(picture, _factor(plan) / DECODER_GAP)
     picture.image.load()
 
 
 def _factor(plan: Plan) -> float:
-    """How much smaller it becomes, on both sides."""
+    """Return how much smaller it becomes, on both sides."""
     width, height = plan.region[2] - plan.region[0], plan.region[3] - plan.region[1]
     return min(width / plan.size[0], height / plan.size[1])
 
 
 def shrink(image: Image.Image, job: Job) -> Image.Image:
-    """Region and size in one, on the picture as it is stored."""
+    """Crop to the region and scale, in one, the picture as it is stored."""
     scale = drafted(image, job.picture)
     convert = to_plain(image)
     box = _scaled(
@@ -116,7 +116,7 @@ def _resized(image: Image.Image, size: Size, kernel: Image.Resampling, box: Box)
 
 
 def drafted(image: Image.Image, picture: Picture) -> Scale:
-    """How much smaller it is already than what is stored, on each side.
+    """Return how much smaller a decoded picture is than what is stored, on each side.
 
     Decoders and mezzanines are smaller by whole numbers, with their sizes rounded up.
     """
@@ -131,7 +131,7 @@ def _scaled(box: Box, scale: Scale, image: Image.Image) -> Box:
 
 
 def _wanted(image: Image.Image, job: Job, scale: Scale, convert: Converter | None) -> Box:
-    """The part of the upright picture that is kept, in its full pixels."""
+    """Return the part of the upright picture that the recipe wants, in its full pixels."""
     region = job.plan.region
     if not job.is_cover:
         return region
@@ -147,7 +147,7 @@ def _wanted(image: Image.Image, job: Job, scale: Scale, convert: Converter | Non
 
 
 def _reduce(image: Image.Image, box: Box, size: Size, convert: Converter | None) -> tuple[Image.Image, Box]:
-    """Averages whole blocks of pixels where there are many for each pixel of the result.
+    """Average whole blocks of pixels where there are many for each pixel of the result.
 
     :returns: a picture in a plain mode, and where the box is in it
     """
@@ -166,7 +166,7 @@ def _reduce(image: Image.Image, box: Box, size: Size, convert: Converter | None)
 def in_blocks(
     image: Image.Image, part: tuple[int, int, int, int], factors: tuple[int, int], convert: Converter | None
 ) -> Image.Image:
-    """Part of a picture in a plain mode, each block of so many pixels averaged to one.
+    """Return part of a picture in a plain mode, each block of so many pixels averaged to one.
 
     Strip by strip, so that a large picture is never held a second time in another mode.
     """
@@ -185,30 +185,30 @@ def in_blocks(
 
 
 def upright(image: Image.Image, job: Job) -> Image.Image:
-    """Turned as its EXIF orientation says."""
+    """Turn it as its EXIF orientation says."""
     return turned(image, job.picture.orientation)
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Turned as an EXIF orientation says."""
+    """Turn a picture as an EXIF orientation says."""
     turn = _TRANSPOSE.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def colour(image: Image.Image, job: Job) -> Image.Image:
-    """In sRGB."""
+    """Convert to sRGB."""
     return to_srgb(image, job.picture.profile)
 
 
 def turn(image: Image.Image, job: Job) -> Image.Image:
-    """Mirrored, then rotated."""
+    """Mirror, then rotate."""
     for move in (_FLIP.get(job.recipe.flip), _ROTATE.get(job.recipe.rotate)):
         image = image if move is None else image.transpose(move)
     return image
 
 
 def tone(image: Image.Image, job: Job) -> Image.Image:
-    """Without colour; with its histogram equalised."""
+    """Remove colour; equalise the histogram."""
     if job.recipe.gray and image.mode in ("RGB", "RGBA"):
         image = image.convert("LA" if image.mode == "RGBA" else "L")
     if job.recipe.equalise:
@@ -217,7 +217,7 @@ def tone(image: Image.Image, job: Job) -> Image.Image:
 
 
 def soften(image: Image.Image, job: Job) -> Image.Image:
-    """Blurred, sharpened. The strength of sharpening 1 is what makes up for the loss in a thumbnail."""
+    """Blur, sharpen. The strength of sharpening 1 is what makes up for the loss in a thumbnail."""
     recipe = job.recipe
     if recipe.blur:
         soft = ImageFilter.GaussianBlur(recipe.blur)
@@ -239,7 +239,7 @@ def _with_alpha_apart(image: Image.Image, change: Callable[[Image.Image], Image.
 
 
 def pad(image: Image.Image, job: Job) -> Image.Image:
-    """``contain``: in the middle of its box."""
+    """Put it into the middle of its box (``contain``)."""
     canvas = job.plan.canvas
     if canvas is None:
         return image
@@ -258,7 +258,7 @@ def pad(image: Image.Image, job: Job) -> Image.Image:
 
 
 def flatten(image: Image.Image, job: Job) -> Image.Image:
-    """On the background, where the format has no transparency or a background was asked for."""
+    """Put it on the background, where the format has no transparency or the recipe has a background."""
     needed = not BY_KIND[job.recipe.kind].alpha
     if image.mode in ("LA", "RGBA") and (needed or job.recipe.background is not None):
         image = _on(image, _background(job)[:3] if needed else _background(job))
@@ -266,7 +266,7 @@ def flatten(image: Image.Image, job: Job) -> Image.Image:
 
 
 def _background(job: Job) -> tuple[int, ...]:
-    """As three numbers, or four where it is transparent itself."""
+    """Return the colour as three numbers, or four where it is transparent itself."""
     text = job.recipe.background or "ffffff"
     return tuple(bytes.fromhex(text))
 
@@ -281,7 +281,7 @@ def _on(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
 
 
 def without_needless_alpha(image: Image.Image) -> Image.Image:
-    """Opaque where all of it is."""
+    """Return it without its alpha band where all of it is opaque."""
     if image.mode not in ("LA", "RGBA"):
         return image
     alpha = image.getchannel("A")
@@ -299,7 +299,7 @@ STEPS: tuple[Step, ...] = (shrink, upright, colour, turn, tone, soften, pad, fla
 
 
 def make(image: Image.Image, job: Job) -> Image.Image:
-    """One frame through all steps: a fresh picture in L, LA, RGB or RGBA that carries no metadata."""
+    """Take one frame through all steps; return a fresh picture in L, LA, RGB or RGBA that carries no metadata."""
     made: Image.Image = image
     for step in STEPS:
         made = step(made, job)

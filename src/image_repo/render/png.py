@@ -55,7 +55,7 @@ class PngFile(TolerantFile, PngImagePlugin.PngImageFile):
         return Image.Image.load(self)
 
     def _with_alpha(self, hidden: tuple[int, ...], tile: Any) -> Image.Image:
-        """The picture, transparent where both bytes of all samples are those of the hidden colour."""
+        """Return the picture, transparent where both bytes of all samples are those of the hidden colour."""
         upper = Image.new("RGB", self.size)
         upper.im = self.im
         self._source.seek(0)

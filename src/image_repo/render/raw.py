@@ -1,4 +1,4 @@
-"""Camera raw files: known by their signature, and shown as the full-size preview that the camera has put into them.
+"""Camera raw files: known by their signature, and rendered from the full-size preview in them.
 
 They look like TIFF, and what a reader of TIFF finds first is a thumbnail. DNG 1.7, TIFF/EP (ISO 12234-2), makers' notes
 as ExifTool describes them.
@@ -51,7 +51,7 @@ def _below(block: Block, first: Directory) -> Iterator[Directory]:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The picture that a camera has put into a raw file.
+    """The preview in a raw file.
 
     :param jpeg: its bytes
     :param orientation: of the raw file, as in EXIF

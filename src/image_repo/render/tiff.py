@@ -133,7 +133,7 @@ class TiffPage:
         return (_TILE_OFFSETS, _TILE_SIZES) if in_tiles else (_STRIP_OFFSETS, _STRIP_SIZES)
 
     def place(self, number: int) -> Range:
-        """Where a strip or tile begins and ends in the file; (0, 0) where that is not said."""
+        """Return where a strip or tile begins and ends in the file; (0, 0) where that is absent."""
         start, size = (self.block.nth(self.directory, tag, number) for tag in self._where)
         if not start:
             return 0, 0
@@ -274,14 +274,14 @@ class TiffParts:
         return whole
 
     def _smaller(self, part: Image.Image, top: int) -> Image.Image:
-        """A part without what sticks out of the page, each block of pixels averaged."""
+        """Return a part without what sticks out of the page, each block of pixels averaged."""
         width, height = self.page.size
         part = part.crop((0, 0, min(part.width, width), min(part.height, height - top)))
         premultiplied = part.convert({"LA": "La", "RGBA": "RGBa"}.get(part.mode, part.mode))
         return premultiplied.reduce(self._scale).convert(part.mode)
 
     def _groups(self) -> Iterator[tuple[int, int]]:
-        """Rows of parts that are decoded together: the first of them, and how many."""
+        """Yield rows of parts that are decoded together: the first of them, and how many."""
         width, height = self.page.part_size
         step = max(1, _PART // (self._across * width * height))
         for top in range(0, self._down, step):
@@ -343,11 +343,11 @@ class TiffParts:
         return join_tiff(order, tags, bodies, tiled=page.is_tiled)
 
     def _packing(self) -> dict[int, Tag]:
-        """How the parts are packed, as the page says, or as the view of its samples makes it."""
+        """Return the tags of how the parts are packed, in the view of their samples."""
         page, order = self.page, self.page.block.order
-        wanted = PACKING if self._view == "page" else (_COMPRESSION, _FILL_ORDER, _PREDICTOR, _JPEG_TABLES)
+        tags_of_view = PACKING if self._view == "page" else (_COMPRESSION, _FILL_ORDER, _PREDICTOR, _JPEG_TABLES)
         tags: dict[int, Tag] = {}
-        for tag in wanted:
+        for tag in tags_of_view:
             entry = page.directory.entries.get(tag)
             if entry:
                 tags[tag] = (entry.type, entry.count, page.block.raw(page.directory, tag, MOST_METADATA))
