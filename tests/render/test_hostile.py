@@ -284,7 +284,10 @@ def test_scans_are_counted_even_where_a_comment_pretends_that_the_picture_ends()
     assert attempt(disguised, RenderConfiguration(max_scans=3)) == [OverBudget] * 3
 
 
-@pytest.mark.parametrize("limits", [RenderConfiguration(max_pixels=76_799), RenderConfiguration(max_source=1000)])
+@pytest.mark.parametrize(
+    "limits",
+    [RenderConfiguration(max_pixels=76_799, max_scaled_pixels=76_799), RenderConfiguration(max_source=1000)],
+)
 def test_the_budgets_are_those_of_the_configuration(limits):
     source = jpeg(photo(320, 240))
     assert attempt(source) == [None] * 3
