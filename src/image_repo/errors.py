@@ -15,6 +15,7 @@
     ├── ImageNotFound      404 the container looked, and it is not there
     ├── ArtifactNotFound   404 no artifact has this digest
     ├── SnapshotNotFound   404 no snapshot has this id
+    ├── KeyNotFound        404 no API key has this name
     ├── NameConflict       409 a content address that names other bytes
     ├── RequestTimeout     408 a head that did not come in time
     ├── LinkExpired        410 a temporary URL after its time
@@ -192,12 +193,20 @@ class SnapshotNotFound(Problem):
     title = "There is no such snapshot"
 
 
+class KeyNotFound(Problem):
+    """404: no API key has this name."""
+
+    status = 404
+    slug = "key-not-found"
+    title = "There is no such API key"
+
+
 class NameConflict(Problem):
-    """409: the name is a content address, and the bytes are others."""
+    """409: the name is taken: a content address of other bytes, or another entry's."""
 
     status = 409
     slug = "name-conflict"
-    title = "The name stands for other bytes"
+    title = "The name stands for something else"
 
 
 class PartlyDone(Problem):

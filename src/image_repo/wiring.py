@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from image_repo.access.api_keys import ApiKeys, ClosingMarker
 from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl, Rules
 from image_repo.access.principal import Role
@@ -217,7 +218,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
-    access = AccessControl(rules or access_rules(config))
+    access = AccessControl(rules or _access_rules(node))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     writer = Writer(access, origin, resolver, metadata, indexer, renditions, use)
     cache = node.stores.cache
@@ -227,36 +228,36 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
         resources.callback(part.close)
     if order is not None:
         resources.callback(order.close)
-    authenticator = build_authenticator(config, node.shared)
+    authenticator = _authenticator(node)
     return Repository(
         *(access, authenticator, reader, writer, links, metadata, renditions, indexer, origin, epochs, use),
         *(node.counters, resources),
     )
 
 
-def access_rules(config: Config) -> Rules | None:
-    """Return who may do what; None where everybody may do everything."""
-    access = config.access
-    if access.is_open:
-        return None
-    anonymous = access.anonymous or "none"
-    return RoleRules({"none": Role.NONE, "read": Role.READER, "write": Role.WRITER}[anonymous])
+def _access_rules(node: _Node) -> Rules:
+    """Return who may do what."""
+    access = node.config.access
+    if access.anonymous is None and not access.oidc.is_configured:
+        file = node.own / "access" if node.own else None
+        marker = ClosingMarker(node.origin, node.epochs, file, node.config.freshness)
+        return RoleRules(lambda: Role.NONE if marker.is_closed() else Role.WRITER)
+    role = {"none": Role.NONE, "read": Role.READER, "write": Role.WRITER}[access.anonymous or "none"]
+    return RoleRules(lambda: role)
 
 
-def build_authenticator(config: Config, shared: Path | None) -> Authenticator:
-    """Return what tells on whose behalf a request is made; nothing is contacted yet.
-
-    :param shared: private folder of this node; None where it cannot be had
-    """
-    oidc = config.access.oidc
+def _authenticator(node: _Node) -> Authenticator:
+    """Return what tells on whose behalf a request is made; nothing is contacted yet."""
+    config, oidc = node.config, node.config.access.oidc
+    keys = ApiKeys(node.origin, node.epochs, config.freshness)
     if not oidc.is_configured:
-        return Authenticator()
+        return Authenticator(keys)
     from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415, its cryptography takes its time
 
     source = hashlib.sha256(f"{oidc.issuer}\0{oidc.jwks_uri}".encode()).hexdigest()[:16]
-    keys = ProviderKeys(partial(provider_keys, config), shared / f"oidc-{source}.json" if shared else None)
+    file = node.shared / f"oidc-{source}.json" if node.shared else None
     policy = TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles)
-    return Authenticator(TokenVerifier(policy, keys))
+    return Authenticator(keys, TokenVerifier(policy, ProviderKeys(partial(provider_keys, config), file)))
 
 
 def provider_keys(config: Config) -> Keys:

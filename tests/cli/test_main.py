@@ -233,7 +233,9 @@ def test_a_trial_says_that_the_store_cannot_be_reached(tmp_path: Path) -> None:
     ("access", "ok", "words"),
     [
         pytest.param({}, True, "everybody may read and write", id="nothing"),
-        pytest.param({"anonymous": "read"}, True, "callers without credentials may read;", id="reading for all"),
+        pytest.param(
+            {"anonymous": "read"}, True, "callers without credentials may read; API keys count", id="reading for all"
+        ),
         pytest.param(
             {"oidc": {"jwks_uri": "http://127.0.0.1:9/jwks"}},
             False,

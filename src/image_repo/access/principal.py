@@ -21,10 +21,12 @@ class Principal:
 
     :param name: unique per caller; None without credentials
     :param roles: what the caller is: ``reader``, ``writer`` or ``admin``
+    :param prefix: the folder that the roles end at, with its ``/``; empty for everything
     """
 
     name: str | None = None
     roles: frozenset[str] = frozenset()
+    prefix: str = ""
 
     @property
     def is_anonymous(self) -> bool:

@@ -1,11 +1,15 @@
-"""Keys: the one that signs temporary URLs."""
+"""Keys: the one that signs temporary URLs, and API keys."""
 
 from __future__ import annotations
+
+import json
+from contextlib import closing
 
 import click
 
 from image_repo import wiring
-from image_repo.cli.options import Options, verb
+from image_repo.access.api_keys import new_key
+from image_repo.cli.options import JSON, Options, verb
 from image_repo.config import Config
 from image_repo.stores.swift_link_keys import new_link_key
 
@@ -39,3 +43,47 @@ def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
         return store.description, secret
     finally:
         stores.close()
+
+
+@click.group("key")
+def key_command() -> None:
+    """Make, list and revoke API keys.
+
+    The first key closes a server that was open to everybody, until access.anonymous says otherwise.
+    """
+
+
+@key_command.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(("reader", "writer", "admin")), required=True, help="What it may do.")
+@click.option("--prefix", default="", metavar="FOLDER/", help="Nothing outside of this folder.")
+@click.option("--expires", metavar="DATE", help="It holds until the beginning of this day in UTC.")
+@verb
+def add_command(options: Options, /, name: str, role: str, prefix: str, expires: str | None) -> None:
+    """Make an API key and print it, this once: it is sent as Authorization: Bearer."""
+    with closing(options.repo()) as repo:
+        click.echo(repo.authenticator.keys.add(new_key(name, role, prefix, expires)))
+
+
+@key_command.command("list")
+@JSON
+@verb
+def list_command(options: Options, /, as_json: bool) -> None:
+    """List API keys: name, role, folder, expiry."""
+    with closing(options.repo()) as repo:
+        keys = repo.authenticator.keys.all()
+    if as_json:
+        click.echo(json.dumps([key.public() for key in keys]))
+        return
+    for key in keys:
+        click.echo(f"{key.name}\t{key.role}\t{key.prefix or '/'}\t{key.expires or 'never expires'}")
+
+
+@key_command.command("revoke")
+@click.argument("name")
+@verb
+def revoke_command(options: Options, /, name: str) -> None:
+    """Revoke an API key, at every node within freshness seconds."""
+    with closing(options.repo()) as repo:
+        repo.authenticator.keys.revoke(name)
+    options.say(f"{name} is revoked.")

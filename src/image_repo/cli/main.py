@@ -55,6 +55,7 @@ VERBS = {
     "export": "exchange",
     "import": "exchange",
     "link-key": "keys",
+    "key": "keys",
     "config": "config",
 }
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import click
 
 from image_repo import wiring
+from image_repo.access.api_keys import is_marked_closed
 from image_repo.cli import catalogue
 from image_repo.cli.options import JSON, Options, verb
 from image_repo.concurrency.private_folder import make_private
@@ -24,6 +25,8 @@ from image_repo.server import address, process
 from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
+
+_ALL_OPEN = "everybody may read and write"
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,30 @@ def trial(config: Config) -> list[Finding]:
         if all(finding.ok for finding in findings):
             findings.append(_check_links(stores.cache or stores.origin))
             findings += _check_catalogue(config, stores)
+        findings.append(_check_access(config, stores.origin))
     finally:
         stores.close()
-    return [*findings, _check_access(config)]
+    return findings
 
 
-def _check_access(config: Config) -> Finding:
-    """Check that tokens can be verified; say what callers without credentials may."""
+def _check_access(config: Config, store: Store) -> Finding:
+    """Check that tokens can be verified; say what callers without credentials may.
+
+    :param store: with the API keys
+    """
     access = config.access
-    if access.is_open:
-        return Finding(True, "access", "everybody may read and write")
+    if access.anonymous is None and not access.oidc.is_configured:
+        try:
+            is_closed = is_marked_closed(store)
+        except StoreUnavailable as error:
+            return Finding(False, "access", f"it cannot be determined whether there are API keys: {error.detail}")
+        if not is_closed:
+            return Finding(True, "access", _ALL_OPEN)
+        return Finding(True, "access", "callers without credentials may nothing, because an API key was made")
     words = {"none": "nothing", "read": "read", "write": "read and write"}
     rule = f"callers without credentials may {words[access.anonymous or 'none']}"
     if not access.oidc.is_configured:
-        return Finding(True, "access", f"{rule}; there are no other credentials: the command can write")
+        return Finding(True, "access", f"{rule}; API keys count (image_repo key)")
     try:
         keys = wiring.provider_keys(config)
     except (OSError, ValueError) as error:
@@ -96,18 +109,18 @@ def _check_access(config: Config) -> Finding:
     return Finding(True, "access", f"{rule}; the identity provider has {len(keys)} keys for tokens")
 
 
-def _access_warnings(config: Config) -> Iterator[str]:
+def _access_warnings(config: Config, store: Store) -> Iterator[str]:
     """Yield what is dangerous, or does not work yet: tokens get 503 until the keys are there."""
+    finding = _check_access(config, store)
     host, _ = address.host_and_port(config.listen)
-    if config.access.is_open and config.access.anonymous is None and not address.is_loopback(host):
+    if finding.detail == _ALL_OPEN and not address.is_loopback(host):
         yield (
             f"everybody who reaches {config.listen} may read, write and delete: access.anonymous says what callers "
             "without credentials may"
         )
-    finding = _check_access(config)
     if finding.ok:
         log.info("access: %s", finding.detail)
-    else:
+    elif config.access.oidc.is_configured:  # wiring.prepare has warned about the store
         yield finding.detail
 
 
@@ -167,14 +180,13 @@ def prepare(config: Config) -> list[str]:
         finding = _check_folder(*folder)
         if not finding.ok:
             log.warning("there is no %s: %s", finding.subject, finding.detail)
-    for warning in _access_warnings(config):
-        log.warning("%s", warning)
     stores = wiring.build_stores(config)
     try:
         warnings = wiring.prepare(config, stores)
         with suppress(Problem, OSError):  # wiring.prepare has warned about it
             conflict = None if warnings else catalogue.node_conflict(config, stores)
             warnings += [conflict] if conflict else []
+        warnings += _access_warnings(config, stores.origin)
         for warning in warnings:
             log.warning("%s", warning)
         return [f"Originals are in {stores.origin.description}.", *_addresses(config, stores.origin)]

@@ -244,10 +244,10 @@ class OidcConfiguration:
 
 @_section
 class AccessConfiguration:
-    """Who may read and write. Everybody may do everything until something of it is set."""
+    """Who may read and write. Everybody may do everything until something of it is set, or an API key is made."""
 
     anonymous: Literal["write", "read", "none"] | None = _setting(
-        None, "what callers without credentials may; null: none where oidc is set, write otherwise"
+        None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
     oidc: OidcConfiguration = _group(OidcConfiguration)
 

@@ -10,7 +10,7 @@ from image_repo.config import Config
 from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.web import artifacts, catalogue, docs, exchange, openapi, ops, problems, snapshots
+from image_repo.web import artifacts, auth, catalogue, docs, exchange, openapi, ops, problems, snapshots
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
 from image_repo.web.identity import IDENTIFY, Identify, by_credentials
@@ -70,12 +70,13 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     app.register_error_handler(Exception, lambda error: problems.respond(error, request.method, request.path))
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
-    more = (part.paths(base) for part in (artifacts, catalogue, exchange, snapshots))
+    more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
     docs.install(app, openapi.install(app, config, *more))
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
     artifacts.install(app, repo, config)
+    auth.install(app, repo)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
     cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)

@@ -40,7 +40,7 @@ _DATA = {"schema": {"description": "your data: any JSON but null, at most 64 KiB
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
 _SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "a token of the provider"}
+    "bearer": {"type": "http", "scheme": "bearer", "description": "a token of the provider, or an API key"}
 }
 #: while the catalogue is rebuilt, results are incomplete
 _REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}

@@ -1,0 +1,104 @@
+"""Who the caller is, ``/me``, and the API keys for administrators, ``/access/keys``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+
+from image_repo.access.api_keys import ApiKey, new_key
+from image_repo.access.control import Action
+from image_repo.errors import BadBody, BadParameter
+from image_repo.model.parameters import unknown_parameter
+from image_repo.repository.repository import Repository
+from image_repo.web import catalogue, openapi, responses, uploads
+from image_repo.web.identity import authorise, principal
+from image_repo.web.responses import Reply
+
+_KEYS = "/access/keys"
+_MEMBERS = ("name", "role", "prefix", "expires")
+
+
+def install(app: Flask, repo: Repository) -> None:
+    """Add the routes."""
+    views = _Views(repo)
+    app.add_url_rule("/me", "me", views.me, methods=["GET"])
+    app.add_url_rule(_KEYS, "keys", views.list, methods=["GET"])
+    app.add_url_rule(_KEYS, "add_key", views.add, methods=["POST"])
+    app.add_url_rule(f"{_KEYS}/<name>", "revoke_key", views.revoke, methods=["DELETE"])
+
+
+class _Views:
+    """The views over one repository."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._keys = repo.authenticator.keys
+
+    def me(self) -> Reply:
+        """``GET /me``: the caller's name, roles, and what it may do."""
+        catalogue.read_parameters(())
+        caller, allows = principal(), self._repo.access.allows
+        may = [action.name.lower() for action in Action if allows(caller, action, "")]
+        members = {"name": caller.name, "roles": sorted(caller.roles), "prefix": caller.prefix, "may": may}
+        return responses.send_json(members)
+
+    def list(self) -> Reply:
+        """``GET /access/keys``: what is known of each key."""
+        catalogue.read_parameters(())
+        authorise(self._repo, Action.ADMINISTER, "")
+        return responses.send_json({"keys": [key.public() for key in self._keys.all()]})
+
+    def add(self) -> Reply:
+        """``POST /access/keys``: makes a key; its text is in this answer alone."""
+        catalogue.read_parameters(())
+        authorise(self._repo, Action.ADMINISTER, "")
+        key = _read_key(uploads.read_data())
+        text = self._keys.add(key)
+        return responses.send_json({**key.public(), "key": text}, 201)
+
+    def revoke(self, name: str) -> Reply:
+        """``DELETE /access/keys/NAME``: no request with the key is accepted any more."""
+        catalogue.read_parameters(())
+        authorise(self._repo, Action.ADMINISTER, "")
+        self._keys.revoke(name)
+        return responses.send_json({"name": name, "revoked": True})
+
+
+def _read_key(data: Any) -> ApiKey:
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values() if value is not None):
+        raise BadBody("Expected a JSON object of texts: name and role, prefix and expires where wanted.")
+    given = {name: value for name, value in data.items() if value is not None}
+    unknown = next((name for name in given if name not in _MEMBERS), None)
+    if unknown is not None:
+        raise unknown_parameter(unknown, _MEMBERS)
+    missing = next((name for name in ("name", "role") if name not in given), None)
+    if missing is not None:
+        raise BadParameter(missing, f"Expected {missing}.")
+    return new_key(**given)
+
+
+# -- OpenAPI -----------------------------------------------------------------------------
+
+
+def paths(base: str) -> openapi.Paths:
+    """Return the OpenAPI paths of callers and keys.
+
+    :param base: what the paths of images begin with; these lie beside them
+    """
+    facts = {"application/json": {"schema": {"type": "object"}}}
+    text = {"type": "string"}
+    members = {"name": text, "role": {"enum": ["reader", "writer", "admin"]}, "prefix": text, "expires": text}
+    body = {"type": "object", "properties": members, "required": ["name", "role"], "additionalProperties": False}
+    made = openapi.operation(
+        "Make an API key", [], facts, requestBody={"required": True, "content": {"application/json": {"schema": body}}}
+    )
+    made["responses"]["201"] = {"description": "the key, shown this once", "content": facts}
+    return {
+        "/me": {"get": openapi.operation("Who the caller is, and what it may do", [], facts)},
+        _KEYS: {"get": openapi.operation("The API keys", [], facts), "post": made},
+        f"{_KEYS}/{{name}}": {
+            "parameters": [openapi.in_path("name", "of the key")],
+            "delete": openapi.operation("Revoke an API key", [], facts),
+        },
+    }
