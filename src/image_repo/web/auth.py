@@ -23,9 +23,9 @@ def install(app: Flask, repo: Repository) -> None:
     """Add the routes."""
     views = _Views(repo)
     app.add_url_rule("/me", "me", views.me, methods=["GET"])
-    app.add_url_rule(_KEYS, "keys", views.list, methods=["GET"])
-    app.add_url_rule(_KEYS, "add_key", views.add, methods=["POST"])
-    app.add_url_rule(f"{_KEYS}/<name>", "revoke_key", views.revoke, methods=["DELETE"])
+    app.add_url_rule(_KEYS, "api_keys", views.list, methods=["GET"])
+    app.add_url_rule(_KEYS, "add_api_key", views.add, methods=["POST"])
+    app.add_url_rule(f"{_KEYS}/<name>", "revoke_api_key", views.revoke, methods=["DELETE"])
 
 
 class _Views:
