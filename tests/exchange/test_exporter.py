@@ -252,6 +252,23 @@ def test_nor_without_what_nobody_can_read(line, reason):
     assert all(item.entry == "metadata.jsonl:1" and item.problem for item in made.rest())
 
 
+def test_a_line_without_end_is_refused_before_it_is_stored():
+    """1 GB of one line: sixteen of its MiB are read."""
+    chunks_read = 0
+
+    def endless():
+        nonlocal chunks_read
+        for _ in range(1024):
+            chunks_read += 1
+            yield b"x" * (1 << 20)
+
+    file = io.BytesIO()
+    with pytest.raises(BrokenArchive, match="at most 1048576 bytes"):
+        ManifestLines(file).add("metadata.jsonl", endless())
+    assert chunks_read == 17
+    assert file.tell() <= 16 << 20
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -791,9 +808,20 @@ def table(*data, exif=()) -> dict[str, list[dict]]:
             "data": each,
         }
         sheet.add(Exported(document, File(f"{number}.jpg", "0" * 64, "image/jpeg", 1, 1, 1)))
-    files = {name: [json.loads(line) for line in body] for name, body in sheet.members(0.0)}
+    members = dict(sheet.members(0.0))
+    files = {name: [json.loads(line) for line in body] for name, body in members.items() if name.endswith(".jsonl")}
     sheet.close()
     return files
+
+
+def test_a_change_of_types_is_noted_with_the_key():
+    writer = ImageFolder(About("", None, tempfile.TemporaryFile))
+    for number, stars in enumerate((3, "three")):
+        document = {"name": str(number), "data": {"stars": stars}, "exif": {}}
+        writer.add(Exported(document, File(f"{number}.jpg", "0" * 64, "image/jpeg", 1, 1, 1)))
+    notes = dict(writer.members(0.0))["_imagefolder_notes.txt"]
+    writer.close()
+    assert notes == (b"metadata.jsonl: data is JSON text in every line: data.stars has values of different types\n")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ class _TypeCheck:
 
     def __init__(self) -> None:
         self.is_uniform = True
+        #: the first member whose types differ
+        self.offender: tuple[str, ...] = ()
         self._kinds: dict[tuple[str, ...], set[str]] = {}
         self._decided = False
 
@@ -52,6 +54,7 @@ class _TypeCheck:
             return True
         kind = _kind(value)
         if kind is None or not self._takes(path, kind):
+            self.offender = self.offender or path
             return False
         if isinstance(value, dict):
             return all(_is_member(name) and self._fits((*path, name), each) for name, each in value.items())
@@ -118,6 +121,10 @@ class ImageFolder(FormatWriter):
         if self._descriptions.tell():
             self._descriptions.seek(0)
             yield DESCRIPTIONS, self._descriptions
+        for name, check in self._checks.items():
+            if not check.is_uniform and _CHANGES[name] is _as_json:
+                key = ".".join((name, *check.offender))
+                self._notes.add(METADATA, f"{name} is JSON text in every line: {key} has values of different types")
         # the files of several splits must have the same types
         is_split = len(self._pictures) > 1
         changes = {name: _CHANGES[name] for name, check in self._checks.items() if is_split or not check.is_uniform}
