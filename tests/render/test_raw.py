@@ -72,6 +72,7 @@ def test_the_full_size_preview_is_the_picture():
     assert np.abs(np.subtract(made.getpixel((20, 20)), (255, 0, 0))).max() < 20
     info = render.inspect(io.BytesIO(FULL), LIMITS, location=False)
     assert (info.kind, info.width, info.height, info.is_preview) == ("raw", *SIZE, True)
+    assert info.exif["camera_make"] == "Maker"
     assert not render.verify(io.BytesIO(FULL), LIMITS).is_damaged
     assert foreign_parts(rendered(FULL, kind="jpg").body) == []
 

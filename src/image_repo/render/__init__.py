@@ -274,7 +274,8 @@ def _animation(job: Job, limits: RenderConfiguration) -> tuple[list[Image.Image]
     if picture.frames > limits.max_frames or picture.frames * picture.frame_pixels > limits.max_frame_pixels:
         raise OverBudget(
             f"The animation has {picture.frames} frames of {picture.frame_pixels} pixels; "
-            f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are animated."
+            f"at most {limits.max_frames} frames and {limits.max_frame_pixels} pixels are animated. The configuration "
+            "allows more with render.max_frames and render.max_frame_pixels."
         )
     frames: list[Image.Image] = []
     durations: list[int] = []

@@ -249,7 +249,7 @@ def _open_jp2(file: _File) -> _Opened:
     assert header is not None
     jpeg2000.check_colour(header)
     if header.size[0] * header.size[1] > MOST_JP2_PIXELS:
-        raise OverBudget(f"JPEG 2000 pictures of more than {MOST_JP2_PIXELS} pixels are not rendered.")
+        raise OverBudget(f"JPEG 2000 pictures of more than {MOST_JP2_PIXELS} pixels are not rendered. Send a JPEG.")
     image = (
         _Jp2File(file.source)
         if jpeg2000.is_for_library(header)

@@ -34,7 +34,8 @@ class GifFile(TolerantFile, GifImagePlugin.GifImageFile):
         """Have the frame at hand disposed of to transparency."""
         if "transparency" in self.info and self.im.mode == "P":
             self.im.putpalettealpha(self.info.pop("transparency"), 0)
-        self.im = self.im.convert("RGBA")
+        if self.im.mode != "RGBA":
+            self.im = self.im.convert("RGBA")
         self._mode = "RGBA"
         self.dispose = Image.new("RGBA", size).im
 

@@ -105,7 +105,10 @@ def read(data: memoryview, limits: RenderConfiguration) -> Header:
     """
     kind = sniff(data)
     if len(data) > limits.max_source:
-        raise OverBudget(f"Originals of more than {limits.max_source} bytes are not rendered.")
+        raise OverBudget(
+            f"Originals of more than {limits.max_source} bytes are not rendered. The configuration allows more with "
+            "render.max_source."
+        )
     reader = _READERS.get(kind)
     try:
         header = reader(data, limits) if reader else Header(kind, frames=0)
@@ -219,7 +222,9 @@ def _check_scans(data: memoryview, start: int, limits: RenderConfiguration) -> N
     # exceeds it is walked segment by segment.
     bound = sum(bytes(data[n : n + _STRIDE + 1]).count(b"\xff\xda") for n in range(start, len(data), _STRIDE))
     if bound >= limits.max_scans and _count_scans(data, start, limits.max_scans) > limits.max_scans:
-        raise OverBudget(f"The JPEG has more than {limits.max_scans} scans.")
+        raise OverBudget(
+            f"The JPEG has more than {limits.max_scans} scans. The configuration allows more with render.max_scans."
+        )
 
 
 _STRIDE = 1 << 20
@@ -351,7 +356,7 @@ def _read_tiff(data: memoryview, limits: RenderConfiguration) -> Header:
     for directory in block.chain():
         if not pages:
             if is_raw(block, directory):
-                return Header("raw")
+                return Header("raw", exif=data)
             width, height = block.integer(directory, 256) or 0, block.integer(directory, 257) or 0
             is_tiled = 322 in directory.entries
             bands = block.integer(directory, 277) or 1

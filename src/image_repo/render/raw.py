@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 from image_repo.errors import UnsupportedPicture
 from image_repo.render.ifd import Block, Directory
 
-_PHOTOMETRIC, _COMPRESSION, _SUB_DIRECTORIES, _DNG_VERSION = 262, 259, 330, 50706
+_NEW_SUBFILE_TYPE, _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUB_DIRECTORIES, _DNG_VERSION = 254, 271, 262, 259, 330, 50706
+#: of NewSubfileType: a smaller version of another picture of the file
+_REDUCED = 1
 #: colour filter array, linear raw
 _RAW_COLOURS = frozenset((32803, 34892))
 #: of Sony, Nikon (packed, twice), Samsung, Kodak (twice), Pentax
@@ -35,9 +37,11 @@ def is_raw(block: Block, first: Directory) -> bool:
     """
     if _DNG_VERSION in first.entries or bytes(block.data[8:10]) == b"CR":
         return True
+    if (block.integer(first, _NEW_SUBFILE_TYPE) or 0) & _REDUCED and _MAKE in first.entries:
+        return True
     return any(
         block.integer(each, _PHOTOMETRIC) in _RAW_COLOURS or block.integer(each, _COMPRESSION) in _RAW_COMPRESSIONS
-        for each in (first, *_below(block, first))
+        for each in (*islice(block.chain(), _MOST_DIRECTORIES), *_below(block, first))
     )
 
 
