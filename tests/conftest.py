@@ -117,6 +117,15 @@ def faulty(swift: Swift, container: str) -> Iterator[tuple[SwiftStore, FaultProx
             yield store, proxy
 
 
+@pytest.fixture
+def faulty_bucket(moto: str, container: str) -> Iterator[tuple[S3Store, FaultProxy]]:
+    """A store over a new bucket that is reached through a proxy, with short timeouts; and the proxy."""
+    with FaultProxy(int(moto.rpartition(":")[2])) as proxy:
+        settings = s3_settings(f"http://127.0.0.1:{proxy.port}", **QUICK)
+        with opened_bucket(settings, container) as store:
+            yield store, proxy
+
+
 class opened:
     """A store whose container exists, closed at the end."""
 

@@ -25,6 +25,7 @@ class Fault:
     :param after: bytes of the answer (or of the body that is sent) that pass
     :param match: only requests whose head holds this
     :param times: how many requests; all when None
+    :param body: of the answer that the proxy gives itself
     :param seconds: of the latency
     """
 
@@ -34,6 +35,7 @@ class Fault:
     times: int | None = None
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"fault"
     seconds: float = 0.05
 
 
@@ -214,12 +216,12 @@ class _Connection:
         assert fault
         lines = [
             f"HTTP/1.1 {fault.status} Fault",
-            "Content-Length: 5",
+            f"Content-Length: {len(fault.body)}",
             "Connection: close",
             f"Date: {formatdate(usegmt=True)}",
         ]
         lines += [f"{name}: {value}" for name, value in fault.headers.items()]
-        self._client.sendall("\r\n".join([*lines, "", "fault"]).encode())
+        self._client.sendall("\r\n".join([*lines, "", ""]).encode() + fault.body)
         if fault.mode == "refuse-upload":
             self.reset()
         else:

@@ -138,7 +138,7 @@ class S3Client:
                 aws_session_token=_plain(given.session_token),
                 region_name=_plain(given.region),
             )
-        return self._session.client(
+        client = self._session.client(
             "s3",
             endpoint_url=_plain(endpoint),
             verify=False if given.insecure else _plain(given.cacert),
@@ -154,6 +154,8 @@ class S3Client:
                 response_checksum_validation="when_required",
             ),
         )
+        client.meta.events.register_last("before-call.s3", _send_at_once)
+        return client
 
     def close(self) -> None:
         """Close idle connections; new ones are made when they are needed."""
@@ -168,6 +170,11 @@ def addressing(credentials: Credentials) -> str:
     if credentials.addressing == "auto":
         return "path" if credentials.endpoint else "virtual"
     return credentials.addressing
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Do not wait for ``100 Continue``: the library reads for ever where the connection ends in that answer."""
+    params["headers"].pop("Expect", None)
 
 
 def _may_repeat(problem: StoreUnavailable, again: bool) -> bool:

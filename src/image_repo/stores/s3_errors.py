@@ -38,6 +38,7 @@ _STATUSES = {
     403: "The credentials are wrong, or have no right to do this in the store.",
     404: "The store has no such object.",
     429: "The store asks for fewer requests.",
+    503: "The store is too busy, or out of order.",
     507: "The store is full.",
 }
 
