@@ -143,7 +143,7 @@ class Writer:
             record = describe(original, info, spool.sha256, stored, uploaded=uploaded, filename=filename, data=data)
             self._metadata.write(record)
             self._resolver.written(name, original)  # the record may hold another focus
-            self._delete_older(name)
+            self._delete_older(name, entry.key)
         self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
 
@@ -209,14 +209,18 @@ class Writer:
             self._metadata.write(stored)
         return self._metadata.redact(stored)
 
-    def _delete_older(self, name: ImageName) -> None:
+    def _delete_older(self, name: ImageName, written: str) -> None:
         """Delete all originals of the name but the newest; ours may be the older, if another node has written too.
 
+        Some stores know times in whole seconds only: of originals of one second, that of this write is the newest.
         What cannot be deleted now stays as an older original beside the image, and ``check`` names it.
         """
         try:
-            originals = self._resolver.originals(name)  # the newest first
-            older = [entry for entry in originals if entry.modified < originals[0].modified]
+            originals = sorted(
+                self._resolver.originals(name), key=lambda entry: (entry.modified, entry.key == written), reverse=True
+            )
+            is_newest = bool(originals) and originals[0].key == written
+            older = [entry for entry in originals[1:] if is_newest or entry.modified < originals[0].modified]
             for entry in older:
                 self._origin.delete(entry.key)
             if older:

@@ -1,0 +1,155 @@
+"""The application over S3: moto, and Swift's ``s3api``."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import commands
+import pytest
+import requests
+from conftest import opened_bucket, s3_settings
+from pictures import photo, save
+from servers.faults import FaultProxy
+from webserver import Served, embedded, serving
+
+from image_repo.config.settings import MemoryCacheConfiguration, SwiftCacheConfiguration
+
+pytestmark = pytest.mark.servers
+
+
+def picture(kind: str, size: tuple[int, int]) -> bytes:
+    return save(photo(*size), {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind))
+
+
+@contextmanager
+def node(folder: Path, url: str, bucket: str, **changes: object) -> Iterator[Served]:
+    folder.mkdir(exist_ok=True)
+    config = replace(
+        embedded(folder),
+        persistent_store_configuration=s3_settings(url, container=bucket, timeout=1.0, connect_timeout=0.5),
+        swift_cache_configuration=SwiftCacheConfiguration(container=f"{bucket}-cache"),
+        create_new=True,
+        freshness=0.2,
+        **changes,
+    )
+    with serving(config, folder) as served:
+        yield served
+
+
+@pytest.fixture(params=["moto", "swift"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    """The URL of each server in turn."""
+    server = request.getfixturevalue(request.param)
+    return server if isinstance(server, str) else server.url
+
+
+def test_a_picture_is_stored_served_linked_listed_and_deleted(endpoint, container, tmp_path):
+    with node(tmp_path / "one", endpoint, container) as served:
+        client = served.client
+        assert client.put("/images/a/b", picture("jpg", (400, 300))).status == 201
+        assert client.get("/images/a/b?xsize=200").image().size == (200, 150)
+        link = client.get("/images/a/b?xsize=200&url=True").json()
+        answer = requests.get(link["url"], timeout=10)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.content == client.get("/images/a/b?xsize=200").body
+        assert [image["name"] for image in client.get("/images").json()["images"]] == ["a/b"]
+        assert client.get("/images/a/b?meta=True").json()["width"] == 400
+    with opened_bucket(s3_settings(endpoint), container) as store:
+        assert [(entry.key) for entry in store.keys(after="/")] == ["a/b.jpg", "a/b.json"]
+    # Another node, with nothing of its own, serves it from the cache bucket.
+    with node(tmp_path / "two", endpoint, container) as served:
+        assert "cache" in served.client.get("/images/a/b?xsize=200").layer
+        deleted = served.client.delete("/images/a/b").json()["deleted"]
+        assert (deleted["original"], deleted["record"]) == (1, 1)
+        assert served.client.get("/images/a/b").status == 404
+    assert requests.get(link["url"], timeout=10).status_code in (403, 404)  # as Amazon: 403 without the right to list
+
+
+def test_a_replacement_in_another_format_within_a_second_is_what_is_served(moto, container, tmp_path):
+    with node(tmp_path / "one", moto, container) as served:
+        for turn, format_ in enumerate(("png", "jpg", "png", "jpg", "tif", "jpg")):
+            answer = served.client.put("/images/a", picture(format_, (100 + turn, 50)))
+            assert answer.status in (200, 201)
+            assert served.client.get("/images/a?meta=True").json()["width"] == 100 + turn
+    with node(tmp_path / "two", moto, container) as served:
+        assert served.client.get("/images/a?meta=True").json()["width"] == 105
+    with opened_bucket(s3_settings(moto), container) as store:
+        assert [entry.key for entry in store.keys(after="/")] == ["a.jpg", "a.json"]
+
+
+def test_pictures_of_another_tool_are_served(endpoint, container, tmp_path):
+    with opened_bucket(s3_settings(endpoint), container) as store:
+        put = partial(store._client.call, "put_object", Bucket=container)
+        put(Key="x/y.PNG", Body=picture("png", (80, 60)))
+        put(Key="x/bare", Body=picture("png", (70, 60)), ContentType="image/png")
+    with node(tmp_path / "one", endpoint, container) as served:
+        assert served.client.get("/images/x/y").image().size == (80, 60)
+        assert served.client.get("/images/x/bare").image().size == (70, 60)
+
+
+def test_pictures_that_are_known_are_served_while_the_store_cannot_be_reached(moto, container, tmp_path):
+    with FaultProxy(int(moto.rpartition(":")[2])) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        no_memory = {"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}
+        with node(tmp_path / "one", url, container, **no_memory) as served:
+            served.client.put("/images/a", picture("jpg", (400, 300)))
+            assert served.client.get("/images/a?xsize=100").status == 200
+            proxy.fail("blackhole")
+            time_of_hit = _timed(served, "/images/a?xsize=100", 200)
+            time_of_miss = _timed(served, "/images/unknown", 503)
+            assert time_of_hit < 3
+            assert time_of_miss < 5
+            proxy.heal()
+
+
+def _timed(served: Served, path: str, status: int) -> float:
+    began = time.monotonic()
+    assert served.client.get(path).status == status
+    return time.monotonic() - began
+
+
+# -- the command ---------------------------------------------------------------------
+
+
+def trial(tmp_path: Path, url: str, bucket: str, **more: str) -> subprocess.CompletedProcess[str]:
+    config = commands.configure(tmp_path, persistent_store_configuration={})
+    secret = {"S3_ACCESS_KEY_ID": "test:tester", "S3_SECRET_ACCESS_KEY": "testing-7f3a"}
+    return commands.run("-y", config, "-t", S3_BUCKET=bucket, S3_ENDPOINT=url, **secret, **more)
+
+
+def test_the_trial_run_says_what_the_store_can_do(moto, container, tmp_path):
+    ended = trial(tmp_path, moto, container, IMAGE_REPO_CREATE_NEW="true")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"originals: S3 bucket {container!r} at {moto}; conditional writes are honoured" in ended.stdout
+    assert "testing-7f3a" not in ended.stdout + ended.stderr
+
+
+def test_the_trial_run_names_a_missing_bucket(moto, tmp_path):
+    ended = trial(tmp_path, moto, "no-such-bucket")
+    assert ended.returncode == 1
+    assert "no bucket 'no-such-bucket'" in ended.stdout
+    assert "testing-7f3a" not in ended.stdout + ended.stderr
+
+
+def test_the_trial_run_names_an_endpoint_that_does_not_answer_within_30_seconds(moto, tmp_path):
+    with FaultProxy(int(moto.rpartition(":")[2])) as proxy:
+        proxy.fail("blackhole")
+        began = time.monotonic()
+        ended = trial(tmp_path, f"http://127.0.0.1:{proxy.port}", "photos")
+    assert time.monotonic() - began < 30
+    assert ended.returncode == 1
+    assert f"http://127.0.0.1:{proxy.port}" in ended.stdout
+    assert "it does not answer in time" in ended.stdout
+    assert "testing-7f3a" not in ended.stdout + ended.stderr
+
+
+def test_a_bucket_and_a_sign_in_to_swift_ask_for_the_kind(tmp_path):
+    ended = trial(tmp_path, "http://127.0.0.1:1", "photos", OS_AUTH_URL="http://127.0.0.1:1/v3")
+    assert ended.returncode != 0
+    assert "persistent_store_configuration.kind: expected s3 or swift" in ended.stdout + ended.stderr
