@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .tests/servers
 FORMATS := .tests/formats
+OIDC := .tests/oidc
 JOBS ?= 2
 # make serve PORT=8080
 PORT ?= 5000
 CODE := src tests samples bench
 
-# nginx, exiftool and curl for the tests; venv, which Debian keeps apart from python3
-DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples
+# nginx, exiftool, curl and npm for the tests; venv, which Debian keeps apart from python3
+DEBIAN := nginx libimage-exiftool-perl curl nodejs npm libopenjp2-tools libheif-examples
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
 
@@ -30,9 +31,9 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed .tests/debian ## all tests, with real servers
+test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(OIDC)/.installed .tests/debian ## all tests, with real servers
 	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
-	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_OIDC=$(CURDIR)/$(OIDC) $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
@@ -93,11 +94,16 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	  pycocotools==2.0.11 pillow
 	@touch $@
 
+# A real OpenID provider
+$(OIDC)/.installed: Makefile | .tests/debian
+	@if command -v npm; then npm install --no-audit --no-fund --silent --prefix $(OIDC) oidc-provider@9.13.3 && touch $@; \
+	else echo "not installed, for want of npm: oidc-provider"; fi
+
 # Without root the tests that need these are skipped; CI has root.
 .tests/debian: Makefile
 	@mkdir -p .tests
 	@if command -v nginx && command -v exiftool && command -v curl && command -v opj_decompress && \
-	  command -v heif-convert; then touch $@; \
+	  command -v heif-convert && command -v npm; then touch $@; \
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi

@@ -66,17 +66,38 @@ def running(script: str, *arguments: str) -> Iterator[dict[str, Any]]:
     :param arguments: without the folder, which it gets as ``--dir``
     :returns: what the line says
     """
+    with (
+        scratch() as folder,
+        _process([python(), str(HERE / script), "--dir", str(folder), *arguments], folder) as told,
+    ):
+        yield told
+
+
+@contextmanager
+def running_oidc_provider(port: int = 0) -> Iterator[dict[str, Any]]:
+    """Start an OpenID provider with new keys; returns its issuer, port and token endpoint."""
+    default = Path(python()).parents[2] / "oidc"  # `make test` installs all servers side by side
+    modules = Path(os.environ.get("IMAGE_REPO_TEST_OIDC", str(default))) / "node_modules"
+    assert (modules / "oidc-provider").exists(), f"{modules} has no oidc-provider: run `make test`, which installs it."
     with scratch() as folder:
-        said = folder / "stderr.log"
-        command = [python(), str(HERE / script), "--dir", str(folder), *arguments]
-        with said.open("wb") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
-        try:
-            line = _first_line(process)
-            assert line.startswith(b"READY "), f"{script} did not start:\n{said.read_text()[-3000:]}"
-            yield json.loads(line.removeprefix(b"READY "))
-        finally:
-            _end(process)
+        # Node looks for modules beside the script.
+        shutil.copy(HERE / "oidc.mjs", folder)
+        (folder / "node_modules").symlink_to(modules.resolve())
+        with _process(["node", str(folder / "oidc.mjs"), "--port", str(port)], folder) as told:
+            yield told
+
+
+@contextmanager
+def _process(command: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    log = folder / "stderr.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+    try:
+        line = _first_line(process)
+        assert line.startswith(b"READY "), f"{command[1]} did not start:\n{log.read_text()[-3000:]}"
+        yield json.loads(line.removeprefix(b"READY "))
+    finally:
+        _end(process)
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:
