@@ -589,11 +589,13 @@ def test_a_folder_that_is_no_export_is_not_replaced(command: Command) -> None:
     assert (outcome.exit_code, (command.folder / "mine" / "letter.txt").read_text()) == (1, "dear")
 
 
-@pytest.mark.parametrize("output", ["nowhere/a.zip", "file/folder"])
-def test_an_output_that_cannot_be_written_is_named_with_the_reason(command: Command, output: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "output"), [("export", "nowhere/a.zip"), ("export", "file/folder"), ("get", "nowhere/a.jpg")]
+)
+def test_an_output_that_cannot_be_written_is_named_with_the_reason(command: Command, verb: str, output: str) -> None:
     command.puts({"a.jpg": jpeg()})
     (command.folder / "file").write_text("no folder")
-    outcome = command("-C", "export", "-o", command.folder / output)
+    outcome = command("-C", verb, *(["a"] if verb == "get" else []), "-o", command.folder / output)
     assert outcome.exit_code == 1
     assert re.search(
         rf"^{re.escape(str(command.folder))}/\S+: (No such file|Not a directory|File exists)", outcome.stderr, re.M

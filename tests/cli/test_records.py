@@ -117,6 +117,15 @@ def test_images_are_deleted_by_name_and_by_filter(command: Command) -> None:
     assert not (command.folder / "originals/sites/west.jpg").exists()
 
 
+def test_a_misspelt_key_deletes_nothing_and_is_named(command: Command) -> None:
+    command("set", "/", "label=fox")
+    for arguments in (["rm", "labl__ne=cat"], ["rm", "labl__ne=cat", "--dry-run"], ["ls", "labl=fox"]):
+        outcome = command(*arguments)
+        assert "labl" in outcome.stderr, arguments
+        assert "label" in outcome.stderr.replace("labl", "", 1), arguments
+    assert len(command.lines("ls")) == 3
+
+
 def test_nothing_is_deleted_if_one_of_the_names_does_not_exist(command: Command) -> None:
     outcome = command("rm", "sites/north", "sites/nothing")
     assert (outcome.exit_code, "sites/nothing" in outcome.stderr) == (1, True)

@@ -196,6 +196,18 @@ def test_a_camtrap_package_becomes_data_of_its_pictures(repository: Repository) 
     }
 
 
+def test_observations_of_an_event_are_those_of_its_media(repository: Repository) -> None:
+    event = (
+        "observationID,deploymentID,mediaID,eventID,eventStart,eventEnd,observationLevel,observationType,scientificName\n"
+        "o1,d1,,e1,2024-05-01T09:55:00Z,2024-05-01T12:05:00+02:00,event,animal,Vulpes vulpes\n"
+    )
+    repository.write(**{**CAMTRAP, "observations.csv": event})
+    data = repository.data_after_import()
+    observation = {"eventID": "e1", "observationType": "animal", "scientificName": "Vulpes vulpes"}
+    assert data["fox/a"]["observations"] == [{**observation, "observationLevel": "event"}]
+    assert "observations" not in data["owl/b"], "it was taken an hour later"
+
+
 @pytest.mark.parametrize("format_", ["coco", "camtrap"])
 def test_labels_go_out_and_come_in_again(repository: Repository, tmp_path: Path, format_: str) -> None:
     repository.write(**(CAMTRAP if format_ == "camtrap" else {"annotations.json": json.dumps(COCO)}))

@@ -19,6 +19,7 @@ from image_repo.cli.options import DRY_RUN, FILE, PARAMETERS, Options, parse_pai
 from image_repo.cli.progress import Step
 from image_repo.config import Config
 from image_repo.errors import ImageNotFound, NotAPicture, Problem
+from image_repo.exchange.base import write_file
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.operations import ORIGINAL
@@ -184,8 +185,10 @@ def get_command(options: Options, /, name: str, parameters: tuple[str, ...], out
         raise click.UsageError("Refusing to write image data to a terminal; use -o FILE.")
     with closing(options.repo()) as repo:
         chunks = get(repo, *find(repo, options.load(), name, pairs))
-        with click.open_file(str(output or "-"), "wb", atomic=output is not None) as file:
-            file.writelines(chunks)
+        if output is None:
+            sys.stdout.buffer.writelines(chunks)
+        else:
+            write_file(output, chunks)
 
 
 @click.command("link")

@@ -11,11 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from image_repo.errors import BrokenArchive
 from image_repo.exchange.base import Opener
+from image_repo.exchange.formats import coercion
 from image_repo.exchange.tables import Row, read_csv
 from image_repo.model.strict_json import read_object
 
@@ -177,15 +180,45 @@ def _from_camtrap(content: Mapping[str, Callable[[], bytes]]) -> Iterator[Label]
     tables = {name: read_csv(read()) for name, read in content.items()}
     deployments = {row.get("deploymentID", ""): _typed(row) for row in tables["deployments.csv"]}
     observations: dict[str, list[dict[str, Any]]] = {}
+    events: dict[str, list[_Event]] = {}
     for row in tables["observations.csv"]:
         if (observation := _observation(row)) and row.get("mediaID"):
             observations.setdefault(row["mediaID"], []).append(observation)
+        elif observation:
+            events.setdefault(row.get("deploymentID", ""), []).append(_Event.of(row, observation))
     for row in tables["media.csv"]:
+        deployment = row.get("deploymentID", "")
         data = {name: value for name, value in _typed(row).items() if name not in _MEDIA_FACTS}
-        data = deployments.get(row.get("deploymentID", ""), {}) | data
-        if own := observations.get(row.get("mediaID", "")):
+        data = deployments.get(deployment, {}) | data
+        taken = coercion.moment(row.get("timestamp"))
+        during = [each.observation for each in events.get(deployment, ()) if taken and each.includes(taken[0])]
+        if own := observations.get(row.get("mediaID", ""), []) + during:
             data["observations"] = own
         yield row["filePath"], data
+
+
+@dataclass(frozen=True)
+class _Event:
+    """An observation of all media of a deployment between two times."""
+
+    start: datetime
+    end: datetime
+    observation: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Row, observation: dict[str, Any]) -> _Event:
+        """Return the event of a row.
+
+        :raises ValueError: if it has no times
+        """
+        start, end = (coercion.moment(row.get(name)) for name in ("eventStart", "eventEnd"))
+        if start is None or end is None:
+            raise ValueError("an observation has neither a mediaID nor eventStart and eventEnd")
+        return cls(start[0], end[0], {**observation, "observationLevel": "event"})
+
+    def includes(self, time: datetime) -> bool:
+        """Return whether a time is within the event."""
+        return self.start <= time <= self.end
 
 
 def _observation(row: Row) -> dict[str, Any] | None:
