@@ -190,8 +190,8 @@ def _from_camtrap(content: Mapping[str, Callable[[], bytes]]) -> Iterator[Label]
         deployment = row.get("deploymentID", "")
         data = {name: value for name, value in _typed(row).items() if name not in _MEDIA_FACTS}
         data = deployments.get(deployment, {}) | data
-        taken = coercion.moment(row.get("timestamp"))
-        during = [each.observation for each in events.get(deployment, ()) if taken and each.includes(taken[0])]
+        time = coercion.moment(row.get("timestamp"))
+        during = [each.observation for each in events.get(deployment, ()) if time and each.includes(time[0])]
         if own := observations.get(row.get("mediaID", ""), []) + during:
             data["observations"] = own
         yield row["filePath"], data
