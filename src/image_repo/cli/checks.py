@@ -32,10 +32,11 @@ AT_ONCE = 4
 @click.command("check")
 @verb
 def check_command(options: Options, /) -> None:
-    """Read every original, artifact and snapshot, and print what is wrong.
+    """Read everything that is stored, and print what is wrong.
 
-    Bytes that are not those that were uploaded, names with two originals, records without one, a damaged
-    catalogue. Nothing is changed. A catalogue that is a little behind is reported, and is no error.
+    Originals, artifacts and snapshots are read. Reported are bytes that are not those that were uploaded, names
+    with two originals, records without one, a damaged catalogue. Nothing is changed. A catalogue that is a little
+    behind is reported, and is no error.
     """
     with closing(options.repo()) as repo:
         scan = scan_container(repo)

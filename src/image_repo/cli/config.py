@@ -18,10 +18,10 @@ from image_repo.exchange.base import write_file
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE, which must not exist.")
 @verb
 def config_command(options: Options, /, former: Path | None, output: Path | None) -> None:
-    """Print every setting as YAML, like -Y; or convert a file of the first image_repo.
+    """Print every setting as YAML, or migrate old settings.
 
-    Settings that have moved, or that are dropped, are listed on standard error. A password or key is not printed: the
-    new file names an environment variable for it.
+    Without --migrate it does the same as -Y. Settings of the old file that have moved, or that are dropped, are
+    listed on standard error. A password or key is not printed: the new file names an environment variable for it.
 
     \b
     image_repo config --migrate old.yml -o config.yml

@@ -89,7 +89,9 @@ def export_command(
     split: str | None,
     force: bool,
 ) -> None:
-    """Write pictures and their records to a zip or a folder, which import reads.
+    """Write pictures and their records to a zip or a folder.
+
+    The import reads them again.
 
     \b
     image_repo export -o all.zip
@@ -254,9 +256,10 @@ def import_command(
     match: str | None,
     dry_run: bool,
 ) -> None:
-    """Import a zip or a folder: an export, pictures alone, or the data of another system.
+    """Import a zip, a folder, or a table of labels.
 
-    Labels are read from metadata.csv, COCO, Camtrap DP packages and results of MegaDetector beside the pictures.
+    It may be an export, pictures alone, or the data of another system. Labels are read from metadata.csv, COCO,
+    Camtrap DP packages and results of MegaDetector beside the pictures.
 
     \b
     image_repo import pictures/ --label-from-folder species

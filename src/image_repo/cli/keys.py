@@ -19,7 +19,7 @@ from image_repo.stores.swift_link_keys import new_link_key
 @click.option("--show", is_flag=True, help="Print the key.")
 @verb
 def link_key_command(options: Options, /, second: bool, show: bool) -> None:
-    """Make a key for temporary URLs, and set it where they are verified.
+    """Make and set the key that signs temporary URLs.
 
     Links signed with the previous key stop working, unless it is the other key.
     """

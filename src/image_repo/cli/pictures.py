@@ -43,10 +43,11 @@ AT_ONCE = 4
 @DRY_RUN
 @verb
 def put_command(options: Options, /, paths: tuple[Path, ...], prefix: str, dry_run: bool) -> None:
-    """Upload pictures: files under their names, and those of folders under their paths there.
+    """Upload files, or all pictures of folders.
 
-    May be repeated, also after an interruption: pictures that are stored with the same bytes are skipped. Files of
-    folders that are no pictures are listed at the end.
+    Files get their names, and those of folders their paths there. May be repeated, also after an interruption:
+    pictures that are stored with the same bytes are skipped. Files of folders that are no pictures are listed at
+    the end.
     """
     with closing(options.repo_with_store()) as repo:
         uploads = [upload for path in paths for upload in uploads_of(path)]
@@ -256,7 +257,7 @@ def filename(original: Original, recipe: Recipe) -> str:
 def warm_command(
     options: Options, /, prefix: str, parameters: tuple[str, ...], presets: tuple[str, ...], dry_run: bool
 ) -> None:
-    """Render pictures of all images below a path before they are requested.
+    """Render pictures of all images below a path ahead of requests.
 
     \b
     image_repo warm sites/ --preset card --preset thumb
@@ -325,7 +326,10 @@ def warm(
 @DRY_RUN
 @verb
 def purge_command(options: Options, /, target: str, dry_run: bool) -> None:
-    """Remove the renditions of an image, or of all images below a path, from every cache. Originals stay."""
+    """Remove renditions from every cache; originals stay.
+
+    Those of one image, or of all images below a path.
+    """
     with closing(options.repo()) as repo:
         images, removed = purge(repo, target, dry_run=dry_run)
     if dry_run:

@@ -77,7 +77,9 @@ def _json(value: Any) -> str:
 @JSON
 @verb
 def rm_command(options: Options, /, arguments: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Delete images with their records and renditions: by name, below a path, or by filters.
+    """Delete images by name, below a path, or by filters.
+
+    Their records and renditions are deleted too.
 
     \b
     image_repo rm sites/north sites/south
@@ -136,7 +138,7 @@ def set_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Set members of the data of an image, or of all images below a path.
+    """Set members of the data of one image, or of many.
 
     \b
     image_repo set sites/north species=fox stars:=5

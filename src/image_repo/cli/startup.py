@@ -45,7 +45,7 @@ class Finding:
 @JSON
 @verb
 def status_command(options: Options, /, as_json: bool) -> None:
-    """Print whether the server runs, and the state of stores, catalogue and other nodes."""
+    """Print the state of server, stores, catalogue and other nodes."""
     config = options.load()
     pid = process.find_running(Path(config.pid_file))
     findings = trial(config)
