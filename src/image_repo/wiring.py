@@ -73,6 +73,8 @@ T = TypeVar("T")
 _SCHEMA = 1
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
+#: a cache container that is silent is a miss: what is left of the time of a request is the origin's
+_CACHE_SILENCE_S = 1.0
 #: a few large entries displace each other: their last use has to be known better than that of many small ones
 _TOUCH_PIXELS_EVERY_S = 5.0
 
@@ -117,7 +119,9 @@ def _swift_stores(config: Config) -> Stores:
     pool = ConnectionPool(settings, settings.credentials)
     return Stores(
         SwiftStore(pool, settings, settings.container),
-        SwiftStore(pool, settings, cache.container) if cache.enabled else None,
+        SwiftStore(pool, settings, cache.container, silence=min(settings.timeout, _CACHE_SILENCE_S))
+        if cache.enabled
+        else None,
     )
 
 

@@ -1,4 +1,7 @@
-"""One deadline for each request: all that it waits for shares the time that is left."""
+"""One deadline for each request: all that it waits for shares the time that is left.
+
+What a request waits for a store that is silent is bounded by less: its calls share :func:`silence_left`.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,33 @@ from contextvars import ContextVar
 #: monotonic seconds; infinite outside a request
 _deadline: ContextVar[float] = ContextVar("image_repo_deadline", default=math.inf)
 
+#: seconds that this request has waited in vain for a silent store; None outside a request
+_silence: ContextVar[list[float] | None] = ContextVar("image_repo_silence", default=None)
+#: seconds that a call may be silent, however long calls before it were: a store that works answers in less
+_LEAST_SILENCE_S = 0.25
+
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Give what the block does this much time to wait; a deadline around it that is earlier stands."""
-    token = _deadline.set(until(seconds))
+    token, silence = _deadline.set(until(seconds)), _silence.set([])
     try:
         yield
     finally:
         _deadline.reset(token)
+        _silence.reset(silence)
+
+
+def silence_left(seconds: float) -> float:
+    """Return how long a call to a store may be silent, of so many seconds for all calls of the request."""
+    return max(min(seconds, _LEAST_SILENCE_S), seconds - sum(_silence.get() or ()))
+
+
+def silent_for(seconds: float) -> None:
+    """Note that the request has waited in vain for a store."""
+    waits = _silence.get()
+    if waits is not None:
+        waits.append(seconds)
 
 
 @contextmanager

@@ -45,6 +45,8 @@ T = TypeVar("T")
 LISTING_AGE = 60.0
 #: seconds that a request waits for the store where it could be answered with what was known last
 _PATIENCE = 1.0
+#: the same for a name that was validated in the last :data:`_HOT_S`, or so many times what the store usually takes
+_HOT_PATIENCE_S, _HOT_S, _USUAL_TIMES = 0.03, 60.0, 8.0
 #: threads that ask for requests: enough that a breaker notices when none of them gets an answer
 _ASKING = 4
 _MOST_NAMES = 100_000
@@ -142,10 +144,17 @@ class Resolver:
             return self._once(name)
         try:
             with aside():
-                return asked.result(_PATIENCE)
+                return asked.result(self._patience(known))
         except TimeoutError:
+            deadline.silent_for(_PATIENCE)
             log.warning("the store takes long to answer; %s is served as it was known last", name)
             return last
+
+    def _patience(self, known: _Known | None) -> float:
+        """Return for how many seconds a request waits for the store, where it may be served what was known last."""
+        if known is None or self._clock() - known.asked > _HOT_S:
+            return _PATIENCE
+        return min(_PATIENCE, max(_HOT_PATIENCE_S, _USUAL_TIMES * self._refresher.usual))
 
     def _holds(self, name: ImageName, known: _Known) -> bool:
         """Return whether a resolution is fresh. In its second half it is revalidated ahead of time."""
@@ -358,6 +367,8 @@ class _Refresher:
         self._pending: dict[tuple[str, bytes], _Asked] = {}
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        #: seconds that the store takes to answer, a moving average
+        self.usual = 0.0
 
     def soon(self, name: ImageName, mark: bytes) -> _Asked | None:
         """Asks for a name, once at a time while its mark is the same; None when there is too much to do already."""
@@ -378,8 +389,10 @@ class _Refresher:
 
     def _run(self) -> None:
         while (asked := self._waiting.get()) is not None:
+            began = time.monotonic()
             try:
                 found = self._ask(asked.name)
+                self.usual += 0.2 * (min(_PATIENCE, time.monotonic() - began) - self.usual)
             except Exception as error:  # perhaps nobody waits for it; the next request meets the trouble itself
                 log.info("%s could not be looked up: %s", asked.name, error)
                 self._land(asked)

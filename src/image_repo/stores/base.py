@@ -86,6 +86,14 @@ class NoContainer(StoreUnavailable):
     """The container itself is not there, and so nothing in it."""
 
 
+class StoreSilent(StoreUnavailable):
+    """The store did not answer in time: whether it has done what it was asked for is unknown."""
+
+
+class OutOfDescriptors(StoreUnavailable):
+    """This process has too many files open: it says nothing of the store."""
+
+
 class NotOnDisk(StoreUnavailable):
     """Written objects can be read, but might not survive a loss of power."""
 

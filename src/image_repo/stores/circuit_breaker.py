@@ -2,7 +2,8 @@
 
 Without it, each request to a frozen origin would hold a thread for the whole timeout, and no thread would be left for
 hits. After a few failures in a row the circuit is open: calls raise :class:`~image_repo.errors.StoreUnavailable` at
-once. After a pause, which grows (backoff), one call probes the store; a success closes the circuit.
+once. After a pause, which grows (backoff), a thread probes the store, so that no client waits for it; a success closes
+the circuit. That this process has no file descriptors left is no failure of the store.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import StoreUnavailable
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
-from image_repo.stores.base import Body, Entry, Store
+from image_repo.stores.base import Body, Entry, OutOfDescriptors, Store
 
 T = TypeVar("T")
 
 #: seconds between two probes, at most
-LONGEST_PAUSE_S = 5.0
-#: seconds that a probe may take before another one is made
-_PROBE_S = 2.0
+LONGEST_PAUSE_S = 2.0
+#: key of an object that need not be there: an answer is enough
+_PROBE_KEY = ".probe"
 #: seconds without any answer after which the store counts as frozen, timeouts or not
 _FROZEN_AFTER_S = 2.0
 
@@ -52,7 +53,7 @@ class CircuitBreaker:
         self._store = store
         self._counters = counters
         opened = partial(counters.set, metrics.CIRCUITS, name) if counters else lambda _: None
-        self._breaker = _Breaker(failures, pause, opened)
+        self._breaker = _Breaker(failures, pause, opened, lambda: store.head(_PROBE_KEY))
         self.description = store.description
         self.identity = store.identity
         self.capabilities = store.capabilities
@@ -122,7 +123,8 @@ class CircuitBreaker:
         self._ask("link", lambda: self._store.set_link_key(secret, second=second))
 
     def close(self) -> None:
-        """Close connections."""
+        """Stop to probe, and close connections."""
+        self._breaker.close()
         self._store.close()
 
     def _ask(self, verb: str, ask: Callable[[], T], *, quick: bool = True) -> T:
@@ -146,9 +148,15 @@ class _Breaker:
     """Counts failures in a row and calls under way, and decides whether a call may go through.
 
     :param opened: called with whether calls are refused, when that changes
+    :param probe: makes a short call
     """
 
-    def __init__(self, failures: int, pause: float, opened: Callable[[bool], object]) -> None:
+    def __init__(
+        self, failures: int, pause: float, opened: Callable[[bool], object], probe: Callable[[], object]
+    ) -> None:
+        self._probe = probe
+        self._prober: threading.Thread | None = None
+        self._ended = threading.Event()
         self._most = failures
         self._opened = opened
         self._is_open = False
@@ -158,7 +166,7 @@ class _Breaker:
         #: quick calls under way; when one was answered last, or the first of them began
         self._inside = 0
         self._sign = 0.0
-        #: time of the next probe; the caller that probes moves it on
+        #: time of the next probe
         self._next = 0.0
 
     def call(self, ask: Callable[[], T], *, quick: bool = True) -> T:
@@ -167,9 +175,12 @@ class _Breaker:
         :param quick: whether it is short when all is well; an upload is not
         """
         self._enter(quick)
-        failed = False
+        failed: bool | None = False
         try:
             return ask()
+        except OutOfDescriptors:
+            failed = None
+            raise
         except StoreUnavailable:
             failed = True
             raise
@@ -181,30 +192,31 @@ class _Breaker:
         with self._lock:
             self._count(failed=True)
 
+    def close(self) -> None:
+        """Stop to probe."""
+        self._ended.set()
+
     def _enter(self, quick: bool) -> None:
         now = time.monotonic()
         with self._lock:
-            left = self._next - now
-            frozen = self._inside >= self._most and now - self._sign > _FROZEN_AFTER_S
-            if self._failed < self._most and not frozen:
-                left = 0.0
-            elif left <= 0:
-                self._next = now + _PROBE_S
-            if left <= 0:
+            is_frozen = self._inside >= self._most and now - self._sign > _FROZEN_AFTER_S
+            if self._failed < self._most and not is_frozen:
                 self._sign = self._sign if self._inside else now
                 self._inside += quick
                 return
-            self._tell(is_open=True)
+            left = self._next - now
+            self._begin_probing()
         refusal = StoreUnavailable("The store did not answer lately; it is asked again in a moment.")
         refusal.retry_after = max(1, math.ceil(left))
         raise refusal
 
-    def _leave(self, quick: bool, failed: bool) -> None:
+    def _leave(self, quick: bool, failed: bool | None) -> None:
         with self._lock:
             self._inside -= quick
-            if not failed:
+            if failed is False:
                 self._sign = time.monotonic()
-            self._count(failed=failed)
+            if failed is not None:
+                self._count(failed=failed)
 
     def _count(self, *, failed: bool) -> None:
         self._failed = self._failed + 1 if failed else 0
@@ -213,12 +225,36 @@ class _Breaker:
             self._tell(is_open=False)
         if self._failed >= self._most:
             self._next = time.monotonic() + self._backoff.fail()
-            self._tell(is_open=True)
+            self._begin_probing()
 
     def _tell(self, *, is_open: bool) -> None:
         if is_open is not self._is_open:
             self._is_open = is_open
             self._opened(is_open)
+
+    def _begin_probing(self) -> None:
+        self._tell(is_open=True)
+        if self._prober is None and not self._ended.is_set():
+            self._prober = threading.Thread(target=self._probe_until_it_answers, name="image_repo-probe", daemon=True)
+            self._prober.start()
+
+    def _probe_until_it_answers(self) -> None:
+        """Probe after pauses; the first answer closes the circuit."""
+        while not self._ended.wait(max(0.0, self._next - time.monotonic())):
+            try:
+                self._probe()
+                failed = False
+            except StoreUnavailable:
+                failed = True
+            except Exception:  # an answer: the store is there
+                failed = False
+            with self._lock:
+                if not failed:
+                    self._sign, self._failed, self._prober = time.monotonic(), 0, None
+                    self._backoff.reset()
+                    self._tell(is_open=False)
+                    return
+                self._next = time.monotonic() + self._backoff.fail()
 
 
 class _GuardedBody:

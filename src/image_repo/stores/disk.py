@@ -11,6 +11,7 @@ change: files of other tools have it too, and no two writes of ours share a time
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -29,7 +30,7 @@ from typing import BinaryIO, NoReturn, Self
 from image_repo.errors import PreconditionFailed, StoreUnavailable
 from image_repo.model.formats import SNIFF_BYTES
 from image_repo.stores import tempurl
-from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk
+from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk, OutOfDescriptors
 from image_repo.stores.disk_link_keys import DiskLinkKeys
 from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Window
 from image_repo.stores.disk_paths import (
@@ -103,6 +104,8 @@ def _translated(verb: str) -> Iterator[None]:
 
 
 def _unavailable(verb: str, error: OSError) -> NoReturn:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise OutOfDescriptors("Too many files are open here.") from error
     raise StoreUnavailable(f"The folder of the originals cannot be {verb}: {error.strerror or error}.") from error
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib3.exceptions import HTTPError
 
 from image_repo.errors import StoreUnavailable
+from image_repo.stores.base import OutOfDescriptors, StoreSilent
 
 T = TypeVar("T")
 
@@ -27,12 +28,23 @@ class Refusal(StoreUnavailable):
         self.http_status = status
 
 
+def broken_problem(error: BaseException) -> StoreUnavailable:
+    """Return the problem of a call that ended below HTTP."""
+    reason = reason_of(error)
+    kind = {_NO_DESCRIPTORS: OutOfDescriptors, _SILENT: StoreSilent}.get(reason, StoreUnavailable)
+    return kind(f"The store cannot be reached: {reason}.")
+
+
 def is_whole(headers: Mapping[str, str]) -> bool:
     """Return whether HTTP headers came complete; Python's library accepts them wherever they break off.
 
     Every server that has a clock sends a Date (RFC 9110, 6.6.1), and Swift sends it last.
     """
     return "date" in headers or "Date" in headers
+
+
+_NO_DESCRIPTORS = "too many files are open here"
+_SILENT = "it does not answer in time"
 
 
 def reason_of(error: BaseException) -> str:
@@ -49,7 +61,8 @@ def reason_of(error: BaseException) -> str:
         "the name of its host is not known": ("nameresolution", "gaierror", "name or service not known"),
         "nobody listens at its address": ("refused",),
         "its certificate is not accepted": ("certificate",),
-        "it does not answer in time": ("timeout", "timed out"),
+        _NO_DESCRIPTORS: ("too many open files",),
+        _SILENT: ("timeout", "timed out"),
         "it closed the connection": ("reset", "aborted", "broken pipe", "incompleteread", "remotedisconnected"),
         "there is no way to its network": ("unreachable",),
     }

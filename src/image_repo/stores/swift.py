@@ -18,7 +18,7 @@ from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
-from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, is_reading_newest
+from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, StoreSilent, is_reading_newest
 from image_repo.stores.http_errors import BROKEN, Refusal, absent, is_whole, reason_of
 from image_repo.stores.swift_auth import auth_version
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
@@ -92,13 +92,21 @@ class SwiftStore:
     :param pool: the connections to its account
     :param container: its name
     :param page: names of one page of a listing
+    :param silence: seconds without an answer after which reading an object fails; as configured where None
     """
 
     capabilities = Capabilities(verifies_digests=True)
 
     def __init__(
-        self, pool: ConnectionPool, settings: PersistentStoreConfiguration, container: str, *, page: int = _PAGE
+        self,
+        pool: ConnectionPool,
+        settings: PersistentStoreConfiguration,
+        container: str,
+        *,
+        page: int = _PAGE,
+        silence: float | None = None,
     ) -> None:
+        self._silence = silence
         self._pool = pool
         self._settings = settings
         self._container = container
@@ -141,14 +149,15 @@ class SwiftStore:
         """Return the entry of an object; None when there is none."""
         headers = absent(
             lambda: self._pool.run(
-                lambda connection: connection.head_object(self._container, key, headers=_read_headers())
+                lambda connection: connection.head_object(self._container, key, headers=_read_headers()),
+                silence=self._silence,
             )
         )
         return None if headers is None else _entry(key, headers)
 
     def get(self, key: str) -> SwiftBody | None:
         """Open an object for reading; None when there is none."""
-        lease = self._pool.lease()
+        lease = self._pool.lease(self._silence)
         try:
             found = absent(
                 lambda: lease.run(
@@ -194,6 +203,11 @@ class SwiftStore:
             if error.http_status == 412 and not overwrite:
                 raise PreconditionFailed(f"There is an object {key!r} already.") from error
             raise (self._no_container() if error.http_status == 404 else error) from error.__cause__
+        except StoreSilent as error:
+            raise StoreSilent(
+                "The store does not answer whether it has stored it: the outcome is unknown, "
+                "and it is safe to repeat the same request."
+            ) from error.__cause__
         if answer.get("etag", "").strip('"') != upload.md5:
             raise StoreUnavailable(f"The store has other bytes for {key!r} than it was sent.")
         modified = _date(answer["last-modified"]) if "last-modified" in answer else time.time()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.http_errors import Refusal, is_whole, reason_of
+from image_repo.stores.base import OutOfDescriptors, StoreSilent
+from image_repo.stores.http_errors import Refusal, broken_problem, is_whole
 
 _STATUSES = {
     401: "The store does not take the token that it gave.",
@@ -24,7 +25,7 @@ def translated(error: Exception) -> StoreUnavailable:
     """Return the problem for an exception of the library; the exception itself is for the log."""
     status = getattr(error, "http_status", None)
     if not status:
-        return StoreUnavailable(f"The store cannot be reached: {reason_of(error)}.")
+        return broken_problem(error)
     headers: Mapping[str, str] = getattr(error, "http_response_headers", None) or {}
     if not is_whole(headers):
         return StoreUnavailable("The answer of the store was cut off.")
@@ -37,6 +38,10 @@ def translated(error: Exception) -> StoreUnavailable:
 
 def copy_of(error: StoreUnavailable) -> StoreUnavailable:
     """The same trouble for another thread, which needs a traceback of its own."""
-    made = StoreUnavailable(error.detail)
+    made = (
+        type(error)(error.detail)
+        if isinstance(error, StoreSilent | OutOfDescriptors)
+        else StoreUnavailable(error.detail)
+    )
     made.retry_after, made.__cause__ = error.retry_after, error.__cause__
     return made

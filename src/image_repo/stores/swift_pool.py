@@ -54,19 +54,20 @@ class ConnectionPool:
         """The storage URL: of the account, without a ``/`` at its end."""
         return self._login.access().url.rstrip("/")
 
-    def run(self, action: Callable[[Any], T], *, again: bool = True) -> T:
+    def run(self, action: Callable[[Any], T], *, again: bool = True, silence: float | None = None) -> T:
         """Make a call.
 
         :param action: gets a connection of the library, signed in
         :param again: whether the call may be made twice when its connection breaks
         :raises StoreUnavailable: for everything but :class:`Refusal`
         """
-        with self.lease() as lease:
+        with self.lease(silence) as lease:
             return lease.run(action, again=again)
 
-    def lease(self) -> Lease:
+    def lease(self, silence: float | None = None) -> Lease:
         """Take a connection until the lease is closed.
 
+        :param silence: seconds without an answer after which a call fails; as configured where None
         :raises StoreUnavailable: when none is free in time
         """
         if not self._slots.acquire(timeout=deadline.left(self.settings.timeout)):
@@ -75,7 +76,8 @@ class ConnectionPool:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
-        return Lease(connection, self._login, self._give)
+        limits = self.settings.connect_timeout, silence or self.settings.timeout
+        return Lease(connection, self._login, self._give, limits)
 
     def _connect(self) -> Any:
         # Without credentials it does not sign in by itself: the token is set before each call.
@@ -98,9 +100,13 @@ class ConnectionPool:
 
 
 class Lease:
-    """One connection, for one thread at a time."""
+    """One connection, for one thread at a time.
 
-    def __init__(self, connection: Any, login: Login, give: Callable[[Any], None]) -> None:
+    :param limits: seconds of connecting and of silence
+    """
+
+    def __init__(self, connection: Any, login: Login, give: Callable[[Any], None], limits: tuple[float, float]) -> None:
+        self._limits = limits
         self._connection = connection
         self._login = login
         self._give: Callable[[Any], None] | None = give
@@ -125,6 +131,7 @@ class Lease:
                 raise translated(error) from error
             except BROKEN as error:
                 self._connection.close()
+                deadline.silent_for(time.monotonic() - began)
                 if again and time.monotonic() - began < _RETRY_WITHIN_S:
                     again = False
                     continue
@@ -137,6 +144,10 @@ class Lease:
         if self._connection.url != access.url:
             self._connection.close()
         self._connection.url, self._connection.token = access.url, access.token
+        connecting, silence = (deadline.silence_left(seconds) for seconds in self._limits)
+        self._connection.timeout = connecting, silence
+        if self._connection.http_conn:
+            self._connection.http_conn[1].requests_args["timeout"] = connecting, silence
 
     def close(self, *, broken: bool = False) -> None:
         """Return the connection to the pool, once.
