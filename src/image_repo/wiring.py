@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
-from image_repo.access.api_keys import ApiKeys, ClosingMarker
+from image_repo.access.api_keys import ApiKeys, ClosingMarker, seconds_of
 from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl, Rules
+from image_repo.access.folder_rules import FolderRule, FolderRules
 from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.rules import RoleRules
@@ -36,7 +38,7 @@ from image_repo.config import Config, LocalCacheConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
-from image_repo.model.names import ImageName
+from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.operations import Focus, read_focus
 from image_repo.model.recipe import Defaults, read_request
 from image_repo.observability import metrics
@@ -67,6 +69,9 @@ from image_repo.sync.lease import WriteLease, read_claim
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
 log = logging.getLogger(__name__)
+
+#: what the configuration allows → the role that may it
+_ROLES = {"none": Role.NONE, "read": Role.READER, "write": Role.WRITER}
 T = TypeVar("T")
 
 #: what an index holds of a record; another one is made anew
@@ -242,12 +247,29 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
 def _access_rules(node: _Node) -> Rules:
     """Return who may do what."""
     access = node.config.access
+    anonymous = _anonymous_role(node)
+    if not access.rules:
+        return RoleRules(anonymous)
+    return FolderRules(
+        anonymous,
+        [
+            FolderRule(
+                parse_prefix(rule.prefix), rule.who, _ROLES[rule.may], seconds_of(rule.until) if rule.until else inf
+            )
+            for rule in access.rules
+        ],
+    )
+
+
+def _anonymous_role(node: _Node) -> Callable[[], Role]:
+    """Return what gives the role of callers without credentials."""
+    access = node.config.access
     if access.anonymous is None and not access.oidc.is_configured:
         file = node.own / "access" if node.own else None
         marker = ClosingMarker(node.origin, node.epochs, file, node.config.freshness)
-        return RoleRules(lambda: Role.NONE if marker.is_closed() else Role.WRITER)
-    role = {"none": Role.NONE, "read": Role.READER, "write": Role.WRITER}[access.anonymous or "none"]
-    return RoleRules(lambda: role)
+        return lambda: Role.NONE if marker.is_closed() else Role.WRITER
+    role = _ROLES[access.anonymous or "none"]
+    return lambda: role
 
 
 def _authenticator(node: _Node) -> Authenticator:

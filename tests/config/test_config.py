@@ -18,6 +18,7 @@ from image_repo.config import (
     GIB,
     MIB,
     AccessConfiguration,
+    AccessRule,
     Config,
     OidcConfiguration,
     ServerConfiguration,
@@ -151,6 +152,9 @@ def part(config: Any, setting: str) -> Any:
         ("access: {oidc: {audience: images}}", "config.yml:1: access.oidc.audience: expected issuer or jwks_uri beside it"),
         ("access: {oidc: {issuer: 'https://a', roles: {x: reader}}}", "config.yml:1: access.oidc.roles: expected roles_claim beside it"),
         ("access: {oidc: {issuer: 'https://a', roles_claim: r, roles: {x: owner}}}", "config.yml:1: access.oidc.roles: expected values of the claim, each with reader, writer or admin but received {'x': 'owner'}"),
+        ("access: {rules: [{prefix: ../x}]}", "config.yml:1: access.rules: rule 1: prefix: No part of a name may begin with a dot, as '..' does."),
+        ("access: {rules: [{prefix: a}, {prefix: b, until: soon}]}", "config.yml:1: access.rules: rule 2: expected a date such as 2030-01-31 for until"),
+        ("access: {rules: [{prefx: a}]}", "config.yml:1: access.rules: expected a list of rules, each with prefix, who, may and until but received [{'prefx': 'a'}]"),
         ("presets: {a: {xsiz: 1}}", "config.yml:1: presets.a.xsiz: there is no parameter 'xsiz'. Did you mean xsize?"),
         ("presets: {a: {preset: b}}", "config.yml:1: presets.a.preset: expected parameters without preset: a preset cannot include another"),
         ("presets: {a: {w: 1, xsize: 2}}", "config.yml:1: presets.a: the parameter xsize is given more than once"),
@@ -492,8 +496,14 @@ def test_the_dump_fed_back_means_the_same(
 
 def test_the_dump_of_roles_fed_back_means_the_same(tmp_path: Path) -> None:
     oidc = OidcConfiguration(issuer="https://id.example", roles_claim="a.b", roles={"the lab": "writer", "x": "reader"})
-    config = replace(Config(), access=AccessConfiguration(anonymous="read", oidc=oidc))
+    rules = (AccessRule("new", until="2030-01-01"), AccessRule("x", "ann: [b", "write"))
+    config = replace(Config(), access=AccessConfiguration(anonymous="read", oidc=oidc, rules=rules))
     assert read(tmp_path, dump(config)) == config
+
+
+def test_rules_stand_in_the_environment_as_yaml() -> None:
+    rules = load(None, {"IMAGE_REPO_ACCESS__RULES": "[{prefix: new, until: 2030-01-01}]"}).access.rules
+    assert rules == (AccessRule("new", until="2030-01-01"),)
 
 
 @pytest.mark.parametrize(
@@ -503,6 +513,7 @@ def test_the_dump_of_roles_fed_back_means_the_same(tmp_path: Path) -> None:
         ("access: {anonymous: write}", True),
         ("access: {anonymous: read}", False),
         ("access: {anonymous: none}", False),
+        ("access: {rules: [{prefix: a}]}", False),
         ("access: {oidc: {issuer: 'https://a'}}", False),
         ("access: {anonymous: write, oidc: {issuer: 'https://a'}}", False),
     ],

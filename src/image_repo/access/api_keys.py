@@ -86,10 +86,18 @@ def new_key(name: str, role: str, prefix: str = "", expires: str | None = None) 
 
 def _moment(text: str) -> str:
     try:
-        moment = datetime.fromisoformat(text)
+        return timestamp(seconds_of(text))
     except ValueError as error:
         raise BadParameter.expected("a date such as 2027-01-31", "expires", text) from error
-    return timestamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def seconds_of(text: str) -> float:
+    """Return a date or time in seconds since the epoch; in UTC where it names no zone.
+
+    :raises ValueError: when it is neither
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 class ApiKeys:

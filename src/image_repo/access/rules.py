@@ -10,7 +10,7 @@ from image_repo.access.principal import Principal, Role
 from image_repo.catalogue.query import Filter
 
 #: action → the least role that may do it
-_NEEDED = {
+NEEDED = {
     Action.READ: Role.READER,
     Action.LIST: Role.READER,
     Action.LINK: Role.READER,
@@ -18,7 +18,7 @@ _NEEDED = {
     Action.DELETE: Role.WRITER,
     Action.ADMINISTER: Role.ADMIN,
 }
-_SHARED, _PRIVATE = Grant(), Grant(is_shared=False)
+SHARED, PRIVATE = Grant(), Grant(is_shared=False)
 _ROLES = {role.name.lower(): role for role in Role}
 
 
@@ -33,24 +33,24 @@ class RoleRules:
 
     def decide(self, principal: Principal, action: Action, target: str) -> Grant | Denial:
         """Return the decision (measured: 0.2 µs where callers without credentials may)."""
-        needed = _NEEDED[action]
+        needed = NEEDED[action]
         if self._anonymous() >= needed:
-            return _SHARED
+            return SHARED
         if principal.name is None:
             return Denial.UNAUTHENTICATED
         if role_of(principal.roles) < needed:
             return Denial.FORBIDDEN
-        return _within(principal.prefix, action, target) if principal.prefix else _PRIVATE
+        return within(principal.prefix, action, target) if principal.prefix else PRIVATE
 
 
-def _within(prefix: str, action: Action, target: str) -> Grant | Denial:
+def within(prefix: str, action: Action, target: str) -> Grant | Denial:
     """Return the decision for a caller who may do it below a folder alone."""
     if target.startswith(prefix):
-        return _PRIVATE
+        return PRIVATE
     is_above = prefix.startswith(target) and (not target or target.endswith("/"))
     if is_above and action is Action.LIST:
         return Grant(is_shared=False, visible=Filter(prefix=prefix))
-    return _PRIVATE if not target and action is not Action.ADMINISTER else Denial.FORBIDDEN
+    return PRIVATE if not target and action is not Action.ADMINISTER else Denial.FORBIDDEN
 
 
 @lru_cache(64)

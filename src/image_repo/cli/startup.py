@@ -90,16 +90,17 @@ def _check_access(config: Config, store: Store) -> Finding:
     :param store: with the API keys
     """
     access = config.access
+    rules = f"; {len(access.rules)} rules by folder" if access.rules else ""
     if access.anonymous is None and not access.oidc.is_configured:
         try:
             is_closed = is_marked_closed(store)
         except StoreUnavailable as error:
             return Finding(False, "access", f"it cannot be determined whether there are API keys: {error.detail}")
         if not is_closed:
-            return Finding(True, "access", _ALL_OPEN)
+            return Finding(True, "access", _ALL_OPEN + rules)
         return Finding(True, "access", "callers without credentials may nothing, because an API key was made")
     words = {"none": "nothing", "read": "read", "write": "read and write"}
-    rule = f"callers without credentials may {words[access.anonymous or 'none']}"
+    rule = f"callers without credentials may {words[access.anonymous or 'none']}{rules}"
     if not access.oidc.is_configured:
         return Finding(True, "access", f"{rule}; API keys count (image_repo key)")
     try:
@@ -113,7 +114,7 @@ def _access_warnings(config: Config, store: Store) -> Iterator[str]:
     """Yield what is dangerous, or does not work yet: tokens get 503 until the keys are there."""
     finding = _check_access(config, store)
     host, _ = address.host_and_port(config.listen)
-    if finding.detail == _ALL_OPEN and not address.is_loopback(host):
+    if finding.detail.startswith(_ALL_OPEN) and not address.is_loopback(host):
         yield (
             f"everybody who reaches {config.listen} may read, write and delete: access.anonymous says what callers "
             "without credentials may"

@@ -22,6 +22,7 @@ from image_repo.config.settings import (
     KIB,
     MIB,
     AccessConfiguration,
+    AccessRule,
     CatalogueConfiguration,
     Config,
     Credentials,
@@ -36,7 +37,7 @@ from image_repo.config.settings import (
 )
 
 __all__ = [
-    "GIB", "KIB", "MIB", "AccessConfiguration", "CatalogueConfiguration", "Config", "Credentials",
+    "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "CatalogueConfiguration", "Config", "Credentials",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "QualityConfiguration", "RenderConfiguration", "SecretText", "ServerConfiguration", "SourcedText",
     "SwiftCacheConfiguration", "dump", "foreign", "load", "migrate",

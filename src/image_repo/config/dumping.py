@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import yaml
@@ -73,6 +74,8 @@ def _value(value: Any, setting: Setting, path: Path, indent: str) -> str:
         plain = {name: dict(item) if isinstance(item, Mapping) else item for name, item in value.items()}
         block = yaml.safe_dump(plain, default_flow_style=False, allow_unicode=True, sort_keys=False)
         return "\n" + textwrap.indent(block.rstrip("\n"), indent + _INDENT)
+    if isinstance(value, tuple) and value and is_dataclass(value[0]):
+        value = [asdict(item) for item in value]
     return " " + _flow(list(value) if isinstance(value, tuple) else dict(value) if setting.is_mapping else value)
 
 

@@ -223,7 +223,7 @@ def _read_environment(draft: Draft, environ: Mapping[str, str]) -> None:
 def _from_text(draft: Draft, setting: Setting, path: Path, text: str, variable: str) -> Any:
     if setting.sourced and text != "null" and not text.startswith(("env:", "file:")):
         return setting.sourced.text(text, f"env:{variable}")
-    if not setting.is_mapping:
+    if not setting.is_structured:
         return None if text == "null" else text
     try:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def read_auth_version(value: Any) -> Any:
 def read_interface(value: Any) -> Any:
     """Return ``public`` for the older spelling ``publicURL``."""
     return value.removesuffix("URL") if isinstance(value, str) else value
+
+
+def is_moment(text: str) -> bool:
+    """Return whether this is a date or a time (ISO 8601)."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 class SourcedText(str):

@@ -8,10 +8,11 @@ from ipaddress import ip_network
 from pathlib import Path as File
 from urllib.parse import urlsplit
 
-from image_repo.config.readers import SourcedText
+from image_repo.config.readers import SourcedText, is_moment
 from image_repo.config.settings import Config, Credentials, PersistentStoreConfiguration
 from image_repo.config.tree import Path, get, leaves
-from image_repo.errors import BadParameter
+from image_repo.errors import BadName, BadParameter
+from image_repo.model.names import parse_prefix
 from image_repo.model.operations import read_background
 from image_repo.model.recipe import read_request
 
@@ -166,6 +167,15 @@ def _access(config: Config) -> Iterator[Violation]:
         if address is not None and not re.match(r"https?://[^/\s]", address):
             expected = "expected an address such as https://id.example.org/realms/lab"
             yield (*above, name), f"{expected} but received {str(address)!r}"
+    for number, rule in enumerate(access.rules):
+        try:
+            parse_prefix(rule.prefix)
+        except BadName as error:
+            yield ("access", "rules"), f"rule {number + 1}: prefix: {error.detail}"
+        if rule.until is not None and not is_moment(rule.until):
+            yield ("access", "rules"), f"rule {number + 1}: expected a date such as 2030-01-31 for until"
+        if not rule.who:
+            yield ("access", "rules"), f"rule {number + 1}: expected who it is for"
     for name in ("audience", "roles_claim", "roles"):
         if getattr(access.oidc, name) and not access.oidc.is_configured:
             yield (*above, name), "expected issuer or jwks_uri beside it"

@@ -243,6 +243,20 @@ class OidcConfiguration:
 
 
 @_section
+class AccessRule:
+    """What some callers may below a folder."""
+
+    prefix: str = _setting("", "the folder; empty for everything")
+    who: str = _setting("anonymous", "anonymous, everybody, reader, writer, or the name of a caller")
+    may: Literal["write", "read", "none"] = _setting("none", "what they may there")
+    until: str | None = _setting(None, "a date, from whose beginning in UTC the rule does not count; null: for ever")
+
+
+#: of which the longest prefix decides
+Rules = tuple[AccessRule, ...]
+
+
+@_section
 class AccessConfiguration:
     """Who may read and write. Everybody may do everything until something of it is set, or an API key is made."""
 
@@ -250,11 +264,14 @@ class AccessConfiguration:
         None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
     oidc: OidcConfiguration = _group(OidcConfiguration)
+    rules: Rules = _setting(
+        (), "rules by folder, such as {prefix: new, who: anonymous, may: none, until: 2030-01-01}; the longest decides"
+    )
 
     @property
     def is_open(self) -> bool:
         """Whether everybody may do everything."""
-        return self.anonymous in (None, "write") and not self.oidc.is_configured
+        return self.anonymous in (None, "write") and not self.oidc.is_configured and not self.rules
 
 
 @_section

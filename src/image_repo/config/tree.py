@@ -51,6 +51,11 @@ class Setting:
         return get_origin(self.hint) is Mapping
 
     @property
+    def is_structured(self) -> bool:
+        """Whether its text in the environment is YAML."""
+        return self.is_mapping or self.hint == settings.Rules
+
+    @property
     def expected(self) -> str:
         """What is accepted, for people."""
         return _expected(self.hint) + (", or null" if self.nullable else "")
@@ -116,6 +121,7 @@ _WORDS: dict[Any, str] = {
     settings.Texts: "a list",
     settings.Kinds: "a list of " + ", ".join(get_args(settings.WritableKind)),
     settings.Presets: "names, each with parameters and their values",
+    settings.Rules: "a list of rules, each with prefix, who, may and until",
     settings.Roles: "values of the claim, each with reader, writer or admin",
     settings.Credential: "text, env:NAME or file:PATH",
     settings.Secret: "text, env:NAME or file:PATH",
