@@ -255,7 +255,37 @@ def test_labels_of_strangers_are_bounded() -> None:
         archive.writestr("annotations.json", b'{"annotations": [' + b" " * (MAX_LABEL_BYTES + 1) + b"]}")
     labels, picture = from_zip(file, len(file.getvalue()), io.BytesIO(), 100).items
     assert (labels.entry, picture.entry, picture.problem) == ("annotations.json", "a.jpg", None)
-    assert "at most 16777216 bytes" in str(labels.problem)
+    assert "at most 8388608 bytes" in str(labels.problem)
+
+
+def zip_of(**members: str) -> io.BytesIO:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return file
+
+
+def bomb_of_coco() -> dict[str, str]:
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in range(200)]
+    annotations = [{"image_id": number, "category_id": 1} for number in range(200)]
+    categories = [{"id": 1, "name": "x" * (1 << 20)}]
+    return {"labels.json": json.dumps({"categories": categories, "images": images, "annotations": annotations})}
+
+
+def bomb_of_events() -> dict[str, str]:
+    event = "d1,,2024-05-01T09:55:00Z,2024-05-01T12:05:00Z,animal\n"
+    header = "deploymentID,mediaID,eventStart,eventEnd,observationType\n"
+    return {**CAMTRAP, "observations.csv": header + event * 2_000}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"), [(bomb_of_coco(), "repeat too much text"), (bomb_of_events(), "at most 1000 events")]
+)
+def test_labels_do_not_grow_without_bound(files: dict[str, str], reason: str) -> None:
+    file = zip_of(**files)
+    (broken,) = from_zip(file, len(file.getvalue()), io.BytesIO(), 10_000).items
+    assert reason in str(broken.problem)
 
 
 # -- folders and zips -------------------------------------------------------------------------

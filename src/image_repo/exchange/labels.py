@@ -23,7 +23,11 @@ from image_repo.exchange.tables import Row, read_csv
 from image_repo.model.strict_json import read_object
 
 #: of one file, which is parsed in memory: of a stranger, of the user
-MAX_LABEL_BYTES, MAX_OWN_LABEL_BYTES = 16 << 20, 512 << 20
+MAX_LABEL_BYTES, MAX_OWN_LABEL_BYTES = 8 << 20, 512 << 20
+#: lines may have this multiple of the bytes of a file: rows of a deployment repeat its columns
+_MAX_EXPANSION = 4
+#: of one deployment: each is compared with each of its media
+_MAX_EVENTS = 1_000
 #: the beginning of a file, from which its format is detected
 HEAD_BYTES = 1 << 16
 
@@ -73,20 +77,25 @@ def label_lines(files: Mapping[str, Opener], max_bytes: int) -> Iterator[tuple[s
     for path in files:
         folder, name = path[: path.rfind("/") + 1], path.rpartition("/")[2]
         if name == METADATA_CSV:
-            yield path, _lines(path, partial(_from_csv, partial(content, path)))
+            yield path, _lines(path, max_bytes, partial(_from_csv, partial(content, path)))
         elif name == "media.csv" and folder + PACKAGE in files:
             tables = {table: partial(content, folder + table) for table in _CAMTRAP_TABLES}
-            yield path, _lines(path, partial(_from_camtrap, tables))
+            yield path, _lines(path, max_bytes, partial(_from_camtrap, tables))
         elif name.endswith(".json") and name != PACKAGE:
-            yield path, _lines(path, partial(_from_json, partial(content, path)))
+            yield path, _lines(path, max_bytes, partial(_from_json, partial(content, path)))
 
 
-def _lines(path: str, labels: Callable[[], Iterator[Label]]) -> Iterator[bytes]:
+def _lines(path: str, max_bytes: int, labels: Callable[[], Iterator[Label]]) -> Iterator[bytes]:
+    remaining = _MAX_EXPANSION * max_bytes
     try:
         for file, data in labels():
             if file and data:
-                line = {"file_name": file.replace("\\", "/"), "data": data}
-                yield json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+                members = {"file_name": file.replace("\\", "/"), "data": data}
+                line = json.dumps(members, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+                remaining -= len(line)
+                if remaining < 0:
+                    raise BrokenArchive(f"The labels in {path[:200]!r} repeat too much text.")
+                yield line
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise BrokenArchive(f"{path[:200]!r} is no file of labels: {error}") from error
 
@@ -186,6 +195,8 @@ def _from_camtrap(content: Mapping[str, Callable[[], bytes]]) -> Iterator[Label]
             observations.setdefault(row["mediaID"], []).append(observation)
         elif observation:
             events.setdefault(row.get("deploymentID", ""), []).append(_Event.of(row, observation))
+            if len(events[row.get("deploymentID", "")]) > _MAX_EVENTS:
+                raise ValueError(f"a deployment may have at most {_MAX_EVENTS} events")
     for row in tables["media.csv"]:
         deployment = row.get("deploymentID", "")
         data = {name: value for name, value in _typed(row).items() if name not in _MEDIA_FACTS}
