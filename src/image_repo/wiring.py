@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from image_repo.access.api_keys import ApiKeys, ClosingMarker, seconds_of
 from image_repo.access.authenticator import Authenticator
@@ -34,7 +34,7 @@ from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.locks import FileOrder, KeyedLock, WriteOrder
 from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
-from image_repo.config import Config, LocalCacheConfiguration
+from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
 from image_repo.model.key import prefix_of
@@ -64,9 +64,15 @@ from image_repo.stores.swift import SwiftStore
 from image_repo.stores.swift_auth import resolve_credentials
 from image_repo.stores.swift_link_keys import new_link_key
 from image_repo.stores.swift_pool import ConnectionPool
+from image_repo.sync import membership
 from image_repo.sync.daemon import CatalogueDaemon
+from image_repo.sync.expiry import ExpirySweeper
 from image_repo.sync.lease import WriteLease, read_claim
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
+
+if TYPE_CHECKING:
+    from image_repo.stores.s3_client import S3Client
+    from image_repo.stores.s3_lifecycle import BucketLifecycle
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +84,13 @@ T = TypeVar("T")
 _SCHEMA = 1
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
+<<<<<<< HEAD
 #: a cache container that is silent is a miss: what is left of the time of a request is the origin's
 _CACHE_SILENCE_S = 1.0
+=======
+#: seconds after which the note of a node that has ended is of no use
+_NOTE_AGE_S = 86_400.0
+>>>>>>> cae966d (S3: expired renditions are swept once a day, or deleted by the store after image_repo s3-lifecycle)
 #: a few large entries displace each other: their last use has to be known better than that of many small ones
 _TOUCH_PIXELS_EVERY_S = 5.0
 
@@ -131,17 +142,28 @@ def _swift_stores(config: Config) -> Stores:
 
 
 def _s3_stores(config: Config) -> Stores:
+    settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
+    client = _s3_client(settings)
+    from image_repo.stores.s3 import S3Store  # noqa: PLC0415, as below
+
+    renditions = S3Store(client, _cache_bucket(config, settings)) if cache.enabled else None
+    return Stores(S3Store(client, settings.container), renditions)
+
+
+def _s3_client(settings: PersistentStoreConfiguration) -> S3Client:
     try:
         # The library takes its time, and is an extra.
-        from image_repo.stores.s3 import S3Store  # noqa: PLC0415
         from image_repo.stores.s3_client import S3Client  # noqa: PLC0415
     except ModuleNotFoundError as error:
         advice = "s3 needs boto3: pip install 'image_repo[s3]'"
         raise ConfigurationError([f"persistent_store_configuration.kind: {advice}"]) from error
-    settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
-    client = S3Client(settings)
-    bucket = settings.container if cache.container == DEFAULT_CACHE_CONTAINER else cache.container
-    return Stores(S3Store(client, settings.container), S3Store(client, bucket) if cache.enabled else None)
+    return S3Client(settings)
+
+
+def _cache_bucket(config: Config, settings: PersistentStoreConfiguration) -> str:
+    """Return the bucket of the renditions: that of the originals where none is set."""
+    bucket = config.swift_cache_configuration.container
+    return settings.container if bucket == DEFAULT_CACHE_CONTAINER else bucket
 
 
 #: kind of a store → what makes it
@@ -470,16 +492,33 @@ def defaults(config: Config) -> Defaults:
     )
 
 
+def rendition_lifetime(config: Config) -> int:
+    """Return the seconds after which a rendition in the cache container has expired, linked or not."""
+    settings = config.persistent_store_configuration
+    longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
+    return max(config.swift_cache_configuration.lifetime, longest)
+
+
+def build_lifecycle(config: Config, environ: Mapping[str, str] = os.environ) -> BucketLifecycle:
+    """Return the lifecycle rules of the bucket of the renditions.
+
+    :raises ConfigurationError: where they are not in S3
+    """
+    settings = s3_environment.resolve(config.persistent_store_configuration, environ)
+    if settings.kind != "s3" or not config.swift_cache_configuration.enabled:
+        raise ConfigurationError(["persistent_store_configuration.kind: expected s3, with a cache container"])
+    client = _s3_client(settings)
+    from image_repo.stores.s3_lifecycle import BucketLifecycle  # noqa: PLC0415, as above
+
+    return BucketLifecycle(client, _cache_bucket(config, settings))
+
+
 def _link_target(config: Config, stores: Stores, counters: Counters) -> LinkTarget | None:
     cache = config.swift_cache_configuration
     if not cache.enabled:
         return None
     if stores.cache is not None:
-        settings = config.persistent_store_configuration
-        longest = max(settings.url_lifetime, settings.url_lifetime_most) + settings.url_lifetime_slack
-        return ContainerTier(
-            CircuitBreaker(stores.cache, counters=counters, name="cache"), max(cache.lifetime, longest)
-        )
+        return ContainerTier(CircuitBreaker(stores.cache, counters=counters, name="cache"), rendition_lifetime(config))
     folder = stores.origin.capabilities.folder
     if folder is not None:
         unbounded = LocalCacheConfiguration(max_size=0, max_elements=0)
@@ -542,22 +581,28 @@ def _private(folder: Path) -> Path | None:
 
 
 def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
-    """Start the catalogue daemon, where the configuration has a catalogue and there is a place for it.
+    """Start what a node does beside its requests: the catalogue daemon, and the sweeper of expired renditions.
 
-    :returns: what ends it
+    Each is started where the configuration has a use for it and there is a place for its files.
+
+    :returns: what ends them
     """
     own = own_folder(config, repo.origin)
-    if own is None or not config.catalogue.enabled:
+    if own is None:
         return lambda: None
+    resources = ExitStack()
     stores = build_stores(config)
-    artifacts = build_artifacts(config, repo)
-    background = CatalogueDaemon(
-        repo, own, every=config.catalogue.reconcile, nodes=nodes(config, stores), artifacts=artifacts
-    )
-    background.start()
-
-    def end() -> None:
-        background.close()
-        stores.close()
-
-    return end
+    resources.callback(stores.close)
+    if stores.cache is not None and not stores.cache.capabilities.drops_expired:
+        ages = {PREFIX: float(rendition_lifetime(config)), membership.PREFIX: _NOTE_AGE_S}
+        sweeper = ExpirySweeper(stores.cache, ages, own)
+        resources.callback(sweeper.close)
+        sweeper.start()
+    if config.catalogue.enabled:
+        artifacts = build_artifacts(config, repo)
+        daemon = CatalogueDaemon(
+            repo, own, every=config.catalogue.reconcile, nodes=nodes(config, stores), artifacts=artifacts
+        )
+        resources.callback(daemon.close)
+        daemon.start()
+    return resources.close

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -153,3 +154,32 @@ def test_a_bucket_and_a_sign_in_to_swift_ask_for_the_kind(tmp_path):
     ended = trial(tmp_path, "http://127.0.0.1:1", "photos", OS_AUTH_URL="http://127.0.0.1:1/v3")
     assert ended.returncode != 0
     assert "persistent_store_configuration.kind: expected s3 or swift" in ended.stdout + ended.stderr
+
+
+def test_the_command_sets_a_lifecycle_rule_and_leaves_those_of_others(moto, container, tmp_path):
+    with opened_bucket(s3_settings(moto), container) as store:
+        other = {"ID": "other", "Status": "Enabled", "Filter": {"Prefix": "x/"}, "Expiration": {"Days": 3}}
+        store._client.call(
+            "put_bucket_lifecycle_configuration", Bucket=container, LifecycleConfiguration={"Rules": [other]}
+        )
+        config = commands.configure(tmp_path, persistent_store_configuration={})
+        s3 = {"S3_BUCKET": container, "S3_ENDPOINT": moto, "S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b"}
+        printed = json.loads(commands.run("-y", config, "s3-lifecycle", "--dry-run", **s3).stdout)
+        assert printed[0]["Filter"] == {"Prefix": ".renditions/"}
+        assert "31 days" in commands.run("-y", config, "s3-lifecycle", **s3).stdout
+        assert "as before" in commands.run("-y", config, "s3-lifecycle", **s3).stdout
+        rules = store._client.call("get_bucket_lifecycle_configuration", Bucket=container)["Rules"]
+    assert {rule["ID"]: rule.get("Expiration") for rule in rules} == {
+        "other": {"Days": 3},
+        "image_repo renditions": {"Days": 31},
+        "image_repo uploads": None,
+    }
+
+
+def test_a_store_without_lifecycle_rules_is_named(swift, container, tmp_path):
+    config = commands.configure(tmp_path, persistent_store_configuration={})
+    secret = {"S3_ACCESS_KEY_ID": "test:tester", "S3_SECRET_ACCESS_KEY": "testing"}
+    with opened_bucket(s3_settings(swift.url), container):
+        ended = commands.run("-y", config, "s3-lifecycle", S3_BUCKET=container, S3_ENDPOINT=swift.url, **secret)
+    assert ended.returncode == 1
+    assert "takes no lifecycle rules" in ended.stderr

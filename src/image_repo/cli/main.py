@@ -57,6 +57,7 @@ VERBS = {
     "link-key": "keys",
     "key": "keys",
     "config": "config",
+    "s3-lifecycle": "lifecycle",
 }
 
 

@@ -69,6 +69,7 @@ class Capabilities:
     :param verifies_digests: ``get`` checks every body against a digest that the store keeps itself
     :param conditional_put: ``overwrite=False`` is atomic; otherwise two writers at the same moment may both succeed
     :param immediate_listing: a listing shows every finished write
+    :param drops_expired: it deletes objects after their expiry; otherwise they are hidden, and have to be swept
     :param longest_link: seconds for which a temporary URL can be valid; None for any time
     :param probed: what a check has found that the store can do, for people
     :param folder: of this program's own files beside the objects, where the store is a file system
@@ -78,6 +79,7 @@ class Capabilities:
     conditional_put: bool = False
     immediate_listing: bool = False
     folder: Path | None = None
+    drops_expired: bool = True
     longest_link: int | None = None
     probed: str = ""
 

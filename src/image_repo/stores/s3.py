@@ -53,7 +53,7 @@ class S3Store:
         self._multipart = multipart
         self._types = ListedTypes(self.head, client.settings.connections)
         self._conditional: bool | None = None
-        self.capabilities = Capabilities(verifies_digests=True, longest_link=LONGEST_S)
+        self.capabilities = Capabilities(verifies_digests=True, drops_expired=False, longest_link=LONGEST_S)
         credentials = client.settings.credentials
         endpoint = urlsplit(str(credentials.endpoint or "https://amazonaws.com"))
         self.description = f"S3 bucket {bucket!r} at {endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]}"
