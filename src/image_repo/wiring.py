@@ -84,13 +84,10 @@ T = TypeVar("T")
 _SCHEMA = 1
 #: what is remembered of names on disk may take this much, beside the disk cache
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
-<<<<<<< HEAD
 #: a cache container that is silent is a miss: what is left of the time of a request is the origin's
 _CACHE_SILENCE_S = 1.0
-=======
 #: seconds after which the note of a node that has ended is of no use
 _NOTE_AGE_S = 86_400.0
->>>>>>> cae966d (S3: expired renditions are swept once a day, or deleted by the store after image_repo s3-lifecycle)
 #: a few large entries displace each other: their last use has to be known better than that of many small ones
 _TOUCH_PIXELS_EVERY_S = 5.0
 
