@@ -365,7 +365,7 @@ class StoreUnavailable(Problem):
     status = 503
     slug = "store-unavailable"
     title = "The store cannot be asked at the moment"
-    retry_after = 2
+    retry_after: int | None = 2
 
 
 class NotTheWriter(Problem):

@@ -44,6 +44,7 @@ def check_command(options: Options, /) -> None:
             faults = list(check(repo, scan, step))
         faults += check_artifacts_and_snapshots(options.load(), repo)
         broken, behind = catalogue.differences(repo)
+    faults += [f"{path}: cannot be read, and is passed over" for path in repo.origin.passed_over()]
     faults += broken
     for line in faults:
         click.echo(line)

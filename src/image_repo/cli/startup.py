@@ -140,12 +140,19 @@ def _check_folder(subject: str, path: str) -> Finding:
     return Finding(usable, subject, f"{path} is private" if usable else f"{path} cannot be written to")
 
 
+def _passed_over(store: Store) -> str:
+    paths = ", ".join(store.passed_over())
+    return f"passed over, because it cannot be read: {paths}" if paths else ""
+
+
 def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
     try:
         store.check(create=create)
     except StoreUnavailable as error:
         return Finding(False, subject, f"{store.description}: {error.detail or error.title}")
-    return Finding(True, subject, "; ".join(filter(None, (store.description, store.capabilities.probed))))
+    return Finding(
+        True, subject, "; ".join(filter(None, (store.description, store.capabilities.probed, _passed_over(store))))
+    )
 
 
 def _check_links(store: Store) -> Finding:

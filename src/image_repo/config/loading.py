@@ -18,6 +18,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from image_repo.config import rules
+from image_repo.config.places import own_places
 from image_repo.config.readers import Sourced
 from image_repo.config.renamed import advice
 from image_repo.config.settings import Config, Credentials
@@ -87,7 +88,7 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
         draft.mistake(setting, message)
     if draft.mistakes:
         raise ConfigurationError(sorted(dict.fromkeys(draft.mistakes), key=line_of))
-    return config
+    return own_places(config)
 
 
 def line_of(mistake: str) -> int:

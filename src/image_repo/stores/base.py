@@ -96,6 +96,13 @@ class OutOfDescriptors(StoreUnavailable):
     """This process has too many files open: it says nothing of the store."""
 
 
+class NotReadable(StoreUnavailable):
+    """One object or folder may not be read, or lies on a bad sector: it says nothing of the others."""
+
+    #: to repeat it does not help
+    retry_after = None
+
+
 class NotOnDisk(StoreUnavailable):
     """Written objects can be read, but might not survive a loss of power."""
 
@@ -185,6 +192,10 @@ class Store(Protocol):
 
         :param endings: in lower case, with their dot; empty text for the name itself
         """
+        ...
+
+    def passed_over(self) -> list[str]:
+        """Return where listings of this process passed something over that could not be read, in order."""
         ...
 
     def presign(self, key: str, expires: int, filename: str) -> str:

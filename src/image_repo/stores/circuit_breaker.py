@@ -20,7 +20,7 @@ from image_repo.concurrency.backoff import Backoff
 from image_repo.errors import StoreUnavailable
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
-from image_repo.stores.base import Body, Entry, OutOfDescriptors, Store
+from image_repo.stores.base import Body, Entry, NotReadable, OutOfDescriptors, Store
 
 T = TypeVar("T")
 
@@ -110,6 +110,10 @@ class CircuitBreaker:
         """Find objects by name and ending."""
         return self._ask("keys", lambda: self._store.find(names, endings))
 
+    def passed_over(self) -> list[str]:
+        """Return where listings passed something over."""
+        return self._store.passed_over()
+
     def presign(self, key: str, expires: int, filename: str) -> str:
         """Return a temporary URL of an object."""
         return self._ask("link", lambda: self._store.presign(key, expires, filename))
@@ -178,7 +182,7 @@ class _Breaker:
         failed: bool | None = False
         try:
             return ask()
-        except OutOfDescriptors:
+        except (OutOfDescriptors, NotReadable):
             failed = None
             raise
         except StoreUnavailable:

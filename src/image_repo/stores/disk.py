@@ -30,9 +30,9 @@ from typing import BinaryIO, NoReturn, Self
 from image_repo.errors import PreconditionFailed, StoreUnavailable
 from image_repo.model.formats import SNIFF_BYTES
 from image_repo.stores import tempurl
-from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk, OutOfDescriptors
+from image_repo.stores.base import CHUNK, Capabilities, Entry, NotOnDisk, NotReadable, OutOfDescriptors
 from image_repo.stores.disk_link_keys import DiskLinkKeys
-from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Window
+from image_repo.stores.disk_listing import ABSENT, NOWHERE, Folders, Listing, Window
 from image_repo.stores.disk_paths import (
     OWN,
     decode_file,
@@ -55,6 +55,12 @@ log = logging.getLogger(__name__)
 _LEFT_BEHIND_S = 600.0
 #: attempts at what another process undoes
 _ATTEMPTS = 64
+
+
+#: errors of one file or folder
+_NOT_READABLE = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
+#: paths that are named, at most
+_MAX_PASSED_OVER = 1_000
 
 
 # -- entries and bodies ---------------------------------------------------------------
@@ -106,6 +112,8 @@ def _translated(verb: str) -> Iterator[None]:
 def _unavailable(verb: str, error: OSError) -> NoReturn:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise OutOfDescriptors("Too many files are open here.") from error
+    if verb == "read" and error.errno in _NOT_READABLE:
+        raise NotReadable(f"It cannot be read: {error.strerror}.") from error
     raise StoreUnavailable(f"The folder of the originals cannot be {verb}: {error.strerror or error}.") from error
 
 
@@ -133,6 +141,8 @@ class DiskStore:
         self._seen = self._root.is_dir()
         self._stamp = 0
         self._tidied = -math.inf
+        #: paths below the root that a listing could not read
+        self._passed_over: dict[str, None] = {}
         self._lock = threading.Lock()
         self._folders = Folders(self._is_inside)
         self._records = RecordTable()
@@ -153,7 +163,9 @@ class DiskStore:
             if not root.is_dir():
                 raise StoreUnavailable(f"{root} is not a folder.")
             with os.scandir(root) as listing:
-                next(listing, None)
+                for entry in itertools.islice(listing, _MAX_PASSED_OVER):
+                    if entry.is_dir() and not os.access(entry.path, os.R_OK | os.X_OK, effective_ids=True):
+                        self._pass_over(entry.path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
             self._seen = True
         except OSError as error:
             raise StoreUnavailable(f"The folder {root} cannot be used: {_reason(error, root)}.") from error
@@ -462,9 +474,7 @@ class DiskStore:
         with _translated("read"):
             real = {os.path.realpath(folder): folder for folder in folders}
             begin = window.begin(begins)
-            listings = [
-                (folder, self._folders.listing(folder, begin)) for at, folder in real.items() if at not in above
-            ]
+            listings = [(folder, self._list(folder, begin)) for at, folder in real.items() if at not in above]
         # A link that leads up again would go round for ever.
         above |= real.keys()
         sorts = (
@@ -476,6 +486,27 @@ class DiskStore:
                 yield from self._walk(begins + sort, paths, window, above)
             elif entry := self._listed(begins + sort, paths[0]):
                 yield entry
+
+    def _list(self, folder: str, begin: str) -> Listing:
+        """List a folder; one below the root that cannot be read is empty, and named."""
+        try:
+            listing = self._folders.listing(folder, begin)
+        except OSError as error:
+            if error.errno not in _NOT_READABLE or folder == str(self._root):
+                raise
+            self._pass_over(folder, error)
+            return Listing([], {})
+        self._passed_over.pop(folder, None)
+        return listing
+
+    def _pass_over(self, path: str, error: OSError) -> None:
+        if path not in self._passed_over and len(self._passed_over) < _MAX_PASSED_OVER:
+            self._passed_over[path] = None
+            log.warning("%s cannot be read, and is passed over: %s", path, error.strerror)
+
+    def passed_over(self) -> list[str]:
+        """Return the files and folders that could not be read, in order."""
+        return sorted(self._passed_over)
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
         """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
@@ -510,7 +541,10 @@ class DiskStore:
                 state = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
                 is_record = partial(self._records.is_record, state, partial(is_record_file, path))
                 entry = self._entry(key, found, is_record, partial(first_bytes, path))
-            except (*NOWHERE, PermissionError):  # gone meanwhile; what may not be read is not ours to show
+            except NOWHERE:  # gone meanwhile
+                return None
+            except PermissionError as error:
+                self._pass_over(path, error)
                 return None
         return replace(entry, metadata={}, expires=None) if entry and (entry.metadata or entry.expires) else entry
 
