@@ -624,3 +624,29 @@ def test_curl_sees_the_answer_to_what_it_may_not_send(listen: str, tmp_path: Pat
     command = ["curl", "-sS", "-T", str(tmp_path / "large"), "-w", "%{http_code}", f"http://{listen}/images/large"]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     assert ended.stdout.endswith("413"), ended.stderr
+
+
+@servers
+def test_a_server_that_nobody_asks_anything_sleeps(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    with commands.serving(config) as process:
+        master = f"/proc/{process.pid}"
+        pids = [process.pid, *map(int, Path(f"{master}/task/{process.pid}/children").read_text().split())]
+        commands.until(lambda: _worked(pids) < 0.02, "the work of the start is over", 60)
+        # .3 % of a core is the goal; the shortest of some spans, because the machine of the tests may be busy
+        assert min(_worked(pids) for _ in range(5)) < 0.003 * 3
+
+
+def _worked(pids: list[int], span: float = 3.0) -> float:
+    """The seconds of CPU that some processes take in a span."""
+    before = _cpu_seconds(pids)
+    time.sleep(span)
+    return _cpu_seconds(pids) - before
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    """Read schedstat (proc(5)), whose first number is nanoseconds on a processor, of each thread."""
+    return sum(
+        int(task.joinpath("schedstat").read_text().split()[0]) / 1e9
+        for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()
+    )  # fmt: skip

@@ -48,6 +48,8 @@ class ListenerRegistrations:
         self._threads = threads
         #: epoll and listening socket; they belong to uWSGI, so nothing here may be closed
         self._waiting: list[tuple[select.epoll, int]] = []
+        #: handles of the epolls, which are no connections
+        self.handles: set[int] = set()
         self._end = select.poll()
         self._turns = 0
         #: when the next is to be put last, in monotonic seconds
@@ -59,9 +61,9 @@ class ListenerRegistrations:
 
     def scan(self) -> int:
         """Register the threads that wait by now, so that a connection wakes one of them; return how many there are."""
-        known = {epoll.fileno() for epoll, _ in self._waiting}  # another epoll object would close the handle
         for handle, listener, pipe in _listening():
-            if handle not in known:
+            if handle not in self.handles:  # another epoll object would close it
+                self.handles.add(handle)
                 epoll = select.epoll.fromfd(handle)
                 self._waiting.append((epoll, listener))
                 _put_last(epoll, listener)

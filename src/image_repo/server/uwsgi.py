@@ -86,15 +86,17 @@ def start_reaper(config: Config, is_proxy: Callable[[str], bool], timeout_respon
     :param is_proxy: whether an address is that of a trusted proxy, and says nothing of a client
     :param timeout_response: sent to a client whose request head is not complete in time
     """
+    registrations = ListenerRegistrations(config.server.threads)
     reaper = SlowClientReaper(
         host_and_port(config.listen)[1],
         config.server.socket_timeout,
         config.server.request_timeout,
         running_api().connection_fd,
-        ListenerRegistrations(config.server.threads).wait,
+        registrations.wait,
         config.server.slow_connections_per_address,
         is_proxy,
         timeout_response,
+        registrations.handles,
     )
     reaper.start()
     return reaper

@@ -39,7 +39,7 @@ FOLLOWER = "follower"
 #: note of an index: the sweep under way; an index that was made anew meanwhile lacks it
 SWEEPING = "sweeping"
 #: between two looks for something to do
-_POLL_S = 0.25
+_POLL_S = 1.0
 #: between two looks whether the index is still the same
 _LOOK_S = 2.0
 #: a sweep may take one in so many seconds

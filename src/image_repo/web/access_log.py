@@ -68,6 +68,7 @@ class AccessLog:
         self._second = 0
         self._stamp = ""
         self._lock = threading.Lock()
+        self._has_lines = threading.Event()
         threading.Thread(target=self._run, name="access-log", daemon=True).start()
         atexit.register(self.flush)
 
@@ -92,6 +93,8 @@ class AccessLog:
         """Log a request, soon."""
         buffer = self._buffer
         buffer.append(entry)
+        if len(buffer) == 1:
+            self._has_lines.set()
         if len(buffer) < _BATCH:
             return
         # The request that fills the buffer flushes it; a flusher thread would contend for the GIL.
@@ -131,6 +134,9 @@ class AccessLog:
         return f"{stamp} {text} {client or '-'} {name}\n"
 
     def _run(self) -> None:
-        while True:
+        while self._has_lines.wait():
+            self._has_lines.clear()
             time.sleep(_FLUSH_INTERVAL_S)
             self.flush()
+            if self._buffer:  # added since, to a buffer that was not empty
+                self._has_lines.set()

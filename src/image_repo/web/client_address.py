@@ -55,9 +55,12 @@ def normalise(address: str) -> str:
 
 
 def is_local(environ: WSGIEnvironment) -> bool:
-    """Return whether the client is on this machine; not where a proxy here that is not trusted has passed it on."""
+    """Return whether the client is on this machine; not where a proxy here that is not trusted has passed it on.
+
+    Called after :meth:`TrustedProxies.apply`, where there is a proxy.
+    """
     is_passed_on = environ.get(_IS_PASSED_ON) or not _BY_PROXIES.isdisjoint(environ)
-    address = normalise(peer_of(environ))
+    address = normalise(environ.get("REMOTE_ADDR", ""))
     return not is_passed_on and bool(address) and ip_address(address).is_loopback
 
 
