@@ -122,7 +122,7 @@ def test_what_says_how_to_get_in_needs_no_token(closed: Site, path: str) -> None
     assert closed.client.get(path, Authorization="Bearer rubbish").status == 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz?verbose"])
+@pytest.mark.parametrize("path", ["/metrics", "/readyz?verbose", "/health?verbose"])
 def test_operation_is_for_this_machine_and_for_admins(closed: Site, provider: IdentityProvider, path: str) -> None:
     assert closed.client.get(path).status == 200
     through_a_proxy = {"X_Forwarded_For": "192.0.2.1"}

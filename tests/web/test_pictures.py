@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pictures
 import pytest
+from click.testing import CliRunner
 from webserver import embedded, serving
 
+from image_repo.cli.main import main
 from image_repo.config import SwiftCacheConfiguration
 
 
@@ -303,6 +305,11 @@ def test_every_problem_has_a_page(get):
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/livez", "/readyz"])
 def test_health(get, path):
     assert get(path).json() == {"ok": True}
+
+
+def test_health_in_words_has_the_version_of_the_command(get):
+    printed = CliRunner().invoke(main, ["--version"]).output
+    assert get("/health?verbose").json() == {"ok": True, "version": printed.split()[-1]}
 
 
 def test_readiness_in_words(get):

@@ -39,21 +39,34 @@ def install(app: Flask, repo: Repository, config: Config) -> None:
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
     for path in ALIVE:
-        app.add_url_rule(path, path[1:], lambda: responses.send_json({"ok": True}))
+        app.add_url_rule(path, path[1:], lambda: _alive(repo))
     health = Health(repo, config)
     app.add_url_rule("/readyz", "readyz", lambda: _ready(repo, health))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(repo, health))
+
+
+def _alive(repo: Repository) -> Reply:
+    """Return 200; with ``?verbose`` the version as well."""
+    return responses.send_json({"ok": True, **({"version": __version__} if _is_verbose(repo) else {})})
+
+
+def _is_verbose(repo: Repository) -> bool:
+    """Return whether details are asked for.
+
+    :raises Unauthenticated, Forbidden: when the caller may not have them
+    """
+    text = request.args.get("verbose")
+    is_verbose = text is not None and (text == "" or read_boolean("verbose", text))
+    if is_verbose:
+        check_operator(repo)
+    return is_verbose
 
 
 def _ready(repo: Repository, health: Health) -> Reply:
     """Return 200 when each part is well, else 503; with ``?verbose`` the state of each."""
     parts = health.parts()
     ok = all(state == "ok" for state in parts.values())
-    verbose = request.args.get("verbose")
-    shown = verbose is not None and (verbose == "" or read_boolean("verbose", verbose))
-    if shown:
-        check_operator(repo)
-    return responses.send_json({"ok": ok, **({"parts": parts} if shown else {})}, 200 if ok else 503)
+    return responses.send_json({"ok": ok, **({"parts": parts} if _is_verbose(repo) else {})}, 200 if ok else 503)
 
 
 def _metrics(repo: Repository, health: Health) -> Reply:
