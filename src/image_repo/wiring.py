@@ -20,6 +20,7 @@ from image_repo.access.folder_rules import FolderRule, FolderRules
 from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.rules import RoleRules
+from image_repo.access.share_links import ShareLinks
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.eviction import Bounds
@@ -295,14 +296,15 @@ def _authenticator(node: _Node) -> Authenticator:
     """Return what tells on whose behalf a request is made; nothing is contacted yet."""
     config, oidc = node.config, node.config.access.oidc
     keys = ApiKeys(node.origin, node.epochs, config.freshness)
+    shares = ShareLinks([str(secret) for secret in (config.access.secret, config.access.secret_2) if secret])
     if not oidc.is_configured:
-        return Authenticator(keys)
+        return Authenticator(keys, shares)
     from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415, its cryptography takes its time
 
     source = hashlib.sha256(f"{oidc.issuer}\0{oidc.jwks_uri}".encode()).hexdigest()[:16]
     file = node.shared / f"oidc-{source}.json" if node.shared else None
     policy = TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles)
-    return Authenticator(keys, TokenVerifier(policy, ProviderKeys(partial(provider_keys, config), file)))
+    return Authenticator(keys, shares, TokenVerifier(policy, ProviderKeys(partial(provider_keys, config), file)))
 
 
 def provider_keys(config: Config) -> Keys:

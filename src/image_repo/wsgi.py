@@ -57,7 +57,7 @@ def _build() -> FastPath:
     config = inherited or _load_config(sys.argv[1:] if api else [])
     repo = wiring.build(config)
     atexit.register(wiring.start_daemon(config, repo))
-    settings, identify = config.server, by_credentials(repo)
+    settings, identify = config.server, by_credentials(repo, config.repository_base_pathname)
     is_behind_proxy = api is not None and not uwsgi.speaks_http(api)
     proxies = TrustedProxies(settings.trusted_proxies)
     reaper = uwsgi.start_reaper(config, proxies.trusts, render_response(_TIMEOUT)) if inherited else None

@@ -16,6 +16,7 @@ from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import Action, Denial, Grant
 from image_repo.access.principal import Principal, Role
 from image_repo.access.rules import RoleRules
+from image_repo.access.share_links import ShareLinks
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import BadName, BadParameter, InvalidToken, KeyNotFound, NameConflict, StoreUnavailable
 from image_repo.stores.disk import DiskStore
@@ -80,7 +81,7 @@ def test_names_are_unique(store: Unreachable, tmp_path: Path) -> None:
 
 
 def test_a_revoked_key_is_refused_by_every_process_of_the_node_at_once(store: Unreachable, tmp_path: Path) -> None:
-    first, second = (Authenticator(keys_of(store, tmp_path)) for _ in range(2))
+    first, second = (Authenticator(keys_of(store, tmp_path), ShareLinks(())) for _ in range(2))
     text = first.keys.add(new_key("robot", "writer"))
     for process in (first, second):
         for _ in range(2):
@@ -96,7 +97,9 @@ def test_a_revoked_key_is_refused_by_every_process_of_the_node_at_once(store: Un
 def test_a_key_revoked_on_another_node_is_refused_after_freshness(store: Unreachable, tmp_path: Path) -> None:
     now = [time.time()]
     here = Authenticator(
-        ApiKeys(store, InvalidationEpochs(tmp_path / "here"), 5.0, lambda: now[0]), clock=lambda: now[0]
+        ApiKeys(store, InvalidationEpochs(tmp_path / "here"), 5.0, lambda: now[0]),
+        ShareLinks(()),
+        clock=lambda: now[0],
     )
     there = ApiKeys(store, InvalidationEpochs(tmp_path / "there"), 5.0)
     text = there.add(new_key("robot", "writer"))

@@ -51,6 +51,7 @@ def rules(anonymous: Role = Role.READER, *more: FolderRule, now: float = 0.0) ->
         (WRITER, Action.ADMINISTER, "", Denial.FORBIDDEN),
         (ANONYMOUS, Action.LIST, "secret/", Denial.UNAUTHENTICATED),
         (READER, Action.LIST, "secret/", Denial.FORBIDDEN),
+        (ANN, Action.LIST, "secret/deep/", Grant(is_shared=False)),
     ],
     ids=lambda value: getattr(value, "name", None) or str(value) or "anything",
 )

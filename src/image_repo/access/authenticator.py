@@ -10,6 +10,7 @@ from typing import Protocol
 
 from image_repo.access.api_keys import TOKEN_PREFIX, ApiKeys
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.access.share_links import ShareLinks
 from image_repo.errors import InvalidToken
 
 _SCHEME = "bearer"
@@ -34,11 +35,19 @@ class Authenticator:
     """Returns on whose behalf a request is made.
 
     :param keys: the API keys
+    :param shares: the share links
     :param verifier: of all other bearer tokens; None where they say nothing
     """
 
-    def __init__(self, keys: ApiKeys, verifier: Verifier | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        shares: ShareLinks,
+        verifier: Verifier | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.keys = keys
+        self.shares = shares
         self._epoch = keys.epoch
         self._verifier = verifier
         self._clock = clock

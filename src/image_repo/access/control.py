@@ -34,6 +34,10 @@ class Grant:
     is_shared: bool = True
     visible: Filter = Filter()
 
+    def covers(self, folder: str) -> bool:
+        """Return whether everything below a folder is visible."""
+        return not (self.visible.conditions or self.visible.words) and folder.startswith(self.visible.prefix)
+
 
 class Denial(Enum):
     """Why an action is refused; the value is the status over HTTP."""
@@ -107,6 +111,19 @@ class AccessControl:
         if decision is Denial.FORBIDDEN:
             raise Forbidden("These credentials do not allow this.")
         raise not_found(target)
+
+    def check_may_share(self, principal: Principal, target: str) -> None:
+        """Accept that a principal gives reading on to anybody: of an image, or of a folder that it sees all of.
+
+        :param target: the name of an image, or a folder with its ``/``
+        :raises Problem: when it may not
+        """
+        if principal.is_anonymous:
+            raise Unauthenticated("Credentials are needed to share.")
+        self.authorise(principal, Action.LINK, target)
+        is_folder = not target or target.endswith("/")
+        if is_folder and not self.authorise(principal, Action.LIST, target).covers(target):
+            raise Forbidden("Not all of this folder may be read with these credentials: share single images.")
 
     def allows(self, principal: Principal, action: Action, target: str) -> bool:
         """Return whether an action is allowed, where a refusal leaves something out of a list."""

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from image_repo.access.control import Action, Denial, Grant
 from image_repo.access.principal import Principal, Role
-from image_repo.access.rules import NEEDED, PRIVATE, SHARED, role_of, within
+from image_repo.access.rules import NEEDED, PRIVATE, SHARED, deny, role_of, within
 from image_repo.catalogue.query import Condition, Filter
 from image_repo.model import regex
 
@@ -49,7 +49,7 @@ class _Table:
 
     def best_below(self, folder: str) -> Role:
         """Return the highest role in a folder or anywhere below it."""
-        return max(self.role(folder), *(role for prefix, role in self._roles if prefix.startswith(folder)))
+        return max((self.role(folder), *(role for prefix, role in self._roles if prefix.startswith(folder))))
 
     @cached_property
     def visible(self) -> Filter:
@@ -104,7 +104,7 @@ class FolderRules:
             return SHARED
         own = everybody if principal.name is None else self._table(principal.name, principal.roles)
         if _reaches(own, action, target) < needed:
-            return Denial.UNAUTHENTICATED if principal.name is None else Denial.FORBIDDEN
+            return deny(principal, action, target)
         if action is Action.LIST and everybody.visible == own.visible:
             return Grant(visible=own.visible)
         grant = within(principal.prefix, action, target) if principal.prefix else PRIVATE

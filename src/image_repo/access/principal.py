@@ -22,11 +22,13 @@ class Principal:
     :param name: unique per caller; None without credentials
     :param roles: what the caller is: ``reader``, ``writer`` or ``admin``
     :param prefix: the folder that the roles end at, with its ``/``; empty for everything
+    :param shared: the image, or the folder with its ``/``, that may be read although no role says so
     """
 
     name: str | None = None
     roles: frozenset[str] = frozenset()
     prefix: str = ""
+    shared: str | None = None
 
     @property
     def is_anonymous(self) -> bool:

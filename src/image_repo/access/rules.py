@@ -36,11 +36,19 @@ class RoleRules:
         needed = NEEDED[action]
         if self._anonymous() >= needed:
             return SHARED
-        if principal.name is None:
-            return Denial.UNAUTHENTICATED
         if role_of(principal.roles) < needed:
-            return Denial.FORBIDDEN
+            return deny(principal, action, target)
         return within(principal.prefix, action, target) if principal.prefix else PRIVATE
+
+
+def deny(principal: Principal, action: Action, target: str) -> Grant | Denial:
+    """Return the decision for a caller whose role does not suffice: a share link allows reading all the same."""
+    shared = principal.shared
+    if shared is not None and action in (Action.READ, Action.LIST):
+        is_folder = not shared or shared.endswith("/")
+        if target.startswith(shared) if is_folder else target == shared:
+            return PRIVATE
+    return Denial.UNAUTHENTICATED if principal.name is None else Denial.FORBIDDEN
 
 
 def within(prefix: str, action: Action, target: str) -> Grant | Denial:

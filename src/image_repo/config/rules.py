@@ -103,16 +103,16 @@ def _is_address(text: str) -> bool:
 
 
 def _keys(config: Config) -> Iterator[Violation]:
-    for name in ("url_key", "url_key_2"):
-        key = getattr(config.persistent_store_configuration, name)
+    for path in ((_STORE, "url_key"), (_STORE, "url_key_2"), ("access", "secret"), ("access", "secret_2")):
+        key = get(config, path)
         if key is None:
             continue
         if isinstance(key, SourcedText) and key.problem:
-            yield (_STORE, name), key.problem
+            yield path, key.problem
         elif key in KNOWN_KEYS:
-            yield (_STORE, name), "expected a key other than the public default; image_repo link-key creates one"
+            yield path, "expected a key other than the public default; image_repo link-key creates one"
         elif len(key) < MIN_KEY_CHARS:
-            yield (_STORE, name), f"expected a key of at least {MIN_KEY_CHARS} characters"
+            yield path, f"expected a key of at least {MIN_KEY_CHARS} characters"
 
 
 def _credentials(config: Config) -> Iterator[Violation]:

@@ -263,6 +263,8 @@ class AccessConfiguration:
     anonymous: Literal["write", "read", "none"] | None = _setting(
         None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
+    secret: Secret | None = _setting(None, "signs share links: at least 16 characters, the same on all nodes")
+    secret_2: Secret | None = _setting(None, "second secret that is accepted, so that the first can be changed")
     oidc: OidcConfiguration = _group(OidcConfiguration)
     rules: Rules = _setting(
         (), "rules by folder, such as {prefix: new, who: anonymous, may: none, until: 2030-01-01}; the longest decides"

@@ -109,6 +109,11 @@ _BOOLEANS = {word: truth for truth, words in ((True, TRUE), (False, FALSE)) for 
 read_boolean = Reader(lambda text: _BOOLEANS[text.lower()], "True or False", {"type": "boolean"})
 
 
+def is_boolean(text: str) -> bool:
+    """Return whether this is one of the words for true and false."""
+    return text.lower() in _BOOLEANS
+
+
 def unknown_parameter(name: str, known: Iterable[str]) -> BadParameter:
     """Return the problem of a parameter that has no meaning here, with the nearest known name."""
     echo = name if len(name) <= _MAX_ECHO_CHARS else name[: _MAX_ECHO_CHARS - 1] + "…"

@@ -53,7 +53,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
 
     :param identify: returns on whose behalf a request is made; by its credentials where None
     """
-    identify = identify or by_credentials(repo)
+    identify = identify or by_credentials(repo, config.repository_base_pathname)
     app = Application("image_repo.web")
     app.config.update(
         MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_OVERHEAD_BYTES,

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from werkzeug.wsgi import get_current_url
 
@@ -27,7 +27,7 @@ from image_repo.model import regex
 from image_repo.model.formats import BY_ENDING, split_ending
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.original import Original
-from image_repo.model.parameters import integer, read_boolean
+from image_repo.model.parameters import integer, is_boolean, read_boolean
 from image_repo.model.recipe import Recipe, RecipeRequest, read_request
 from image_repo.model.record import Record, timestamp
 from image_repo.repository.reader import Variant
@@ -79,6 +79,7 @@ class Options:
 
     url: bool = False
     meta: bool = False
+    share: bool = False
     regex: Callable[[str], bool] | None = None
     lifetime: int | None = None
     download: str | None = None
@@ -92,9 +93,11 @@ class Options:
         :raises BadParameter: for a bad value
         """
         lifetime, download = parameters.get("lifetime"), parameters.get("download")
+        share = parameters.get("share", "false")  # of a link, its principal is known already
         return cls(
             url=read_boolean("url", parameters.get("url", "false")),
             meta=read_boolean("meta", parameters.get("meta", "false")),
+            share=is_boolean(share) and read_boolean("share", share),
             regex=regex.searcher("regex", parameters["regex"]) if "regex" in parameters else None,
             lifetime=integer(1, max_lifetime)("lifetime", lifetime) if lifetime is not None else None,
             download=responses.safe_filename("download", download) if download else download,
@@ -121,6 +124,7 @@ class Pictures:
         self._freshness = config.freshness
         self._origin = config.cors_origin
         self._public_url = config.public_url
+        self._base = f"/{config.repository_base_pathname}/"
 
     def handle(self, request: ReadRequest) -> Reply:
         """Return the response.
@@ -147,6 +151,8 @@ class Pictures:
 
     def _image(self, read: _Read, original: Original) -> Reply:
         principal = read.request.principal
+        if read.options.share:
+            return self._share(read, original.name.text)
         if read.options.meta:
             return self._record(read, self._reader.record(principal, original))
         recipe, is_negotiated = self._settle(read, original)
@@ -240,11 +246,26 @@ class Pictures:
         root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
         return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
 
+    def _share(self, read: _Read, target: str) -> Reply:
+        """Return a link by which anybody may read an image or a folder until its time."""
+        self._repo.access.check_may_share(read.request.principal, target)
+        lifetime = read.options.lifetime or self._repo.policy.url_lifetime
+        token, expires = self._repo.authenticator.shares.sign(target, lifetime)
+        root = (self._public_url or read.request.root_url()).rstrip("/")
+        link = {
+            "name": target,
+            "url": f"{root}{self._base}{quote(target)}?share={token}",
+            "expires": timestamp(expires),
+        }
+        return responses.send_json(link, cache_control="no-store", origin=self._origin)
+
     # -- folders ---------------------------------------------------------------------
 
     def _folder(self, read: _Read, prefix: str) -> Reply:
         """Return all below a folder that matches: one picture, a zip, or a JSON list."""
         principal = read.request.principal
+        if read.options.share and not read.options.regex:
+            return self._share(read, prefix)
         images = self._reader.images(principal, prefix, read.options.regex)
         first = list(itertools.islice(images, 2))
         if not first:

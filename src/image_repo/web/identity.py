@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import current_app, request
 
 from image_repo.access.control import Action, Grant
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.model.parameters import is_boolean
 from image_repo.repository.repository import Repository
 from image_repo.web.client_address import is_local
 
@@ -23,17 +25,30 @@ def anonymous(_: Mapping[str, Any]) -> Principal:
     return ANONYMOUS
 
 
-def by_credentials(repo: Repository) -> Identify:
-    """Return what identifies the callers of a repository by their credentials.
+def by_credentials(repo: Repository, base: str = "images") -> Identify:
+    """Return what identifies the callers of a repository by their credentials, or by a share link.
 
     Pass the same to the application and to the fast path.
+
+    :param base: what the paths of images begin with
     """
-    authenticate = repo.authenticator.principal
+    authenticate, shares, prefix = repo.authenticator.principal, repo.authenticator.shares, f"/{base}/"
 
     def identify(environ: Mapping[str, Any]) -> Principal:
+        if "share=" in environ.get("QUERY_STRING", "") and environ.get("PATH_INFO", "").startswith(prefix):
+            token = _share_token(environ["QUERY_STRING"])
+            if token is not None:
+                path = environ["PATH_INFO"].removeprefix(prefix).encode("latin-1").decode(errors="replace")
+                return shares.principal(path, token)
         return authenticate(environ.get("HTTP_AUTHORIZATION"))
 
     return identify
+
+
+def _share_token(query: str) -> str | None:
+    """Return the value of ``share`` where it is a link's; True and False ask for one."""
+    values = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "share"]
+    return values[0] if len(values) == 1 and not is_boolean(values[0]) else None
 
 
 def principal() -> Principal:

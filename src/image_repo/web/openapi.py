@@ -20,6 +20,7 @@ from image_repo.web import problems, responses
 BESIDE: dict[str, tuple[dict[str, Any], str]] = {
     "url": ({"type": "boolean"}, "a temporary URL instead of the picture: {name, url, expires}"),
     "lifetime": ({"type": "integer", "minimum": 1}, "lifetime of that URL in seconds"),
+    "share": ({"type": "string"}, "a link by which anybody may read it: {name, url, expires}"),
     "meta": ({"type": "boolean"}, "the record instead of the picture: size, digest, version, camera, your own data"),
     "regex": ({"type": "string"}, "every image below the path whose remaining name matches (RE2)"),
     "download": ({"type": "string"}, "save it as a file, under this name if one is given"),

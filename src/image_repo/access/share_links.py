@@ -1,0 +1,80 @@
+"""Share links: signed URLs of this server, by which anybody may read one image or folder until a time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from image_repo.access.principal import Principal
+from image_repo.errors import BadName, LinkExpired, LinkRefused, LinksNotConfigured
+from image_repo.model.names import ImageName, parse_prefix
+
+_TOKEN = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
+
+
+class ShareLinks:
+    """Signs and verifies share links.
+
+    :param secrets: the first one signs, all are accepted, so that one can be changed
+    """
+
+    def __init__(self, secrets: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+        self._secrets = [secret.encode() for secret in secrets]
+        self._clock = clock
+
+    def sign(self, target: str, lifetime: int) -> tuple[str, int]:
+        """Return the value of ``share`` for a name or a folder with its ``/``, and when it ends.
+
+        :param lifetime: in seconds
+        :raises LinksNotConfigured: without a secret
+        """
+        if not self._secrets:
+            raise LinksNotConfigured("Share links need access.secret in the configuration.")
+        expires = int(self._clock()) + lifetime
+        return f"{expires}.{_signature(self._secrets[0], target, expires)}", expires
+
+    def principal(self, path: str, token: str) -> Principal:
+        """Return who may read what a link is for.
+
+        :param path: of the request, behind the base path: what the link is for, or an image below that
+        :raises LinkRefused: when the link is not for this path
+        :raises LinkExpired: after its time
+        """
+        match = _TOKEN.fullmatch(token)
+        target = next(filter(lambda text: self._is_signed(text, match), _targets(path)), None) if match else None
+        if match is None or target is None:
+            raise LinkRefused("This share link is not valid for this path.")
+        if self._clock() >= int(match[1]):
+            raise LinkExpired("This share link has expired.")
+        return Principal("share link", shared=target)
+
+    def _is_signed(self, target: str, match: re.Match[str] | None) -> bool:
+        return match is not None and any(
+            hmac.compare_digest(_signature(secret, target, int(match[1])), match[2]) for secret in self._secrets
+        )
+
+
+def _targets(path: str) -> Iterator[str]:
+    """Yield what a link for a path may be for: the image or folder itself, and the folders above it."""
+    try:
+        texts: Iterable[str]
+        if not path or path.endswith("/"):
+            texts = (parse_prefix(path),)
+        else:
+            texts = [name.text for name in ImageName.readings(path)]
+    except BadName:  # the application answers with it
+        return
+    yield from texts
+    folder = next(iter(texts)).rstrip("/")
+    while folder:
+        folder = folder.rpartition("/")[0]
+        yield folder and folder + "/"
+
+
+def _signature(secret: bytes, target: str, expires: int) -> str:
+    digest = hmac.digest(secret, f"share\n{expires}\n{target}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
