@@ -5,7 +5,7 @@
 #
 # Nothing secret is built in: credentials come at start, by OS_* in the environment or a mounted file.
 
-# The Debian that nginx.conf is tested with. With HEIC: --build-arg EXTRAS=[heif]
+# The Debian that nginx.conf is tested with. With HEIC and S3: --build-arg EXTRAS=[heif,s3]
 ARG PYTHON=3.12-slim-bookworm
 
 # -- everything that Python needs, in one folder; what pip leaves behind stays here --------------------------------------

@@ -107,7 +107,7 @@ def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **values: Any)
 
     Without a verb it serves. Settings come from -y FILE (or IMAGE_REPO_CONFIG), then from
     the environment (IMAGE_REPO_…), then from the command line. Swift is used when its usual OS_* variables
-    are set, else a folder.
+    are set, S3 when S3_BUCKET is, else a folder.
     """
     options = ctx.ensure_object(Options)
     modes = {name: values.pop(name) for name in serving.MODES}

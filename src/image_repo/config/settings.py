@@ -334,5 +334,8 @@ class Config:
     server: ServerConfiguration = _group(ServerConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")
     cors_write_origins: Texts = _setting((), "origins whose scripts may write, such as https://app.example.org")
+    surrogate_header: Literal["Surrogate-Key", "xkey", "Cache-Tag"] | None = _setting(
+        None, "header of pictures with keys by which a cache in front purges them (docs/operating.md)"
+    )
     telemetry: bool = _setting(False, "OpenTelemetry traces to OTEL_EXPORTER_OTLP_*; pip install 'image_repo[otel]'")
     pid_file: str = _setting("/var/tmp/image_repo_pid", "file for the process id of a server in the background")

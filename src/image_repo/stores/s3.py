@@ -199,7 +199,8 @@ class S3Store:
         """List the objects whose key begins with ``prefix``: :meth:`image_repo.stores.base.Store.keys`."""
         size = min(_SHORT_PAGE if before else _PAGE, self._page)
         while True:
-            answer = self._call("list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=size)
+            place = {"StartAfter": after} if after else {}
+            answer = self._call("list_objects_v2", Prefix=prefix, MaxKeys=size, **place)
             if "IsTruncated" not in answer:
                 raise StoreUnavailable("The listing of the store was cut off.")
             page = [_listed(item) for item in answer.get("Contents", ())]

@@ -35,6 +35,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.responses import CacheableHit, Reply, ResponseHead
+from image_repo.web.surrogate_keys import surrogate_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class Pictures:
         self._origin = config.cors_origin
         self._public_url = config.public_url
         self._base = f"/{config.repository_base_pathname}/"
+        self._surrogate_header = config.surrogate_header
 
     def handle(self, request: ReadRequest) -> Reply:
         """Return the response.
@@ -220,6 +222,7 @@ class Pictures:
             is_negotiated=is_negotiated,
             origin=self._origin,
             sha256=sha256,
+            surrogate_keys=surrogate_keys(header, original.name.text) if (header := self._surrogate_header) else None,
         )
 
     def _settle(self, read: _Read, original: Original) -> tuple[Recipe, bool]:

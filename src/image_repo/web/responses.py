@@ -116,6 +116,7 @@ class ResponseHead:
     :param is_negotiated: whether ``Accept`` decided the format
     :param origin: who may read it from scripts (CORS)
     :param sha256: of the whole of the bytes, in hex, where it is known
+    :param surrogate_keys: a header by which caches in front purge
     """
 
     media_type: str
@@ -127,6 +128,7 @@ class ResponseHead:
     is_negotiated: bool = False
     origin: str | None = "*"
     sha256: str | None = None
+    surrogate_keys: tuple[str, str] | None = None
 
     def headers(self) -> Headers:
         """Return the headers, all but those of the body's length."""
@@ -140,6 +142,7 @@ class ResponseHead:
             ("Cross-Origin-Resource-Policy", "cross-origin"),
             *allow_origin(self.origin),
             *_vary(self.cache_control, is_negotiated=self.is_negotiated),
+            *((self.surrogate_keys,) if self.surrogate_keys else ()),
             *((("Repr-Digest", repr_digest(self.sha256)),) if self.sha256 else ()),
             ("Date", http_date()),  # RFC 9110, section 6.6.1
             ("Accept-Ranges", "bytes"),
