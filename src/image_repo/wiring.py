@@ -55,6 +55,7 @@ from image_repo.repository.reader import Reader
 from image_repo.repository.renditions import Renditions
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Resolver
+from image_repo.repository.trash import Trash
 from image_repo.repository.ttl_cache import TtlCache
 from image_repo.repository.writer import Writer
 from image_repo.stores import s3_environment
@@ -249,7 +250,8 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
     access = AccessControl(rules or _access_rules(node))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
-    writer = Writer(access, origin, resolver, metadata, indexer, renditions, use)
+    trash = Trash(origin, config.trash.days, use.spool)
+    writer = Writer(access, origin, resolver, metadata, indexer, renditions, use, trash)
     cache = node.stores.cache
     links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()
@@ -259,7 +261,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
         resources.callback(order.close)
     authenticator = _authenticator(node)
     return Repository(
-        *(access, authenticator, reader, writer, links, metadata, renditions, indexer, origin, epochs, use),
+        *(access, authenticator, reader, writer, links, trash, metadata, renditions, indexer, origin, epochs, use),
         *(node.counters, resources),
     )
 

@@ -45,6 +45,7 @@ VERBS = {
     "purge": "pictures",
     "ls": "records",
     "rm": "records",
+    "restore": "records",
     "mv": "records",
     "set": "records",
     "stats": "records",

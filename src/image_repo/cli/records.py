@@ -17,13 +17,14 @@ from image_repo.catalogue.query import Filter, Path
 from image_repo.cli.catalogue import complete_catalogue, parse_selection
 from image_repo.cli.options import DRY_RUN, JSON, Options, fail, verb
 from image_repo.errors import ImageNotFound
-from image_repo.model.names import ImageName
+from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.record import Record
 from image_repo.model.strict_json import read_json
 from image_repo.repository.collection import Changed, Collection
 from image_repo.repository.metadata import UNCONDITIONAL, merge
 from image_repo.repository.rename import rename
 from image_repo.repository.repository import Repository
+from image_repo.repository.restore import restore
 
 SELECTION = click.argument("arguments", nargs=-1, metavar="[PATH/] [FILTER]...")
 
@@ -73,13 +74,16 @@ def _json(value: Any) -> str:
 
 @click.command("rm")
 @click.argument("arguments", nargs=-1, required=True, metavar="NAME...|PATH/|FILTER...")
+@click.option("--permanent", is_flag=True, help="Erase now: nothing goes into the bin.")
 @DRY_RUN
 @JSON
 @verb
-def rm_command(options: Options, /, arguments: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool, dry_run: bool, as_json: bool) -> None:
     """Delete images by name, below a path, or by filters.
 
     Their records and renditions are deleted too.
+
+    They stay in the bin for trash.days: image_repo restore.
 
     \b
     image_repo rm sites/north sites/south
@@ -94,14 +98,41 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], dry_run: bool, a
                 matched = collection.count_changes(ADMIN, selection, everything=everything)
                 _report(options, {"matched": matched}, as_json=as_json)
                 return
-            _report_changes(options, collection.delete(ADMIN, selection, everything=everything), as_json=as_json)
+            changes = collection.delete(ADMIN, selection, everything=everything, permanent=permanent)
+            _report_changes(options, changes, as_json=as_json)
             return
         names = [repo.reader.resolve_name(ImageName.readings(name)) for name in arguments]
         for name in names:
             _find_record(repo, name)
         for name in [] if dry_run else names:
-            repo.writer.delete(ADMIN, name)
+            repo.writer.delete(ADMIN, name, disposal="erase" if permanent else "bin")
     _report(options, {"matched": len(names)} | ({} if dry_run else {"modified": len(names)}), as_json=as_json)
+
+
+@click.command("restore")
+@click.argument("target", metavar="NAME|PATH/")
+@click.option("--id", "item_id", metavar="ID", help="Which version; the newest by default.")
+@click.option("--list", "is_list", is_flag=True, help="List what is in the bin below PATH/; / is the whole repository.")
+@JSON
+@verb
+def restore_command(options: Options, /, target: str, item_id: str | None, is_list: bool, as_json: bool) -> None:
+    """Restore an image that was deleted or replaced, with its record.
+
+    \b
+    image_repo restore --list /
+    image_repo restore sites/north
+    """
+    with closing(options.repo()) as repo:
+        if is_list:
+            for item in repo.trash.items(parse_prefix(target.removeprefix("/"))):
+                public = item.public()
+                click.echo(_json(public) if as_json else f"{public['at']}  {item.reason:8}  {item.id}  {item.name}")
+            return
+        record = restore(repo, ADMIN, ImageName.readings(target), item_id)
+    if as_json:
+        click.echo(_json(record.public()))
+    else:
+        options.say(f"{record.name} is restored.")
 
 
 @click.command("mv")

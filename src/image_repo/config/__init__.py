@@ -34,11 +34,13 @@ from image_repo.config.settings import (
     RenderConfiguration,
     ServerConfiguration,
     SwiftCacheConfiguration,
+    TrashConfiguration,
 )
 
 __all__ = [
     "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "CatalogueConfiguration", "Config", "Credentials",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "QualityConfiguration", "RenderConfiguration", "SecretText", "ServerConfiguration", "SourcedText",
-    "SwiftCacheConfiguration", "dump", "foreign", "load", "migrate",
+    "SwiftCacheConfiguration",
+    "TrashConfiguration", "dump", "foreign", "load", "migrate",
 ]  # fmt: skip

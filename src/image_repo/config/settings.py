@@ -223,6 +223,13 @@ class CatalogueConfiguration:
 
 
 @_section
+class TrashConfiguration:
+    """The bin of the persistent container: originals and records of what was deleted or replaced."""
+
+    days: Count = _setting(7, "days after which they are erased, 0 for no bin")
+
+
+@_section
 class OidcConfiguration:
     """Bearer tokens of an OpenID provider (RFC 6750); asymmetric signatures only."""
 
@@ -330,6 +337,7 @@ class Config:
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
     render: RenderConfiguration = _group(RenderConfiguration)
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
+    trash: TrashConfiguration = _group(TrashConfiguration)
     access: AccessConfiguration = _group(AccessConfiguration)
     server: ServerConfiguration = _group(ServerConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")

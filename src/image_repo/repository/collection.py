@@ -220,18 +220,26 @@ class Collection:
         )
 
     def delete(
-        self, principal: Principal, wanted: Filter, *, everything: bool = False, seconds: float | None = None
+        self,
+        principal: Principal,
+        wanted: Filter,
+        *,
+        everything: bool = False,
+        permanent: bool = False,
+        seconds: float | None = None,
     ) -> Changed:
         """Delete every image, and every description, for which a filter holds.
 
         :param everything: whether conditions may hold only because no record has their key
+        :param permanent: whether nothing goes into the bin
         :param seconds: after which it ends, with what is done until then; None for no end
         :raises BadParameter: for a condition that holds only because no record has its key
         :raises Busy: when as many changes of many are under way as may
         """
         self._refuse_typos(principal, wanted, everything=everything)
         wanted = self._visible(principal, wanted)
-        return self._change("DELETE", wanted, None, partial(self._repo.writer.delete, principal), seconds)
+        delete = partial(self._repo.writer.delete, principal, disposal="erase" if permanent else "bin")
+        return self._change("DELETE", wanted, None, delete, seconds)
 
     def _refuse_typos(self, principal: Principal, wanted: Filter, *, everything: bool) -> None:
         """Refuse a filter that may hold for everything because a key is misspelt.

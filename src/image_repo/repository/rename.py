@@ -33,17 +33,22 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
         before = repo.reader.record(principal, original)
         with repo.reader.original(principal, original) as (_, spool):
             repo.writer.put(principal, new_name, spool, conditions=_ABSENT, filename=before.filename, data=before.data)
-        _keep_provenance(repo, new_name, before)
+    renamed = keep_provenance(repo, new_name, before)
+    unchanged = Conditions(holds=lambda document: document == before.public())
     try:
-        repo.writer.delete(principal, name, Conditions(holds=lambda document: document == before.public()))
+        repo.writer.delete(principal, name, unchanged, disposal="moved")
     except PreconditionFailed:
-        repo.writer.delete(principal, new_name)
+        repo.writer.delete(principal, new_name, disposal="moved")
         raise
-    return replace(before, name=new_name.text)
+    return renamed
 
 
-def _keep_provenance(repo: Repository, name: ImageName, before: Record) -> None:
+def keep_provenance(repo: Repository, name: ImageName, before: Record) -> Record:
+    """Give a stored image the time of upload and the owner of an earlier record; return its redacted record."""
     with repo.metadata.lock(name):
         stored = read_record(repo.origin, name)
-        if stored is not None:
-            repo.metadata.write(replace(stored, uploaded=before.uploaded, owner=before.owner))
+        if stored is None:
+            raise ImageNotFound(f"There is no image {name.text!r} any more.", name=name.text)
+        record = replace(stored, uploaded=before.uploaded, owner=before.owner)
+        repo.metadata.write(record)
+    return repo.metadata.redact(record)

@@ -17,6 +17,7 @@ from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.policy import Policy
 from image_repo.repository.reader import Reader
 from image_repo.repository.renditions import Renditions
+from image_repo.repository.trash import Trash
 from image_repo.repository.writer import Writer
 from image_repo.stores.base import Store
 
@@ -34,6 +35,7 @@ class Repository:
     reader: Reader
     writer: Writer
     links: Links
+    trash: Trash
     metadata: MetadataStore
     renditions: Renditions
     indexer: Indexer

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from image_repo import render
 from image_repo.access.control import AccessControl, Action
@@ -32,9 +32,14 @@ from image_repo.repository.policy import Policy
 from image_repo.repository.renditions import Renditions, etag_of
 from image_repo.repository.resolver import Resolver, original_of, read_record
 from image_repo.repository.spool import Spool
+from image_repo.repository.trash import Trash
 from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
+
+
+#: what becomes of a deleted image
+Disposal = Literal["bin", "erase", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Writer:
         indexer: Indexer,
         renditions: Renditions,
         policy: Policy,
+        trash: Trash,
     ) -> None:
         self._access = access
         self._origin = origin
@@ -90,6 +96,7 @@ class Writer:
         self._indexer = indexer
         self._renditions = renditions
         self._limits = renditions.limits
+        self._trash = trash
         self.policy = policy
 
     def spool(self) -> Spool:
@@ -129,6 +136,8 @@ class Writer:
                 return self._merge_into(stored, data), False
             if before and stored and stored.intent and fitting(stored, before) is None:
                 stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
+            if before and not (stored and stored.sha256 == spool.sha256 and fitting(stored, before)):
+                self._trash.keep(name, before, stored, "replaced")
             uploaded = time.time()
             with self._intent(name, before, stored, Upload(spool.sha256, filename, uploaded, data)):
                 # What must not be there yet may have come since the look: the store itself refuses it then.
@@ -229,9 +238,18 @@ class Writer:
         except StoreUnavailable as problem:
             log.warning("older originals of %s may still be there: %s", name, problem.detail)
 
-    def delete(self, principal: Principal, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> dict[str, int]:
+    def delete(
+        self,
+        principal: Principal,
+        name: ImageName,
+        conditions: Conditions = UNCONDITIONAL,
+        *,
+        disposal: Disposal = "bin",
+    ) -> dict[str, int]:
         """Delete an image: originals, record, and every rendition in every layer.
 
+        :param disposal: whether original and record go into the bin, or are erased with what is there of this name;
+            ``moved`` where they have another name by now
         :returns: layer → how many
         :raises ImageNotFound: when there was none
         :raises PreconditionFailed: when ``If-Match`` forbids it
@@ -243,16 +261,21 @@ class Writer:
             original = self._resolver.look(name)  # knows by the record what a listing that lags does not show
             record = read_record(self._origin, name)
             if original is None and record is None:
+                if disposal == "erase" and (erased := self._trash.erase(name)):
+                    return {"trash": erased}
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
             self._check_match(original, record, conditions)
             self._metadata.confirm()
+            if disposal == "bin":
+                self._trash.keep(name, original, record, "deleted")
+            trash = {"trash": self._trash.erase(name)} if disposal == "erase" else {}
             originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
             self._resolver.written(name, None)
             renditions = self._renditions.deleted(name)
             # It goes last: while it is there, a deletion that has failed can be repeated to its end.
             records = int(record is not None and self._origin.delete(record_key(name.text)))
             self._indexer.removed(name.text)
-        return {"original": originals, "record": records, **renditions}
+        return {"original": originals, "record": records, **renditions, **trash}
 
     def purge(self, principal: Principal, name: ImageName) -> dict[str, int]:
         """Drop the renditions of an image from every layer; layer → how many."""

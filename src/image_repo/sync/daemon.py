@@ -158,6 +158,7 @@ class CatalogueDaemon:
         if self._sweeping.taken():
             try:
                 self._look_through()
+                self._repo.trash.tidy()
             finally:
                 self._sweeping.release()
 

@@ -24,7 +24,7 @@ from image_repo.catalogue.grammar import (
 from image_repo.catalogue.query import Path
 from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
-from image_repo.model.parameters import integer, unknown_parameter
+from image_repo.model.parameters import integer, read_boolean, unknown_parameter
 from image_repo.repository.collection import Changed, Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses, uploads
@@ -42,6 +42,8 @@ STATISTICS_WORDS: Words = {
         "how many values are listed, the most frequent first",
     ),
 }
+#: parameter of deletions
+PERMANENT: Words = {"permanent": ({"type": "boolean"}, "erase now: nothing goes into the bin")}
 #: parameters of ``/keys``
 KEY_WORDS: Words = {
     "limit": (
@@ -191,11 +193,16 @@ class _Views:
     def delete(self) -> Reply:
         """``DELETE /images?FILTER``: deletes all that match."""
         authorise(self._repo, Action.DELETE, "")
-        query = _bulk_query()
+        query = _bulk_query(PERMANENT)
+        permanent = read_boolean("permanent", query.rest.get("permanent", "false"))
         if query.dry:
             return self._count_changes(query)
         changed = self._collection.delete(
-            principal(), query.query.filter, everything=query.everything, seconds=self._seconds
+            principal(),
+            query.query.filter,
+            everything=query.everything,
+            permanent=permanent,
+            seconds=self._seconds,
         )
         return self._changed(query, changed)
 
@@ -219,7 +226,7 @@ def tell_unknown_keys(unknown: Mapping[str, str | None]) -> dict[str, Any]:
     return {**({"unknown_keys": list(unknown)} if unknown else {}), **({"nearest": nearest} if nearest else {})}
 
 
-def _bulk_query() -> ParsedQuery:
+def _bulk_query(others: Known[str] = ()) -> ParsedQuery:
     """Return which records are to be changed.
 
     :raises BadRequest: for no filter without ``all=True``, and for conditions that hold for one image
@@ -227,7 +234,7 @@ def _bulk_query() -> ParsedQuery:
     condition = next((name for name in _CONDITIONS if name in request.headers), None)
     if condition:
         raise BadRequest(f"{condition} holds for one image: the records of many have no entity tag together.")
-    query = read_query((*FILTER_WORDS, *BULK_WORDS))
+    query = read_query((*FILTER_WORDS, *BULK_WORDS), others)
     if query.query.filter.is_empty and not query.everything:
         raise BadRequest("Expected a filter, or all=True where everything is meant.", parameter="all")
     return query
@@ -319,7 +326,7 @@ def paths(base: str) -> openapi.Paths:
         base: {
             "get": openapi.operation("A page of the records that match", asking, page),
             "patch": _changing("Merge into the data of all images that match (RFC 7396)", requestBody=openapi.DATA),
-            "delete": _changing("Delete all images that match"),
+            "delete": _changing("Delete all images that match", PERMANENT),
         },
         "/search": {"get": openapi.operation("The same page; one underscore is enough", searching, page)},
         "/keys": {"get": openapi.operation("The keys that records have", openapi.query(KEY_WORDS), _answer("Keys"))},
@@ -330,8 +337,8 @@ def paths(base: str) -> openapi.Paths:
     }
 
 
-def _changing(summary: str, **more: Any) -> dict[str, Any]:
-    meaning = [*filters(), *openapi.query({**FILTER_WORDS, **BULK_WORDS})]
+def _changing(summary: str, others: Words | None = None, **more: Any) -> dict[str, Any]:
+    meaning = [*filters(), *openapi.query({**FILTER_WORDS, **BULK_WORDS, **(others or {})})]
     partly = _answer("PartlyChanged", problems.MEDIA_TYPE)
     made = openapi.operation(summary, meaning, _answer("Changed"), **more)
     made["responses"]["409"] = {"description": "some of them could not be changed", "content": partly}

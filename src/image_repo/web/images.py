@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request, url_for
@@ -11,14 +13,16 @@ from flask import Flask, request, url_for
 from image_repo import wiring
 from image_repo.access.control import Action
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadName, NotAPicture
+from image_repo.errors import BadBody, BadName, BadParameter, NotAPicture
 from image_repo.model.names import ImageName, parse_prefix
-from image_repo.model.parameters import read_boolean
+from image_repo.model.parameters import TRUE, integer, read_boolean
 from image_repo.model.recipe import RecipeRequest
 from image_repo.model.record import Record
 from image_repo.repository.metadata import Conditions
+from image_repo.repository.rename import rename
 from image_repo.repository.repository import Repository
-from image_repo.web import problems, responses, uploads
+from image_repo.repository.restore import restore
+from image_repo.web import openapi, problems, responses, uploads
 from image_repo.web.catalogue import read_parameters
 from image_repo.web.handle import Pictures, ReadRequest
 from image_repo.web.identity import Identify, authorise, principal
@@ -27,6 +31,9 @@ from image_repo.web.responses import Reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_read_most = integer(1, 1_000)
 
 
 class ReadsWithoutFlask:
@@ -75,6 +82,7 @@ class Images:
     def install(self, app: Flask) -> None:
         """Add the routes."""
         one, base = f"{self._base}/<any_path:path>", self._base
+        app.add_url_rule("/trash", "trash", self.trash, methods=["GET"])
         app.add_url_rule(base, "add", self.add, methods=["POST"])
         app.add_url_rule(one, "image", self.get, methods=["GET"])
         app.add_url_rule(one, "put", self.put, methods=["POST", "PUT"])
@@ -88,6 +96,16 @@ class Images:
         request.environ[responses.HIT] = reply.hit
         return reply
 
+    def trash(self) -> Reply:
+        """``GET /trash``: what was deleted or replaced, and can be restored."""
+        authorise(self._repo, Action.WRITE, "")
+        parameters = read_parameters(openapi.TRASH)
+        prefix = parse_prefix(parameters.get("prefix", ""))
+        most = _read_most("limit", parameters.get("limit", "100"))
+        allows = partial(self._repo.access.allows, principal(), Action.WRITE)
+        items = (item for item in self._repo.trash.items(prefix) if allows(item.name.text))
+        return responses.send_json({"items": [item.public() for item in islice(items, most)]})
+
     # -- writing ---------------------------------------------------------------------
 
     def add(self) -> Reply:
@@ -100,7 +118,21 @@ class Images:
         if not path or path.endswith("/"):
             return self._write(parse_prefix(path))
         readings = ImageName.readings(path)
+        if request.method == "POST" and (parameters := read_parameters(openapi.MOVES)):
+            return self._move(readings, parameters)
         return self._write(self._repo.reader.resolve_name(readings) if uploads.has_data() else readings[0])
+
+    def _move(self, readings: Sequence[ImageName], parameters: Mapping[str, str]) -> Reply:
+        """``POST /images/NAME?rename=NEW``, and ``?restore=True`` or ``?restore=ID``."""
+        if len(parameters) > 1:
+            raise BadParameter("restore", "Expected either rename or restore, not both.")
+        if "rename" in parameters:
+            new_name = ImageName.readings(parameters["rename"])[0]
+            name = self._repo.reader.resolve_name(readings)
+            return _written(rename(self._repo, principal(), name, new_name), 201)
+        wanted = parameters["restore"]
+        item_id = None if wanted.lower() in TRUE else wanted
+        return _written(restore(self._repo, principal(), readings, item_id), 201)
 
     def _write(self, target: ImageName | str | None) -> Reply:
         """
@@ -143,7 +175,10 @@ class Images:
     def delete(self, path: str) -> Reply:
         """``DELETE /images/NAME``: returns how many went from which layer."""
         check_encoding(request.environ)
-        renditions_only = read_boolean("derived", read_parameters(("derived",)).get("derived", "false"))
+        parameters = read_parameters(openapi.DELETIONS)
+        renditions_only, permanent = (
+            read_boolean(word, parameters.get(word, "false")) for word in ("derived", "permanent")
+        )
         if not path or path.endswith("/"):
             raise BadName("A folder cannot be deleted: name an image.")
         readings, writer = ImageName.readings(path), self._repo.writer
@@ -153,7 +188,7 @@ class Images:
             deleted = writer.purge(principal(), name)
         else:  # where there is no picture, there may be what a failed deletion has left
             name = self._repo.reader.resolve_name(readings)
-            deleted = writer.delete(principal(), name, self._conditions())
+            deleted = writer.delete(principal(), name, self._conditions(), disposal="erase" if permanent else "bin")
         return responses.send_json({"name": name.text, "deleted": deleted})
 
     def _conditions(self) -> Conditions:

@@ -26,7 +26,21 @@ BESIDE: dict[str, tuple[dict[str, Any], str]] = {
     "download": ({"type": "string"}, "save it as a file, under this name if one is given"),
     "v": ({"type": "string"}, "the version, from the record: the response may be cached for ever"),
 }
-_DERIVED = {"derived": ({"type": "boolean"}, "renditions only: a purge")}
+#: parameters of the deletion of an image
+DELETIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "derived": ({"type": "boolean"}, "renditions only: a purge"),
+    "permanent": ({"type": "boolean"}, "erase now, also what is in the bin of this name"),
+}
+#: parameters of a POST without a body
+MOVES: dict[str, tuple[dict[str, Any], str]] = {
+    "rename": ({"type": "string"}, "instead of an upload: the new name of the image"),
+    "restore": ({"type": "string"}, "instead of an upload: True for the newest version in the bin, or its id"),
+}
+#: parameters of ``/trash``
+TRASH: dict[str, tuple[dict[str, Any], str]] = {
+    "prefix": ({"type": "string"}, "a folder of the repository"),
+    "limit": ({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "how many are listed"),
+}
 _PICTURES = {BY_KIND[kind].media_type: {"schema": {"type": "string", "format": "binary"}} for kind in WRITABLE}
 
 
@@ -39,6 +53,7 @@ _RECORD = {"application/json": {"schema": _reference("Record")}}
 _DATA = {"schema": {"description": "your data: any JSON but null, at most 64 KiB, nested at most 32 deep"}}
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
+_TRASH = {"application/json": {"schema": _reference("Trash")}}
 _RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "a token of the provider, or an API key"}
@@ -94,15 +109,16 @@ def _document(base: str) -> dict[str, Any]:
                 "parameters": [in_path("name", "a path; slashes and a known image ending are allowed")],
                 "get": _picture("A picture, its record, or a temporary URL of it"),
                 "put": _upload("Store a picture, or replace its data"),
-                "post": _upload("Store a picture, or replace its data"),
+                "post": _upload("Store a picture, or replace its data; rename or restore an image", MOVES),
                 "patch": operation("Merge into the data of an image (RFC 7396)", [], _RECORD, requestBody=DATA),
-                "delete": operation("Delete an image, or its renditions", query(_DERIVED), {"application/json": {}}),
+                "delete": operation("Delete an image, or its renditions", query(DELETIONS), {"application/json": {}}),
             },
             folder: {
                 "parameters": [in_path("folder", "a path")],
                 "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
                 "post": _upload("Store a picture under its file's own name, a description under its own"),
             },
+            "/trash": {"get": operation("What was deleted or replaced, by name", query(TRASH), _TRASH)},
             "/health": {"get": operation("Liveness of the process", [], {"application/json": {}})},
             "/metrics": {"get": operation("Metrics of this node (Prometheus)", [], {"text/plain": {}})},
             "/readyz": {"get": operation("Readiness: whether the store answers", [], {"application/json": {}})},
@@ -125,12 +141,13 @@ def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]
     return operation(summary, [*parameters, *query(BESIDE)], content)
 
 
-def _upload(summary: str) -> dict[str, Any]:
+def _upload(summary: str, parameters: Mapping[str, tuple[dict[str, Any], str]] | None = None) -> dict[str, Any]:
     data = {"type": "string", "description": "your data as JSON; an object where there are other fields"}
     form = {**_object({"file": {"type": "string", "format": "binary"}, "data": data}), "required": ["file"]}
     raw = {"schema": {"type": "string", "format": "binary"}}
     content = {"multipart/form-data": {"schema": form}, "image/*": raw, "application/json": _DATA}
-    made = operation(summary, [], _RECORD, requestBody={"required": True, "content": content})
+    body = {"required": not parameters, "content": content}
+    made = operation(summary, query(parameters or {}), _RECORD, requestBody=body)
     made["responses"]["201"] = {"description": "created", "content": _RECORD}
     return made
 
@@ -173,6 +190,7 @@ def _schemas() -> dict[str, Any]:
             {"data": {}},
             _typed("boolean", "damaged", "preview"),  # only where true
         ),
+        "Trash": _object({"items": _array(_trash_item())}),
         "Link": _object(_typed("string", "name", "url", "expires")),
         "Page": _object(
             _typed("integer", "count", "limit", "pages"),
@@ -191,6 +209,11 @@ def _schemas() -> dict[str, Any]:
             _typed("string", "type", "title", "detail", "instance", "parameter"), _typed("integer", "status")
         ),
     }
+
+
+def _trash_item() -> dict[str, Any]:
+    facts = _typed(["string", "null"], "sha256", "media_type"), _typed(["integer", "null"], "bytes")
+    return _object(_typed("string", "name", "id", "at"), {"reason": {"enum": ["deleted", "replaced"]}}, *facts)
 
 
 def _key_usage() -> dict[str, Any]:
