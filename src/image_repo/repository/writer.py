@@ -136,8 +136,7 @@ class Writer:
                 return self._merge_into(stored, data), False
             if before and stored and stored.intent and fitting(stored, before) is None:
                 stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
-            if before and not (stored and stored.sha256 == spool.sha256 and fitting(stored, before)):
-                self._trash.keep(name, before, stored, "replaced")
+            self._keep_replaced(before, stored, spool.sha256)
             uploaded = time.time()
             with self._intent(name, before, stored, Upload(spool.sha256, filename, uploaded, data)):
                 # What must not be there yet may have come since the look: the store itself refuses it then.
@@ -155,6 +154,12 @@ class Writer:
             self._delete_older(name, entry.key)
         self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
+
+    def _keep_replaced(self, before: Original | None, stored: Record | None, sha256: str) -> None:
+        """Put what an upload replaces into the bin, unless it has the same bytes."""
+        known = fitting(stored, before)
+        if before and not (known and known.sha256 == sha256):
+            self._trash.keep(before.name, before, stored, "replaced")
 
     @contextmanager
     def _intent(
