@@ -27,6 +27,7 @@ from image_repo.access.principal import ADMIN
 from image_repo.cli import startup
 from image_repo.config import Config, PersistentStoreConfiguration, foreign, load
 from image_repo.config.loading import IMAGE_STORAGE
+from image_repo.config.renamed import OBEYED
 from image_repo.errors import ConfigurationError
 from image_repo.exchange.importer import Importer
 from image_repo.exchange.legacy import detect, outcomes
@@ -693,7 +694,24 @@ _THEIRS = {
 }
 
 
-@of(SET, SETTINGS, "APP_PORT", "MONGODB_CONNECTION_STRING", "UPLOADS_DIRECTORY")
+@of(SET, SETTINGS, "APP_PORT", "UPLOADS_DIRECTORY")
+def test_what_means_the_same_is_read_below_our_own_settings_and_told(row: Row, tmp_path: Path) -> None:
+    theirs = {row.there: _THEIRS[row.there]}
+    (tmp_path / "config.yml").write_text(row.spans[0])
+    assert load(None, theirs) == load(tmp_path / "config.yml", {}) != Config()
+    (line,) = foreign(theirs, load(None, theirs))
+    assert line.startswith(f"{row.there} is read as ")
+    ours = {"IMAGE_REPO_LISTEN": "0.0.0.0:1", "IMAGE_REPO_PERSISTENT_STORE_CONFIGURATION__PATH": "ours"}
+    assert load(None, {**theirs, **ours}) == load(None, ours)
+    assert foreign(theirs, load(None, ours)) == []
+
+
+def test_a_port_that_is_none_is_refused_at_its_place() -> None:
+    with pytest.raises(ConfigurationError, match="APP_PORT"):
+        load(None, {"APP_PORT": "many"})
+
+
+@of(SET, SETTINGS, "MONGODB_CONNECTION_STRING")
 def test_what_does_it_here_is_a_setting_and_ends_the_advice(row: Row, tmp_path: Path) -> None:
     _same_setting(row, tmp_path)
 
@@ -750,7 +768,7 @@ def test_their_settings_are_told_at_the_start_without_their_values(
     monkeypatch.chdir(tmp_path)
     startup.prepare(embedded(tmp_path, persistent_store_configuration=PersistentStoreConfiguration(), create_new=True))
     told = "\n".join(record.getMessage() for record in caplog.records)
-    assert not [name for name in _THEIRS if name not in told and name not in IMAGE_STORAGE]
+    assert not [name for name in _THEIRS if name not in told and name not in (*IMAGE_STORAGE, *OBEYED)]
     assert "secret-7f3a" not in told
 
 

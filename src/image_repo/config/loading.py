@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from image_repo.config import rules
 from image_repo.config.places import own_places
 from image_repo.config.readers import Sourced
-from image_repo.config.renamed import advice
+from image_repo.config.renamed import OBEYED, advice
 from image_repo.config.settings import Config, Credentials
 from image_repo.config.tree import Path, Setting, leaves, settings_of
 from image_repo.errors import ConfigurationError
@@ -330,6 +330,9 @@ def _fill_from_image_storage(draft: Draft, environ: Mapping[str, str]) -> None:
         if environ.get(variable) and section.get(path[-1]) is None:
             section[path[-1]] = Sourced().text(environ[variable], f"env:{variable}")
             draft.places[path] = f"environment: {variable}"
+    for variable, (path, form) in OBEYED.items():
+        if environ.get(variable) and path not in draft.places:
+            draft.set(path, form.format(environ[variable]), f"environment: {variable}")
 
 
 def validate(draft: Draft, environ: Mapping[str, str]) -> Config:

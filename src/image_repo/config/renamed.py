@@ -1,6 +1,6 @@
 """Former settings of the first image_repo and variables of other services, with advice (``docs/coming-from.md``).
 
-None of them is ever obeyed silently.
+Two of them are obeyed, none silently.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ _RECORDS = (
 _S3 = "S3_BUCKET, or kind: s3 with container, names the bucket (docs/s3.md)"
 _NO_SCOPES = "every user sees the images of all others; access.anonymous says what callers without credentials may"
 
+#: variable of another service that is read where nothing of ours sets it → the setting, and its value
+OBEYED: Mapping[str, tuple[Path, str]] = {
+    "APP_PORT": (("listen",), Config().listen.rpartition(":")[0] + ":{}"),
+    "UPLOADS_DIRECTORY": (_PATH, "{}"),
+}
 FOREIGN = tuple(
     Foreign(re.compile(names), ours, advice)
     for names, ours, advice in (
@@ -101,9 +106,16 @@ def foreign(environ: Mapping[str, str], config: Config) -> list[str]:
 
     :returns: a line for each, without the values of the variables: they may be secrets
     """
-    lines = []
+    obeyed = [
+        name
+        for name, (path, form) in OBEYED.items()
+        if environ.get(name) and get(config, path) == form.format(environ[name])
+    ]
+    lines = [f"{name} is read as {'.'.join(OBEYED[name][0])}, which nothing of ours sets" for name in obeyed]
     for known in FOREIGN:
-        names = sorted(name for name, value in environ.items() if value and known.names.fullmatch(name))
+        names = sorted(
+            name for name, value in environ.items() if value and known.names.fullmatch(name) and name not in obeyed
+        )
         if names and (known.ours is None or get(config, known.ours) == get(Config(), known.ours)):
             lines.append(f"{', '.join(names)} {'are' if names[1:] else 'is'} not read here: {known.advice}")
     return lines

@@ -368,6 +368,15 @@ def label_by_folder(items: Iterable[Item], key: str) -> Iterator[Item]:
             yield item
 
 
+def with_data(items: Iterable[Item], data: Mapping[str, Any]) -> Iterator[Item]:
+    """Add members to the data of each item, whose own members count more."""
+    for item in items:
+        if isinstance(item.data, Mapping | None):
+            yield replace(item, data={**data, **(item.data or {})}, merge=item.merge or item.data is None)
+        else:
+            yield item
+
+
 def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         yield from iter(lambda: file.read(CHUNK), b"")

@@ -25,7 +25,7 @@ from image_repo.exchange.base import About, ImportOutcome, Status
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
-from image_repo.exchange.importer import Importer, from_zip
+from image_repo.exchange.importer import Importer, from_zip, with_data
 from image_repo.exchange.zip_writer import stream_zip, temporary
 from image_repo.model.names import parse_prefix
 from image_repo.model.operations import PARAMETERS
@@ -33,7 +33,6 @@ from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
-from image_repo.repository.spool import Spool
 from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.identity import authorise, principal
 from image_repo.web.responses import Reply
@@ -151,10 +150,13 @@ class _Views:
 
     def _import(self, importer: Importer) -> Reply:
         with ExitStack() as stack:
-            spool = stack.enter_context(_receive(self._repo))
+            upload = stack.enter_context(_receive(self._repo))
+            data = _form_data(upload)
             lines = stack.enter_context(temporary(self._repo.policy.spool))
-            archive = from_zip(spool.file, spool.size, lines, MAX_MEMBERS)
-            reply = responses.stream_json(_report(importer.run(archive.items)))
+            archive = from_zip(upload.spool.file, upload.spool.size, lines, MAX_MEMBERS)
+            reply = responses.stream_json(
+                _report(importer.run(with_data(archive.items, data) if data else archive.items))
+            )
             reply.on_close(stack.pop_all().close)
             return reply
 
@@ -200,18 +202,26 @@ def _limited(free: threading.BoundedSemaphore, make: Callable[[], Reply]) -> Rep
 
 
 @contextmanager
-def _receive(repo: Repository) -> Iterator[Spool]:
+def _receive(repo: Repository) -> Iterator[uploads.Upload]:
     """Yield the archive that the request brings; it stays open while the report is streamed.
 
     :raises UnsupportedMediaType: when the request brings something else
     :raises Problem: as :func:`.uploads.receive` says
     """
     if request.mimetype not in ("", *_TYPES, uploads.MULTIPART):
-        raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with a part 'file'.")
-    with uploads.receive(repo, "a zip", beyond_request=True) as upload:
+        raise UnsupportedMediaType(f"Expected a zip as {_TYPES[0]}, or a form with it as its only file.")
+    with uploads.receive(repo, "a zip", parts=(), beyond_request=True) as upload:
         if not upload.spool.size:
-            raise BadBody("Expected a zip in the part 'file', but it is empty.")
-        yield upload.spool
+            raise BadBody("Expected a zip as the file of the form, but it is empty.")
+        yield upload
+
+
+def _form_data(upload: uploads.Upload) -> dict[str, Any]:
+    """Return the data that a form adds to each image."""
+    data = uploads.data_of(upload)
+    if not isinstance(data, dict | None):
+        raise BadBody("Expected data to be a JSON object, because it is added to the data of each image.")
+    return data or {}
 
 
 def _report(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:

@@ -233,7 +233,12 @@ class FastPath:
         entry: Any = self._entries.get(target)
         if entry is _NEGOTIATED:
             entry = self._entries.get((target, environ.get("HTTP_ACCEPT", "")))
-        is_usual = UNUSUAL.isdisjoint(environ) and environ.get("SERVER_PROTOCOL") in PROTOCOLS
+        # Where records alone are accepted, the response is the record.
+        is_usual = (
+            UNUSUAL.isdisjoint(environ)
+            and environ.get("SERVER_PROTOCOL") in PROTOCOLS
+            and "json" not in environ.get("HTTP_ACCEPT", "")
+        )
         # Without a Host, or with two, it is for the guard to refuse.
         if entry is None or not is_usual or environ.get("CONTENT_LENGTH") or "," in environ.get("HTTP_HOST", ","):
             return None

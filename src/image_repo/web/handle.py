@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,16 @@ from image_repo import wiring
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.config import Config
-from image_repo.errors import BadParameter, BadRequest, ImageNotFound, OriginalsNotServed, Problem
+from image_repo.errors import (
+    BadParameter,
+    BadRequest,
+    CatalogueDisabled,
+    CatalogueUnavailable,
+    ImageNotFound,
+    OriginalsNotServed,
+    Problem,
+    QueryTooSlow,
+)
 from image_repo.exchange import exporter
 from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model import regex
@@ -106,6 +115,10 @@ class Options:
         )
 
 
+#: behind a name, where no image is called so: its picture, as in the image storage microservice
+_IMAGE_OF = "/image"
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A request whose parameters are understood."""
@@ -139,17 +152,50 @@ class Pictures:
         read = _Read(request, wanted.with_preset(self._defaults.presets), options)
         if options.regex or not request.path or request.path.endswith("/"):
             return self._folder(read, parse_prefix(request.path))
-        readings = ImageName.readings(request.path)
+        wants_record = not request.query and _accepts_records_alone(request.accept)
+        answer = self._named_record if wants_record else self._named
         try:
-            original = self._reader.resolve(request.principal, readings)
+            return answer(read, request.path)
         except ImageNotFound:
-            if options.meta:
-                return self._record(read, self._reader.description(request.principal, readings))
+            if not request.path.endswith(_IMAGE_OF):
+                raise
+        reply = answer(read, request.path.removesuffix(_IMAGE_OF))
+        reply.hit = None  # an image of the whole name may be written at any time
+        return reply
+
+    def _named_record(self, read: _Read, path: str) -> Reply:
+        """Return the record at the address of a picture; caches in between keep the picture alone."""
+        reply = self._named(replace(read, options=replace(read.options, meta=True)), path)
+        location = f"{self._base}{quote(path)}?meta=True"
+        reply.headers = [each for each in reply.headers if each[0] != "Cache-Control"]
+        reply.headers += [("Cache-Control", "no-store"), ("Content-Location", location)]
+        return reply
+
+    def _named(self, read: _Read, path: str) -> Reply:
+        """Return the picture or the record of a name."""
+        readings, principal = ImageName.readings(path), read.request.principal
+        try:
+            original = self._reader.resolve(principal, readings)
+        except ImageNotFound:
+            if read.options.meta:
+                return self._record(read, self._reader.description(principal, readings))
+            self._refuse_description(principal, readings)
             raise
         reply = self._image(read, original)
         if original.name != readings[0]:  # an image of the first reading may be written at any time
             reply.hit = None
         return reply
+
+    def _refuse_description(self, principal: Principal, readings: Sequence[ImageName]) -> None:
+        """Say of a description that it has no picture yet.
+
+        Only names in the index are looked for, so that a missing one costs the store nothing.
+        """
+        with suppress(CatalogueDisabled, CatalogueUnavailable, QueryTooSlow):
+            if not self._repo.indexer.index.stamps([name.text for name in readings]):
+                return
+            name = self._reader.description(principal, readings).name
+            raise ImageNotFound(f"{name!r} has data, but no picture yet; ?meta=True is its record.", name=name)
 
     def _image(self, read: _Read, original: Original) -> Reply:
         principal = read.request.principal
@@ -290,6 +336,10 @@ class Pictures:
 
     def _recipe(self, read: _Read, original: Original) -> Recipe:
         return self._settle(read, original)[0]
+
+
+def _accepts_records_alone(accept: str | None) -> bool:
+    return accept is not None and "application/json" in accept and "image/" not in accept and "*/*" not in accept
 
 
 def _filename(original: Original, recipe: Recipe, download: str | None) -> str:
