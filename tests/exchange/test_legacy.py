@@ -37,6 +37,7 @@ from image_repo.model.names import ImageName
 from image_repo.model.record import Record
 from image_repo.repository.artifacts import Artifacts
 from image_repo.repository.repository import Repository
+from image_repo.repository.spool import Spool
 
 OID = "57e193d7a9cc81b4027498b5"
 
@@ -637,7 +638,10 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
         artifacts.get(ADMIN, f"sha256:{none}").kind,
         artifacts.get(ADMIN, f"sha256:{none}").media_type,
     ) == ("image", "text/plain")
+    artifacts.put(ADMIN, Spool(None, 100).fill([b"mask"]), kind="ours", meta={"run": 8})
+    before = artifacts.get(ADMIN, f"sha256:{mask}")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
+    assert artifacts.get(ADMIN, f"sha256:{mask}") == before, "an import changes nothing of what is there"
 
 
 @pytest.mark.parametrize("data", ["hello", "[1]", "", [1], 0, {"a": 1}], ids=json.dumps)

@@ -183,6 +183,11 @@ class Artifacts:
                 if self._origin.head(PREFIX + name.removeprefix(_ID)):
                     yield f"{name}: its record cannot be read"
 
+    def is_stored(self, sha256: str) -> bool:
+        """Return whether these bytes are an artifact already, whole by their number."""
+        known = self._read(sha256)
+        return known is not None and self.is_whole(known)
+
     def is_whole(self, artifact: Artifact) -> bool:
         """Return whether its bytes are there, by their number; they are not read."""
         entry = self._origin.head(PREFIX + artifact.sha256)

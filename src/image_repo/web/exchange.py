@@ -154,9 +154,8 @@ class _Views:
             data = _form_data(upload)
             lines = stack.enter_context(temporary(self._repo.policy.spool))
             archive = from_zip(upload.spool.file, upload.spool.size, lines, MAX_MEMBERS)
-            reply = responses.stream_json(
-                _report(importer.run(with_data(archive.items, data) if data else archive.items))
-            )
+            items = with_data(archive.items, data) if data else archive.items
+            reply = responses.stream_json(_report(importer.run(items)))
             reply.on_close(stack.pop_all().close)
             return reply
 

@@ -105,6 +105,8 @@ def _import_artifact(blob: Blob, repo: Repository, principal: Principal, artifac
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
             if artifacts is None:
                 return ImportOutcome(blob.entry, "stored", spool.sha256)
+            if artifacts.is_stored(spool.sha256):  # what is said of it here stays
+                return ImportOutcome(blob.entry, "unchanged", f"sha256:{spool.sha256}")
             meta = blob.artifact_meta
             artifact, is_new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=meta)
     except Problem as problem:
