@@ -83,7 +83,7 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool,
 
     Their records and renditions are deleted too.
 
-    They stay in the bin for trash.days: image_repo restore.
+    They stay in the bin for trash.days: see image_repo restore.
 
     \b
     image_repo rm sites/north sites/south
