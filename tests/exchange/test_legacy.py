@@ -638,7 +638,8 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
         artifacts.get(ADMIN, f"sha256:{none}").kind,
         artifacts.get(ADMIN, f"sha256:{none}").media_type,
     ) == ("image", "text/plain")
-    artifacts.put(ADMIN, Spool(None, 100).fill([b"mask"]), kind="ours", meta={"run": 8})
+    with Spool(None, 100) as spool:
+        artifacts.put(ADMIN, spool.fill([b"mask"]), kind="ours", meta={"run": 8})
     before = artifacts.get(ADMIN, f"sha256:{mask}")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
     assert artifacts.get(ADMIN, f"sha256:{mask}") == before, "an import changes nothing of what is there"
