@@ -30,6 +30,7 @@ from image_repo.errors import (
     StoreUnavailable,
 )
 from image_repo.exchange.base import ImportOutcome, Item, Opener, Status, retry_while_busy
+from image_repo.exchange.formats.notes import notes_member
 from image_repo.exchange.labels import HEAD_BYTES, MAX_LABEL_BYTES, MAX_OWN_LABEL_BYTES, is_label_file, label_lines
 from image_repo.exchange.manifest_lines import ManifestLines, is_manifest
 from image_repo.exchange.zip_reader import Archive, Budget
@@ -55,6 +56,8 @@ _MAX_BATCH_BYTES = 1 << 18
 #: an archive may unpack to this multiple of its size, or to this many bytes if that is more
 _MAX_RATIO, _MIN_BUDGET_BYTES = 20, 1 << 30
 
+#: belongs to the manifest of an export
+_NOTES = notes_member("imagefolder")
 #: of one import; others are skipped
 _MAX_LABEL_FILES = 1_000
 
@@ -295,7 +298,7 @@ def from_zip(
 
 
 def _is_picture(path: str, labels: Collection[str]) -> bool:
-    return not is_manifest(path) and path not in labels
+    return not is_manifest(path) and path not in labels and path != _NOTES
 
 
 def _read_manifests(
