@@ -27,6 +27,7 @@ SECTIONS = (
     "uploads",
     "catalogue",
     "imports",
+    "access",
 )
 
 

@@ -77,7 +77,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.app = create_app(self.repo, self.config)
-        self.plain: Any = self.app.wsgi_app
+        self.plain: Any = self.app.wsgi_app._inner  # behind what removes ignored parameters
         self.slow = self.plain.inner
         self.plain.inner = self._flask
         self.fast = FastPath(self._inner, self.repo, anonymous, self.config.freshness)

@@ -1,0 +1,77 @@
+"""Access: what a decision costs a hit, in the process."""
+
+from __future__ import annotations
+
+import time
+import timeit
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from image_repo.access.api_keys import ApiKeys, ClosingMarker
+from image_repo.access.authenticator import Authenticator
+from image_repo.access.control import AccessControl, Action, Rules
+from image_repo.access.folder_rules import FolderRule, FolderRules
+from image_repo.access.principal import Principal, Role
+from image_repo.access.rules import RoleRules
+from image_repo.access.share_links import ShareLinks
+from image_repo.concurrency.invalidation import InvalidationEpochs
+from image_repo.stores.disk import DiskStore
+
+from bench.report import Section, Table, middle, spread
+
+if TYPE_CHECKING:
+    from bench.__main__ import Bench
+
+_CALLS = 20_000
+#: characters of a token of a real provider
+_TOKEN_CHARS = 800
+#: the goals, in µs: callers without credentials may read; a token seen before
+_ANONYMOUS, _TOKEN = 1.0, 3.0
+
+
+class _Accepts:
+    """Accepts every token for an hour."""
+
+    def verify(self, token: str) -> tuple[Principal, float]:
+        return Principal("ann", frozenset({"reader"})), 1e12
+
+
+def run(bench: Bench) -> Section:
+    section = Section("access", "Access: identifying and authorising one hit, in the process")
+    store = DiskStore(bench.folder / "access", secrets=())
+    store.check(create=True)
+    epochs = InvalidationEpochs(None)
+    marker = ClosingMarker(store, epochs, None, 3600.0)
+    authenticator = Authenticator(ApiKeys(store, epochs, 3600.0), ShareLinks(()), _Accepts())
+    token = "Bearer " + "x" * _TOKEN_CHARS
+    folders = [FolderRule(f"closed/{number}/", "anonymous", Role.NONE) for number in range(10)]
+    cases: dict[str, tuple[Rules, str | None]] = {
+        "nothing configured": (RoleRules(lambda: Role.NONE if marker.is_closed() else Role.WRITER), None),
+        "anonymous: read": (RoleRules(lambda: Role.READER), None),
+        "anonymous: read, ten rules by folder": (FolderRules(lambda: Role.READER, folders), None),
+        "a token seen before": (RoleRules(lambda: Role.NONE), token),
+    }
+    table = Table("", ["", "µs"])
+    figures = {}
+    for name, (rules, header) in cases.items():
+        figures[name] = _measure(AccessControl(rules), authenticator, header, bench.rounds)
+        table.rows.append([name, spread(figures[name], 1e6)])
+    section.tables.append(table)
+    section.goal(
+        "callers without credentials may read", (middle(figures["anonymous: read"]) or 0) * 1e6, _ANONYMOUS, " µs"
+    )
+    section.goal("a token seen before", (middle(figures["a token seen before"]) or 0) * 1e6, _TOKEN, " µs")
+    return section
+
+
+def _measure(access: AccessControl, authenticator: Authenticator, header: str | None, rounds: int) -> list[float]:
+    """Return seconds of CPU of a call, for each round."""
+
+    def hit() -> object:
+        return access.authorise(authenticator.principal(header), Action.READ, "sites/north")
+
+    return [_best(hit) for _ in range(rounds)]
+
+
+def _best(call: Callable[[], object]) -> float:
+    return min(timeit.repeat(call, timer=time.thread_time, number=_CALLS, repeat=7)) / _CALLS
