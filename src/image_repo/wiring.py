@@ -131,7 +131,8 @@ def _disk_stores(config: Config) -> Stores:
 
 def _swift_stores(config: Config) -> Stores:
     settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
-    pool = ConnectionPool(settings, settings.credentials)
+    shared = _private(Path(config.local_file_cache_path))
+    pool = ConnectionPool(settings, settings.credentials, shared / "accounts" if shared else None)
     return Stores(
         SwiftStore(pool, settings, settings.container),
         SwiftStore(pool, settings, cache.container, silence=min(settings.timeout, _CACHE_SILENCE_S))

@@ -16,6 +16,8 @@ _deadline: ContextVar[float] = ContextVar("image_repo_deadline", default=math.in
 
 #: seconds that this request has waited in vain for a silent store; None outside a request
 _silence: ContextVar[list[float] | None] = ContextVar("image_repo_silence", default=None)
+#: seconds that the stores may be silent in all for one request
+SILENCE_S = 2.0
 #: seconds that a call may be silent, however long calls before it were: a store that works answers in less
 _LEAST_SILENCE_S = 0.25
 
@@ -32,8 +34,15 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def silence_left(seconds: float) -> float:
-    """Return how long a call to a store may be silent, of so many seconds for all calls of the request."""
-    return max(min(seconds, _LEAST_SILENCE_S), seconds - sum(_silence.get() or ()))
+    """Return how long a call to a store may be silent: in a request at most what its other calls have left.
+
+    :param seconds: outside of a request
+    """
+    waits = _silence.get()
+    if waits is None:
+        return seconds
+    allowed = min(seconds, SILENCE_S)
+    return max(min(allowed, _LEAST_SILENCE_S), allowed - sum(waits))
 
 
 def silent_for(seconds: float) -> None:

@@ -117,7 +117,9 @@ class PersistentStoreConfiguration:
     )
     public_endpoint: str | None = _setting(None, "scheme://host of the store as seen by clients, if different")
     connections: Positive = _setting(8, "maximum of connections to the store from each process")
-    timeout: Seconds = _setting(2.0, "seconds without an answer or progress after which the store counts as silent")
+    timeout: Seconds = _setting(
+        10.0, "seconds without an answer after which the store counts as silent; a request waits at most 2 in all"
+    )
     connect_timeout: Seconds = _setting(2.0, "timeout of connecting to the store, in seconds")
 
     @property

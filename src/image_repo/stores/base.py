@@ -130,9 +130,15 @@ class Store(Protocol):
 
     #: for people: ``Swift container 'photos' at https://…``; holds no secrets
     description: str
-    #: the same for every process that speaks with the same container, and for no other
-    identity: str
     capabilities: Capabilities
+
+    @property
+    def identity(self) -> str:
+        """The same text for every process that speaks with the same container, and for no other.
+
+        Where only the store itself knows whose container it is, the first use asks it, and waits.
+        """
+        ...
 
     def check(self, *, create: bool = False) -> None:
         """Reach the store, and make its container where that is missing and ``create`` says so.

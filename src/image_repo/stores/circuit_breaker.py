@@ -55,8 +55,12 @@ class CircuitBreaker:
         opened = partial(counters.set, metrics.CIRCUITS, name) if counters else lambda _: None
         self._breaker = _Breaker(failures, pause, opened, lambda: store.head(_PROBE_KEY))
         self.description = store.description
-        self.identity = store.identity
         self.capabilities = store.capabilities
+
+    @property
+    def identity(self) -> str:
+        """The identity of the store itself."""
+        return self._store.identity
 
     def check(self, *, create: bool = False) -> None:
         """Check the store itself, whatever the state of the circuit."""

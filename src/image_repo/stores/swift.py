@@ -14,13 +14,12 @@ from typing import Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
 
 from image_repo.concurrency.limiter import aside
-from image_repo.config import Credentials, PersistentStoreConfiguration
+from image_repo.config import PersistentStoreConfiguration
 from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, StoreSilent, is_reading_newest
 from image_repo.stores.http_errors import BROKEN, Refusal, absent, is_whole, reason_of
-from image_repo.stores.swift_auth import auth_version
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
 from image_repo.stores.swift_pool import ConnectionPool, Lease
 from image_repo.stores.upload import Upload
@@ -117,7 +116,11 @@ class SwiftStore:
         self.description = f"Swift container {container!r} at {where.scheme}://{where.hostname}" + (
             f":{where.port}" if where.port else ""
         )
-        self.identity = "|".join(("swift", str(credentials.authurl), _account(credentials), container))
+
+    @property
+    def identity(self) -> str:
+        """The account as Swift itself spells it once signed in, and the container."""
+        return f"swift|{self._pool.account()}|{self._container}"
 
     def check(self, *, create: bool = False) -> None:
         """Sign in and look for the container; make it where it is missing and ``create`` says so.
@@ -375,15 +378,3 @@ def _listed(item: Mapping[str, Any]) -> Entry:
 def _delete_at(expires: float) -> int:
     """Return whole seconds in the future: Swift refuses the past, and its clock may differ."""
     return max(math.ceil(expires), int(time.time()) + 60)
-
-
-def _account(credentials: Credentials) -> str:
-    """Return the owner of the containers, as far as the configuration knows it without signing in."""
-    if auth_version(credentials) == "1":
-        who = str(credentials.username).partition(":")[0]
-    elif credentials.tenant_id or credentials.tenant:
-        domain = credentials.project_domain_id or credentials.project_domain_name or "default"
-        who = credentials.tenant_id or f"{domain}/{credentials.tenant}"
-    else:
-        who = str(credentials.application_credential_id)
-    return f"{who}@{credentials.region or ''}"

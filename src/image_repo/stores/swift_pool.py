@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from swiftclient import client as swift  # type: ignore[import-untyped]
@@ -22,6 +23,7 @@ from image_repo.concurrency.limiter import aside
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.errors import StoreUnavailable
 from image_repo.stores.http_errors import BROKEN
+from image_repo.stores.swift_account import Account
 from image_repo.stores.swift_auth import Login, Token
 from image_repo.stores.swift_errors import translated
 
@@ -37,9 +39,15 @@ class ConnectionPool:
     """The connections to one account, shared by its containers.
 
     :param credentials: resolved: see :func:`resolve_credentials`
+    :param accounts: folder of this node for what Swift says of its accounts; None for none
     """
 
-    def __init__(self, settings: PersistentStoreConfiguration, credentials: Credentials) -> None:
+    def __init__(
+        self, settings: PersistentStoreConfiguration, credentials: Credentials, accounts: Path | None = None
+    ) -> None:
+        self._account = Account(credentials, accounts)
+        self._identity = ""
+        self._identity_lock = threading.Lock()
         # Their messages would reveal secrets: trouble is reported by our own exceptions.
         for name in _LEAKING_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -53,6 +61,12 @@ class ConnectionPool:
     def url(self) -> str:
         """The storage URL: of the account, without a ``/`` at its end."""
         return self._login.access().url.rstrip("/")
+
+    def account(self) -> str:
+        """Return the identity of the account, the same as long as the process runs."""
+        with self._identity_lock:
+            self._identity = self._identity or self._account.identity(self.url)
+            return self._identity
 
     def run(self, action: Callable[[Any], T], *, again: bool = True, silence: float | None = None) -> T:
         """Make a call.
