@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from bench.load import each
@@ -11,11 +14,19 @@ from bench.report import Section, Table, percentile, spread
 from bench.systems import ImageRepo
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.__main__ import Bench
 
 _TILE = 512
 #: the regions of a level, as wide as so many tiles
 _LEVELS = (1, 2)
+#: ending, and how libvips writes it
+_HUGE = {
+    "JPEG": ("jpg", "jpegsave(sys.argv[2], Q=85)"),
+    "TIFF of tiles": ("tif", "tiffsave(sys.argv[2], tile=True, compression='jpeg', Q=85)"),
+    "TIFF of strips": ("tif", "tiffsave(sys.argv[2], compression='deflate')"),
+}
 
 
 def run(bench: Bench) -> Section:
@@ -44,8 +55,43 @@ def run(bench: Bench) -> Section:
                 [f"{side} × {side} → {_TILE}", *(spread(v, 1e3) for v in (first, cpu, p50, p99)), str(failed)]
             )
             section.goal(f"{side} px → {_TILE}: p50 of a region after the first", percentile(p50, 0.5) * 1e3, 10, " ms")
-    section.tables.append(table)
+    section.tables += [table, _huge(bench, section)]
     return section
+
+
+def _huge(bench: Bench, section: Section) -> Table:
+    """The first region of originals of 96 megapixels, and further ones."""
+    table = Table(
+        "Originals of 96 MP, 512 × 512 at full size:",
+        ["", "a full decode: CPU ms", "the first: CPU ms", "ratio", "the others: CPU ms", "PSS afterwards MB"],
+    )
+    for label, (ending, saving) in _HUGE.items():
+        path = bench.folder / "originals" / f"huge.{ending}"
+        script = f"import sys, pyvips; pyvips.Image.new_from_file(sys.argv[1]).replicate(2, 2).{saving}"
+        subprocess.run([str(bench.vips), "-c", script, str(bench.originals["mp24"]), str(path)], check=True)
+        decode = _decode(path)
+        with ImageRepo(bench.folder / "image_repo", {"huge": path}) as ours:
+            paths = [f"/images/huge?crop={512 * n},{512 * n},512,512" for n in range(12)]
+            before = ours.cpu()
+            each(ours.port, paths[:1], 1)
+            first = ours.cpu() - before
+            told = each(ours.port, paths[1:], 1)
+            others = (ours.cpu() - before - first) / len(told.all)
+            pss = ours.pss() / 1e6
+        against = first / decode
+        table.rows.append([label, *(f"{value * 1e3:.3g}" for value in (decode, first)), f"{against:.2f}",
+                           f"{others * 1e3:.3g}", f"{pss:.0f}"])  # fmt: skip
+        section.goal(f"{label} of 96 MP, the first region: CPU against a full decode", against, 1.2)
+        section.goal(f"{label} of 96 MP, further regions: CPU", others * 1e3, 10, " ms")
+    return table
+
+
+def _decode(path: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    script = "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = None; Image.open(sys.argv[1]).load()"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _regions(server: ImageRepo, name: str, level: int) -> list[str]:
