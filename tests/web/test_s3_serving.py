@@ -135,6 +135,7 @@ def test_the_trial_run_names_a_missing_bucket(moto, tmp_path):
     ended = trial(tmp_path, moto, "no-such-bucket")
     assert ended.returncode == 1
     assert "no bucket 'no-such-bucket'" in ended.stdout
+    assert all(line.count("S3 bucket") <= 1 for line in ended.stdout.splitlines())
     assert "testing-7f3a" not in ended.stdout + ended.stderr
 
 
@@ -183,3 +184,20 @@ def test_a_store_without_lifecycle_rules_is_named(swift, container, tmp_path):
         ended = commands.run("-y", config, "s3-lifecycle", S3_BUCKET=container, S3_ENDPOINT=swift.url, **secret)
     assert ended.returncode == 1
     assert "takes no lifecycle rules" in ended.stderr
+
+
+def test_the_servers_own_processes_serve_from_s3(moto, container, tmp_path):
+    config = commands.configure(tmp_path, persistent_store_configuration={}, create_new=True)
+    s3 = {"S3_BUCKET": container, "S3_ENDPOINT": moto, "S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "secret-7f3a"}
+    base = f"http://{commands.listens_on(config)}"
+    with commands.serving(config, **s3):
+        stored = requests.put(f"{base}/images/a", data=picture("jpg", (400, 300)), timeout=30)
+        assert stored.status_code == 201
+        bodies = {requests.get(f"{base}/images/a?w={80 + turn % 3}", timeout=30).content for turn in range(12)}
+        assert len(bodies) == 3
+        link = requests.get(f"{base}/images/a?w=80&url=True", timeout=30).json()
+        assert requests.get(link["url"], timeout=30).content in bodies
+        assert requests.get(f"{base}/readyz", timeout=30).status_code == 200
+    log = (tmp_path / "log").read_text()
+    assert f"Originals are in S3 bucket {container!r}" in log
+    assert "secret-7f3a" not in log

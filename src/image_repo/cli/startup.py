@@ -149,7 +149,9 @@ def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
     try:
         store.check(create=create)
     except StoreUnavailable as error:
-        return Finding(False, subject, f"{store.description}: {error.detail or error.title}")
+        detail = error.detail or error.title
+        is_named = detail.startswith(store.description)
+        return Finding(False, subject, detail if is_named else f"{store.description}: {detail}")
     return Finding(
         True, subject, "; ".join(filter(None, (store.description, store.capabilities.probed, _passed_over(store))))
     )
