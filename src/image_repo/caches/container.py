@@ -24,18 +24,18 @@ from image_repo.stores.base import CHUNK, Body, Entry, NoContainer, Store
 
 #: what the keys of renditions begin with in the container
 PREFIX = ".renditions/"
-#: of how many keys it is remembered until when they are kept
+#: size of the LRU of expiries
 _MOST_REMEMBERED = 4096
-#: a promise is remembered for this long at most: somebody may delete the object
-_REMEMBER = 60.0
+#: an expiry is remembered for this long at most: the object may be deleted meanwhile
+_REMEMBER_S = 60.0
 #: the largest object that is held in memory while it is open
-_SPOOL = 1 << 20
+_SPOOL_BYTES = 1 << 20
 
 
 class ContainerTier:
     """Renditions in a container.
 
-    :param lifetime: seconds after which the store drops what nobody was promised for longer
+    :param lifetime: seconds after which the store drops what no temporary URL needs longer
     """
 
     name: Layer = "cache"
@@ -44,11 +44,11 @@ class ContainerTier:
         self._store = store
         self._lifetime = lifetime
         self._lock = threading.Lock()
-        #: key → until when it is kept, and when that was last seen to be so
-        self._kept: LRUCache[str, tuple[float, float]] = LRUCache(_MOST_REMEMBERED)
+        #: key → until when it is stored, and when that was last seen to be so
+        self._expiries: LRUCache[str, tuple[float, float]] = LRUCache(_MOST_REMEMBERED)
 
     def get(self, key: str) -> Rendition | None:
-        """The rendition; a damaged one is removed, and was never there."""
+        """Return the rendition; a damaged one is removed, and is a miss."""
         opened = self._store.get(PREFIX + key)
         if opened is None:
             return None
@@ -65,7 +65,7 @@ class ContainerTier:
         return found
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
-        """Keeps it, unless it is promised for longer already.
+        """Store a rendition, unless it is stored for longer already.
 
         :param until: seconds since the epoch until which a temporary URL promises it
         :param cost: ignored
@@ -80,7 +80,7 @@ class ContainerTier:
                 self._write(key, rendition.body, rendition, expires)
 
     def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
-        """Keeps bytes until then at least; no traffic where that is known to be so.
+        """Store bytes until then at least; without traffic where that is known to be so.
 
         :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
         :raises StoreUnavailable: when that cannot be promised
@@ -90,7 +90,7 @@ class ContainerTier:
         self._write(key, body, rendition, self._expiry(until))
 
     def kept_until(self, key: str) -> float | None:
-        """Until when it is kept; None when it is not there."""
+        """Return until when a rendition is stored; None when there is none."""
         remembered = self._remembered(key)
         if remembered is not None:
             return remembered
@@ -102,12 +102,12 @@ class ContainerTier:
         return until
 
     def open(self, key: str) -> CachedFile | None:
-        """What a temporary URL that this program answers itself serves; None when it is not there."""
+        """Return what a temporary URL that this program answers itself serves; None when there is none."""
         opened = self._store.get(PREFIX + key)
         if opened is None:
             return None
         with opened as body:
-            file = cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL))  # noqa: SIM115
+            file = cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
             try:
                 _copy(body, file)
             except BaseException:
@@ -119,12 +119,12 @@ class ContainerTier:
         return CachedFile(file, entry.size, entry.media_type, facts.get("etag", entry.etag), modified)
 
     def delete(self, key: str) -> bool:
-        """Removes one. False when it was not there."""
+        """Remove a rendition; return False when there was none."""
         self._forget(key)
         return self._store.delete(PREFIX + key)
 
     def purge(self, prefix: str) -> int:
-        """Removes all whose key begins so, and tells how many they were."""
+        """Remove all whose key begins so; return how many there were."""
         try:
             keys = [entry.key.removeprefix(PREFIX) for entry in self._store.keys(PREFIX + prefix)]
         except NoContainer:
@@ -132,7 +132,7 @@ class ContainerTier:
         return sum(self.delete(key) for key in keys)
 
     def close(self) -> None:
-        """Gives the store's connections back."""
+        """Give the store's connections back."""
         self._store.close()
 
     # -- what is written -------------------------------------------------------------
@@ -161,20 +161,20 @@ class ContainerTier:
 
     def _remembered(self, key: str) -> float | None:
         with self._lock:
-            until, seen = self._kept.get(key, (0.0, -math.inf))
-        return until if time.monotonic() - seen < _REMEMBER and until > time.time() else None
+            until, seen = self._expiries.get(key, (0.0, -math.inf))
+        return until if time.monotonic() - seen < _REMEMBER_S and until > time.time() else None
 
     def _remember(self, key: str, until: float) -> None:
         with self._lock:
-            self._kept[key] = (until, time.monotonic())
+            self._expiries[key] = (until, time.monotonic())
 
     def _forget(self, key: str) -> None:
         with self._lock:
-            self._kept.pop(key, None)
+            self._expiries.pop(key, None)
 
 
 def _rendition(entry: Entry, body: bytes) -> Rendition | None:
-    """What was put; None when it is not what was put."""
+    """Return the rendition; None when it is not what was stored."""
     facts = entry.metadata
     if hashlib.sha256(body).hexdigest() != facts.get("sha256"):
         return None
@@ -185,7 +185,7 @@ def _rendition(entry: Entry, body: bytes) -> Rendition | None:
 
 
 def _sha256(body: bytes | BinaryIO) -> str:
-    """The digest of bytes, or of a file from its present position, to which it is set back."""
+    """Return the digest of bytes, or of a file from its present position, to which it is set back."""
     if isinstance(body, bytes):
         return hashlib.sha256(body).hexdigest()
     start = body.tell()

@@ -1,4 +1,4 @@
-"""Which entries of a bounded cache go. Pure."""
+"""Which entries of a bounded cache are evicted. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THUMBNAIL = 16 << 10
 
 
 class Item(NamedTuple):
-    """An entry that may go.
+    """An entry that may be evicted.
 
     :param path: below the folder of the cache
     :param size: in bytes
@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
 
 class Limits(Protocol):
-    """What is read of the settings of a cache."""
+    """The settings of a cache that decide about eviction."""
 
     @property
     def max_size(self) -> int:
@@ -48,7 +48,7 @@ class Limits(Protocol):
 
     @property
     def priority(self) -> Priority:
-        """What is kept longest."""
+        """What is evicted last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ _WORTH: dict[Priority, Callable[[Item, float], tuple[float, float]]] = {
 
 
 def is_due(size: int, count: int, limits: Limits) -> bool:
-    """Whether less is free than should be.
+    """Return whether less is free than should be.
 
     :param size: of all entries, in bytes
     :param count: of all entries
@@ -89,16 +89,16 @@ def is_due(size: int, count: int, limits: Limits) -> bool:
 
 
 def evict(items: Iterable[Item], size: int, count: int, limits: Limits) -> list[Item]:
-    """The items that go, the least worth first, until enough is free; none unless it is due.
+    """Return the items to evict, the least worth first, until enough is free; none unless eviction is due.
 
-    :param items: those that may go
-    :param size: of all entries, also those that may not go, in bytes
+    :param items: those that may be evicted
+    :param size: of all entries, also of those that may not be evicted, in bytes
     :param count: of all entries
     """
     if not is_due(size, count, limits):
         return []
     share = max(0.0, 1.0 - limits.evict_free_threshold - limits.evict_hysteresis)
-    gone: list[Item] = []
+    evicted: list[Item] = []
     candidates = list(items)
     now = max((item.used for item in candidates), default=0.0)
     worth = _WORTH[limits.priority]
@@ -107,10 +107,10 @@ def evict(items: Iterable[Item], size: int, count: int, limits: Limits) -> list[
             count, limits.max_elements * share, limits.max_elements
         ):
             break
-        gone.append(item)
+        evicted.append(item)
         size -= item.size
         count -= 1
-    return gone
+    return evicted
 
 
 def _above(amount: int, bound: float, limit: int) -> bool:

@@ -1,4 +1,4 @@
-"""Caches: an order of tiers. Best effort: a tier that is broken, full or lying is a miss and a log line.
+"""Caches: tiers in an order. Best effort: a tier that is broken, full or damaged is a miss and a log line.
 
 Nothing here knows of images; a key is text, a value a frozen
 :class:`~image_repo.model.rendition.Rendition`. Because the key holds everything that
@@ -21,17 +21,17 @@ T = TypeVar("T")
 
 
 class Tier(Protocol):
-    """One place where renditions are kept. May raise whatever it likes: :class:`Caches` bears it."""
+    """One place where renditions are stored. It may raise anything: :class:`Caches` takes it for a miss."""
 
-    #: what ``Cache-Status`` says when it answers
+    #: in ``Cache-Status`` when it answers
     name: Layer
 
     def get(self, key: str) -> Rendition | None:
-        """The rendition, checked against its checksum where it comes from a disk or a wire."""
+        """Return the rendition, verified where it comes from a disk or a network; None when there is none."""
         ...
 
     def open(self, key: str) -> CachedFile | None:
-        """The same as a file, for what is too large to be held in memory; None when it is not there."""
+        """Return the same as a file, for what is too large to be held in memory; None when there is none."""
         ...
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
@@ -43,21 +43,21 @@ class Tier(Protocol):
         ...
 
     def delete(self, key: str) -> bool:
-        """Removes one. False when it was not there."""
+        """Remove a rendition; return False when there was none."""
         ...
 
     def purge(self, prefix: str) -> int:
-        """Removes all whose key begins so, and tells how many they were."""
+        """Remove all whose key begins so; return how many there were."""
         ...
 
     def close(self) -> None:
-        """Ends what it runs in the background."""
+        """End what it runs in the background."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """What is kept, open for reading from its first byte; whoever has it closes it."""
+    """A stored rendition, open for reading at its first byte; its user closes it."""
 
     file: BinaryIO
     size: int
@@ -70,21 +70,21 @@ class LinkTarget(Tier, Protocol):
     """The tier that temporary URLs point into: the cache container, or its folder beside a store on disk."""
 
     def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
-        """Keeps bytes until then at least. Unlike ``put`` this is a promise: it raises when it fails.
+        """Store bytes until then at least. Unlike ``put`` this raises when it fails.
 
         :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
         """
         ...
 
     def kept_until(self, key: str) -> float | None:
-        """Until when it is kept; None when it is not there."""
+        """Return until when a rendition is stored at least; None when there is none."""
         ...
 
 
 class Caches:
-    """The tiers in the order in which they are asked.
+    """The tiers, nearest first.
 
-    :param pause: seconds for which a tier that failed is left alone, at first
+    :param pause: seconds for which a tier that failed is not used, at first
     :param longest_pause: and at most, after failures in a row
     """
 
@@ -93,7 +93,7 @@ class Caches:
         self._backoff = {tier.name: Backoff(pause, longest_pause) for tier in self.tiers}
 
     def get(self, key: str) -> tuple[Rendition, Layer] | None:
-        """The first answer, which is then kept in the tiers above as well."""
+        """Return the first hit and its layer; the tiers above get it too."""
         for place, tier in enumerate(self.tiers):
             found = self._try(tier, "get", partial(tier.get, key), None)
             if found is not None:
@@ -102,12 +102,12 @@ class Caches:
         return None
 
     def open(self, key: str) -> CachedFile | None:
-        """The first answer as a file. The tiers above do not get it."""
+        """Return the first hit as a file; the tiers above do not get it."""
         found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
         return next((kept for kept in found if kept is not None), None)
 
     def nearest(self, layer: Layer) -> Callable[[str], Rendition | None] | None:
-        """How the first tier is asked for a key, where that is the tier of this name."""
+        """Return the ``get`` of the first tier, where that is the tier of this name."""
         first = self.tiers[0] if self.tiers else None
         return first.get if first and first.name == layer else None
 
@@ -120,7 +120,7 @@ class Caches:
             self._try(tier, "put", partial(tier.put, key, rendition, cost=cost), None)
 
     def purge(self, prefix: str, *, keep: Iterable[Layer] = ()) -> dict[str, int]:
-        """Removes everything that begins so from all tiers but those to keep; tier → how many."""
+        """Remove all whose key begins so from all tiers but those to keep; return tier → how many."""
         return {
             tier.name: self._try(tier, "purge", partial(tier.purge, prefix), 0, always=True)
             for tier in self.tiers
@@ -128,7 +128,7 @@ class Caches:
         }
 
     def close(self) -> None:
-        """Ends what the tiers run in the background."""
+        """End what the tiers run in the background."""
         for tier in self.tiers:
             tier.close()
 
@@ -138,7 +138,7 @@ class Caches:
             return otherwise
         try:
             result = call()
-        except Exception as error:  # whatever a tier does, the request goes on without it
+        except Exception as error:  # a cache never fails a request
             backoff.fail()
             log.warning("the %s tier failed at %s: %s: %s", tier.name, verb, type(error).__name__, error)
             return otherwise
