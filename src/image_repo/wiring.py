@@ -37,7 +37,7 @@ from image_repo.concurrency.private_folder import make_private
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
-from image_repo.errors import CatalogueUnavailable, ConfigurationError, LinksNotConfigured, StoreUnavailable
+from image_repo.errors import CatalogueUnavailable, ConfigurationError, StoreUnavailable
 from image_repo.model.key import prefix_of
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.operations import Focus, read_focus
@@ -188,10 +188,9 @@ def prepare(config: Config, stores: Stores) -> list[str]:
             warnings.append(error.detail)
     settings = config.persistent_store_configuration
     if not warnings and settings.url_key_create and stores.cache is not None:
-        try:
-            stores.cache.presign("-", 0, "-")
-        except LinksNotConfigured:
-            stores.cache.set_link_key(new_link_key())
+        stored = stores.cache.stored_link_keys()
+        if stored and not any(stored):
+            stores.cache.set_link_key(str(settings.url_key) if settings.url_key else new_link_key())
             log.info("%s has got a key for temporary URLs", stores.cache.description)
     return warnings
 

@@ -11,34 +11,52 @@ from image_repo import wiring
 from image_repo.access.api_keys import new_key
 from image_repo.cli.options import JSON, Options, verb
 from image_repo.config import Config
+from image_repo.errors import NameConflict
 from image_repo.stores.swift_link_keys import new_link_key
 
 
 @click.command("link-key")
 @click.option("--second", is_flag=True, help="Set the key that only verifies, so that the first can be changed.")
 @click.option("--show", is_flag=True, help="Print the key.")
+@click.option("--force", is_flag=True, help="Replace a key that is set; the first one is kept as the second.")
 @verb
-def link_key_command(options: Options, /, second: bool, show: bool) -> None:
-    """Make and set the key that signs temporary URLs.
+def link_key_command(options: Options, /, second: bool, show: bool, force: bool) -> None:
+    """Set the key that signs temporary URLs: the configured one (url_key), else a new one.
 
-    Links signed with the previous key stop working, unless it is the other key.
+    A key that is set already is replaced with --force only: links that were signed with it stop working, unless it is
+    the other key.
     """
-    store, secret = set_link_key(options.load(), second=second)
-    options.say(f"{store} has a new {'second ' if second else ''}key for temporary URLs.")
+    store, secret = set_link_key(options.load(), second=second, force=force)
+    options.say(f"{store} has the {'second ' if second else ''}key for temporary URLs.")
     if show:
         click.echo(secret)
 
 
-def set_link_key(config: Config, *, second: bool) -> tuple[str, str]:
-    """Make a key for temporary URLs and set it where they are verified.
+def set_link_key(config: Config, *, second: bool, force: bool = False) -> tuple[str, str]:
+    """Set the configured key for temporary URLs, else a new one, where they are verified.
 
     :param second: set the key that only verifies; for rotation: set it, distribute it, then make it the first
+    :param force: replace a key that is set; a first one becomes the second
     :returns: description of the store, and the key
+    :raises NameConflict: when another key is set
     """
+    settings = config.persistent_store_configuration
+    configured = settings.url_key_2 if second else settings.url_key
     stores = wiring.build_stores(config)
     store = stores.cache or stores.origin
     try:
-        secret = new_link_key()
+        secret = str(configured) if configured else new_link_key()
+        stored = store.stored_link_keys()
+        before = stored[second] if stored else ""
+        if before == secret:
+            return store.description, secret
+        if before and not force:
+            raise NameConflict(
+                f"{store.description} has a key for temporary URLs already, and links that were signed with it would "
+                "stop working: --force replaces it, and keeps a first key as the second."
+            )
+        if before and not second:
+            store.set_link_key(before, second=True)
         store.set_link_key(secret, second=second)
         return store.description, secret
     finally:

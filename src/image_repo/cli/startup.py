@@ -76,7 +76,7 @@ def trial(config: Config) -> list[Finding]:
             if store is not None:
                 findings.append(_check_store(subject, store, create=config.create_new))
         if all(finding.ok for finding in findings):
-            findings.append(_check_links(stores.cache or stores.origin))
+            findings.append(_check_links(config, stores.cache or stores.origin))
             findings += _check_catalogue(config, stores)
         findings.append(_check_access(config, stores.origin))
     finally:
@@ -157,9 +157,13 @@ def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
     )
 
 
-def _check_links(store: Store) -> Finding:
+def _check_links(config: Config, store: Store) -> Finding:
+    key = config.persistent_store_configuration.url_key
     try:
         store.presign("-", 0, "-")
+        if key and not store.capabilities.folder and str(key) not in (store.stored_link_keys() or (str(key),)):
+            detail = "url_key is no key of the container, so links would be refused: image_repo link-key sets it"
+            return Finding(False, "temporary URLs", detail)
     except LinksNotConfigured as error:
         return Finding(True, "temporary URLs", f"none: {error.detail or error.title} (image_repo link-key makes a key)")
     return Finding(True, "temporary URLs", "signed by the store's key")

@@ -221,6 +221,13 @@ class Store(Protocol):
         """
         ...
 
+    def stored_link_keys(self) -> tuple[str, ...]:
+        """Return the two keys of temporary URLs that are stored where they are verified, empty for none.
+
+        Behind them are keys that are verified with too. Nothing is returned where the store takes no keys.
+        """
+        ...
+
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
         """Store a key of temporary URLs where they are verified.
 

@@ -126,6 +126,10 @@ class CircuitBreaker:
         """Accept the signature of a temporary URL, or raise."""
         self._ask("link", lambda: self._store.verify_presigned(key, signature, expires))
 
+    def stored_link_keys(self) -> tuple[str, ...]:
+        """Return the keys of temporary URLs that are stored where they are verified."""
+        return self._ask("link", self._store.stored_link_keys)
+
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
         """Store a key of temporary URLs."""
         self._ask("link", lambda: self._store.set_link_key(secret, second=second))

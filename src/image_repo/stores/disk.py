@@ -569,6 +569,10 @@ class DiskStore:
         """Return the keys that temporary URLs are verified with, at most two."""
         return self._link_keys.verifying()
 
+    def stored_link_keys(self) -> tuple[str, ...]:
+        """Return the two keys in the folder, empty for none."""
+        return self._link_keys.stored()
+
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
         """Store a key of temporary URLs in the folder.
 

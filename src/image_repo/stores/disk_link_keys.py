@@ -34,6 +34,10 @@ class DiskLinkKeys:
         """Return the keys that signatures are verified with."""
         return self._configured or tuple(filter(None, (self._read("url_key"), self._read("url_key_2"))))
 
+    def stored(self) -> tuple[str, ...]:
+        """Return the keys in the folder, empty for none."""
+        return self._read("url_key"), self._read("url_key_2")
+
     def set(self, secret: str, *, second: bool) -> None:
         """Store a key.
 

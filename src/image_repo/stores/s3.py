@@ -247,6 +247,10 @@ class S3Store:
         """Refuse: S3 itself serves what :meth:`presign` has signed."""
         raise LinkRefused("The store itself serves temporary URLs.")
 
+    def stored_link_keys(self) -> tuple[str, ...]:
+        """Return nothing: S3 signs with its credentials."""
+        return ()
+
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
         """Refuse: S3 signs with its credentials."""
         raise LinksNotConfigured("S3 signs temporary URLs with its credentials; there is no key to set.")

@@ -311,6 +311,10 @@ class SwiftStore:
         """Return the keys that temporary URLs are verified with, at most two."""
         return self._links.secrets()
 
+    def stored_link_keys(self) -> tuple[str, ...]:
+        """Return the two keys of the container, empty for none, and those of the account where it shows them."""
+        return self._links.stored()
+
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
         """Set a key of temporary URLs on the container.
 

@@ -73,6 +73,14 @@ class LinkKeys:
             self._keys, self._asked = known, time.monotonic() if known else -math.inf
         return known
 
+    def stored(self) -> tuple[str, ...]:
+        headers = absent(lambda: self._pool.run(lambda connection: connection.head_container(self._container))) or {}
+        try:
+            account = _keys_in(self._pool.run(lambda connection: connection.head_account()), "account")
+        except Refusal:  # not every user may see them
+            account = ()
+        return *(headers.get(f"x-container-meta-{name}", "") for name in KEY_HEADERS), *account
+
     def forget(self) -> None:
         with self._lock:
             self._keys, self._asked = (), -math.inf
