@@ -43,6 +43,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/snapshots"): ("reader", "/snapshots"),
     ("POST", "/snapshots"): ("writer", "/snapshots"),
     ("GET", "/snapshots/{snapshot_id}"): ("reader", "/snapshots/sha256:" + "0" * 64),
+    ("GET", "/trash"): ("writer", "/trash"),
     ("GET", "/metrics"): ("admin", "/metrics"),
     ("GET", "/access/keys"): ("admin", "/access/keys"),
     ("POST", "/access/keys"): ("admin", "/access/keys"),
@@ -50,7 +51,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
 }
 ROLES = ("reader", "writer", "admin")
 #: routes where a caller whose key ends at another folder finds nothing, but is not refused
-EMPTY_ELSEWHERE = {"/images", "/search", "/keys", "/stats/width", "/export", "/import", "/images?name=none"}
+EMPTY_ELSEWHERE = {"/trash", "/images", "/search", "/keys", "/stats/width", "/export", "/import", "/images?name=none"}
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,15 @@ def test_a_client_is_local_unless_a_proxy_that_is_not_trusted_passes_it_on(
     assert is_local(environ) is local
 
 
+def test_whether_a_client_is_local_changes_nothing_for_the_next_request_of_its_connection() -> None:
+    first = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.7"}
+    PROXIES.apply(first)
+    assert not is_local(first)
+    second = {"REMOTE_ADDR": "0.0.0.0", "HTTP_X_FORWARDED_FOR": "203.0.113.9"}
+    PROXIES.apply(second)
+    assert second["REMOTE_ADDR"] == "203.0.113.9"
+
+
 def test_a_further_request_of_a_connection_has_its_address() -> None:
     """uWSGI tells it with the first alone."""
     assert PROXIES.client_of({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.7"}) == "198.51.100.7"

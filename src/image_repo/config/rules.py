@@ -23,7 +23,7 @@ KNOWN_KEYS = frozenset(("123456789",))
 MIN_KEY_CHARS = 16
 #: the first segments of paths that are not those of images
 _TAKEN = "temp iiif health healthz livez readyz metrics docs openapi.json problems"
-_TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me"
+_TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash"
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")

@@ -274,6 +274,9 @@ class AccessConfiguration:
     )
     secret: Secret | None = _setting(None, "signs share links: at least 16 characters, the same on all nodes")
     secret_2: Secret | None = _setting(None, "second secret that is accepted, so that the first can be changed")
+    audit: str | None = _setting(
+        None, "file for a JSON line on each write, deletion, link, share, export and change of keys; log: in the log"
+    )
     oidc: OidcConfiguration = _group(OidcConfiguration)
     rules: Rules = _setting(
         (), "rules by folder, such as {prefix: new, who: anonymous, may: none, until: 2030-01-01}; the longest decides"

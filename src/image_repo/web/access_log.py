@@ -37,6 +37,10 @@ _quoted = json.JSONEncoder(ensure_ascii=True).encode
 LogEntry = tuple[float, int, str | None, str, str]
 
 
+#: environ key: the id of the request
+REQUEST_ID = "image_repo.request_id"
+
+
 def printable_uri(uri: str) -> str:
     """Return a request line without line breaks and signatures."""
     return clean(uri[:_MAX_URI_CHARS])

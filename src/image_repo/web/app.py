@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
@@ -11,6 +11,7 @@ from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import artifacts, auth, catalogue, docs, exchange, openapi, ops, problems, snapshots
+from image_repo.web.audit import Audit
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
 from image_repo.web.identity import IDENTIFY, Identify, by_credentials
@@ -19,6 +20,9 @@ from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
 from image_repo.web.responses import NOSNIFF, Reply
 from image_repo.web.uploads import UploadRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 #: of a form beside its files
 _MAX_FORM_BYTES, _MAX_FORM_PARTS = 1 << 20, 200
@@ -80,7 +84,9 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
     cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
-    reads = ReadsWithoutFlask(cors, pictures, identify, base)
+    reads: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, base)
+    if config.access.audit:
+        reads = Audit(reads, identify, config.access.audit)
     app.wsgi_app = IgnoredParameters(reads, config.ignored_parameters)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]

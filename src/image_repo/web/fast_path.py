@@ -34,7 +34,7 @@ from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import Lease
 from image_repo.web import access_log, ops
-from image_repo.web.access_log import AccessLog, valid_request_id
+from image_repo.web.access_log import REQUEST_ID, AccessLog, valid_request_id
 from image_repo.web.client_address import peer_of
 from image_repo.web.closing import Closing
 from image_repo.web.coalescing import RequestCoalescer
@@ -342,6 +342,7 @@ class FastPath:
         number = self._log.number() if self._log else 0
         client = self._client_of(environ)
         request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID"))
+        environ[REQUEST_ID] = request_id or (self._log.id(number) if self._log else None)
         started: list[tuple[str, Headers]] = []
 
         def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:

@@ -1,0 +1,113 @@
+"""The audit log: who wrote, deleted, linked, shared, exported and changed keys; a JSON line each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from image_repo.errors import Problem
+from image_repo.model.parameters import is_boolean, read_boolean
+from image_repo.model.record import timestamp
+from image_repo.observability.logging import clean
+from image_repo.web.access_log import REQUEST_ID
+from image_repo.web.identity import Identify
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+#: in place of a file
+LOG = "log"
+_WRITES = {"POST": "write", "PUT": "write", "PATCH": "change", "DELETE": "delete"}
+#: beginning of a path → what is done there, by whichever method that changes something
+_BY_PATH = {"/access/keys": "keys", "/import": "import", "/snapshots": "freeze"}
+#: parameter of a GET → what it makes
+_LINKS = {"url": "link", "share": "share"}
+_MAX_TEXT_CHARS = 2048
+
+
+class Audit:
+    """WSGI middleware that writes a line for each request that changes something or gives something away.
+
+    :param identify: returns on whose behalf a request is made
+    :param target: path of a file that lines are appended to, or :data:`LOG`
+    """
+
+    def __init__(self, inner: WSGIApplication, identify: Identify, target: str) -> None:
+        self._inner = inner
+        self._identify = identify
+        self._file = None if target == LOG else Path(target)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """WSGI (PEP 3333)."""
+        action = _action(environ)
+        if action is None:
+            return self._inner(environ, start_response)
+        line = self._describe(environ, action)
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            self._write({**line, "status": int(status[:3])})
+            return start_response(status, headers, *error)
+
+        return self._inner(environ, start)
+
+    def _describe(self, environ: WSGIEnvironment, action: str) -> dict[str, Any]:
+        try:
+            who = self._identify(environ).name
+        except Problem as problem:
+            who = f"({problem.slug})"
+        line = {
+            "time": timestamp(time.time()),
+            "id": environ.get(REQUEST_ID),
+            "who": who,
+            "client": environ.get("REMOTE_ADDR"),
+            "action": action,
+            "method": environ["REQUEST_METHOD"],
+            "path": _decoded(environ.get("PATH_INFO", "")),
+        }
+        query = environ.get("QUERY_STRING", "")
+        return {**line, "query": clean(query[:_MAX_TEXT_CHARS])} if query else line
+
+    def _write(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line)
+        if self._file is None:
+            log.warning("audit %s", text)
+            return
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            handle = os.open(self._file, flags, 0o600)
+            try:
+                os.write(handle, text.encode() + b"\n")
+            finally:
+                os.close(handle)
+        except OSError as error:
+            log.error("the audit log cannot be written: %s: %s", error.strerror, text)  # noqa: TRY400, the line counts
+
+
+def _action(environ: WSGIEnvironment) -> str | None:
+    """Return what a request does, where that is of interest."""
+    method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
+    if method in _WRITES:
+        return next((action for begin, action in _BY_PATH.items() if path.startswith(begin)), _WRITES[method])
+    if method != "GET":
+        return None
+    if path == "/export":
+        return "export"
+    query = environ.get("QUERY_STRING", "")
+    if not any(f"{name}=" in query for name in _LINKS):
+        return None
+    wanted = [
+        name for name, text in parse_qsl(query) if name in _LINKS and is_boolean(text) and read_boolean(name, text)
+    ]
+    return _LINKS[wanted[0]] if wanted else None
+
+
+def _decoded(path: str) -> str:
+    return clean(path.encode("latin-1", "replace").decode(errors="replace")[:_MAX_TEXT_CHARS])
