@@ -71,6 +71,18 @@ def test_lists_statistics_and_zips_leave_closed_folders_out(site: tuple[Site, di
     assert record["name"] == "closed/open/a"
 
 
+def test_a_refused_rename_leaves_no_copy(tmp_path_factory: pytest.TempPathFactory) -> None:
+    access = AccessConfiguration(anonymous="read", rules=(AccessRule("inbox", "reader", "write"),))
+    with running_site(tmp_path_factory.mktemp("rename"), access) as server:
+        server.put("kept/a", pictures.jpeg())
+        key = server.repo.authenticator.keys.add(new_key("reader", "reader"))
+        reader = {"Authorization": f"Bearer {key}"}
+        assert server.client("POST", "/images/kept/a?rename=inbox/a", **reader).status == 403
+        assert server.client.get("/images/inbox/a").status == 404
+        assert server.client.put("/images/inbox/b", pictures.jpeg(), **reader).status == 201
+        assert server.client("POST", "/images/inbox/b?rename=inbox/c", **reader).status == 201
+
+
 def test_a_list_that_others_see_more_of_is_private(site: tuple[Site, dict[str, str]]) -> None:
     server, reader = site
     assert server.client.get("/images").headers["Cache-Control"] == "no-cache"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from image_repo.access.control import Action
 from image_repo.access.principal import Principal
 from image_repo.errors import ImageNotFound, PreconditionFailed
 from image_repo.model.names import ImageName
@@ -24,6 +25,7 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
     :raises ImageNotFound: if there is no such image
     :raises PreconditionFailed: if the new name is taken, or the image is changed meanwhile
     """
+    repo.access.authorise(principal, Action.DELETE, name.text)  # before there is a copy
     try:
         original = repo.reader.resolve(principal, [name], aliases=False)
     except ImageNotFound:
