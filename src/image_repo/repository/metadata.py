@@ -348,6 +348,13 @@ class MetadataStore:
         with self._originals.open(current) as (found, spool):
             info = render.inspect(spool.file, self._limits, location=True)
             made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
+        if stored and stored.sha256 == made.sha256 and stored.key == made.key:
+            # The same bytes with another time of change: restored from a backup, most likely.
+            if self._origin.restore_etag(found.key, found.version, stored.version):
+                self._resolver.written(current.name, self._resolver.look(current.name))
+                self._indexer.noted(current.name)
+                return stored
+            made = replace(made, uploaded=stored.uploaded)
         return self._keep(made, current.name, stored)
 
     def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:

@@ -174,6 +174,14 @@ class Store(Protocol):
         """
         ...
 
+    def restore_etag(self, key: str, present: str, former: str) -> bool:
+        """Give an object that holds the bytes of a former time the entity tag of that time.
+
+        :param present: its entity tag now; nothing is done where it has another one
+        :returns: whether it has the former one from now on
+        """
+        ...
+
     def batch(self) -> AbstractContextManager[None]:
         """Defer flushes: what this thread writes inside survives a loss of power once the block has ended.
 

@@ -94,6 +94,10 @@ class CircuitBreaker:
             quick=False,
         )
 
+    def restore_etag(self, key: str, present: str, former: str) -> bool:
+        """Give an object the entity tag of a former time."""
+        return self._ask("put", lambda: self._store.restore_etag(key, present, former))
+
     def batch(self) -> AbstractContextManager[None]:
         """Flush at the end of the block what is written inside."""
         return self._store.batch()

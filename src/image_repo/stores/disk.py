@@ -77,6 +77,11 @@ class DiskBody:
         self.entry = entry
         self._handle = handle
 
+    @property
+    def handle(self) -> int:
+        """The descriptor of the file."""
+        return self._handle
+
     def __iter__(self) -> Iterator[bytes]:
         """The bytes in chunks.
 
@@ -412,6 +417,18 @@ class DiskStore:
             if folder == self._root:
                 return
             folder = folder.parent
+
+    def restore_etag(self, key: str, present: str, former: str) -> bool:
+        """Set the time of change that the former entity tag holds: a backup may have lost it."""
+        size, _, changed = former.partition("-")
+        body = self.get(key)
+        if body is None:
+            return False
+        with body, contextlib.suppress(OSError, ValueError, OverflowError):
+            if body.entry.etag == present and body.entry.size == int(size, 16):
+                os.utime(body.handle, ns=(time.time_ns(), int(changed, 16)))
+                return True
+        return False
 
     @contextmanager
     def batch(self) -> Iterator[None]:
