@@ -7,6 +7,8 @@ SERVERS := .tests/servers
 FORMATS := .tests/formats
 NODE := .tests/node
 JOBS ?= 2
+# make soak SECONDS=3600
+SECONDS ?= 300
 # make serve PORT=8080
 PORT ?= 5000
 CODE := src tests samples bench
@@ -21,7 +23,7 @@ export PIP_ROOT_USER_ACTION = ignore
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast bench lint fmt example docker clean
+.PHONY: help serve test test-fast soak bench lint fmt example docker clean
 
 help: ## tell what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -38,6 +40,11 @@ test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(NODE)/.in
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)
+
+soak: $(VENV)/.developed $(SERVERS)/.installed ## writers on two nodes and kills, SECONDS=300 each, then everything mixed
+	IMAGE_REPO_SOAK_S=$(SECONDS) IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
+	  $(BIN)/pytest -s -rA --timeout 0 tests/repository/test_write_order.py tests/repository/test_kills.py
+	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 
 bench: $(VENV)/.developed .tests/bench/debian ## image_repo beside nginx, thumbor and ipx: BENCH="hits misses" PICTURES=folder → bench/RESULTS.md
 	$(BIN)/python -m bench $(BENCH) $(if $(PICTURES),--pictures "$(PICTURES)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
 import time
@@ -23,8 +24,8 @@ from image_repo.model.names import ImageName
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 
-#: seconds of killing, and kills at most
-KILLING_S, KILLS = 15.0, 60
+#: seconds of killing, and kills at most; `make soak` has more of the first
+KILLING_S, KILLS = float(os.environ.get("IMAGE_REPO_SOAK_S", "15")), 200
 BODIES = [pictures.jpeg(pictures.photo(60, 40, seed)) for seed in range(5)]
 
 
@@ -75,6 +76,7 @@ def test_an_upload_that_is_killed_takes_effect_whole_or_not_at_all(tmp_path: Pat
                 latest[name] = data["turn"]
             turn = max([turn, *(last + 1 for last in latest.values())])
     assert kills > 1
+    print(f"{kills} kills, {turn} uploads")
 
 
 def test_a_bulk_change_that_is_killed_leaves_each_record_whole_and_the_catalogue_follows(tmp_path: Path) -> None:
