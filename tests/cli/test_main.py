@@ -390,12 +390,14 @@ def test_a_link_may_not_hold_longer_than_the_settings_allow(command: Command) ->
 def test_a_new_key_is_set_and_shown_only_when_asked(command: Command) -> None:
     command.puts({"a.jpg": jpeg()})
     before = command("link", "a").stdout
-    shown = command("link-key", "--show")
+    refused = command("link-key", "--show")
+    assert (refused.exit_code, command("link", "a").stdout) == (1, before), "links that are out there go on working"
+    shown = command("link-key", "--show", "--force")
     assert shown.exit_code == 0
     key = shown.stdout.splitlines()[-1]
     assert len(key) >= 32
     assert command("link", "a").stdout != before
-    silent = command("link-key", "--second", "-V", "-l", command.folder / "log")
+    silent = command("link-key", "--second", "--force", "-V", "-l", command.folder / "log")
     assert silent.exit_code == 0
     kept = [path.read_text() for path in (command.folder / "originals").rglob("url_key*")]
     assert key in kept
