@@ -1,7 +1,7 @@
-# image_repo by itself on port 5000 (the last stage, built by default), and with nginx in front of it on port 80:
+# image_repo with nginx in front of it on port 80 (the last stage, built by default), and by itself on port 5000:
 #
-#   docker build -t image_repo .
-#   docker build -t image_repo:nginx --target nginx .
+#   docker build -t image-repo .
+#   docker build -t image-repo:bare --target bare .
 #
 # Nothing secret is built in: credentials come at start, by OS_* in the environment or a mounted file.
 
@@ -37,6 +37,13 @@ VOLUME ["/data", "/cache"]
 USER image_repo
 STOPSIGNAL SIGTERM
 
+# -- by itself -----------------------------------------------------------------------------------------------------------
+FROM base AS bare
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
+ENTRYPOINT ["image_repo"]
+
 # -- with nginx ----------------------------------------------------------------------------------------------------------
 FROM base AS nginx
 USER root
@@ -51,10 +58,3 @@ EXPOSE 80
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:80/health', timeout=4)"]
 ENTRYPOINT ["/entrypoint.sh"]
-
-# -- by itself -----------------------------------------------------------------------------------------------------------
-FROM base AS image_repo
-EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
-ENTRYPOINT ["image_repo"]

@@ -64,8 +64,8 @@ example: $(VENV)/.installed ## config.example.yml from the settings, the README'
 	$(BIN)/python tests/readme_table.py
 
 docker: ## the two images (needs a Docker engine)
-	docker build -t image_repo .
-	docker build --target nginx -t image_repo-nginx .
+	docker build -t image-repo .
+	docker build -t image-repo:bare --target bare .
 
 clean: ## remove what this file made; pictures stay
 	rm -rf $(VENV) .tests build dist src/*.egg-info

@@ -122,9 +122,14 @@ def test_image_runs_without_rights_and_is_watched(name: str) -> None:
     assert not re.search(r"(?i)(password|secret|url_key)\S*=", " ".join(rest for word, rest in said if word == "ENV"))
 
 
-def test_the_plain_image_is_built_by_default_on_port_5000() -> None:
-    assert list(STAGES)[-1] == "image_repo"
-    assert json.loads(dict(inherited("image_repo"))["ENTRYPOINT"]) == ["image_repo"]
+def test_the_image_that_is_built_by_default_has_nginx_on_port_80() -> None:
+    assert list(STAGES)[-1] == "nginx"
+    assert dict(inherited("nginx"))["EXPOSE"] == "80"
+
+
+def test_the_bare_image_has_port_5000() -> None:
+    bare = dict(inherited("bare"))
+    assert (json.loads(bare["ENTRYPOINT"]), bare["EXPOSE"]) == (["image_repo"], "5000")
     assert "IMAGE_REPO_LISTEN=0.0.0.0:5000" in " ".join(STAGES["base"].all("ENV"))
 
 
@@ -642,5 +647,5 @@ def test_it_ends_when_told_to_and_when_either_part_dies(tmp_path: Path, built: P
 
 def test_the_readme_names_what_the_image_takes() -> None:
     text = (DOCKER / "README.md").read_text()
-    for word in ("OS_AUTH_URL", "SWIFT_P", "SWIFT_C", "--target nginx", "-v", "place.conf", "stop"):
+    for word in ("OS_AUTH_URL", "SWIFT_P", "SWIFT_C", "--target bare", "-v", "place.conf", "stop"):
         assert word in text
