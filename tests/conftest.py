@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from logging.handlers import WatchedFileHandler
 
 import pytest
 from servers import launch
@@ -160,3 +162,21 @@ def no_thread_stays_behind() -> Iterator[None]:
     for thread in left:
         thread.join(5)
     assert [thread.name for thread in left if thread.is_alive()] == []
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Undo what the command sets for its process: its tests run in this one."""
+    levels = {logger: logger.level for logger in _loggers()}
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler).__module__.startswith("image_repo") or isinstance(handler, WatchedFileHandler):
+            root.removeHandler(handler)
+    for logger in _loggers():
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+
+
+def _loggers() -> list[logging.Logger]:
+    named = list(logging.getLogger().manager.loggerDict.values())
+    return [logging.getLogger(), *(logger for logger in named if isinstance(logger, logging.Logger))]

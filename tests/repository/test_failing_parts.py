@@ -212,9 +212,9 @@ def test_a_deletion_that_fails_can_be_repeated_until_nothing_is_left(building, f
         learn(building, served.client)
         url = served.client.get("/images/a/one?w=90&url=True").json()["url"]
         building.proxy.fail("status", status=503, **fault)
-        assert served.client.delete("/images/a/one").status == 503
+        assert served.client.delete("/images/a/one?permanent=True").status == 503
         building.proxy.heal()
-        until(lambda: served.client.delete("/images/a/one").status in (200, 404))
+        until(lambda: served.client.delete("/images/a/one?permanent=True").status in (200, 404))
         assert served.client.get(KNOWN[0]).status == 404
         left = [entry.key for store in (building.origin, building.cache) for entry in store.keys("")]
         assert left == [".leases/writer"]
@@ -308,7 +308,7 @@ def test_what_is_deleted_while_it_runs_costs_time_and_nothing_else(building, rem
             assert (answer.status, answer.body) == (200, known[path])
         assert served.client.put("/images/a/one", OTHER).status == 200
         assert served.client.get(KNOWN[0]).body not in known.values()
-        assert served.client.delete("/images/a/one").status == 200
+        assert served.client.delete("/images/a/one?permanent=True").status == 200
         assert served.client.get(KNOWN[0]).status == 404
 
 

@@ -356,7 +356,7 @@ def test_the_renditions_may_lie_in_the_container_of_the_originals(swift, contain
         with building.node("two", **NO_MEMORY) as served:
             answer = served.client.get("/images/a/b?w=80")
             assert (answer.body, answer.layer) == (body, "cache")
-            assert served.client.delete("/images/a/b").status == 200
+            assert served.client.delete("/images/a/b?permanent=True").status == 200
             assert [entry.key for entry in building.origin.keys("")] == [
                 ".leases/writer",
                 *(entry.key for entry in building.origin.keys(".renditions/c@")),

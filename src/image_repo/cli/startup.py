@@ -26,6 +26,7 @@ from image_repo.stores.base import Store
 
 log = logging.getLogger(__name__)
 
+_MARKER_UNKNOWN = "it cannot be determined whether there are API keys"
 _ALL_OPEN = "everybody may read and write"
 
 
@@ -70,7 +71,7 @@ def trial(config: Config) -> list[Finding]:
     findings = [Finding(True, "settings", "all are valid")]
     findings += [Finding(True, "environment", line) for line in foreign(os.environ, config)]
     findings += [_check_folder(*folder) for folder in _folders(config)]
-    stores = wiring.build_stores(config)
+    stores, at = wiring.build_stores(config), len(findings)
     try:
         for subject, store in (("originals", stores.origin), ("renditions", stores.cache)):
             if store is not None:
@@ -78,27 +79,22 @@ def trial(config: Config) -> list[Finding]:
         if all(finding.ok for finding in findings):
             findings.append(_check_links(config, stores.cache or stores.origin))
             findings += _check_catalogue(config, stores)
-        findings.append(_check_access(config, stores.origin))
+        findings.append(_check_access(config, stores.origin, is_reachable=findings[at].ok))
     finally:
         stores.close()
     return findings
 
 
-def _check_access(config: Config, store: Store) -> Finding:
+def _check_access(config: Config, store: Store, *, is_reachable: bool) -> Finding:
     """Check that tokens can be verified; say what callers without credentials may.
 
     :param store: with the API keys
+    :param is_reachable: whether it is worth asking: each question to a silent store takes its timeout
     """
     access = config.access
     rules = f"; {len(access.rules)} rules by folder" if access.rules else ""
     if access.anonymous is None and not access.oidc.is_configured:
-        try:
-            is_closed = is_marked_closed(store)
-        except StoreUnavailable as error:
-            return Finding(False, "access", f"it cannot be determined whether there are API keys: {error.detail}")
-        if not is_closed:
-            return Finding(True, "access", _ALL_OPEN + rules)
-        return Finding(True, "access", "callers without credentials may nothing, because an API key was made")
+        return _check_marker(store, rules) if is_reachable else Finding(False, "access", _MARKER_UNKNOWN)
     words = {"none": "nothing", "read": "read", "write": "read and write"}
     rule = f"callers without credentials may {words[access.anonymous or 'none']}{rules}"
     if not access.oidc.is_configured:
@@ -110,9 +106,20 @@ def _check_access(config: Config, store: Store) -> Finding:
     return Finding(True, "access", f"{rule}; the identity provider has {len(keys)} keys for tokens")
 
 
+def _check_marker(store: Store, rules: str) -> Finding:
+    """Check whether an API key was made, which closes an open server."""
+    try:
+        is_closed = is_marked_closed(store)
+    except StoreUnavailable as error:
+        return Finding(False, "access", f"{_MARKER_UNKNOWN}: {error.detail}")
+    if not is_closed:
+        return Finding(True, "access", _ALL_OPEN + rules)
+    return Finding(True, "access", "callers without credentials may nothing, because an API key was made")
+
+
 def _access_warnings(config: Config, store: Store) -> Iterator[str]:
     """Yield what is dangerous, or does not work yet: tokens get 503 until the keys are there."""
-    finding = _check_access(config, store)
+    finding = _check_access(config, store, is_reachable=True)
     host, _ = address.host_and_port(config.listen)
     if finding.detail.startswith(_ALL_OPEN) and not address.is_loopback(host):
         yield (
