@@ -173,6 +173,7 @@ def logging_stays_as_it_was() -> Iterator[None]:
     for handler in root.handlers[:]:
         if type(handler).__module__.startswith("image_repo") or isinstance(handler, WatchedFileHandler):
             root.removeHandler(handler)
+            handler.close()
     for logger in _loggers():
         logger.setLevel(levels.get(logger, logging.NOTSET))
 
