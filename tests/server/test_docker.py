@@ -107,7 +107,7 @@ def test_nothing_private_enters_the_build() -> None:
     assert not ignored("src/image_repo/repo.py")
 
 
-@pytest.mark.parametrize("name", ["image_repo", "nginx"])
+@pytest.mark.parametrize("name", ["bare", "nginx"])
 def test_image_runs_without_rights_and_is_watched(name: str) -> None:
     said = inherited(name)
     last = dict(said)

@@ -33,7 +33,7 @@ from image_repo.repository.renditions import Renditions, etag_of
 from image_repo.repository.resolver import Resolver, original_of, read_record
 from image_repo.repository.spool import Spool
 from image_repo.repository.trash import Trash
-from image_repo.stores.base import Store
+from image_repo.stores.base import Entry, Store
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +139,8 @@ class Writer:
             self._keep_replaced(before, stored, spool.sha256)
             uploaded = time.time()
             with self._intent(name, before, stored, Upload(spool.sha256, filename, uploaded, data)):
-                # What must not be there yet may have come since the look: the store itself refuses it then.
-                absent = conditions.absent or (before is None and not self.policy.overwrite)
-                self._metadata.confirm()
-                entry = self._origin.put(
-                    f"{name.text}.{info.kind}", spool.file, media_type=info.media_type, overwrite=not absent
-                )
+                is_new = conditions.absent or (before is None and not self.policy.overwrite)
+                entry = self._put_original(f"{name.text}.{info.kind}", spool, info.media_type, is_new=is_new)
             original = original_of(name, entry)
             self._resolver.written(name, original)  # whatever fails from here on, the picture is there, and seen
             stored = replace(stored, intent=None) if stored else None
@@ -154,6 +150,14 @@ class Writer:
             self._delete_older(name, entry.key)
         self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
+
+    def _put_original(self, key: str, spool: Spool, media_type: str, *, is_new: bool) -> Entry:
+        """Store an original: the commit point of an upload.
+
+        :param is_new: whether there must be none yet. One may have come since the look: the store itself refuses then
+        """
+        self._metadata.confirm()
+        return self._origin.put(key, spool.file, media_type=media_type, overwrite=not is_new)
 
     def _keep_replaced(self, before: Original | None, stored: Record | None, sha256: str) -> None:
         """Put what an upload replaces into the bin, unless it has the same bytes."""

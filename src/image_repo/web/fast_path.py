@@ -186,14 +186,12 @@ class FastPath:
         body: tuple[bytes, ...] = ()
         size = 0
         if unchanged:
-            status, headers = "304 NOT MODIFIED", [*entry.unchanged, date]
-            bucket, column = metrics.HIT_3XX, _STATUS_3XX
+            status, headers, bucket, column = "304 NOT MODIFIED", [*entry.unchanged, date], metrics.HIT_3XX, _STATUS_3XX
         else:
             rendition = self._memory(entry.key)
             if rendition is None:
                 return self._ask(environ, start_response)
-            status, headers = "200 OK", [*entry.whole, date]
-            bucket, column = metrics.HIT_2XX, _STATUS_2XX
+            status, headers, bucket, column = "200 OK", [*entry.whole, date], metrics.HIT_2XX, _STATUS_2XX
             row[_HITS] += 1
             if method == "GET":
                 body = (rendition.body,)
