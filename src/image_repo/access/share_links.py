@@ -1,4 +1,4 @@
-"""Share links: signed URLs of this server, by which anybody may read one image or folder until a time."""
+"""Share links: signed URLs of this server; anybody may read one image or folder with one until a time."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
-#: seconds by which the clock of a provider may be ahead
+#: allowed lead of a provider's clock, seconds
 LEEWAY_S = 120.0
 _MAX_TOKEN_CHARS = 16_384
 #: of a subject: no control character, no backslash
