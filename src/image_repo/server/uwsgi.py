@@ -107,7 +107,7 @@ def speaks_http(api: Any) -> bool:
     return any(name.startswith("http") and name.endswith("socket") for name in api.opt)
 
 
-def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
+def options(config: Config, *, reload: bool = False, verbose: bool = False) -> list[str]:
     """Return the options of uWSGI.
 
     There is no ``--limit-post``: the application answers 413 itself, in words. And no ``--harakiri``, which would end a
@@ -135,8 +135,6 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
     }
     if not server.keep_alive:
         named["--add-header"] = "Connection: close"
-    if pid_file:
-        named["--pidfile"] = pid_file
     if reload:
         named["--py-autoreload"] = 1
     if not verbose:
@@ -168,12 +166,19 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if not is_reload():
         check_is_free(config.listen)
     if pid_file:
-        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")  # uWSGI writes it too, but not when it reloads
+        _write_pid(pid_file)
     memory.limit_arenas()
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
     _inherited = config
-    pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
+    pyuwsgi.run(options(config, reload=reload, verbose=verbose))
+
+
+def _write_pid(pid_file: Path) -> None:
+    """Write our process id, whole at once: uWSGI's own ``--pidfile`` is empty for a moment, and not written on reload."""
+    beside = pid_file.with_name(f"{pid_file.name}.{os.getpid()}")
+    beside.write_text(f"{os.getpid()}\n", encoding="ascii")
+    beside.replace(pid_file)
 
 
 def _load_modules() -> None:
