@@ -89,8 +89,10 @@ class ListenerRegistrations:
 
     def _look_whether_busy(self, now: float) -> bool:
         if now - self._looked_at >= _BUSY_INTERVAL_S:
-            worked = time.process_time()
+            worked, was_busy = time.process_time(), self._is_busy
             self._is_busy = worked - self._worked > _BUSY * (now - self._looked_at)
+            if self._is_busy and not was_busy:  # what was due while it slept would put all its threads last at once
+                self._due = now
             self._looked_at, self._worked = now, worked
         return self._is_busy
 

@@ -175,7 +175,7 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
 
 
 def _write_pid(pid_file: Path) -> None:
-    """Write our process id, whole at once: uWSGI's own ``--pidfile`` is empty for a moment, and not written on reload."""
+    """Write our process id at once: uWSGI's own ``--pidfile`` is empty for a moment, and not written on reload."""
     beside = pid_file.with_name(f"{pid_file.name}.{os.getpid()}")
     beside.write_text(f"{os.getpid()}\n", encoding="ascii")
     beside.replace(pid_file)

@@ -1,8 +1,8 @@
 """Hits before Flask: pictures in memory, and 304, answered from the raw request line.
 
-A WSGI callable before everything else. When the application has answered a request for a picture with a plain 200,
-the head of that response is remembered under the request's own text and its principal, with the key of the bytes and
-the lease on them (:class:`~image_repo.repository.resolver.Lease`). The same request again is two look-ups and one
+A WSGI callable before everything else. When the application has answered a request for a picture with a plain 200 or
+304, the head of that response is remembered under the request's own text and its principal, with the key of the bytes
+and the lease on them (:class:`~image_repo.repository.resolver.Lease`). The same request again is two look-ups and one
 authorisation: the bytes come from the same tier by the same key, and the lease ends when the version has to be
 revalidated, or at once when any process of the node writes to the name.
 
@@ -24,6 +24,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cachetools import TTLCache
+from werkzeug.http import http_date
 
 from image_repo.access.control import Action, Grant
 from image_repo.access.principal import ANONYMOUS, Principal
@@ -75,6 +76,8 @@ _REVALIDATION_PAUSE_S = 0.05
 _STATUS_2XX, _STATUS_3XX = metrics.STATUS[2:4]
 _HITS, _SENT = metrics.column(metrics.HITS, "memory"), metrics.column(metrics.SENT)
 
+_REPEATABLE = ("200", "304")
+
 #: stands under a request line whose response depends on Accept
 _NEGOTIATED = object()
 
@@ -91,7 +94,7 @@ class _Entry:
     """A response that may be repeated.
 
     :param log_texts: the text of the access log by status and method
-    :param whole: headers of a 200
+    :param whole: headers of a 200; None until the application has answered with one
     :param unchanged: headers of a 304
     :param until: end of the lease, in monotonic seconds
     :param revalidate: when to look whether it holds on, in monotonic seconds
@@ -106,7 +109,7 @@ class _Entry:
     etag: str
     modified: str
     log_texts: dict[str, str]
-    whole: Headers
+    whole: Headers | None
     unchanged: Headers
     slot: int
     mark: bytes
@@ -188,10 +191,10 @@ class FastPath:
         if unchanged:
             status, headers, bucket, column = "304 NOT MODIFIED", [*entry.unchanged, date], metrics.HIT_3XX, _STATUS_3XX
         else:
-            rendition = self._memory(entry.key)
-            if rendition is None:
+            whole, rendition = entry.whole, self._memory(entry.key)
+            if whole is None or rendition is None:
                 return self._ask(environ, start_response)
-            status, headers, bucket, column = "200 OK", [*entry.whole, date], metrics.HIT_2XX, _STATUS_2XX
+            status, headers, bucket, column = "200 OK", [*whole, date], metrics.HIT_2XX, _STATUS_2XX
             row[_HITS] += 1
             if method == "GET":
                 body = (rendition.body,)
@@ -376,7 +379,7 @@ class FastPath:
         """Remember a response that may be repeated."""
         hit: CacheableHit | None = environ.get(HIT)
         uri, accept = environ.get("REQUEST_URI"), environ.get("HTTP_ACCEPT", "")
-        if not self._learns or not hit or not uri or not status.startswith("200 "):
+        if not self._learns or not hit or not uri or status[:3] not in _REPEATABLE:
             return
         if environ.get("REQUEST_METHOD") != "GET" or not UNUSUAL.isdisjoint(environ):
             return
@@ -389,6 +392,9 @@ class FastPath:
         at = (target, accept) if hit.is_negotiated else target
         entry = _entry(at, uri, hit, headers, lease, self._freshness)
         with self._lock:
+            known = self._entries.get(at)
+            if entry.whole is None and isinstance(known, _Entry) and known.etag == entry.etag:
+                entry.whole = known.whole
             while len(self._entries) >= _MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
             if hit.is_negotiated:
@@ -423,6 +429,7 @@ class _Counted:
 
 def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: Lease, freshness: float) -> _Entry:
     by_name = dict(headers)
+    is_whole = "Content-Length" in by_name
     repeated = [(name, value) for name, value in headers if name not in _OF_ONE_RESPONSE]
     return _Entry(
         at=at,
@@ -432,9 +439,9 @@ def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: L
         name=hit.original.name.text,
         key=hit.key,
         etag=by_name["ETag"],
-        modified=by_name["Last-Modified"],
+        modified=http_date(int(hit.original.modified)),
         log_texts={},
-        whole=[*repeated, _FROM_MEMORY],
+        whole=[*repeated, _FROM_MEMORY] if is_whole else None,
         unchanged=[(name, value) for name, value in repeated if name not in NOT_IN_304],
         slot=lease.slot,
         mark=lease.mark,

@@ -211,7 +211,10 @@ class Pictures:
         if recipe.is_original:
             return self._original(read, variant)
         head = self._head(read, variant, is_negotiated=is_negotiated)
-        return responses.not_modified(read.request.conditions, head) or self._rendition(read, variant, head)
+        unchanged = responses.not_modified(read.request.conditions, head)
+        if unchanged:
+            unchanged.hit = _hit(read, variant, head)
+        return unchanged or self._rendition(read, variant, head)
 
     def _record(self, read: _Read, record: Record) -> Reply:
         grant = self._repo.access.authorise(read.request.principal, Action.READ, record.name)
@@ -226,9 +229,7 @@ class Pictures:
             head = replace(head, etag=rendition.etag, modified=rendition.modified, cache_control=newer.cache_control)
         reply = responses.send_bytes(read.request.conditions, head, body, responses.provenance(served))
         if is_current:
-            reply.hit = CacheableHit(
-                original, variant.key, read.recipe.uses_record_focus, head.is_negotiated, variant.grant
-            )
+            reply.hit = _hit(read, variant, head)
         return reply
 
     def _original(self, read: _Read, variant: Variant) -> Reply:
@@ -340,6 +341,10 @@ class Pictures:
 
 def _accepts_records_alone(accept: str | None) -> bool:
     return accept is not None and "application/json" in accept and "image/" not in accept and "*/*" not in accept
+
+
+def _hit(read: _Read, variant: Variant, head: ResponseHead) -> CacheableHit:
+    return CacheableHit(variant.original, variant.key, read.recipe.uses_record_focus, head.is_negotiated, variant.grant)
 
 
 def _filename(original: Original, recipe: Recipe, download: str | None) -> str:

@@ -51,7 +51,7 @@ NOT_IN_304 = frozenset(("Content-Type", "Content-Length", "Content-Disposition",
 
 @dataclass(frozen=True, slots=True)
 class CacheableHit:
-    """The identity of a rendition whose 200 may be repeated by the fast path.
+    """The identity of a rendition whose 200 or 304 may be repeated by the fast path.
 
     :param key: of the rendition
     :param uses_focus: whether the focus in the image's record decides its pixels
