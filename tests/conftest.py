@@ -14,6 +14,7 @@ import pytest
 from servers import launch
 from servers.faults import FaultProxy
 
+from image_repo import render
 from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.stores.s3 import S3Store
 from image_repo.stores.s3_client import S3Client
@@ -162,6 +163,12 @@ def no_thread_stays_behind() -> Iterator[None]:
     for thread in left:
         thread.join(5)
     assert [thread.name for thread in left if thread.is_alive()] == []
+
+
+@pytest.fixture(autouse=True)
+def imaging_library_is_configured() -> None:
+    """Configure it for each test, as each process does: pytest undoes filters of warnings with each test."""
+    render.configure()
 
 
 @pytest.fixture(autouse=True)

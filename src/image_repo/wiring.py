@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from image_repo import render
 from image_repo.access.api_keys import ApiKeys, ClosingMarker, seconds_of
 from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl, Rules
@@ -227,6 +228,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     :param rules: who may do what; as the configuration says where None
     :param stores: those that the configuration names where None
     """
+    render.configure()
     node = _Node.of(config, stores or build_stores(config))
     origin, epochs, use = node.origin, node.epochs, policy(config, node.shared, node.origin)
     indexer = _indexer(config, node.stores.origin, node.own, "images")
@@ -363,23 +365,23 @@ def _purge_name(memory: MemoryTier, name: ImageName) -> None:
 
 def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: LinkTarget | None) -> Renditions:
     """Return the renditions, in tiers of this node and of the container."""
-    config, own, render, counters = node.config, node.own, node.config.render, node.counters
+    config, own, counters = node.config, node.own, node.counters
     settings, evicted = config.local_cache_configuration, partial(_evicted, counters, "disk")
     share = replace(settings, max_size=int(settings.max_size * (1.0 - settings.mezzanine_share)))
     local = _disk(config, node.stores.origin, "renditions", share, evicted, partial(_resized, counters, "disk"))
     flight = SingleFlight(own / "flights" if own else None)
-    table = limits(threads=config.server.threads, renders=render.at_once, queue=render.queue)
+    table = limits(threads=config.server.threads, renders=config.render.at_once, queue=config.render.queue)
     limiter = Limiter(table, node.shared / "limits" if node.shared else None, waiting=counters.waiting)
     files, far = _mezzanine_files(config, node.stores.origin), Caches([target] if node.stores.cache and target else [])
     return Renditions(
         originals,
         Caches(tier for tier in (memory, local, target) if tier is not None),
-        Mezzanines(files, far, SingleFlight(None), limiter, render),
-        DecodedCache(_pixel_files(own, render.pixel_cache), flight, limiter, render),
+        Mezzanines(files, far, SingleFlight(None), limiter, config.render),
+        DecodedCache(_pixel_files(own, config.render.pixel_cache), flight, limiter, config.render),
         target,
         flight,
         limiter,
-        render,
+        config.render,
         counters,
     )
 

@@ -361,7 +361,6 @@ def test_a_truncated_upload_is_refused(name):
         assert "/" not in caught.value.detail
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", WHOLE)
 def test_flipped_bits_end_in_a_picture_or_a_problem(name):
     source, dice = WHOLE[name], random.Random(name)
@@ -375,7 +374,6 @@ def test_flipped_bits_end_in_a_picture_or_a_problem(name):
 
 @given(st.sampled_from(sorted(WHOLE)), st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_junk_behind_any_beginning_never_escapes(name, junk):
     attempt(WHOLE[name][:40] + junk, RenderConfiguration(max_pixels=1_000_000))
 

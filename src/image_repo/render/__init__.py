@@ -2,7 +2,7 @@
 
 The only package that imports the imaging library. Every function may be called from many threads
 at once, takes a seekable binary file that nobody else reads at the time, and raises nothing
-but the problems that it names, whatever the bytes.
+but the problems that it names, whatever the bytes. A process calls :func:`configure` before any other.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from image_repo.render.headers import check_pixels, view
 from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
 from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_scaled, may_use_mezzanine
 from image_repo.render.mezzanine import plan_mezzanines as plan_of
+from image_repo.render.pillow import configure
 from image_repo.render.pipeline import Job, decode, make
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
@@ -390,6 +391,7 @@ __all__ = [
     "Rendered",
     "Verification",
     "choose_scale",
+    "configure",
     "cut",
     "generation",
     "inspect",

@@ -6,18 +6,16 @@ registering itself there, can also read is reachable: no EPS, PDF, PSD, FITS or 
 
 from __future__ import annotations
 
-import ctypes
 import io
 import itertools
 import logging
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from PIL import AvifImagePlugin, Image, Jpeg2KImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, Image, Jpeg2KImagePlugin, WebPImagePlugin
 
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadParameter, BrokenPicture, OverBudget, Problem, UnsupportedPicture
@@ -37,17 +35,6 @@ from image_repo.render.tiff import TiffPage, open_tiff
 from image_repo.render.tolerant import DECODER_ERRORS, TolerantFile
 
 log = logging.getLogger(__name__)
-
-# Pixels are counted against our own budget, from the header; Pillow would warn, or refuse by another.
-Image.MAX_IMAGE_PIXELS = None
-# A colour profile may be larger than a text ever is; what all of them unpack to stays small.
-PngImagePlugin.MAX_TEXT_CHUNK = 4 << 20
-PngImagePlugin.MAX_TEXT_MEMORY = headers.MOST_METADATA
-# libtiff writes to standard error what it dislikes in a file; its return codes say the same.
-with suppress(OSError, AttributeError):
-    ctypes.CDLL(import_module("PIL._imaging").__file__).TIFFSetErrorHandler(None)
-# What Pillow thinks of damaged metadata is nothing that a log should fill with.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 #: JPEG 2000 without loss takes 0.22 µs a pixel to decode, thirty times a JPEG: this many, 9 s
 MOST_JP2_PIXELS = 40_000_000

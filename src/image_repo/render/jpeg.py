@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -27,20 +25,6 @@ _FILLER = bytes((n * 73 + n // 7 + 41) % 251 for n in range(4096))
 _LINES = 256
 #: pixels from which on half the size is compared, to spare memory
 _LARGE = 50_000_000
-
-
-def _read_application_segment(image: JpegImagePlugin.JpegImageFile, marker: int) -> None:
-    # One that is shorter than its standard says is passed over, as libjpeg does it.
-    with suppress(struct.error, IndexError):
-        JpegImagePlugin.APP(image, marker)
-
-
-JpegImagePlugin.MARKER.update(
-    {
-        marker: (*JpegImagePlugin.MARKER[marker][:2], _read_application_segment)  # type: ignore[misc]
-        for marker in range(0xFFE0, 0xFFF0)
-    }
-)
 
 
 class JpegFile(TolerantFile, JpegImagePlugin.JpegImageFile):
