@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -63,3 +64,25 @@ def test_closing_finishes_what_was_submitted_and_ends_the_thread() -> None:
     assert "test-closing" not in {thread.name for thread in threading.enumerate()}
     worker.submit(lambda: done.append(5))
     assert done[-1] == 5
+
+
+def test_several_threads_work_at_a_time_and_what_exceeds_the_queue_is_refused() -> None:
+    worker = BackgroundWorker("test", capacity=2, threads=2)
+    together, release = threading.Barrier(3), threading.Event()
+    for _ in range(2):
+        assert worker.offer(lambda: (together.wait(10), release.wait(10)))
+    together.wait(10)
+    assert [worker.offer(lambda: None) for _ in range(3)] == [True, True, False]
+    release.set()
+    worker.close()
+    assert not worker.offer(lambda: None)
+
+
+def test_closing_does_not_wait_for_a_task_that_does_not_end() -> None:
+    worker, started, release = BackgroundWorker("test"), threading.Event(), threading.Event()
+    worker.submit(lambda: (started.set(), release.wait(10)))
+    assert started.wait(10)
+    began = time.monotonic()
+    worker.close(0.05)
+    assert time.monotonic() - began < 5
+    release.set()

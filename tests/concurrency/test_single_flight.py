@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from image_repo.concurrency.single_flight import SingleFlight, _follow
+from image_repo.concurrency.background import BackgroundWorker
+from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.errors import BadParameter, BrokenPicture, Problem, RenderTimeout
 
 WAIT = 20.0
@@ -75,7 +76,7 @@ class TestThreads:
             future = flight._flights["key"]
             waiting.release()
             with pytest.raises(Problem) as caught:
-                _follow(future, time.monotonic() + WAIT)
+                future.outcome(time.monotonic() + WAIT)
             return caught.value
 
         with ThreadPoolExecutor(followers + 1) as pool:
@@ -120,6 +121,52 @@ class TestThreads:
             release.set()
             assert other.result(WAIT) == "made"
             assert isinstance(leader.exception(WAIT), SystemExit)
+
+    def test_what_a_worker_makes_is_made_once_for_requests_too(self, flight) -> None:
+        inside, release, calls = threading.Event(), threading.Event(), []
+
+        def make() -> str:
+            calls.append(1)
+            inside.set()
+            assert release.wait(WAIT)
+            return "made"
+
+        worker = BackgroundWorker("test", capacity=1)
+        begun = flight.start("key", make, WAIT, worker)
+        assert inside.wait(WAIT)
+        assert flight.start("key", make, WAIT, worker) is begun
+        with pytest.raises(RenderTimeout):
+            begun.outcome(time.monotonic() + 0.01)
+        with ThreadPoolExecutor(1) as pool:
+            follower = pool.submit(flight.do, "key", make, lambda: "made", WAIT)
+            release.set()
+            assert follower.result(WAIT) == begun.outcome(time.monotonic() + WAIT) == "made"
+        worker.close()
+        assert calls == [1]
+
+    def test_what_a_worker_cannot_take_is_left_to_the_request(self, flight) -> None:
+        inside, release = threading.Event(), threading.Event()
+        worker = BackgroundWorker("test", capacity=1)
+        worker.submit(lambda: (inside.set(), release.wait(WAIT)))
+        assert inside.wait(WAIT)
+        assert flight.start("a", lambda: "made", WAIT, worker) is not None
+        assert flight.start("b", lambda: "made", WAIT, worker) is None
+        assert flight.do("b", lambda: "made here", lambda: None, WAIT) == "made here"
+        release.set()
+        worker.close()
+
+    def test_an_error_in_a_worker_reaches_those_that_wait_and_is_not_remembered(self, flight, caplog) -> None:
+        worker = BackgroundWorker("test")
+
+        def fail() -> str:
+            raise BrokenPicture("cut off")
+
+        begun = flight.start("key", fail, WAIT, worker)
+        with pytest.raises(BrokenPicture):
+            begun.outcome(time.monotonic() + WAIT)
+        assert flight.do("key", lambda: "made", lambda: None, WAIT) == "made"
+        worker.close()
+        assert caplog.records == []
 
     def test_leaves_no_files(self, tmp_path) -> None:
         flight = SingleFlight(tmp_path / "locks")

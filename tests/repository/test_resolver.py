@@ -52,7 +52,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[SlowStore, Resolver, Resolver]]:
 
 def written(store: SlowStore, versions: Resolver, body: bytes) -> Original:
     current = original_of(NAME, store.put("a.jpg", body, media_type="image/jpeg"))
-    versions.written(NAME, current)
+    versions.note_write(NAME, current)
     return current
 
 
@@ -63,13 +63,13 @@ def test_who_asks_after_a_write_does_not_get_the_answer_to_a_question_from_befor
     written(store, writing, b"one")
     store.slow = True
     with ThreadPoolExecutor(2) as pool:
-        early = pool.submit(reading.current, NAME)
+        early = pool.submit(reading.resolve, NAME)
         assert store.asked.wait(5)
         second = written(store, writing, b"two")  # acknowledged while the first answer is on its way
-        late = pool.submit(reading.current, NAME)
+        late = pool.submit(reading.resolve, NAME)
         try:
             assert late.result(5) == second
         finally:
             store.go.set()
         assert early.result(5) is not None
-    assert reading.current(NAME) == second
+    assert reading.resolve(NAME) == second

@@ -1,9 +1,10 @@
-"""Work that no request waits for: one thread and a bounded queue."""
+"""Work beside the requests: threads of its own and a bounded queue."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -13,52 +14,63 @@ Task = Callable[[], object]
 
 
 class BackgroundWorker:
-    """Runs tasks one after the other in a thread of its own, which sleeps while there are none.
+    """Runs tasks in the order of their submission, in threads that sleep while there are none.
 
-    :param name: of the thread
+    :param name: of the threads
     :param capacity: tasks that may wait
+    :param threads: tasks that run at a time
     """
 
-    def __init__(self, name: str, capacity: int = 8) -> None:
+    def __init__(self, name: str, capacity: int = 8, threads: int = 1) -> None:
         self._name = name
         self._capacity = capacity
+        self._most_threads = threads
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()
-        self._is_busy = False
+        self._running = 0
         self._is_closed = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def submit(self, task: Task) -> None:
         """Run a task soon; where too many wait, or after the end, run it now, so that the caller is slowed down."""
+        if not self.offer(task):
+            _run(task)
+
+    def offer(self, task: Task) -> bool:
+        """Run a task soon; return False where too many wait, or after the end."""
         with self._changed:
             is_accepted = not self._is_closed and len(self._tasks) < self._capacity
             if is_accepted:
                 self._tasks.append(task)
                 self._start()
                 self._changed.notify_all()
-        if not is_accepted:
-            _run(task)
+        return is_accepted
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything submitted is done; return False when that took too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._tasks and not self._is_busy, timeout)
+            return self._changed.wait_for(lambda: not self._tasks and not self._running, timeout)
 
-    def close(self) -> None:
-        """Finish what was submitted, and end the thread."""
-        self.flush()
+    def close(self, timeout: float = 15.0) -> None:
+        """Finish what was submitted, and end the threads.
+
+        :param timeout: seconds to wait for both; what takes longer ends with the process
+        """
+        end = time.monotonic() + timeout
+        self.flush(timeout)
         with self._changed:
             self._is_closed = True
-            thread = self._thread
             self._changed.notify_all()
-        if thread:
-            thread.join(5.0)
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self) -> None:
         # A thread does not live on in a forked child.
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) < self._most_threads:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _work(self) -> None:
         while True:
@@ -67,10 +79,10 @@ class BackgroundWorker:
                 if not self._tasks:
                     return
                 task = self._tasks.popleft()
-                self._is_busy = True
+                self._running += 1
             _run(task)
             with self._changed:
-                self._is_busy = False
+                self._running -= 1
                 self._changed.notify_all()
 
 

@@ -64,7 +64,7 @@ def replace_many(
                     outcome, row = _replace(metadata, name, known, data_by_name[name])
                     if row is not None:
                         rows.append(row)
-                        resolver.written(name, known.current)
+                        resolver.note_write(name, known.current)
                     if outcome is not None:
                         done[name] = outcome
         finally:

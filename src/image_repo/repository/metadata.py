@@ -275,7 +275,7 @@ class MetadataStore:
 
         :raises StoreUnavailable: when it cannot be asked
         """
-        current = self._resolver.look(name)
+        current = self._resolver.look_up(name)
         stored, etag = read_record_object(self._origin, name)
         known = fitting(stored, current)
         if current is None and known is None:
@@ -311,7 +311,7 @@ class MetadataStore:
         :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
         """
         known = self.reindex(name)
-        current = self._resolver.current(name)
+        current = self._resolver.resolve(name)
         if known is None or not known.endswith(UNREAD) or current is None:
             return known is not None
         try:
@@ -351,7 +351,7 @@ class MetadataStore:
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
             # The same bytes with another time of change: restored from a backup, most likely.
             if self._origin.restore_etag(found.key, found.version, stored.version):
-                self._resolver.written(current.name, self._resolver.look(current.name))
+                self._resolver.note_write(current.name, self._resolver.look_up(current.name))
                 self._indexer.noted(current.name)
                 return stored
             made = replace(made, uploaded=stored.uploaded)
@@ -388,7 +388,7 @@ class MetadataStore:
         made: Record | None = None
         for _ in range(_ATTEMPTS):
             with self.lock(name):
-                current = self._resolver.look(name)
+                current = self._resolver.look_up(name)
                 stored = read_record(self._origin, name)
                 known = fitting(stored, current) or fitting(_with_data_of(made, stored), current)
                 if current is None or known:
@@ -397,7 +397,7 @@ class MetadataStore:
                     check_data(data)
                     changed = replace(known, data=data) if known else Record.description(name.text, data)
                     if self._replace(changed, fresh=stored is None):
-                        self._resolver.written(name, current)
+                        self._resolver.note_write(name, current)
                         return self.redact(changed), known is None
             if current and not known:
                 made = self.read(current)  # it takes long, so the lock is not held meanwhile

@@ -96,7 +96,7 @@ class Originals:
         return record.sha256 if record and record.version == original.version else None
 
     def _resolve_now(self, name: ImageName) -> Original:
-        original = self._resolver.look(name)
+        original = self._resolver.look_up(name)
         if original is None:
             raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
         return original

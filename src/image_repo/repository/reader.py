@@ -109,11 +109,11 @@ class Reader:
         # A remembered absence is good enough only where something else may be found.
         is_only = len(names) == 1 and not match
         for name in names:
-            original = self._resolver.current(name, absence=not is_only)
+            original = self._resolver.resolve(name, absence=not is_only)
             if original:
                 return original
         original = self._with_digest(match[1], alias_for) if match and alias_for else None
-        return original or (None if is_only else self._resolver.current(names[0]))
+        return original or (None if is_only else self._resolver.resolve(names[0]))
 
     def _with_digest(self, sha256: str, principal: Principal) -> Original | None:
         """Return an image whose original has this digest, as the index knows and the container confirms."""
@@ -126,7 +126,7 @@ class Reader:
             return None
         for text in names:
             if self._access.allows(principal, Action.READ, text):
-                original = self._resolver.current(ImageName(text), absence=True)
+                original = self._resolver.resolve(ImageName(text), absence=True)
                 if original and tells_of(stamps.get(text), original):
                     return original
         return None

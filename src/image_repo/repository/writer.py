@@ -129,7 +129,7 @@ class Writer:
             check_data(data)
         info, mezzanine = self._inspect(name, spool)
         with self._metadata.lock(name):
-            before = self._resolver.look(name)
+            before = self._resolver.look_up(name)
             stored = read_record(self._origin, name)
             self._check_conditions(before, stored, conditions)
             if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
@@ -142,11 +142,11 @@ class Writer:
                 is_new = conditions.absent or (before is None and not self.policy.overwrite)
                 entry = self._put_original(f"{name.text}.{info.kind}", spool, info.media_type, is_new=is_new)
             original = original_of(name, entry)
-            self._resolver.written(name, original)  # whatever fails from here on, the picture is there, and seen
+            self._resolver.note_write(name, original)  # whatever fails from here on, the picture is there, and seen
             stored = replace(stored, intent=None) if stored else None
             record = describe(original, info, spool.sha256, stored, uploaded=uploaded, filename=filename, data=data)
             self._metadata.write(record)
-            self._resolver.written(name, original)  # the record may hold another focus
+            self._resolver.note_write(name, original)  # the record may hold another focus
             self._delete_older(name, entry.key)
         self._renditions.replaced(original, mezzanine)
         return self._metadata.redact(record), before is None
@@ -182,7 +182,7 @@ class Writer:
         except Exception:
             if has_announced:
                 with suppress(Problem):  # what is left of it is ignored by readers
-                    if self._resolver.look(name) == before:
+                    if self._resolver.look_up(name) == before:
                         self._metadata.withdraw(name, stored)
             raise
 
@@ -242,7 +242,7 @@ class Writer:
             for entry in older:
                 self._origin.delete(entry.key)
             if older:
-                self._resolver.written(name, self._resolver.look(name))
+                self._resolver.note_write(name, self._resolver.look_up(name))
                 self._indexer.noted(name)
         except StoreUnavailable as problem:
             log.warning("older originals of %s may still be there: %s", name, problem.detail)
@@ -267,7 +267,7 @@ class Writer:
         self._access.authorise(principal, Action.DELETE, name.text)
         with self._metadata.lock(name):
             keys = {entry.key for entry in self._resolver.originals(name)}
-            original = self._resolver.look(name)  # knows by the record what a listing that lags does not show
+            original = self._resolver.look_up(name)  # knows by the record what a listing that lags does not show
             record = read_record(self._origin, name)
             if original is None and record is None:
                 if disposal == "erase" and (erased := self._trash.erase(name)):
@@ -279,7 +279,7 @@ class Writer:
                 self._trash.keep(name, original, record, "deleted")
             trash = {"trash": self._trash.erase(name)} if disposal == "erase" else {}
             originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
-            self._resolver.written(name, None)
+            self._resolver.note_write(name, None)
             renditions = self._renditions.deleted(name)
             # It goes last: while it is there, a deletion that has failed can be repeated to its end.
             records = int(record is not None and self._origin.delete(record_key(name.text)))
@@ -290,7 +290,7 @@ class Writer:
         """Drop the renditions of an image from every layer; layer → how many."""
         self._access.authorise(principal, Action.WRITE, name.text)
         counts = self._renditions.purge(name)
-        self._resolver.written(name, self._resolver.look(name))
+        self._resolver.note_write(name, self._resolver.look_up(name))
         return counts
 
     # -- data ------------------------------------------------------------------------
