@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 from image_repo.errors import BadParameter
-from image_repo.model.formats import BY_ENDING, WRITABLE
+from image_repo.model.formats import BY_ENDING, BY_KIND, WRITABLE
 from image_repo.model.parameters import (
     DECIMAL,
     FALSE,
@@ -95,16 +95,24 @@ class Operation:
     :param spelling: None for the kind, which is the ending of the key
     :param step: dotted name of the function below :mod:`image_repo.render` that applies it
     :param parameter: None for what only the configuration or the program decides
+    :param applies: whether it has a meaning beside the other values; where not, the default stands
     """
 
     spelling: Spelling | None
     step: str
     parameter: Parameter | None
+    applies: Callable[[Mapping[str, Any]], bool] | None
 
 
-def operation(default: V, spelling: Spelling | None, step: str, parameter: Parameter | None = None) -> V:
+def operation(
+    default: V,
+    spelling: Spelling | None,
+    step: str,
+    parameter: Parameter | None = None,
+    applies: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> V:
     """Return a row of the table: a dataclass field, declared to mypy as its default."""
-    row: V = field(default=default, metadata={"operation": Operation(spelling, step, parameter)})
+    row: V = field(default=default, metadata={"operation": Operation(spelling, step, parameter, applies)})
     return row
 
 
@@ -238,12 +246,15 @@ class Operations:
         Parameter("ysize", integer(1, MAX_SIDE_PX), "height of the box in pixels; free where absent", ("h", "height")))
     fit: Fit = operation("inside", _FIT, "geometry.plan",
         Parameter("fit", choice(_FITS), "inside (default), cover (fill the box and crop), contain (fill it and pad), "
-            "fill (ignore the ratio), or imgix's clip crop max scale"))
+            "fill (ignore the ratio), or imgix's clip crop max scale"),
+        applies=lambda values: bool(values["width"] and values["height"]))
     focus: Focus | None = operation(None, call("focus", _parse_focus, _write_focus), "geometry.cover_box",
         Parameter("focus", read_focus_text,
-            "part that cover keeps: x,y as fractions, smart, or n ne e se s sw w nw center"))
+            "part that cover keeps: x,y as fractions, smart, or n ne e se s sw w nw center"),
+        applies=lambda values: values.get("fit") == "cover")
     enlarge: bool = operation(False, flag("enlarge"), "geometry.plan",
-        Parameter("enlarge", read_boolean, "enlarge a picture that is smaller than the box"))
+        Parameter("enlarge", read_boolean, "enlarge a picture that is smaller than the box"),
+        applies=lambda values: bool(values["width"] or values["height"]))
     flip: Literal["", "h", "v", "hv"] = operation("", call("flip", str), "pipeline.turn",
         Parameter("flip", choice(_FLIPS), "mirror, before rotating: h, v or hv"))
     rotate: Literal[0, 90, 180, 270] = operation(0, call("rotate", int), "pipeline.turn",
@@ -261,10 +272,12 @@ class Operations:
     page: int = operation(1, call("page", int), "decoders.open_picture",
         Parameter("page", integer(1, 100_000), "frame or page of the source, from 1"))
     animate: bool = operation(False, flag("animate"), "render",
-        Parameter("animate", read_boolean, "keep the animation, in gif and webp"))
+        Parameter("animate", read_boolean, "keep the animation, in gif and webp"),
+        applies=lambda values: BY_KIND[values["kind"]].animated)
     copyright: bool = operation(False, flag("copyright"), "encoders.encode")
     quality: int | None = operation(None, call("q", int), "encoders.encode",
-        Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)))
+        Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)),
+        applies=lambda values: BY_KIND[values["kind"]].quality)
     # fmt: on
 
     @property
@@ -329,5 +342,7 @@ TERMS = tuple(_terms())
 TERM_OF_WORD = {word: term for term in TERMS for word in term.spelling.words}
 #: name of a parameter → the field that it fills
 FIELD_OF = {row.parameter.name: name for name, row in OPERATIONS.items() if row.parameter}
+#: fields that apply only beside certain values, in the order of the table: a condition sees those above it settled
+CONDITIONS = tuple((name, row.applies) for name, row in OPERATIONS.items() if row.applies)
 PARAMETERS = {p.name: p for p in (*(row.parameter for row in OPERATIONS.values() if row.parameter), *MODIFIERS)}
 ALIASES = {alias: name for name, parameter in PARAMETERS.items() for alias in parameter.aliases}

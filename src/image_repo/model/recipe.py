@@ -19,6 +19,7 @@ from image_repo.errors import BadParameter
 from image_repo.model.formats import BY_KIND, SHOWN_BY_BROWSERS, WRITABLE
 from image_repo.model.operations import (
     ALIASES,
+    CONDITIONS,
     FIELD_OF,
     MAX_SIDE_PX,
     ORIGINAL,
@@ -154,6 +155,9 @@ class RecipeRequest:
     ) -> tuple[Recipe, bool]:
         """Decide everything that the request left open.
 
+        Fields and their conditions come from the table of operations. Written here are the rules between several
+        fields: the box (thumbnail, dpr), the format (negotiation), and defaults that depend on fit or format.
+
         :param accept: the request's ``Accept`` header, for ``kind=auto``
         :param source: the media type of the original, for the default ``source``
         :param focus: the record's own focus, used where the request names none
@@ -174,8 +178,10 @@ class RecipeRequest:
             kind = negotiate(accept, quick or defaults.auto)
         values = {FIELD_OF[name]: value for name, value in given.items() if name in FIELD_OF}
         values.update(kind=kind, width=width, height=height, copyright=defaults.keep_copyright)
-        _settle_box(values, focus)
-        _settle_format(values, defaults)
+        for name, applies in CONDITIONS:
+            if name in values and not applies(values):
+                del values[name]
+        _fill_in(values, defaults, focus)
         if given.get("thumbnail"):
             values.setdefault("sharpen", defaults.thumbnail_sharpen)
             values["equalise"] = defaults.thumbnail_equalise
@@ -195,24 +201,13 @@ def _box(given: Mapping[str, Any], defaults: Defaults) -> tuple[int | None, int 
     return scaled[0], scaled[1]
 
 
-def _settle_box(values: dict[str, Any], focus: Focus | None) -> None:
-    """Remove what has no meaning for this box; decide which part ``cover`` keeps."""
-    if not (values["width"] and values["height"]):
-        values.pop("fit", None)
-        if not (values["width"] or values["height"]):
-            values.pop("enlarge", None)
-    if values.get("fit") == "cover":
-        values["focus"] = values.get("focus") or focus or (0.5, 0.5)
-    else:
-        values.pop("focus", None)
-
-
-def _settle_format(values: dict[str, Any], defaults: Defaults) -> None:
-    """Remove what the format cannot hold; decide its quality and background."""
+def _fill_in(values: dict[str, Any], defaults: Defaults, focus: Focus | None) -> None:
+    """Set what was not requested and depends on other values: focus, quality, background."""
     made = BY_KIND[values["kind"]]
-    if not made.animated:
-        values.pop("animate", None)
-    values["quality"] = (values.get("quality") or defaults.quality.get(made.kind)) if made.quality else None
+    if values.get("fit") == "cover":
+        values.setdefault("focus", focus or (0.5, 0.5))
+    if made.quality:
+        values.setdefault("quality", defaults.quality.get(made.kind))
     if not made.alpha or values.get("fit") == "contain":
         values.setdefault("background", defaults.background)
 
