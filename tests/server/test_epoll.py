@@ -150,3 +150,24 @@ def test_connections_are_spread_over_the_processes(tmp_path: Path) -> None:
     with commands.serving(config):
         url = f"http://{commands.listens_on(config)}/images/none"
         commands.until(ask, "each process answers, one connection at a time")
+
+
+@pytest.mark.servers
+def test_each_burst_of_kept_connections_is_spread_over_the_processes(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"processes": 2, "threads": 40})
+
+    def burst() -> list[int]:
+        """Hold 24 connections at once; return how many of them each process has."""
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(requests.Session()) for _ in range(24)]
+            ids = [session.get(url, timeout=10).headers["X-Request-ID"] for session in sessions]
+        return sorted(Counter(request_id.partition("-")[0] for request_id in ids).values())
+
+    with commands.serving(config):
+        url = f"http://{commands.listens_on(config)}/images/none"
+        commands.until(lambda: len(burst()) == 2, "both processes answer")
+        bursts = []
+        for _ in range(4):
+            time.sleep(1.2)  # without work
+            bursts.append(burst())
+    assert all(len(shares) == 2 and shares[0] >= 8 for shares in bursts), bursts

@@ -285,6 +285,29 @@ def test_what_is_sent_again_is_told_as_a_hit_in_memory(house: House) -> None:
     assert (again.body, house.passed) == (first.body, [URI])
 
 
+def test_a_304_is_repeated_although_no_200_came_before_it(house: House) -> None:
+    whole = ask(house.slow, URI)
+    answers = [ask(house.fast, URI, If_None_Match=whole["ETag"]) for _ in range(3)]
+    assert [answer.status for answer in answers] == ["304 NOT MODIFIED"] * 3
+    assert answers[1] == answers[0]
+    assert house.passed == [URI]
+    assert ask(house.fast, URI).body == whole.body  # of whose head the 304 said little: the application answers
+    again = ask(house.fast, URI)
+    assert (again.body, again["Content-Length"], again["Content-Type"]) == (
+        whole.body, whole["Content-Length"], whole["Content-Type"],
+    )  # fmt: skip
+    assert house.passed == [URI, URI]
+
+
+def test_a_304_of_the_application_leaves_the_200_that_is_known(house: House) -> None:
+    house.warm(URI)
+    whole = ask(house.fast, URI)
+    assert ask(house.fast, URI, If_None_Match=f"W/{whole['ETag']}").status == "304 NOT MODIFIED"
+    passed = len(house.passed)
+    assert ask(house.fast, URI) == whole
+    assert len(house.passed) == passed
+
+
 def test_a_replaced_picture_is_never_shown_again(house: House) -> None:
     house.warm(URI)
     before = ask(house.fast, URI)
