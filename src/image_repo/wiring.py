@@ -20,6 +20,7 @@ from image_repo.access.control import AccessControl, Rules
 from image_repo.access.folder_rules import FolderRule, FolderRules
 from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
+from image_repo.access.request_rules import RequestRules, RequestSigner
 from image_repo.access.rules import RoleRules
 from image_repo.access.share_links import ShareLinks
 from image_repo.caches.container import PREFIX, ContainerTier
@@ -488,11 +489,22 @@ def defaults(config: Config) -> Defaults:
         thumbnail_sharpen=1.0 if config.thumbnail_sharpen else 0.0,
         thumbnail_equalise=config.thumbnail_equalise,
         keep_copyright=config.keep_copyright,
+        steps=config.requests.steps if config.requests.mode == "steps" else (),
         presets={
             name: read_request((key, str(value)) for key, value in values.items())[0]
             for name, values in config.presets.items()
         },
     )
+
+
+def request_rules(config: Config) -> RequestRules:
+    """Return which requests for renditions are accepted."""
+    return RequestRules(config.requests.mode, list(config.presets), request_signer(config))
+
+
+def request_signer(config: Config) -> RequestSigner:
+    """Return what signs requests; without a key it raises."""
+    return RequestSigner([str(key) for key in (config.requests.key, config.requests.key_2) if key])
 
 
 def rendition_lifetime(config: Config) -> int:

@@ -41,6 +41,7 @@ VERBS = {
     "put": "pictures",
     "get": "pictures",
     "link": "pictures",
+    "sign": "signing",
     "warm": "pictures",
     "purge": "pictures",
     "ls": "records",

@@ -32,6 +32,7 @@ from image_repo.config.settings import (
     PersistentStoreConfiguration,
     QualityConfiguration,
     RenderConfiguration,
+    RequestsConfiguration,
     ServerConfiguration,
     SwiftCacheConfiguration,
     TrashConfiguration,
@@ -40,7 +41,7 @@ from image_repo.config.settings import (
 __all__ = [
     "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "CatalogueConfiguration", "Config", "Credentials",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
-    "QualityConfiguration", "RenderConfiguration", "SecretText", "ServerConfiguration", "SourcedText",
-    "SwiftCacheConfiguration",
-    "TrashConfiguration", "dump", "foreign", "load", "migrate",
+    "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
+    "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration", "dump", "foreign",
+    "load", "migrate",
 ]  # fmt: skip

@@ -102,8 +102,24 @@ def _is_address(text: str) -> bool:
     return has_host and not (parts.query or parts.fragment or parts.username or re.search(r"\s", text))
 
 
+#: keys that sign
+_SECRETS: tuple[Path, ...] = (
+    *((_STORE, name) for name in ("url_key", "url_key_2")),
+    *(("access", name) for name in ("secret", "secret_2")),
+    *(("requests", name) for name in ("key", "key_2")),
+)
+
+
+def _requests(config: Config) -> Iterator[Violation]:
+    mode, steps = config.requests.mode, config.requests.steps
+    if mode == "signed" and not config.requests.key:
+        yield ("requests", "key"), "expected a key of at least 16 characters, because requests.mode is signed"
+    if not steps or list(steps) != sorted(set(steps)):
+        yield ("requests", "steps"), "expected at least one side in pixels, each larger than the one before"
+
+
 def _keys(config: Config) -> Iterator[Violation]:
-    for path in ((_STORE, "url_key"), (_STORE, "url_key_2"), ("access", "secret"), ("access", "secret_2")):
+    for path in _SECRETS:
         key = get(config, path)
         if key is None:
             continue
@@ -259,5 +275,5 @@ def _lower(error: BadParameter) -> str:
 
 _RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
     _clean_text, _listen, _base, _addresses, _keys, _credentials, _access,
-    _containers, _folders, _times, _pictures, _presets,
+    _containers, _folders, _times, _pictures, _presets, _requests,
 )  # fmt: skip

@@ -28,6 +28,8 @@ AuthVersion = Annotated[Literal["1", "2", "3"], BeforeValidator(read_auth_versio
 Interface = Annotated[Literal["public", "internal", "admin"], BeforeValidator(read_interface), Sourced()]
 WritableKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2"]
 DefaultKind = Literal["jpg", "png", "webp", "avif", "tif", "gif", "jp2", "auto", "source"]
+#: sides in pixels
+Steps = Annotated[tuple[Side, ...], BeforeValidator(read_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(read_list)]
 Kinds = Annotated[tuple[WritableKind, ...], BeforeValidator(read_list)]
 #: name → {parameter: value}
@@ -289,6 +291,22 @@ class AccessConfiguration:
 
 
 @_section
+class RequestsConfiguration:
+    """Which renditions can be requested: they bound what a stranger can have rendered and cached."""
+
+    mode: Literal["any", "steps", "presets", "signed"] = _setting(
+        "any",
+        "any; steps: sides of a box are enlarged to the next of steps; presets: preset=NAME alone, or no parameters; "
+        "signed: those that image_repo sign, or another holder of the key, has signed",
+    )
+    steps: Steps = _setting(
+        (20, 40, 60, 120, 250, 330, 500, 960, 1280, 1920, 3840), "sides in pixels for mode steps, the smallest first"
+    )
+    key: Secret | None = _setting(None, "signs requests in mode signed: at least 16 characters, the same on all nodes")
+    key_2: Secret | None = _setting(None, "second key that is accepted in requests, so that the first can be changed")
+
+
+@_section
 class ServerConfiguration:
     """The server's processes and limits."""
 
@@ -340,6 +358,7 @@ class Config:
         ("utm_*", "fbclid", "gclid", "_"), "parameters that are passed over: mailers and trackers add them to links"
     )
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
+    requests: RequestsConfiguration = _group(RequestsConfiguration)
     render: RenderConfiguration = _group(RenderConfiguration)
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
     trash: TrashConfiguration = _group(TrashConfiguration)

@@ -118,6 +118,7 @@ _WORDS: dict[Any, str] = {
     settings.Bytes: "a size such as 67108864 or 64 MiB",
     settings.PositiveBytes: "a size above 0 such as 67108864 or 64 MiB",
     settings.Sides: "a width and a height from 1 to 10000 such as [50, 50] or 50x50",
+    settings.Steps: "a list of sides from 1 to 10000",
     settings.Texts: "a list",
     settings.Kinds: "a list of " + ", ".join(get_args(settings.WritableKind)),
     settings.Presets: "names, each with parameters and their values",

@@ -119,13 +119,13 @@ def operation(
 # -- values ------------------------------------------------------------------------------
 
 
-def _format_number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number with at most four decimals and no trailing zeros: 2, 0.5, 33.3333."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
-def _write_region(region: Region) -> str:
-    sides = ",".join(map(_format_number, (region.x, region.y, region.width, region.height)))
+def write_region(region: Region) -> str:
+    sides = ",".join(map(format_number, (region.x, region.y, region.width, region.height)))
     return f"pct,{sides}" if region.unit == "pct" else sides
 
 
@@ -144,8 +144,8 @@ def _read_region(text: str) -> Region:
     return Region("pct" if in_percent else "px", x, y, width, height)
 
 
-def _write_focus(focus: Focus) -> str:
-    return focus if isinstance(focus, str) else ",".join(map(_format_number, focus))
+def write_focus(focus: Focus) -> str:
+    return focus if isinstance(focus, str) else ",".join(map(format_number, focus))
 
 
 def _parse_focus(text: str) -> Focus:
@@ -237,7 +237,7 @@ class Operations:
     kind: str = operation("jpg", None, "encoders.encode",
         Parameter("kind", choice(_KINDS), f"format: {' '.join(WRITABLE)}, auto (by Accept; AVIF only into a box), or "
             "original (the uploaded file, where serve_originals allows it)", ("fm", "format")))
-    region: Region | None = operation(None, call("crop", _parse_region, _write_region), "geometry.plan",
+    region: Region | None = operation(None, call("crop", _parse_region, write_region), "geometry.plan",
         Parameter("crop", Reader(_read_region, "x,y,width,height in pixels, or pct:x,y,width,height"),
             "region of the upright original: x,y,w,h in pixels or pct:x,y,w,h"))
     width: int | None = operation(None, _SIZE, "geometry.plan",
@@ -248,7 +248,7 @@ class Operations:
         Parameter("fit", choice(_FITS), "inside (default), cover (fill the box and crop), contain (fill it and pad), "
             "fill (ignore the ratio), or imgix's clip crop max scale"),
         applies=lambda values: bool(values["width"] and values["height"]))
-    focus: Focus | None = operation(None, call("focus", _parse_focus, _write_focus), "geometry.cover_box",
+    focus: Focus | None = operation(None, call("focus", _parse_focus, write_focus), "geometry.cover_box",
         Parameter("focus", read_focus_text,
             "part that cover keeps: x,y as fractions, smart, or n ne e se s sw w nw center"),
         applies=lambda values: values.get("fit") == "cover")
@@ -262,9 +262,9 @@ class Operations:
     gray: bool = operation(False, flag("gray"), "pipeline.tone",
         Parameter("gray", read_boolean, "remove colour", ("grey", "grayscale", "greyscale")))
     equalise: bool = operation(False, flag("equalise"), "pipeline.tone")
-    blur: float = operation(0.0, call("blur", float, _format_number), "pipeline.soften",
+    blur: float = operation(0.0, call("blur", float, format_number), "pipeline.soften",
         Parameter("blur", decimal(0.3, 100), "radius of the Gaussian in pixels of the result"))
-    sharpen: float = operation(0.0, call("sharpen", float, _format_number), "pipeline.soften",
+    sharpen: float = operation(0.0, call("sharpen", float, format_number), "pipeline.soften",
         Parameter("sharpen", Reader(_read_sharpen, "a number from 0.1 to 10"), "strength from 0.1 to 10, or True"))
     background: str | None = operation(None, call("bg", str), "pipeline.flatten",
         Parameter("background", read_background, "colour behind transparent parts and around contain: "

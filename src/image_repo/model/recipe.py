@@ -10,7 +10,8 @@ are equal pictures, and ``Recipe.parse(str(recipe)) == recipe``. The table of op
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -29,12 +30,18 @@ from image_repo.model.operations import (
     TERMS,
     Focus,
     Operations,
+    Region,
+    format_number,
+    write_focus,
+    write_region,
 )
 from image_repo.model.parameters import unknown_parameter
 
 _OPERATION = re.compile(r"([a-z]+)(?:\(([^()]*)\))?")
 _QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?")
 _MAX_ACCEPT_CHARS = 4096
+#: parameters that decide the box; without them that of a thumbnail is the configured one
+_SIZES = ("xsize", "ysize", "dpr")
 
 
 _values_of = attrgetter(*(term.attribute for term in TERMS))
@@ -103,6 +110,7 @@ class Defaults:
     :param background: ``rrggbb``
     :param thumbnail_size: width and height of the box in pixels
     :param thumbnail_sharpen: strength, 0 for none
+    :param steps: the sides in pixels, in order, that a box can have; a smaller side gets the next one. Empty for any
     :param presets: name → the parameters that it stands for
     """
 
@@ -114,6 +122,7 @@ class Defaults:
     thumbnail_sharpen: float = 1.0
     thumbnail_equalise: bool = False
     keep_copyright: bool = False
+    steps: tuple[int, ...] = ()
     presets: Mapping[str, RecipeRequest] = field(default_factory=dict)
 
 
@@ -122,14 +131,17 @@ class RecipeRequest:
     """The parameters of a request, read and checked.
 
     :param values: name of a parameter → value; only what was given
+    :param is_listed: whether the configuration names exactly this request, so that its box keeps to no step
     """
 
     values: Mapping[str, Any]
+    is_listed: bool
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *, is_listed: bool = False, **values: Any) -> None:
         if unknown := values.keys() - PARAMETERS.keys():
             raise TypeError(f"Expected parameters of the table of operations but received {', '.join(unknown)}")
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "is_listed", is_listed)
 
     @property
     def uses_record_focus(self) -> bool:
@@ -148,7 +160,18 @@ class RecipeRequest:
         if preset is None:
             known = ", ".join(sorted(presets)) or "none is configured"
             raise BadParameter.expected(f"the name of a preset ({known})", "preset", name)
-        return RecipeRequest(**{**preset.values, **own})
+        return RecipeRequest(is_listed=not own, **{**preset.values, **own})
+
+    def canonical_lines(self) -> list[str]:
+        """Return ``NAME=VALUE`` of each parameter, sorted, without aliases and without what is False."""
+        return sorted(f"{name}={_spell(value)}" for name, value in self.values.items() if value is not False)
+
+    def box(self, defaults: Defaults) -> tuple[int | None, int | None]:
+        """Return width and height of the requested box in pixels, None where that side is free; resolve presets first.
+
+        :raises BadParameter: for a box that ``dpr`` makes too large
+        """
+        return _box(self.values, defaults)
 
     def settle(
         self, defaults: Defaults, *, accept: str | None = None, focus: Focus | None = None, source: str = ""
@@ -164,13 +187,16 @@ class RecipeRequest:
         :returns: the recipe, and whether it depends on ``Accept``
         :raises BadParameter: for a preset that is not configured, or a box that ``dpr`` makes too large
         """
-        given = self.with_preset(defaults.presets).values
+        resolved = self.with_preset(defaults.presets)
+        given = resolved.values
         kind = given.get("kind") or defaults.kind
         if kind == SOURCE:
             kind = SHOWN_BY_BROWSERS.get(source, "jpg")
         if kind == ORIGINAL:
             return Recipe(kind=ORIGINAL), False
         width, height = _box(given, defaults)
+        if defaults.steps and not resolved.is_listed and not given.keys().isdisjoint(_SIZES):
+            width, height = (side and next_step(side, defaults.steps) for side in (width, height))
         negotiated = kind == "auto"
         if negotiated:
             # AVIF takes seconds to encode at the size of a camera: it needs a box
@@ -186,6 +212,32 @@ class RecipeRequest:
             values.setdefault("sharpen", defaults.thumbnail_sharpen)
             values["equalise"] = defaults.thumbnail_equalise
         return Recipe.of(values), negotiated
+
+
+def next_step(side: int, steps: Sequence[int]) -> int:
+    """Return the least of some sides in order that is not smaller, else the largest."""
+    return steps[min(bisect_left(steps, side), len(steps) - 1)]
+
+
+def listed_sizes(width: int, height: int, steps: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the sizes of the whole picture that a ladder of widths gives, in pixels, its own size last.
+
+    For the ``sizes`` of an ``info.json`` (IIIF Image API 3.0, section 5.3).
+
+    :param width: of the upright picture
+    :param steps: in order
+    """
+    scaled = [(step, max(1, round(height * step / width))) for step in steps if step < width]
+    return [*scaled, (width, height)]
+
+
+def _spell(value: Any) -> str:
+    """Return the canonical text of a parameter's value."""
+    if isinstance(value, Region):
+        return write_region(value).replace("pct,", "pct:")
+    if isinstance(value, tuple):
+        return write_focus(value)
+    return format_number(value) if isinstance(value, float) else str(value)
 
 
 def _box(given: Mapping[str, Any], defaults: Defaults) -> tuple[int | None, int | None]:

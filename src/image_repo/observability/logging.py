@@ -29,7 +29,7 @@ def _encoded(text: str) -> str:
 
 
 _SECRET = re.compile(
-    rf"(?P<name>{_encoded('temp_url_sig=')}|{_encoded('share=')}|X-(?:Auth|Storage|Subject)-Token['\"]?\s*[:=]\s*['\"]?"
+    rf"(?P<name>{_encoded('temp_url_sig=')}|{_encoded('share=')}|{_encoded('signature=')}|X-(?:Auth|Storage|Subject)-Token['\"]?\s*[:=]\s*['\"]?"
     r"|Temp-URL-Key(?:-2)?['\"]?\s*[:=]\s*['\"]?)[^&\s'\"]+",
     re.IGNORECASE,
 )

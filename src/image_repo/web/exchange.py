@@ -76,6 +76,8 @@ class _Views:
         self._defaults = wiring.defaults(config)
         self._base = "/" + config.repository_base_pathname
         self._public_url = config.public_url
+        #: where readers get what is listed or signed alone, an export of any size is not theirs
+        self._is_for_writers = config.requests.mode in ("presets", "signed")
         self._exports = threading.BoundedSemaphore(_MAX_EXPORTS)
         self._imports = threading.BoundedSemaphore(_MAX_IMPORTS)
 
@@ -127,6 +129,8 @@ class _Views:
         :raises BadParameter: for a bad value
         :raises OriginalsNotServed: when the configuration does not allow originals
         """
+        if self._is_for_writers:
+            authorise(self._repo, Action.WRITE, "")
         recipe_of = settled(parameters, self._defaults)
         if recipe_of(None, "").is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(

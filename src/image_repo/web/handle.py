@@ -19,6 +19,7 @@ from werkzeug.wsgi import get_current_url
 from image_repo import wiring
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
+from image_repo.access.request_rules import signed_targets
 from image_repo.config import Config
 from image_repo.errors import (
     BadParameter,
@@ -121,11 +122,15 @@ _IMAGE_OF = "/image"
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A request whose parameters are understood."""
+    """A request whose parameters are understood.
+
+    :param has_end: whether it is refused from a time on, so that its response is not repeated
+    """
 
     request: ReadRequest
     recipe: RecipeRequest
     options: Options
+    has_end: bool = False
 
 
 class Pictures:
@@ -140,6 +145,7 @@ class Pictures:
         self._public_url = config.public_url
         self._base = f"/{config.repository_base_pathname}/"
         self._surrogate_header = config.surrogate_header
+        self._rules = wiring.request_rules(config)
 
     def handle(self, request: ReadRequest) -> Reply:
         """Return the response.
@@ -149,10 +155,12 @@ class Pictures:
         """
         wanted, rest = read_request(request.query, openapi.BESIDE)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
-        read = _Read(request, wanted.with_preset(self._defaults.presets), options)
+        wants_record = not request.query and _accepts_records_alone(request.accept)
+        is_rendered = not (options.meta or options.share or wants_record)
+        ends = is_rendered and self._check(request, wanted, rest)
+        read = _Read(request, wanted.with_preset(self._defaults.presets), options, bool(ends))
         if options.regex or not request.path or request.path.endswith("/"):
             return self._folder(read, parse_prefix(request.path))
-        wants_record = not request.query and _accepts_records_alone(request.accept)
         answer = self._named_record if wants_record else self._named
         try:
             return answer(read, request.path)
@@ -162,6 +170,16 @@ class Pictures:
         reply = answer(read, request.path.removesuffix(_IMAGE_OF))
         reply.hit = None  # an image of the whole name may be written at any time
         return reply
+
+    def _check(self, request: ReadRequest, wanted: RecipeRequest, rest: Mapping[str, str]) -> int | None:
+        """Accept a request for renditions; return when its signature ends, in seconds since the epoch, if it does.
+
+        A share link is signed already: what it is for needs no second signature, as long as no parameter is added.
+        """
+        if request.principal.shared is not None and not wanted.values:
+            return None
+        targets = signed_targets(request.path.removesuffix(_IMAGE_OF)) + signed_targets(request.path)
+        return self._rules.check(wanted, targets, rest.get("regex"), rest.get("signature"))
 
     def _named_record(self, read: _Read, path: str) -> Reply:
         """Return the record at the address of a picture; caches in between keep the picture alone."""
@@ -263,14 +281,21 @@ class Pictures:
             attachment=options.download is not None,
             cache_control=responses.caching(
                 self._freshness,
-                is_immutable=is_content_address or options.version == original.version,
+                is_immutable=not read.has_end and (is_content_address or options.version == original.version),
                 is_shared=variant.grant.is_shared,
             ),
             is_negotiated=is_negotiated,
             origin=self._origin,
             sha256=sha256,
             surrogate_keys=surrogate_keys(header, original.name.text) if (header := self._surrogate_header) else None,
+            step=self._step(read.recipe, recipe),
         )
+
+    def _step(self, request: RecipeRequest, recipe: Recipe) -> str:
+        """Return the box where it is not the requested one."""
+        if not self._defaults.steps or recipe.is_original or request.box(self._defaults) == recipe.size:
+            return ""
+        return "x".join(str(side or "") for side in recipe.size)
 
     def _settle(self, read: _Read, original: Original) -> tuple[Recipe, bool]:
         """Return the recipe with nothing left open, and whether ``Accept`` decided the format."""
@@ -343,7 +368,9 @@ def _accepts_records_alone(accept: str | None) -> bool:
     return accept is not None and "application/json" in accept and "image/" not in accept and "*/*" not in accept
 
 
-def _hit(read: _Read, variant: Variant, head: ResponseHead) -> CacheableHit:
+def _hit(read: _Read, variant: Variant, head: ResponseHead) -> CacheableHit | None:
+    if read.has_end:
+        return None
     return CacheableHit(variant.original, variant.key, read.recipe.uses_record_focus, head.is_negotiated, variant.grant)
 
 

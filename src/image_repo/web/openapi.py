@@ -24,6 +24,7 @@ BESIDE: dict[str, tuple[dict[str, Any], str]] = {
     "meta": ({"type": "boolean"}, "the record instead of the picture: size, digest, version, camera, your own data"),
     "regex": ({"type": "string"}, "every image below the path whose remaining name matches (RE2)"),
     "download": ({"type": "string"}, "save it as a file, under this name if one is given"),
+    "signature": ({"type": "string"}, "of a signed request (requests.mode: signed), made by image_repo sign"),
     "v": ({"type": "string"}, "the version, from the record: the response may be cached for ever"),
 }
 #: parameters of the deletion of an image

@@ -39,7 +39,8 @@ FOREIGN_BYTES = (NOSNIFF, ("Content-Security-Policy", "default-src 'none'; sandb
 #: response headers that scripts of other origins may read, beside those that they may always (Fetch standard)
 EXPOSED = (
     "Access-Control-Expose-Headers",
-    "Cache-Status, Content-Disposition, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, X-Request-ID",
+    "Cache-Status, Content-Disposition, Content-Range, ETag, Link, Location, Repr-Digest, Retry-After, X-Image-Step, "
+    "X-Request-ID",
 )
 #: controls, and those of text direction (Unicode Standard Annex 9)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -117,6 +118,7 @@ class ResponseHead:
     :param origin: who may read it from scripts (CORS)
     :param sha256: of the whole of the bytes, in hex, where it is known
     :param surrogate_keys: a header by which caches in front purge
+    :param step: the box in pixels where it was enlarged to the next step: ``330x250``, ``330x``
     """
 
     media_type: str
@@ -129,6 +131,7 @@ class ResponseHead:
     origin: str | None = "*"
     sha256: str | None = None
     surrogate_keys: tuple[str, str] | None = None
+    step: str = ""
 
     def headers(self) -> Headers:
         """Return the headers, all but those of the body's length."""
@@ -142,6 +145,7 @@ class ResponseHead:
             ("Cross-Origin-Resource-Policy", "cross-origin"),
             *allow_origin(self.origin),
             *_vary(self.cache_control, is_negotiated=self.is_negotiated),
+            *((("X-Image-Step", self.step),) if self.step else ()),
             *((self.surrogate_keys,) if self.surrogate_keys else ()),
             *((("Repr-Digest", repr_digest(self.sha256)),) if self.sha256 else ()),
             ("Date", http_date()),  # RFC 9110, section 6.6.1
