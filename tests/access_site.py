@@ -48,7 +48,7 @@ def running_site(folder: Path, access: AccessConfiguration, **changes: Any) -> I
     config = embedded(folder, access=access, **{"freshness": 3600.0, "serve_originals": True, **changes})
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config)
-    SweepState(0.0, 0.0).keep(repo.indexer.index)  # the catalogue is complete
+    SweepState(0.0, 0.0).save(repo.indexer.index)  # the catalogue is complete
     identify = by_credentials(repo)
     app, passed = create_app(repo, config, identify), []
 

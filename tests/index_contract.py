@@ -230,7 +230,7 @@ QUICK = settings(
 
 def kept(value: Any) -> Any:
     """A value as an index keeps it: what stands elsewhere in an order is text that engines do not take."""
-    return encoding.kept(encoding.dump({"value": value}))["value"]
+    return encoding.decode(encoding.dump({"value": value}))["value"]
 
 
 def in_order(documents: Iterable[Any], keys: Sequence[SortKey]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from image_repo.model.operations import PARAMETERS
-from image_repo.web.openapi import BESIDE
+from image_repo.web.openapi import READ_OPTIONS
 
 README = Path(__file__).parents[1] / "README.md"
 _TABLE = re.compile(r"(?<=<!-- parameters -->\n).*?(?=<!-- end of parameters -->\n)", re.DOTALL)
@@ -35,7 +35,7 @@ def _rows() -> Iterator[tuple[str, ...]]:
     yield ("---",) * 4
     for name, parameter in PARAMETERS.items():
         yield f"`{name}`", _code(parameter.aliases), _range(parameter.read.schema), parameter.help
-    for name, (schema, text) in BESIDE.items():
+    for name, (schema, text) in READ_OPTIONS.items():
         yield f"`{name}`", "", _range(schema), text
 
 

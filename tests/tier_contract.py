@@ -105,8 +105,8 @@ class KeeperContract(TierContract):
         source.write_bytes(b"..original")
         with source.open("rb") as file:
             file.seek(2)
-            tier.keep("a@1+original", file, rendition(b"", "e"), until)
-        assert tier.kept_until("a@1+original") == until
+            tier.pin("a@1+original", file, rendition(b"", "e"), until)
+        assert tier.pinned_until("a@1+original") == until
         kept = tier.open("a@1+original")
         with kept.file:
             assert kept.file.read(kept.size) == b"original"
@@ -114,22 +114,22 @@ class KeeperContract(TierContract):
 
     def test_a_promise_is_not_shortened(self, tier) -> None:
         until = float(int(time.time()) + 1000)
-        tier.keep("a@1.jpg", b"body", rendition(), until)
-        tier.keep("a@1.jpg", b"body", rendition(), until - 500)
+        tier.pin("a@1.jpg", b"body", rendition(), until)
+        tier.pin("a@1.jpg", b"body", rendition(), until - 500)
         tier.put("a@1.jpg", rendition(b"body"))
-        assert tier.kept_until("a@1.jpg") == until
-        tier.keep("a@1.jpg", b"body", rendition(), until + 500)
-        assert tier.kept_until("a@1.jpg") == until + 500
+        assert tier.pinned_until("a@1.jpg") == until
+        tier.pin("a@1.jpg", b"body", rendition(), until + 500)
+        assert tier.pinned_until("a@1.jpg") == until + 500
 
     def test_promises_nothing_for_what_it_does_not_have(self, tier) -> None:
-        assert tier.kept_until("a@1.jpg") is None
+        assert tier.pinned_until("a@1.jpg") is None
         assert tier.open("a@1.jpg") is None
 
     def test_what_was_only_put_is_not_promised(self, tier) -> None:
         tier.put("a@1.jpg", rendition())
-        assert (tier.kept_until("a@1.jpg") or 0.0) <= time.time()
+        assert (tier.pinned_until("a@1.jpg") or 0.0) <= time.time()
 
     def test_a_purge_takes_promised_ones_too(self, tier) -> None:
-        tier.keep("a@1.jpg", b"body", rendition(), time.time() + 1000)
+        tier.pin("a@1.jpg", b"body", rendition(), time.time() + 1000)
         assert tier.purge("a@") == 1
         assert tier.open("a@1.jpg") is None

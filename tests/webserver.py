@@ -122,7 +122,7 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
     if config.catalogue.enabled:
         with suppress(CatalogueUnavailable):
             # It was held against the container, long ago: what tests put there behind its back, they have it follow.
-            SweepState(0.0, 0.0).keep(repo.indexer.index)
+            SweepState(0.0, 0.0).save(repo.indexer.index)
     server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

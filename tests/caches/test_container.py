@@ -23,7 +23,7 @@ class _Contract(KeeperContract):
         """Here every object has its time, and an expiry is a promise: a link within it costs no second write."""
         before = time.time()
         tier.put("a@1.jpg", rendition())
-        assert before + 60 <= tier.kept_until("a@1.jpg") <= math.ceil(time.time() + 60)
+        assert before + 60 <= tier.pinned_until("a@1.jpg") <= math.ceil(time.time() + 60)
 
 
 class TestOverDisk(_Contract):
@@ -103,27 +103,27 @@ def test_a_date_that_is_no_number_is_a_miss(tier, disk):
 
 def test_a_remembered_promise_costs_nothing(tier, counted):
     until = time.time() + 1000
-    tier.keep(KEY, b"body", rendition(), until)
+    tier.pin(KEY, b"body", rendition(), until)
     counted.asked.clear()
     for _ in range(3):
-        tier.keep(KEY, b"body", rendition(), until - 1)
-        assert tier.kept_until(KEY) >= until
+        tier.pin(KEY, b"body", rendition(), until - 1)
+        assert tier.pinned_until(KEY) >= until
         tier.put(KEY, rendition(b"body"))
     assert counted.asked == []
 
 
 def test_a_promise_of_another_node_is_seen(tier, disk):
     until = float(int(time.time()) + 1000)
-    ContainerTier(disk, 60).keep(KEY, b"body", rendition(), until)
+    ContainerTier(disk, 60).pin(KEY, b"body", rendition(), until)
     tier.put(KEY, rendition(b"body"))
     assert disk.head(PREFIX + KEY).expires == until
 
 
 def test_a_deleted_one_is_kept_anew(tier, disk):
     until = time.time() + 1000
-    tier.keep(KEY, b"body", rendition(), until)
+    tier.pin(KEY, b"body", rendition(), until)
     assert tier.delete(KEY)
-    tier.keep(KEY, b"body", rendition(), until)
+    tier.pin(KEY, b"body", rendition(), until)
     assert disk.head(PREFIX + KEY).expires >= until
 
 
@@ -133,9 +133,9 @@ def test_a_promise_that_cannot_be_kept_raises(tier, disk, tmp_path):
 
     disk.put = fail
     with pytest.raises(StoreUnavailable):
-        tier.keep(KEY, b"body", rendition(), time.time() + 1000)
+        tier.pin(KEY, b"body", rendition(), time.time() + 1000)
     assert Caches([tier]).get(KEY) is None
-    assert tier.kept_until(KEY) is None
+    assert tier.pinned_until(KEY) is None
 
 
 def test_other_objects_of_the_container_are_left_alone(tier, disk):
@@ -146,7 +146,7 @@ def test_other_objects_of_the_container_are_left_alone(tier, disk):
 
 
 def test_what_is_open_is_checked_too(tier, disk):
-    tier.keep(KEY, io.BytesIO(b"body"), rendition(), time.time() + 1000)
+    tier.pin(KEY, io.BytesIO(b"body"), rendition(), time.time() + 1000)
     facts = disk.head(PREFIX + KEY).metadata
     disk.put(PREFIX + KEY, b"bodY", media_type="image/jpeg", metadata=facts)
     with pytest.raises(OriginalDamaged):

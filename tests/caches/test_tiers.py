@@ -114,7 +114,7 @@ class TestDisk(KeeperContract):
         assert disk.get("a@1") == rendition()
 
     def test_a_promised_entry_that_is_damaged_is_not_opened(self, disk, tmp_path) -> None:
-        disk.keep("a@1", b"body" * 100, rendition(), time.time() + 1000)
+        disk.pin("a@1", b"body" * 100, rendition(), time.time() + 1000)
         entry = entry_of(tmp_path / "cache")
         content = bytearray(entry.read_bytes())
         content[-1] ^= 1
@@ -152,7 +152,7 @@ class TestDisk(KeeperContract):
                 raise OSError(5, "Input/output error")
 
         with pytest.raises(OSError, match="Input/output"):
-            disk.keep("a@1", Broken(), rendition(), time.time() + 100)
+            disk.pin("a@1", Broken(), rendition(), time.time() + 100)
         assert list((tmp_path / "cache").glob("??/*")) == [] and disk.get("a@1") is None
         assert list((tmp_path / "cache").glob("??/.*")) == []
 
@@ -238,7 +238,7 @@ class TestSweep:
     def test_spares_what_is_promised(self, tmp_path) -> None:
         filler = quiet(tmp_path / "c", UNBOUNDED)
         self.put_many(filler, tmp_path / "c", 10)
-        filler.keep("n0@1", b"body", rendition(), time.time() + 1000)
+        filler.pin("n0@1", b"body", rendition(), time.time() + 1000)
         tier = quiet(tmp_path / "c", LocalCacheConfiguration(max_elements=1))
         tier.sweep()
         assert self.left(tier, 10) == [0]
@@ -246,13 +246,13 @@ class TestSweep:
     def test_drops_what_was_not_used_for_its_lifetime(self, tmp_path) -> None:
         tier = quiet(tmp_path / "c", UNBOUNDED, name="cache", lifetime=3600 * 5 + 60)
         self.put_many(tier, tmp_path / "c", 10)
-        tier.keep("n0@1", b"body", rendition(), time.time() + 1000)
+        tier.pin("n0@1", b"body", rendition(), time.time() + 1000)
         assert tier.sweep() == 4
         assert self.left(tier, 10) == [0, 5, 6, 7, 8, 9]
 
     def test_a_promise_that_is_over_can_go(self, tmp_path) -> None:
         tier = quiet(tmp_path / "c", LocalCacheConfiguration(max_elements=1))
-        tier.keep("a@1", b"body", rendition(), time.time() + 1000)
+        tier.pin("a@1", b"body", rendition(), time.time() + 1000)
         entry = entry_of(tmp_path / "c")
         os.utime(entry, (time.time() - 10, time.time() - 10))
         assert tier.sweep() == 1

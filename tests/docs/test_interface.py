@@ -10,7 +10,7 @@ from webserver import embedded, serving
 
 from image_repo.catalogue.grammar import BULK_WORDS, FILTER_WORDS, IMAGES, OPERATORS, PAGE_WORDS
 from image_repo.model.operations import PARAMETERS
-from image_repo.web.openapi import BESIDE
+from image_repo.web.openapi import READ_OPTIONS
 from image_repo.web.problems import KNOWN
 
 #: what is asked of the catalogue
@@ -37,7 +37,7 @@ def test_the_document_begins_its_paths_with_the_base(get):
     assert get("/api/images").status == 200
 
 
-@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE}))
+@pytest.mark.parametrize("name", sorted({*PARAMETERS, *READ_OPTIONS}))
 def test_every_parameter_is_in_the_readme(name):
     assert f"`{name}`" in README or f"`{name}[" in README
 
@@ -62,7 +62,7 @@ def test_every_alias_is_told(get, name):
     assert name in get("/docs").body.decode()
 
 
-@pytest.mark.parametrize("name", sorted({*PARAMETERS, *BESIDE, *WORDS, "derived"}))
+@pytest.mark.parametrize("name", sorted({*PARAMETERS, *READ_OPTIONS, *WORDS, "derived"}))
 def test_every_parameter_is_on_the_page(get, name):
     assert f"<code>{name}</code>" in get("/docs").body.decode()
 

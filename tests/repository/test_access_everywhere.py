@@ -78,7 +78,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         artifacts = wiring.build_artifacts(config, repo)
         with repo.writer.spool() as spool:
             artifact, _ = artifacts.put(ADMIN, spool.fill([b"weights"]))
-        SweepState(0.0, 0.0).keep(repo.indexer.index)
+        SweepState(0.0, 0.0).save(repo.indexer.index)
         snapshot = Snapshots(repo).freeze(ADMIN, Filter(), "").snapshot
         yield House(repo, artifacts, rules, artifact.artifact_id, snapshot.id)
 

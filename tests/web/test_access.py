@@ -70,7 +70,7 @@ def serving(folder: Path, rules: ClosedFolder) -> Iterator[Site]:
     config = embedded(folder, freshness=3600.0, serve_originals=True)
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config, rules=rules)
-    SweepState(0.0, 0.0).keep(repo.indexer.index)  # the catalogue is complete
+    SweepState(0.0, 0.0).save(repo.indexer.index)  # the catalogue is complete
     app = create_app(repo, config, identify)
     passed: list[str] = []
 

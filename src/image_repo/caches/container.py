@@ -76,20 +76,20 @@ class ContainerTier:
         try:
             self._write(key, rendition.body, rendition, expires, overwrite=False)
         except PreconditionFailed:
-            if (self.kept_until(key) or 0.0) <= expires:
+            if (self.pinned_until(key) or 0.0) <= expires:
                 self._write(key, rendition.body, rendition, expires)
 
-    def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
+    def pin(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
         """Store bytes until then at least; without traffic where that is known to be so.
 
         :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
         :raises StoreUnavailable: when that cannot be promised
         """
-        if (self._remembered(key) or 0.0) >= until or (self.kept_until(key) or 0.0) >= until:
+        if (self._remembered(key) or 0.0) >= until or (self.pinned_until(key) or 0.0) >= until:
             return
         self._write(key, body, rendition, self._expiry(until))
 
-    def kept_until(self, key: str) -> float | None:
+    def pinned_until(self, key: str) -> float | None:
         """Return until when a rendition is stored; None when there is none."""
         remembered = self._remembered(key)
         if remembered is not None:

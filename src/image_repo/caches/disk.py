@@ -46,7 +46,7 @@ class DiskTier:
         self.sweep = self._files.sweep
         self.close = self._files.close
         #: until when an entry is pinned; None when there is none
-        self.kept_until = self._files.pinned_until
+        self.pinned_until = self._files.pinned_until
 
     def get(self, key: str) -> Rendition | None:
         """Return the rendition; a damaged one is removed, and is a miss."""
@@ -81,7 +81,7 @@ class DiskTier:
         """
         self._files.put(key, _facts(rendition), (rendition.body,), len(rendition.body), until=until, cost=cost)
 
-    def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
+    def pin(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
         """Pin bytes until then at least, also through a loss of power.
 
         :param body: the bytes, or a seekable file of them, read from its present position

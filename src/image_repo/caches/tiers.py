@@ -69,14 +69,14 @@ class CachedFile:
 class LinkTarget(Tier, Protocol):
     """The tier that temporary URLs point into: the cache container, or its folder beside a store on disk."""
 
-    def keep(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
+    def pin(self, key: str, body: bytes | BinaryIO, rendition: Rendition, until: float) -> None:
         """Store bytes until then at least. Unlike ``put`` this raises when it fails.
 
         :param body: the bytes, or a seekable file of them; ``rendition.body`` is not looked at
         """
         ...
 
-    def kept_until(self, key: str) -> float | None:
+    def pinned_until(self, key: str) -> float | None:
         """Return until when a rendition is stored at least; None when there is none."""
         ...
 

@@ -111,13 +111,13 @@ class Index(Protocol):
         :raises BadParameter: for an ``after`` that is no cursor of this order
         """
 
-    def count(self, wanted: Filter) -> int:
+    def count(self, criteria: Filter) -> int:
         """Return how many documents match, exactly."""
 
-    def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
+    def each(self, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         """Return every document that matches, page by page: bounded in memory, and nothing is locked."""
 
-    def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
+    def statistics(self, criteria: Filter, path: Path, most: int = 1_000) -> Statistics:
         """Return the values of a key (a facet), and how often each occurs.
 
         :param most: the most values that are returned

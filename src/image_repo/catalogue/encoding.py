@@ -45,10 +45,10 @@ def is_respelled(text: str) -> bool:
 
 def load(text: str) -> dict[str, Any]:
     """Return the document of a stored text."""
-    return kept(text if _MARK not in text else _STRING.sub(_original, text))
+    return decode(text if _MARK not in text else _STRING.sub(_original, text))
 
 
-def kept(text: str) -> dict[str, Any]:
+def decode(text: str) -> dict[str, Any]:
     """Return a document just as it is stored, with its marks."""
     document: dict[str, Any] = json.loads(text)
     return document

@@ -24,13 +24,13 @@ _COMPARES: Mapping[Op, Callable[[Any, Any], bool]] = {
 _NOWHERE: Any = object()
 
 
-def holds(wanted: Filter, document: Mapping[str, Any]) -> bool:
+def holds(criteria: Filter, document: Mapping[str, Any]) -> bool:
     """Return whether a filter holds for a document."""
-    if not str(document.get("name", "")).startswith(wanted.prefix):
+    if not str(document.get("name", "")).startswith(criteria.prefix):
         return False
-    if not all(_holds(condition, document) for condition in wanted.conditions):
+    if not all(_holds(condition, document) for condition in criteria.conditions):
         return False
-    return not wanted.words or begins(wanted.words, words_of(document))
+    return not criteria.words or begins(criteria.words, words_of(document))
 
 
 def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
@@ -81,30 +81,30 @@ def project(document: Mapping[str, Any], select: Sequence[Path]) -> dict[str, An
     """
     if not select:
         return dict(document)
-    wanted: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for path in select:
-        _want(wanted, path)
-    taken: dict[str, Any] = _take(document, wanted)
-    return taken
+        _add_path(members, path)
+    selected: dict[str, Any] = _take(document, members)
+    return selected
 
 
-def _want(wanted: dict[str, Any], path: Path) -> None:
+def _add_path(members: dict[str, Any], path: Path) -> None:
     """Add a path to a tree of members, where an empty one stands for everything below."""
     *above, last = path
     for member in above:
-        if wanted.get(member) == {}:
+        if members.get(member) == {}:
             return
-        wanted = wanted.setdefault(member, {})
-    wanted[last] = {}
+        members = members.setdefault(member, {})
+    members[last] = {}
 
 
-def _take(value: Any, wanted: Mapping[str, Any]) -> Any:
-    if not wanted:
+def _take(value: Any, members: Mapping[str, Any]) -> Any:
+    if not members:
         return value
     if isinstance(value, list):
-        parts = (_take(each, wanted) for each in value if isinstance(each, Mapping | list))
+        parts = (_take(each, members) for each in value if isinstance(each, Mapping | list))
         return [part for part in parts if part is not _NOWHERE]
     if not isinstance(value, Mapping):
         return _NOWHERE
-    parts_by = {member: _take(value[member], below) for member, below in wanted.items() if member in value}
+    parts_by = {member: _take(value[member], below) for member, below in members.items() if member in value}
     return {member: part for member, part in parts_by.items() if part is not _NOWHERE}

@@ -47,7 +47,7 @@ FILTER_WORDS: Words = {
 #: which page of the result
 PAGE_WORDS: Words = {
     "sort": ({"type": "string"}, "keys, separated by commas, a - ahead for descending: name,-data.stars"),
-    "select": ({"type": "string"}, "what of each is wanted, separated by commas: name,data.site"),
+    "select": ({"type": "string"}, "the members to return, separated by commas: name,data.site"),
     "limit": ({"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "default": 100}, "how many on a page"),
     "page": ({"type": "integer", "minimum": 1}, "which page"),
     "skip": ({"type": "integer", "minimum": 0}, "how many to pass over, instead of page"),
@@ -152,7 +152,7 @@ class Grammar:
             if sum(1 for condition in conditions for _ in condition.parts()) > MOST_CONDITIONS:
                 raise BadParameter(_shown(name), f"At most {MOST_CONDITIONS} conditions are taken.")
         rest = {name: settings.pop(name) for name in others if name in settings}
-        return self._wanted(self._filter(tuple(conditions), settings), settings, rest)
+        return self._parsed_query(self._filter(tuple(conditions), settings), settings, rest)
 
     def path(self, parameter: str, text: str) -> Path:
         """Where a key leads.
@@ -247,13 +247,13 @@ class Grammar:
             raise BadParameter("regex", f"Expected an expression for {self.name}; KEY__regex=EXPRESSION is for a key.")
         return self._condition("regex", (self.name,), "regex", text)
 
-    def _wanted(self, wanted: Filter, settings: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
+    def _parsed_query(self, criteria: Filter, settings: Mapping[str, str], rest: Mapping[str, str]) -> ParsedQuery:
         limit = _per_page("limit", settings.get("limit", "100"))
         number = _page_number("page", settings["page"]) if "page" in settings else None
         after = settings.get("after")
         skip = _pass_over(settings) if "skip" in settings else ((number or 1) - 1) * limit
         query = Query(
-            wanted,
+            criteria,
             order=self._order(settings["sort"]) if "sort" in settings else (),
             select=tuple(self._paths("select", settings["select"], MOST_SELECTS)) if "select" in settings else (),
             skip=0 if after is not None else skip,

@@ -112,25 +112,25 @@ class SqlIndex:
             listed = _in_order(plan, sorted_by, after, skip, limit)
             count = plan.count() if query.exact else plan.estimate()
         if count > MOST_COUNTED and not query.exact:
-            self._estimates.keep(query.filter, count)
+            self._estimates.store(query.filter, count)
         return listed, count
 
-    def count(self, wanted: Filter) -> int:
-        with self._watched(wanted), self._dialect.reading() as connection:
-            return QueryPlan(connection, self._dialect, wanted).count()
+    def count(self, criteria: Filter) -> int:
+        with self._watched(criteria), self._dialect.reading() as connection:
+            return QueryPlan(connection, self._dialect, criteria).count()
 
-    def each(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
+    def each(self, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
         sorted_by = Order.of(order)
-        listed = self._listed(wanted, sorted_by)
-        results = self._along(wanted, sorted_by) if listed is None else self._fetched(wanted, listed)
+        listed = self._listed(criteria, sorted_by)
+        results = self._along(criteria, sorted_by) if listed is None else self._fetched(criteria, listed)
         # What has changed since it was listed may not match any more.
-        still = as_stored(wanted)
-        return (encoding.load(each.text) for each in results if holds(still, encoding.kept(each.text)))
+        still = as_stored(criteria)
+        return (encoding.load(each.text) for each in results if holds(still, encoding.decode(each.text)))
 
-    def _listed(self, wanted: Filter, sorted_by: Order) -> Listed | None:
+    def _listed(self, criteria: Filter, sorted_by: Order) -> Listed | None:
         """Return names or ids of all that match, in order; None where a walk gives them in that order."""
-        with self._watched(wanted, sorted_by.keys), self._dialect.reading() as connection:
-            plan = QueryPlan(connection, self._dialect, wanted)
+        with self._watched(criteria, sorted_by.keys), self._dialect.reading() as connection:
+            plan = QueryPlan(connection, self._dialect, criteria)
             walks = plan.walks(sorted_by)
             if plan.is_complete(walks):
                 return None
@@ -139,40 +139,40 @@ class SqlIndex:
                 return plan.some_in_order(some, sorted_by)
             return None if walks and not plan.is_searched else array("q", plan.all_in_order(sorted_by))
 
-    def _fetched(self, wanted: Filter, listed: Listed) -> Iterator[QueryResult]:
+    def _fetched(self, criteria: Filter, listed: Listed) -> Iterator[QueryResult]:
         for first in range(0, len(listed), _PAGE):
             part = listed[first : first + _PAGE]
             with self._dialect.reading() as connection:
-                results = QueryPlan(connection, self._dialect, wanted).fetched(part)
+                results = QueryPlan(connection, self._dialect, criteria).fetched(part)
             yield from results
 
-    def _along(self, wanted: Filter, sorted_by: Order) -> Iterator[QueryResult]:
+    def _along(self, criteria: Filter, sorted_by: Order) -> Iterator[QueryResult]:
         after: Place | None = None
         while True:
             with self._dialect.reading() as connection:
-                plan = QueryPlan(connection, self._dialect, wanted)
+                plan = QueryPlan(connection, self._dialect, criteria)
                 results = plan.fetched(_in_order(plan, sorted_by, after, 0, _PAGE))
             yield from results
             if len(results) < _PAGE:
                 return
             after = _place(results[-1], sorted_by)
 
-    def statistics(self, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
-        with self._watched(wanted, (SortKey(path),)), self._dialect.reading() as connection:
+    def statistics(self, criteria: Filter, path: Path, most: int = 1_000) -> Statistics:
+        with self._watched(criteria, (SortKey(path),)), self._dialect.reading() as connection:
             members = encoding.members(path)
-            plan = QueryPlan(connection, self._dialect, wanted)
+            plan = QueryPlan(connection, self._dialect, criteria)
             tally = Tally()
-            count = tally.add_sortable(plan.leads(members)) if wanted.is_empty else None
+            count = tally.add_sortable(plan.leads(members)) if criteria.is_empty else None
             if not count:
                 tally = Tally()
                 count = self._dialect.tally(connection, members, plan.matching(), tally)
             if count is None:
-                with_key = (*wanted.conditions, Condition(path, "exists", (True,)))
-                count = QueryPlan(connection, self._dialect, replace(wanted, conditions=with_key)).count()
+                with_key = (*criteria.conditions, Condition(path, "exists", (True,)))
+                count = QueryPlan(connection, self._dialect, replace(criteria, conditions=with_key)).count()
             return tally.statistics(count, most)
 
     @contextlib.contextmanager
-    def _watched(self, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
+    def _watched(self, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[None]:
         """Log a query that takes long."""
         begun = time.monotonic()
         try:
@@ -180,14 +180,14 @@ class SqlIndex:
         finally:
             taken = time.monotonic() - begun
             if taken > self._slow:
-                self._tell(taken, wanted, order)
+                self._log_slow(taken, criteria, order)
 
-    def _tell(self, taken: float, wanted: Filter, order: Sequence[SortKey]) -> None:
+    def _log_slow(self, taken: float, criteria: Filter, order: Sequence[SortKey]) -> None:
         """Log a slow query, with the keys that would help."""
         covered: set[Path] = {("name",), ("sha256",), UPLOADED}
         with contextlib.suppress(CatalogueUnavailable, QueryTooSlow):
             covered |= {key.path for key in self.indexed()}
-        paths = [one.path for one in wanted.conditions if one.op in _HELPED] + [key.path for key in order]
+        paths = [one.path for one in criteria.conditions if one.op in _HELPED] + [key.path for key in order]
         lacking = dict.fromkeys(".".join(path) for path in paths if path not in covered)
         hint = "".join(f"; `image_repo index {shlex.quote(path)}` would help" for path in lacking)
         _log.warning("A query of the catalogue took %.1f s%s", taken, hint)
@@ -255,13 +255,13 @@ class _Estimates:
         self._lock = threading.Lock()
         self._known: TTLCache[str, int] = TTLCache(_MOST_ESTIMATES, _ESTIMATED)
 
-    def of(self, wanted: Filter) -> int | None:
+    def of(self, criteria: Filter) -> int | None:
         with self._lock:
-            return self._known.get(_spelled(wanted))
+            return self._known.get(_canonical_text(criteria))
 
-    def keep(self, wanted: Filter, count: int) -> None:
+    def store(self, criteria: Filter, count: int) -> None:
         with self._lock:
-            self._known[_spelled(wanted)] = count
+            self._known[_canonical_text(criteria)] = count
 
     def forget(self) -> None:
         """Forget all after a write here; writes of other nodes show after a few seconds."""
@@ -269,9 +269,9 @@ class _Estimates:
             self._known.clear()
 
 
-def _spelled(wanted: Filter) -> str:
+def _canonical_text(criteria: Filter) -> str:
     """Return a filter as text: in Python, true equals 1."""
-    return repr([wanted.prefix, wanted.words, list(map(_spell_condition, wanted.conditions))])
+    return repr([criteria.prefix, criteria.words, list(map(_spell_condition, criteria.conditions))])
 
 
 def _spell_condition(condition: Condition) -> tuple[object, ...]:
@@ -313,4 +313,4 @@ def _documents(
 
 
 def _place(result: QueryResult, sorted_by: Order) -> Place:
-    return cursor.of(result.name, encoding.kept(result.text), sorted_by)
+    return cursor.of(result.name, encoding.decode(result.text), sorted_by)

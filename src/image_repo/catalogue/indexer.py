@@ -55,9 +55,9 @@ def original_part(key: str, version: str) -> str:
     return _short(f"{key}\0{version}") if version else ""
 
 
-def tells_of(known: str | None, current: Original) -> bool:
+def tells_of(known: str | None, original: Original) -> bool:
     """Return whether a row with this stamp describes this very original."""
-    return known is not None and known.partition(".")[0] == original_part(current.key, current.version)
+    return known is not None and known.partition(".")[0] == original_part(original.key, original.version)
 
 
 def bare(known: str) -> str:
@@ -93,7 +93,7 @@ class SweepState:
         except (ValueError, TypeError, KeyError):
             return None
 
-    def keep(self, index: Index) -> None:
+    def save(self, index: Index) -> None:
         """Store the state as a note of the index."""
         index.keep_note(SWEPT, json.dumps({"at": round(self.at, 3), "took": round(self.took, 3)}))
 
@@ -110,19 +110,19 @@ def lacking(index: Index) -> str | None:
 # -- documents -----------------------------------------------------------------------
 
 
-def listed(current: Original, stored: Record | None) -> Document:
+def listed(original: Original, stored: Record | None) -> Document:
     """Return the document of a picture that is known from a listing, with earlier user data; the rest is null."""
     record = Record(
-        name=current.name.text,
-        key=current.key,
-        version=current.version,
+        name=original.name.text,
+        key=original.key,
+        version=original.version,
         sha256="",
-        media_type=current.media_type,
-        bytes=current.size,
+        media_type=original.media_type,
+        bytes=original.size,
         width=0,
         height=0,
         filename=stored.filename if stored else None,
-        uploaded=timestamp(current.modified),
+        uploaded=timestamp(original.modified),
         owner=stored.owner if stored else None,
         data=stored.data if stored else {},
     )
@@ -176,10 +176,10 @@ class Indexer:
         """Remove an image that is not in the container any more. The caller holds the lock of its name."""
         self._tell([name], lambda index: index.remove([name]))
 
-    def noted(self, name: ImageName, current: Original | None = None) -> None:
+    def noted(self, name: ImageName, original: Original | None = None) -> None:
         """Add a name to the outbox, unless the index knows this very original."""
         if self._index is not None:
-            self.outbox.add(name.text, original_part(current.key, current.version) if current else "")
+            self.outbox.add(name.text, original_part(original.key, original.version) if original else "")
 
     def close(self) -> None:
         """Close the connections."""

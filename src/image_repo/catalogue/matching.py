@@ -32,12 +32,12 @@ _NAME, _DIGEST = ("name",), ("sha256",)
 class Matching:
     """A filter with its conditions and access paths, for one connection and the state that it sees."""
 
-    def __init__(self, connection: Connection, dialect: Dialect, wanted: Filter) -> None:
+    def __init__(self, connection: Connection, dialect: Dialect, criteria: Filter) -> None:
         self._connection = connection
         self._dialect = dialect
         self._tables = dialect.tables
-        self._filter = wanted
-        self._conditions = as_stored(wanted).conditions
+        self._filter = criteria
+        self._conditions = as_stored(criteria).conditions
         self._keys = all_keys(connection, dialect, filled=True)
         self._reaches = reaches(self._conditions, self._keys)
         self._widths: dict[Reach, int] = {}
@@ -79,7 +79,7 @@ class Matching:
         """Return ids of documents whose text matches a regular expression: RE2 searches here, in bounded time."""
         test, kind = condition.test, "string"
         if condition.op == "element":
-            test, kind = (lambda text: holds_inside(condition, encoding.kept(text))), "object"
+            test, kind = (lambda text: holds_inside(condition, encoding.decode(text))), "object"
         if test is None:
             return []
         documents = self._tables.documents
@@ -203,9 +203,9 @@ def _behind_all(prefix: str) -> str | None:
     return bare[:-1] + chr(0xE000 if last == 0xD800 else last)
 
 
-def as_stored(wanted: Filter) -> Filter:
+def as_stored(criteria: Filter) -> Filter:
     """Return a filter in the spelling of stored documents."""
-    return replace(wanted, conditions=tuple(map(_condition_as_stored, wanted.conditions)))
+    return replace(criteria, conditions=tuple(map(_condition_as_stored, criteria.conditions)))
 
 
 def _condition_as_stored(condition: Condition) -> Condition:

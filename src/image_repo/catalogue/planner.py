@@ -1,7 +1,7 @@
 """The query planner: decides how the documents of a query are found, and in which order they are read.
 
 Engines plan badly without statistics of the documents' contents. So the plan is made here. Where facts alone answer in
-the wanted order, they do. Otherwise all matches are gathered by the narrowest access path, and a few are sorted. Of
+the requested order, they do. Otherwise all matches are gathered by the narrowest access path, and a few are sorted. Of
 many, a page is found sooner by a walk along the order, where there are facts for it, than by sorting.
 """
 
@@ -148,18 +148,18 @@ class QueryPlan(Matching):
             beyond = after.values[0]
             names = self._stroll(replace(walk, within=(*walk.within, column == beyond), column=None), after, 0, limit)
         while len(names) < limit:
-            wanted = limit - len(names)
+            remaining = limit - len(names)
             query = along.ordered(self._on(along, column, along.name))
             if beyond is not None:
                 query = query.where(column < beyond if walk.descending else column > beyond)
-            rows = [(bytes(value), name) for value, name in self._connection.execute(query.limit(wanted))]
+            rows = [(bytes(value), name) for value, name in self._connection.execute(query.limit(remaining))]
             if not rows:
                 break
             beyond = rows[-1][0]
             names += _upwards([each for each in rows if each[0] != beyond], walk)
             of_last = replace(walk, within=(*walk.within, column == beyond), column=None)
             names += self._stroll(of_last, None, 0, limit - len(names))
-            if len(rows) < wanted:
+            if len(rows) < remaining:
                 break
         return names
 

@@ -226,9 +226,9 @@ class PostgresDialect(PostgresJson):
         with (
             contextlib.suppress(CatalogueUnavailable, QueryTooSlow),
             self._asking(),
-            self._pool.get().connect() as kept,
+            self._pool.get().connect() as locking,
         ):
-            alone = kept.execution_options(isolation_level="AUTOCOMMIT")
+            alone = locking.execution_options(isolation_level="AUTOCOMMIT")
             for table in tables:
                 alone.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
 
@@ -242,8 +242,8 @@ class PostgresDialect(PostgresJson):
     # -- words and facts -------------------------------------------------------------------
 
     def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
-        wanted = sa.cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
-        matches = sa.select(self._words.c.id).where(self._words.c.words.op("@@")(wanted))
+        expression = sa.cast(" & ".join(f"'{_quoted(word)}':*" for word in words), TSQUERY)
+        matches = sa.select(self._words.c.id).where(self._words.c.words.op("@@")(expression))
         return self.tables.documents.c.id.in_(matches)
 
     def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:

@@ -167,9 +167,9 @@ class SqliteDialect(SqliteJson):
         connection.create_function("image_repo_finds", 2, self.finds, deterministic=True)
         connection.execute(f"PRAGMA cache_size = {-_CACHE}")
         with self._alone():
-            wanted = "wal" if _WAL_IS_SAFE else "delete"
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
-                connection.execute(f"PRAGMA journal_mode = {wanted}")
+            expression = "wal" if _WAL_IS_SAFE else "delete"
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != expression:
+                connection.execute(f"PRAGMA journal_mode = {expression}")
             connection.execute("PRAGMA synchronous = NORMAL")
             self._make_tables(connection)
 
@@ -236,8 +236,8 @@ class SqliteDialect(SqliteJson):
     # -- words -----------------------------------------------------------------------------
 
     def has_words(self, words: Sequence[str]) -> sa.ColumnElement[bool]:
-        wanted = " AND ".join(f'"{_word(word)}"*' for word in words)
-        matches = sa.select(self._words_table.c.rowid).where(sa.literal_column(self._words).op("MATCH")(wanted))
+        expression = " AND ".join(f'"{_word(word)}"*' for word in words)
+        matches = sa.select(self._words_table.c.rowid).where(sa.literal_column(self._words).op("MATCH")(expression))
         return self.tables.documents.c.id.in_(matches)
 
     def put_words(self, connection: sa.Connection, words: Mapping[int, Sequence[str]]) -> None:

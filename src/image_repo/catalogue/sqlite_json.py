@@ -223,7 +223,7 @@ def _count_below(documents: Iterable[str], path: Path, tally: Tally) -> int:
     there = Filter((Condition(path, "exists", (True,)),))
     count = 0
     for text in documents:
-        document = encoding.kept(text)
+        document = encoding.decode(text)
         tally.add_all(map(_original, collation.reached(document, path)))
         count += holds(there, document)
     return count
@@ -254,15 +254,15 @@ def _equal(
     numbers = {each for each in condition.values if isinstance(each, int | float) and not isinstance(each, bool)}
     choices = dict.fromkeys(sorted(words), right)
     if numbers:
-        wanted = sorted(map(collation.double, numbers))
-        choices |= {kind: _among(number, wanted, condition) for kind in _NUMBERS}
+        sortable = sorted(map(collation.double, numbers))
+        choices |= {kind: _among(number, sortable, condition) for kind in _NUMBERS}
     if texts:
         choices["text"] = _among(text, texts, condition)
     return choices
 
 
-def _among(value: sa.ColumnElement[Any], wanted: Sequence[Any], condition: Condition) -> sa.ColumnElement[bool]:
-    one = value == wanted[0] if len(wanted) == 1 else value.in_(wanted)
+def _among(value: sa.ColumnElement[Any], sortable: Sequence[Any], condition: Condition) -> sa.ColumnElement[bool]:
+    one = value == sortable[0] if len(sortable) == 1 else value.in_(sortable)
     return sa.not_(one) if condition.op == "ne" else one
 
 

@@ -46,10 +46,10 @@ def words_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(islice(dict.fromkeys(word for text in texts for word in _words(text)), MOST_WORDS))
 
 
-def begins(wanted: Iterable[str], there: Iterable[str]) -> bool:
-    """Return whether each wanted word is a prefix of one of the others."""
+def begins(prefixes: Iterable[str], there: Iterable[str]) -> bool:
+    """Return whether each prefixes word is a prefix of one of the others."""
     all_there = tuple(there)
-    return all(any(word.startswith(start) for word in all_there) for start in wanted)
+    return all(any(word.startswith(start) for word in all_there) for start in prefixes)
 
 
 def _words(text: str) -> Iterator[str]:

@@ -81,7 +81,7 @@ class Writer:
         there = {}
         for name, row in rows.items():
             text = encoding.dump(row.document)
-            there[name] = encoding.kept(text)
+            there[name] = encoding.decode(text)
             values = {"stamp": row.stamp, "digest": _digest(row), "document": text}
             if self._tables.respells:
                 values["as_written"] = text if encoding.is_respelled(text) else None
@@ -105,7 +105,7 @@ class Writer:
         documents = self._tables.documents
         query = select(documents.c.name, documents.c.id, self._tables.written)
         rows = connection.execute(query.where(self._dialect.among(documents.c.name, names)))
-        return {name: _Old(number, encoding.kept(text)) for name, number, text in rows}
+        return {name: _Old(number, encoding.decode(text)) for name, number, text in rows}
 
     def _put_words(
         self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], new: dict[str, int]
@@ -204,7 +204,7 @@ class Writer:
             query = select(documents.c.id, documents.c.name, self._tables.written).where(documents.c.id > row.filled)
             rows = connection.execute(query.order_by(documents.c.id).limit(_FILL)).all()
             filled = Key(row.id, *_paths(row.path, row.sort), row.several)
-            there = [(name, encoding.kept(text)) for _, name, text in rows]
+            there = [(name, encoding.decode(text)) for _, name, text in rows]
             facts = [(*fact, name) for name, document in there for fact in facts_of(document, [filled])]
             self._dialect.put_facts(connection, facts)
             self._notice_several(connection, [document for _, document in there], [filled])

@@ -97,7 +97,7 @@ def rebuild(config: Config, repo: Repository, bar: Bar, *, from_scratch: bool = 
             "Artifacts",
             sum(1 for _ in artifacts.stamps()),
         )
-        SweepState(time.time(), time.time() - began).keep(index)
+        SweepState(time.time(), time.time() - began).save(index)
         with bar("Originals", report.images.unread) as step:
             for read in reconciler.complete(repo, at_once=_AT_ONCE):
                 report.read += read

@@ -110,12 +110,12 @@ def _escaped(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
-def ending_of(current: Original, recipe: Recipe) -> str:
+def ending_of(original: Original, recipe: Recipe) -> str:
     """Return the ending of a picture as a file."""
     if not recipe.is_original:
         return recipe.kind
-    format_ = split_ending(current.key)[1]
-    return format_.kind if format_ else _KIND_OF.get(current.media_type, "bin")
+    format_ = split_ending(original.key)[1]
+    return format_.kind if format_ else _KIND_OF.get(original.media_type, "bin")
 
 
 # -- pictures -----------------------------------------------------------------------------
@@ -124,13 +124,13 @@ def ending_of(current: Original, recipe: Recipe) -> str:
 class _Picture:
     """A picture that is ready to be written. A context manager.
 
-    :param current: its original
-    :param body: bytes, or a file from its current position on
+    :param original: its original
+    :param body: bytes, or a file from its present position on
     :param opened: closed with it
     """
 
-    def __init__(self, current: Original, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
-        self.current = current
+    def __init__(self, original: Original, recipe: Recipe, body: bytes | BinaryIO, opened: ExitStack) -> None:
+        self.original = original
         self.recipe = recipe
         self.body = body
         self._opened = opened
@@ -142,18 +142,18 @@ class _Picture:
         self._opened.close()
 
 
-def _make(repo: Repository, principal: Principal, current: Original, recipe: Recipe) -> _Picture:
+def _make(repo: Repository, principal: Principal, original: Original, recipe: Recipe) -> _Picture:
     """Render a picture, or open its original.
 
     :raises Problem: if that fails
     """
     with ExitStack() as stack:
         if not recipe.is_original:
-            variant = repo.reader.variant(principal, current, recipe)
+            variant = repo.reader.variant(principal, original, recipe)
             served = retry_while_busy(lambda: repo.reader.fetch(variant))
-            return _Picture(replace(current, version=served.version), recipe, served.rendition.body, stack.pop_all())
-        original, spool = stack.enter_context(repo.reader.original(principal, current))
-        return _Picture(original, recipe, spool.file, stack.pop_all())
+            return _Picture(replace(original, version=served.version), recipe, served.rendition.body, stack.pop_all())
+        newest, spool = stack.enter_context(repo.reader.original(principal, original))
+        return _Picture(newest, recipe, spool.file, stack.pop_all())
 
 
 class _Missing:
@@ -185,14 +185,14 @@ def pictures(
     """
     newest = 0.0
     with closing(_Missing(temporary(repo.policy.spool))) as missing:
-        for current in images:
-            name = current.name.text
+        for original in images:
+            name = original.name.text
             try:
-                recipe = settled(current)
-                name = member_name(name, ending_of(current, recipe))
-                with _make(repo, principal, current, recipe) as picture:
-                    newest = max(newest, picture.current.modified)
-                    yield name, picture.current.modified, picture.body
+                recipe = settled(original)
+                name = member_name(name, ending_of(original, recipe))
+                with _make(repo, principal, original, recipe) as picture:
+                    newest = max(newest, picture.original.modified)
+                    yield name, picture.original.modified, picture.body
             except Problem as problem:
                 missing.add(name, problem)
         yield from missing.members(newest)
@@ -320,24 +320,24 @@ class Export:
     def _with_picture(self, document: Document, moment: float) -> _Ready:
         name = ImageName(document["name"])
         for _ in range(_MAX_VERSIONS):
-            current = self._repo.reader.resolve(self._principal, [name], aliases=False)
-            if current.version != document["version"] or not document.get("sha256"):
-                document = self._now(document, current)
-            recipe = self._settled(focus_of(document.get("data")), current.media_type)
-            picture = _make(self._repo, self._principal, current, recipe)
-            if picture.current.version == current.version:
+            original = self._repo.reader.resolve(self._principal, [name], aliases=False)
+            if original.version != document["version"] or not document.get("sha256"):
+                document = self._now(document, original)
+            recipe = self._settled(focus_of(document.get("data")), original.media_type)
+            picture = _make(self._repo, self._principal, original, recipe)
+            if picture.original.version == original.version:
                 with ExitStack() as failing:
                     failing.enter_context(picture)
                     file = self._file(document, picture)
                     failing.pop_all()
-                return _Ready(Exported(document, file), moment or (0.0 if self._frozen else current.modified), picture)
+                return _Ready(Exported(document, file), moment or (0.0 if self._frozen else original.modified), picture)
             with picture:
                 pass
         raise OriginalDamaged("The original does not stay the same while it is read.")
 
-    def _now(self, document: Document, current: Original) -> Document:
-        """Return the current record of a picture whose document is of another version."""
-        record = self._repo.reader.record(self._principal, current)
+    def _now(self, document: Document, original: Original) -> Document:
+        """Return the present record of a picture whose document is of another version."""
+        record = self._repo.reader.record(self._principal, original)
         if not self._frozen:
             return record.public()
         if record.sha256 != document.get("sha256"):
@@ -346,12 +346,12 @@ class Export:
 
     def _file(self, document: Document, picture: _Picture) -> File:
         split = self._split(document)
-        name = member_name(picture.current.name.text, ending_of(picture.current, picture.recipe))
+        name = member_name(picture.original.name.text, ending_of(picture.original, picture.recipe))
         name = f"{split}/{name}" if split else name
         if not isinstance(picture.body, bytes):
             digest, size = _digest(picture.body)
             if self._frozen and digest != document["sha256"]:
-                raise NameConflict("The picture is another one now.", name=picture.current.name.text)
+                raise NameConflict("The picture is another one now.", name=picture.original.name.text)
             width, height = document["width"], document["height"]
             return File(name, digest, document["media_type"], size, width, height, split=split)
         info = render.inspect(io.BytesIO(picture.body), self._repo.limits, location=False)

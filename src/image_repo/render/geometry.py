@@ -64,20 +64,20 @@ def is_without_box(recipe: Recipe) -> bool:
     return not (recipe.width or recipe.height)
 
 
-def scaled_down(wanted: Plan, recipe: Recipe, scale: int) -> Plan:
+def scaled_down(target: Plan, recipe: Recipe, scale: int) -> Plan:
     """Limit a plan to what a picture gives that is decoded smaller.
 
     :param scale: by how much it is, on each side, at least
     :raises OverBudget: when the recipe wants a larger size, naming the largest
     """
     if scale == 1:
-        return wanted
-    left, top, right, bottom = wanted.region
+        return target
+    left, top, right, bottom = target.region
     largest = -(-(right - left) // scale), -(-(bottom - top) // scale)
-    if wanted.size[0] <= largest[0] and wanted.size[1] <= largest[1]:
-        return wanted
+    if target.size[0] <= largest[0] and target.size[1] <= largest[1]:
+        return target
     if is_without_box(recipe):
-        return replace(wanted, size=largest)
+        return replace(target, size=largest)
     width, height = largest[::-1] if recipe.rotate in (90, 270) else largest
     raise OverBudget(
         f"This large picture is decoded at 1/{scale}: at most {width}x{height} pixels. Ask for no more, or for no size "

@@ -171,10 +171,10 @@ def choose_scale(recipe: Recipe, original: MezzaninePlan | None) -> int:
     """
     if original is None or not may_use_mezzanine(recipe):
         return 1
-    wanted = plan(recipe, original.size)
-    left, top, right, bottom = wanted.region
+    target = plan(recipe, original.size)
+    left, top, right, bottom = target.region
     # a size is rounded by up to half a pixel, which must not decide
-    smaller = min((right - left) / (wanted.size[0] - 0.5), (bottom - top) / (wanted.size[1] - 0.5))
+    smaller = min((right - left) / (target.size[0] - 0.5), (bottom - top) / (target.size[1] - 0.5))
     return next((scale for scale in original.scales() if smaller >= scale * RATIO), 1)
 
 

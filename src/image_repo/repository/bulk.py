@@ -32,10 +32,10 @@ BulkOutcome = Literal["stored", "replaced", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _State:
     """The state of a name; the record is that of this very original, if there is one."""
 
-    current: Original | None
+    original: Original | None
     record: Record | None
 
 
@@ -60,11 +60,11 @@ def replace_many(
         rows: list[Row] = []
         try:
             with origin.batch():
-                for name, known in _look_up(origin, names):
-                    outcome, row = _replace(metadata, name, known, data_by_name[name])
+                for name, state in _look_up(origin, names):
+                    outcome, row = _replace(metadata, name, state, data_by_name[name])
                     if row is not None:
                         rows.append(row)
-                        resolver.note_write(name, known.current)
+                        resolver.note_write(name, state.original)
                     if outcome is not None:
                         done[name] = outcome
         finally:
@@ -82,9 +82,9 @@ def _unchanged(origin: Store, data_by_name: Mapping[ImageName, Any]) -> Iterator
 
 
 def _replace(
-    metadata: MetadataStore, name: ImageName, known: _Known, data: Any
+    metadata: MetadataStore, name: ImageName, state: _State, data: Any
 ) -> tuple[BulkOutcome | None, Row | None]:
-    before = known.record
+    before = state.record
     if before and is_same(before.data, data):
         return "unchanged", None
     record = replace(before, data=data) if before else Record.description(name.text, data)
@@ -94,7 +94,7 @@ def _replace(
         return None, None
 
 
-def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageName, _Known]]:
+def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageName, _State]]:
     """Yield the state of names, where it is not unusual.
 
     :param names: in order
@@ -108,9 +108,9 @@ def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageN
         if entry.key in found:  # a picture without an ending, perhaps, or one that is called like another with it
             found[entry.key] += [entry, entry]
     for image in names:
-        known = _known(origin, image, found[image.text]) if image.text in found else None
-        if known:
-            yield image, known
+        state = _state(origin, image, found[image.text]) if image.text in found else None
+        if state:
+            yield image, state
 
 
 def _image_of(entry: Entry) -> str:
@@ -120,7 +120,7 @@ def _image_of(entry: Entry) -> str:
     return image.text if image else ""
 
 
-def _known(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _Known | None:
+def _state(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _State | None:
     """Return the state of a name from its objects; None where it is unusual."""
     stored: Record | None = None
     originals = []
@@ -131,6 +131,6 @@ def _known(origin: Store, name: ImageName, entries: Iterable[Entry]) -> _Known |
             return None
     if len(originals) > 1:
         return None
-    current = original_of(name, originals[0]) if originals else None
-    record = fitting(stored, current)
-    return None if (current or stored) and record is None else _Known(current, record)
+    original = original_of(name, originals[0]) if originals else None
+    record = fitting(stored, original)
+    return None if (original or stored) and record is None else _State(original, record)

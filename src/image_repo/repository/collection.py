@@ -132,20 +132,20 @@ class Collection:
         visible = self._visible(principal, query.filter)
         return self._repo.indexer.index.page(replace(query, filter=visible))
 
-    def each(self, principal: Principal, wanted: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
+    def each(self, principal: Principal, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
         """Return every document for which a filter holds; by name where no order is given."""
-        return self._repo.indexer.index.each(self._visible(principal, wanted), order)
+        return self._repo.indexer.index.each(self._visible(principal, criteria), order)
 
-    def count(self, principal: Principal, wanted: Filter) -> int:
+    def count(self, principal: Principal, criteria: Filter) -> int:
         """Return how many documents a filter holds for."""
-        return self._repo.indexer.index.count(self._visible(principal, wanted))
+        return self._repo.indexer.index.count(self._visible(principal, criteria))
 
-    def statistics(self, principal: Principal, wanted: Filter, path: Path, most: int = 1_000) -> Statistics:
+    def statistics(self, principal: Principal, criteria: Filter, path: Path, most: int = 1_000) -> Statistics:
         """Return the values of a key, the most frequent first.
 
         :param most: how many of them
         """
-        return self._repo.indexer.index.statistics(self._visible(principal, wanted), path, most)
+        return self._repo.indexer.index.statistics(self._visible(principal, criteria), path, most)
 
     def keys(self, principal: Principal, most: int = 1_000) -> tuple[list[KeyUsage], int]:
         """Return the keys of all documents, the most frequent first, and how many there are.
@@ -163,19 +163,19 @@ class Collection:
         unknown = self._unknown_keys(principal, paths)
         return unknown if unknown and self.rebuilding(surely=True) is None else {}
 
-    def refuse_unknown_keys(self, principal: Principal, wanted: Filter) -> None:
+    def refuse_unknown_keys(self, principal: Principal, criteria: Filter) -> None:
         """Refuse a filter on keys that no document has, where the response could not say so.
 
         :raises BadParameter: with the key, and the nearest
         """
-        refuse_unknown_keys(self.unknown_keys(principal, (part.path for part in wanted.parts())))
+        refuse_unknown_keys(self.unknown_keys(principal, (part.path for part in criteria.parts())))
 
     def _unknown_keys(self, principal: Principal, paths: Iterable[Path]) -> Mapping[str, str | None]:
         return unknown_keys(self._repo.indexer.index, IMAGES, self._visible(principal, Filter()), paths)
 
-    def _visible(self, principal: Principal, wanted: Filter) -> Filter:
+    def _visible(self, principal: Principal, criteria: Filter) -> Filter:
         """Return the filter, restricted to what the principal may see."""
-        return wanted & self._repo.access.authorise(principal, Action.LIST, "").visible
+        return criteria & self._repo.access.authorise(principal, Action.LIST, "").visible
 
     def rebuilding(self, *, surely: bool = False) -> str | None:
         """Return how far a rebuild of the catalogue is, 0 to 1 as text; None when it is complete.
@@ -191,15 +191,15 @@ class Collection:
 
     # -- changing many ---------------------------------------------------------------
 
-    def count_changes(self, principal: Principal, wanted: Filter, *, everything: bool = False) -> int:
+    def count_changes(self, principal: Principal, criteria: Filter, *, everything: bool = False) -> int:
         """Return how many records a change would match; the parameters are those of :meth:`update`."""
-        self._refuse_typos(principal, wanted, everything=everything)
-        return self.count(principal, wanted)
+        self._refuse_typos(principal, criteria, everything=everything)
+        return self.count(principal, criteria)
 
     def update(
         self,
         principal: Principal,
-        wanted: Filter,
+        criteria: Filter,
         patch: Any,
         *,
         everything: bool = False,
@@ -212,17 +212,17 @@ class Collection:
         :raises BadParameter: for a condition that holds only because no record has its key
         :raises Busy: when as many changes of many are under way as may
         """
-        self._refuse_typos(principal, wanted, everything=everything)
+        self._refuse_typos(principal, criteria, everything=everything)
         patch_data = self._repo.writer.patch_data
-        wanted = self._visible(principal, wanted)
+        criteria = self._visible(principal, criteria)
         return self._change(
-            "PATCH", wanted, patch, lambda name, fits: patch_data(principal, name, patch, fits), seconds
+            "PATCH", criteria, patch, lambda name, fits: patch_data(principal, name, patch, fits), seconds
         )
 
     def delete(
         self,
         principal: Principal,
-        wanted: Filter,
+        criteria: Filter,
         *,
         everything: bool = False,
         permanent: bool = False,
@@ -236,32 +236,32 @@ class Collection:
         :raises BadParameter: for a condition that holds only because no record has its key
         :raises Busy: when as many changes of many are under way as may
         """
-        self._refuse_typos(principal, wanted, everything=everything)
-        wanted = self._visible(principal, wanted)
+        self._refuse_typos(principal, criteria, everything=everything)
+        criteria = self._visible(principal, criteria)
         delete = partial(self._repo.writer.delete, principal, disposal="erase" if permanent else "bin")
-        return self._change("DELETE", wanted, None, delete, seconds)
+        return self._change("DELETE", criteria, None, delete, seconds)
 
-    def _refuse_typos(self, principal: Principal, wanted: Filter, *, everything: bool) -> None:
+    def _refuse_typos(self, principal: Principal, criteria: Filter, *, everything: bool) -> None:
         """Refuse a filter that may hold for everything because a key is misspelt.
 
         :raises CatalogueUnavailable: when that is not known, because the catalogue is being rebuilt
         """
         if everything:
             return
-        unknown = self._unknown_keys(principal, (part.path for part in wanted.parts() if part.holds_for_nothing))
+        unknown = self._unknown_keys(principal, (part.path for part in criteria.parts() if part.holds_for_nothing))
         if unknown and self.rebuilding(surely=True) is not None:
             raise CatalogueUnavailable("The catalogue is still being made: which keys there are is not known yet.")
         refuse_unknown_keys(unknown, ", so that this condition holds for every record; all=True where that is meant")
 
-    def _change(self, verb: str, wanted: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
+    def _change(self, verb: str, criteria: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
         until = time.monotonic() + seconds if seconds is not None else float("inf")
         changes = Changed()
         progress = _Progress(verb, changes, self._every)
         with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
-            names = (str(document["name"]) for document in self._repo.indexer.index.each(wanted))
+            names = (str(document["name"]) for document in self._repo.indexer.index.each(criteria))
             while changes.ended is None and (batch := _next(names, self._batch, changes)):
-                outcomes = pool.map(lambda name: self._attempt(name, _Judge(wanted, patch), act), batch)
+                outcomes = pool.map(lambda name: self._attempt(name, _Judge(criteria, patch), act), batch)
                 changes.add(batch, list(outcomes))
                 progress.log()
                 if time.monotonic() > until:
@@ -320,8 +320,8 @@ class _Judge:
     :param patch: what is merged into its data; None when it is deleted
     """
 
-    def __init__(self, wanted: Filter, patch: Any) -> None:
-        self._wanted = wanted
+    def __init__(self, criteria: Filter, patch: Any) -> None:
+        self._wanted = criteria
         self._patch = patch
         self.outcome: Outcome = "other"
 

@@ -71,7 +71,7 @@ class Links:
             raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
         policy = self._policy
         expires = tempurl.expiry(time.time(), lifetime or policy.url_lifetime, policy.url_lifetime_slack)
-        if (self._target.kept_until(variant.key) or 0.0) < expires:
+        if (self._target.pinned_until(variant.key) or 0.0) < expires:
             variant = self._keep(self._target, principal, variant, float(expires))
         url = self._store.presign(self._prefix + variant.key, expires, filename)
         return Link(original.name, url, expires)
@@ -82,12 +82,12 @@ class Links:
         if not recipe.is_original:
             served = self._reader.fetch(variant)
             made = self._reader.variant(principal, replace(variant.original, version=served.version), recipe)
-            target.keep(made.key, served.rendition.body, served.rendition, until)
+            target.pin(made.key, served.rendition.body, served.rendition, until)
             return made
         with self._reader.original(principal, variant.original) as (original, spool):
             made = self._reader.variant(principal, original, recipe)
             facts = Rendition(b"", original.media_type, made.etag, original.modified)
-            target.keep(made.key, spool.file, facts, until)
+            target.pin(made.key, spool.file, facts, until)
         return made
 
     def open(self, key: str, signature: str, expires: str) -> CachedFile:

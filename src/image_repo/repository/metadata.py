@@ -44,13 +44,13 @@ class Conditions:
 
     :param match: accepted entity tags, ``*`` for any; None without ``If-Match``
     :param absent: whether there must be none yet (``If-None-Match: *``)
-    :param shown: returns a recipe; the entity tag of its rendition is accepted beside the version
+    :param recipe_of: returns a recipe; the entity tag of its rendition is accepted beside the version
     :param holds: a test of the redacted record under the lock of its name
     """
 
     match: frozenset[str] | None = None
     absent: bool = False
-    shown: Callable[[Original], Recipe] | None = None
+    recipe_of: Callable[[Original], Recipe] | None = None
     holds: Callable[[Document], bool] | None = None
 
 
@@ -98,7 +98,7 @@ def merge(data: Any, patch: Any) -> Any:
 
 
 def describe(
-    current: Original,
+    original: Original,
     info: ImageInfo,
     sha256: str,
     stored: Record | None,
@@ -114,12 +114,12 @@ def describe(
     intent = _intended(stored, sha256)
     data = data if data is not None else intent.get("data")
     return Record(
-        name=current.name.text,
-        key=current.key,
-        version=current.version,
+        name=original.name.text,
+        key=original.key,
+        version=original.version,
         sha256=sha256,
         media_type=info.media_type,
-        bytes=current.size,
+        bytes=original.size,
         width=info.width,
         height=info.height,
         filename=filename or intent.get("filename") or (stored.filename if stored else None),
@@ -138,12 +138,13 @@ def _intended(stored: Record | None, sha256: str) -> Mapping[str, Any]:
     return intent if isinstance(intent, Mapping) and intent.get("sha256") == sha256 else {}
 
 
-def fitting(stored: Record | None, current: Original | None) -> Record | None:
+def fitting(stored: Record | None, original: Original | None) -> Record | None:
     """Return the record when it belongs to this original, or to none as yet; else None."""
     if stored is None:
         return None
-    fits = stored.is_description if current is None else (stored.version, stored.key) == (current.version, current.key)
-    return stored if fits else None
+    if original is None:
+        return stored if stored.is_description else None
+    return stored if (stored.version, stored.key) == (original.version, original.key) else None
 
 
 def _are_same(one: Record | None, other: Record | None) -> bool:
@@ -275,15 +276,15 @@ class MetadataStore:
 
         :raises StoreUnavailable: when it cannot be asked
         """
-        current = self._resolver.look_up(name)
+        original = self._resolver.look_up(name)
         stored, etag = read_record_object(self._origin, name)
-        known = fitting(stored, current)
-        if current is None and known is None:
+        record = fitting(stored, original)
+        if original is None and record is None:
             return None
-        stamp = indexer.stamp(current.key if current else "", current.version if current else "", etag)
-        if known:
-            return Row(name.text, self.redact(known).public(), stamp)
-        return Row(name.text, indexer.listed(current, stored), stamp + UNREAD) if current else None
+        stamp = indexer.stamp(original.key if original else "", original.version if original else "", etag)
+        if record:
+            return Row(name.text, self.redact(record).public(), stamp)
+        return Row(name.text, indexer.listed(original, stored), stamp + UNREAD) if original else None
 
     def reindex(self, name: ImageName) -> str | None:
         """Make the index agree with the container on one name.
@@ -295,12 +296,12 @@ class MetadataStore:
         index = self._indexer.index
         with self.lock(name, to_write=False):
             row = self.row(name)
-            known = index.stamps([name.text]).get(name.text)
+            stamp = index.stamps([name.text]).get(name.text)
             if row is None:
                 index.remove([name.text])
                 return None
-            if known is not None and indexer.bare(known) == indexer.bare(row.stamp):
-                return known  # what was read of the original stays, or that it cannot be read
+            if stamp is not None and indexer.bare(stamp) == indexer.bare(row.stamp):
+                return stamp  # what was read of the original stays, or that it cannot be read
             index.put([row])
             return row.stamp
 
@@ -310,54 +311,54 @@ class MetadataStore:
         :returns: whether there is a whole record of it now
         :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
         """
-        known = self.reindex(name)
-        current = self._resolver.resolve(name)
-        if known is None or not known.endswith(UNREAD) or current is None:
-            return known is not None
+        stamp = self.reindex(name)
+        original = self._resolver.resolve(name)
+        if stamp is None or not stamp.endswith(UNREAD) or original is None:
+            return stamp is not None
         try:
-            document = self.redact(self.read(current)).public()
+            document = self.redact(self.read(original)).public()
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
-            log.warning("%s cannot be read: %s", current.key, problem.detail or problem.title)
+            log.warning("%s cannot be read: %s", original.key, problem.detail or problem.title)
             document = None
-        self._completed(current, known, document)
+        self._completed(original, stamp, document)
         return document is not None
 
-    def _completed(self, current: Original, known: str, document: Document | None) -> None:
+    def _completed(self, original: Original, stamp: str, document: Document | None) -> None:
         """Index what was read, unless the row has changed meanwhile: the record may be stored by now."""
-        index, name = self._indexer.index, current.name.text
-        with self.lock(current.name, to_write=False):
-            if index.stamps([name]).get(name) != known:
+        index, name = self._indexer.index, original.name.text
+        with self.lock(original.name, to_write=False):
+            if index.stamps([name]).get(name) != stamp:
                 return
-            if document is not None and document["version"] == current.version:
-                index.put([Row(name, document, indexer.bare(known))])
+            if document is not None and document["version"] == original.version:
+                index.put([Row(name, document, indexer.bare(stamp))])
             elif document is None:
-                stored = read_record(self._origin, current.name)
-                index.put([Row(name, indexer.listed(current, stored), indexer.bare(known) + BROKEN)])
+                stored = read_record(self._origin, original.name)
+                index.put([Row(name, indexer.listed(original, stored), indexer.bare(stamp) + BROKEN)])
 
-    def read(self, current: Original) -> Record:
+    def read(self, original: Original) -> Record:
         """Return the record of an image, positions included; where it is missing or outdated, it is made anew.
 
         A new one is stored beside the original where we may write there.
         """
-        stored = read_record(self._origin, current.name)
-        known = fitting(stored, current)
-        if known:
-            return known
-        with self._originals.open(current) as (found, spool):
+        stored = read_record(self._origin, original.name)
+        record = fitting(stored, original)
+        if record:
+            return record
+        with self._originals.open(original) as (found, spool):
             info = render.inspect(spool.file, self._limits, location=True)
             made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
             # The same bytes with another time of change: restored from a backup, most likely.
             if self._origin.restore_etag(found.key, found.version, stored.version):
-                self._resolver.note_write(current.name, self._resolver.look_up(current.name))
-                self._indexer.noted(current.name)
+                self._resolver.note_write(original.name, self._resolver.look_up(original.name))
+                self._indexer.noted(original.name)
                 return stored
             made = replace(made, uploaded=stored.uploaded)
-        return self._keep(made, current.name, stored)
+        return self._store_if_unchanged(made, original.name, stored)
 
-    def _keep(self, made: Record, name: ImageName, before: Record | None) -> Record:
+    def _store_if_unchanged(self, made: Record, name: ImageName, before: Record | None) -> Record:
         try:
             with self._locks.held(name.text, 0.0), reading_newest():  # a reader does not wait for writers
                 stored = read_record(self._origin, name)
@@ -365,7 +366,7 @@ class MetadataStore:
                     return replace(made, data=stored.data) if stored else made
                 self.write(made, fresh=stored is None)
         except Exception as error:  # reading never needs the right to write
-            log.info("the record of %s is not kept: %s", name, error)
+            log.info("the record of %s is not stored: %s", name, error)
         return made
 
     def description(self, name: ImageName) -> Record | None:
@@ -388,32 +389,32 @@ class MetadataStore:
         made: Record | None = None
         for _ in range(_ATTEMPTS):
             with self.lock(name):
-                current = self._resolver.look_up(name)
+                original = self._resolver.look_up(name)
                 stored = read_record(self._origin, name)
-                known = fitting(stored, current) or fitting(_with_data_of(made, stored), current)
-                if current is None or known:
-                    self._check(known, conditions)
-                    data = edit(known.data if known else None)
+                record = fitting(stored, original) or fitting(_with_data_of(made, stored), original)
+                if original is None or record:
+                    self._check(record, conditions)
+                    data = edit(record.data if record else None)
                     check_data(data)
-                    changed = replace(known, data=data) if known else Record.description(name.text, data)
+                    changed = replace(record, data=data) if record else Record.description(name.text, data)
                     if self._replace(changed, fresh=stored is None):
-                        self._resolver.note_write(name, current)
-                        return self.redact(changed), known is None
-            if current and not known:
-                made = self.read(current)  # it takes long, so the lock is not held meanwhile
+                        self._resolver.note_write(name, original)
+                        return self.redact(changed), record is None
+            if original and not record:
+                made = self.read(original)  # it takes long, so the lock is not held meanwhile
         raise NameConflict(f"The JSON at {record_key(name.text)!r} is another tool's.", name=name.text)
 
-    def _check(self, known: Record | None, conditions: Conditions) -> None:
-        if conditions.match is not None and conditions.match.isdisjoint(self.tags(known)):
+    def _check(self, record: Record | None, conditions: Conditions) -> None:
+        if conditions.match is not None and conditions.match.isdisjoint(self.tags(record)):
             raise PreconditionFailed("If-Match names another record than the one that is stored.")
-        if conditions.holds and not (known and conditions.holds(self.redact(known).public())):
+        if conditions.holds and not (record and conditions.holds(self.redact(record).public())):
             raise PreconditionFailed("The record is not what it was any more.")
-        if known and conditions.absent:
-            raise PreconditionFailed(f"There is something called {known.name!r} already.", name=known.name)
+        if record and conditions.absent:
+            raise PreconditionFailed(f"There is something called {record.name!r} already.", name=record.name)
 
-    def tags(self, known: Record | None) -> set[str]:
+    def tags(self, record: Record | None) -> set[str]:
         """Return the entity tags of the redacted record; none where there is none."""
-        return {"*", self.redact(known).etag} if known else set()
+        return {"*", self.redact(record).etag} if record else set()
 
     def _replace(self, changed: Record, *, fresh: bool) -> bool:
         try:

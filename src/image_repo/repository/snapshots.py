@@ -144,10 +144,10 @@ class Snapshots:
 
     # -- freezing --------------------------------------------------------------------
 
-    def freeze(self, principal: Principal, wanted: Filter, asked: str, *, exif: bool = False) -> Frozen:
+    def freeze(self, principal: Principal, criteria: Filter, query_string: str, *, exif: bool = False) -> Frozen:
         """Freeze the pictures for which a filter holds; descriptions without a picture are left out.
 
-        :param asked: the filter as a query string, for the header
+        :param query_string: the filter as a query string, for the header
         :param exif: whether the EXIF of the records is included
         :raises BadParameter: for a key that no record has
         :raises ImageNotFound: when it holds for none
@@ -160,17 +160,17 @@ class Snapshots:
         index = self._repo.indexer.index
         if indexer.lacking(index) is not None:
             raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
-        refuse_unknown_keys(unknown_keys(index, IMAGES, visible, (part.path for part in wanted.parts())))
-        wanted &= visible
+        refuse_unknown_keys(unknown_keys(index, IMAGES, visible, (part.path for part in criteria.parts())))
+        criteria &= visible
         spool = self._repo.policy.spool
         with self._repo.metadata.lock(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
-            tree, left_out = self._collect(principal, wanted, entries, exif=exif)
+            tree, left_out = self._collect(principal, criteria, entries, exif=exif)
             if not tree.count:
                 raise ImageNotFound("No image matches, so there is nothing to be frozen.")
             known = self._about(tree.root())
             if known and self._is_whole(known):
                 return Frozen(known, new=False, left_out=left_out)
-            header = known.header if known else _header(tree, asked)
+            header = known.header if known else _header(tree, query_string)
             with Spool(spool, MOST_BYTES + manifest.MOST_HEADER) as whole:
                 whole.write(header.line())
                 entries.seek(0)
@@ -178,10 +178,10 @@ class Snapshots:
                 made = self._keep(Snapshot(header, whole.size, whole.sha256), whole, fresh=known is None)
         return Frozen(made, new=known is None, left_out=left_out)
 
-    def _collect(self, principal: Principal, wanted: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
+    def _collect(self, principal: Principal, criteria: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Write a line for each image, in the order of their names."""
         catalogue, tree, left_out = self._repo.indexer.index, Tree(), 0
-        for document in catalogue.each(wanted):
+        for document in catalogue.each(criteria):
             if document.get("version") is None:  # a description
                 continue
             try:
@@ -366,20 +366,20 @@ class Snapshots:
         :raises ImageNotFound: when nothing has this name any more
         :raises NameConflict: when it has other bytes by now
         """
-        current = self._repo.reader.resolve(principal, [ImageName(document["name"])], aliases=False)
-        record = read_record(self._origin, current.name)
-        if record is None or (record.version, record.key) != (current.version, current.key):
-            record = self._repo.reader.record(principal, current)
+        original = self._repo.reader.resolve(principal, [ImageName(document["name"])], aliases=False)
+        record = read_record(self._origin, original.name)
+        if record is None or (record.version, record.key) != (original.version, original.key):
+            record = self._repo.reader.record(principal, original)
         if record.sha256 != document["sha256"]:
             raise NameConflict("The image has other bytes than in the snapshot.", sha256=record.sha256)
-        return replace(current, version=record.version)
+        return replace(original, version=record.version)
 
     def changes(self, principal: Principal, snapshot: Snapshot) -> Iterator[tuple[str, Change | None]]:
         """Yield the name of each image of a snapshot, in their order, and its change since, None without one.
 
         Records are believed; that originals have not rotted is found when they are read.
 
-        :raises StoreUnavailable: when the container cannot be asked
+        :raises StoreUnavailable: when the container cannot be query_string
         """
         documents = self.documents(principal, snapshot)
         try:
@@ -404,9 +404,9 @@ def _not_found(snapshot_id: str) -> SnapshotNotFound:
     return SnapshotNotFound(f"There is no snapshot {snapshot_id[:80]!r}.")
 
 
-def _header(tree: Tree, asked: str) -> Header:
+def _header(tree: Tree, query_string: str) -> Header:
     root = tree.root()
-    return Header(id=root, created=timestamp(time.time()), filter=asked, count=tree.count, merkle_root=root)
+    return Header(id=root, created=timestamp(time.time()), filter=query_string, count=tree.count, merkle_root=root)
 
 
 def _lines(spool: Spool) -> Iterator[bytes]:

@@ -120,8 +120,8 @@ def check_digests(spool: Spool, repr_digest: str | None, content_md5: str | None
             claims.append((_ALGORITHMS[algorithm.lower()], value[1:-1]))
     for algorithm, claim in claims:
         try:
-            wanted = base64.b64decode(claim, validate=True)
+            expected = base64.b64decode(claim, validate=True)
         except (binascii.Error, ValueError) as error:
             raise BadBody(f"The {algorithm} digest is not base64.") from error
-        if wanted != spool.digest(algorithm):
+        if expected != spool.digest(algorithm):
             raise DigestMismatch(f"The {algorithm} of the {spool.size} bytes that arrived is another.")

@@ -209,8 +209,8 @@ class Writer:
         tags = self._metadata.tags(record)
         if before:
             tags |= {"*", before.version}
-            if conditions.shown:
-                tags.add(etag_of(self._renditions.key(before, conditions.shown(before))))
+            if conditions.recipe_of:
+                tags.add(etag_of(self._renditions.key(before, conditions.recipe_of(before))))
         if conditions.match is not None and tags.isdisjoint(conditions.match):
             raise PreconditionFailed("If-Match names another version than the one that is stored.")
         if conditions.holds:

@@ -147,12 +147,12 @@ def options(config: Config, *, reload: bool = False, verbose: bool = False) -> l
     return [*flags, *(str(part) for pair in named.items() for part in pair)]
 
 
-def backlog(wanted: int) -> int:
-    """Return what the kernel allows of it: uWSGI refuses to start with more."""
+def backlog(length: int) -> int:
+    """Return the length of the listen queue as far as the kernel allows it: uWSGI refuses to start with more."""
     try:
-        return min(wanted, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+        return min(length, int(Path("/proc/sys/net/core/somaxconn").read_text()))
     except (OSError, ValueError):
-        return wanted
+        return length
 
 
 def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:

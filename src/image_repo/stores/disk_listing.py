@@ -55,7 +55,7 @@ class Window:
     before: str
 
     def begin(self, begins: str) -> str:
-        """Return the prefix of the wanted names in a folder; marks stand at the end, so it is that of the key."""
+        """Return the prefix of the names to be found in a folder; marks stand at the end, so it is that of the key."""
         return self.prefix[len(begins) :].partition("/")[0][:_SHORT] if self.prefix.startswith(begins) else ""
 
     def part(self, begins: str, sorts: list[str]) -> Iterator[str]:
@@ -192,8 +192,8 @@ class Folders:
                 return []
             raise
         listing = self.listing(folder, os.path.commonprefix(stems)[:_SHORT])  # noqa: RUF071, characters are meant
-        wanted = frozenset(stems)
-        return [(sort, listing.paths(folder, sort)[0]) for sort in listing.sorts if is_called(sort, wanted, endings)]
+        names = frozenset(stems)
+        return [(sort, listing.paths(folder, sort)[0]) for sort in listing.sorts if is_called(sort, names, endings)]
 
     def _size(self, folder: str, found: os.stat_result) -> int:
         """Bytes that are read to list a folder; by what was seen in it, where the file system does not tell."""

@@ -36,8 +36,8 @@ def find(keys: Callable[..., Iterator[Entry]], names: Collection[str], endings: 
     """
     found: list[Entry] = []
     for _, group in by_folder(names):
-        wanted = frozenset(group)
-        found += (entry for entry in _near(keys, group, endings) if is_called(entry.key, wanted, endings))
+        stems = frozenset(group)
+        found += (entry for entry in _near(keys, group, endings) if is_called(entry.key, stems, endings))
     return found
 
 

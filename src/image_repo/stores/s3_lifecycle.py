@@ -40,14 +40,15 @@ class BucketLifecycle:
         :raises StoreUnavailable: when the store does not allow it
         """
         present = self.rules()
-        wanted = [rule for rule in present if not str(rule.get("ID", "")).startswith(_ID)] + self.rules_for(
-            prefix, days
-        )
-        if _by_id(wanted) == _by_id(present):
+        others = [rule for rule in present if not str(rule.get("ID", "")).startswith(_ID)]
+        rules = [*others, *self.rules_for(prefix, days)]
+        if _by_id(rules) == _by_id(present):
             return False
         try:
-            rules = {"Rules": wanted}
-            self._client.call("put_bucket_lifecycle_configuration", Bucket=self._bucket, LifecycleConfiguration=rules)
+            configuration = {"Rules": rules}
+            self._client.call(
+                "put_bucket_lifecycle_configuration", Bucket=self._bucket, LifecycleConfiguration=configuration
+            )
         except S3Refusal as error:
             raise self._explained(error) from error
         return True

@@ -234,7 +234,7 @@ class CatalogueDaemon:
         if self._index.note(SWEEPING) != ours:
             log.info("the catalogue was made anew while it followed, and follows from the beginning")
             return
-        SweepState(time.time(), took).keep(self._index)
+        SweepState(time.time(), took).save(self._index)
         self._index.keep_note(TROUBLE, None)
         self._unread, self._reading = outcome.unread > 0, None
         if not self._unread:

@@ -103,10 +103,10 @@ def _action(environ: WSGIEnvironment) -> str | None:
     query = environ.get("QUERY_STRING", "")
     if not any(f"{name}=" in query for name in _LINKS):
         return None
-    wanted = [
+    words = [
         name for name, text in parse_qsl(query) if name in _LINKS and is_boolean(text) and read_boolean(name, text)
     ]
-    return _LINKS[wanted[0]] if wanted else None
+    return _LINKS[words[0]] if words else None
 
 
 def _decoded(path: str) -> str:

@@ -153,12 +153,12 @@ class Pictures:
         :raises Problem: as :mod:`image_repo.errors` says
         :raises RequestedRangeNotSatisfiable: when the range lies outside the picture
         """
-        wanted, rest = read_request(request.query, openapi.BESIDE)
+        recipe_request, rest = read_request(request.query, openapi.READ_OPTIONS)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         wants_record = not request.query and _accepts_records_alone(request.accept)
         is_rendered = not (options.meta or options.share or wants_record)
-        ends = is_rendered and self._check(request, wanted, rest)
-        read = _Read(request, wanted.with_preset(self._defaults.presets), options, bool(ends))
+        ends = is_rendered and self._check(request, recipe_request, rest)
+        read = _Read(request, recipe_request.with_preset(self._defaults.presets), options, bool(ends))
         if options.regex or not request.path or request.path.endswith("/"):
             return self._folder(read, parse_prefix(request.path))
         answer = self._named_record if wants_record else self._named
@@ -171,15 +171,15 @@ class Pictures:
         reply.hit = None  # an image of the whole name may be written at any time
         return reply
 
-    def _check(self, request: ReadRequest, wanted: RecipeRequest, rest: Mapping[str, str]) -> int | None:
+    def _check(self, request: ReadRequest, recipe_request: RecipeRequest, rest: Mapping[str, str]) -> int | None:
         """Accept a request for renditions; return when its signature ends, in seconds since the epoch, if it does.
 
         A share link is signed already: what it is for needs no second signature, as long as no parameter is added.
         """
-        if request.principal.shared is not None and not wanted.values:
+        if request.principal.shared is not None and not recipe_request.values:
             return None
         targets = signed_targets(request.path.removesuffix(_IMAGE_OF)) + signed_targets(request.path)
-        return self._rules.check(wanted, targets, rest.get("regex"), rest.get("signature"))
+        return self._rules.check(recipe_request, targets, rest.get("regex"), rest.get("signature"))
 
     def _named_record(self, read: _Read, path: str) -> Reply:
         """Return the record at the address of a picture; caches in between keep the picture alone."""

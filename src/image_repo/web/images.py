@@ -130,8 +130,8 @@ class Images:
             new_name = ImageName.readings(parameters["rename"])[0]
             name = self._repo.reader.resolve_name(readings)
             return _written(rename(self._repo, principal(), name, new_name), 201)
-        wanted = parameters["restore"]
-        item_id = None if wanted.lower() in TRUE else wanted
+        item = parameters["restore"]
+        item_id = None if item.lower() in TRUE else item
         return _written(restore(self._repo, principal(), readings, item_id), 201)
 
     def _write(self, target: ImageName | str | None) -> Reply:

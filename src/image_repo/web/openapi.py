@@ -17,7 +17,7 @@ from image_repo.model.operations import PARAMETERS
 from image_repo.web import problems, responses
 
 #: parameters of a picture beside those of the recipe: name → (schema, help)
-BESIDE: dict[str, tuple[dict[str, Any], str]] = {
+READ_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "url": ({"type": "boolean"}, "a temporary URL instead of the picture: {name, url, expires}"),
     "lifetime": ({"type": "integer", "minimum": 1}, "lifetime of that URL in seconds"),
     "share": ({"type": "string"}, "a link by which anybody may read it: {name, url, expires}"),
@@ -139,7 +139,7 @@ def operation(summary: str, parameters: list[dict[str, Any]], content: dict[str,
 def _picture(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
     parameters = [parameter.document() for parameter in PARAMETERS.values()]
     content = {**_PICTURES, "application/json": _RECORD_OR_LINK, **(more or {})}
-    return operation(summary, [*parameters, *query(BESIDE)], content)
+    return operation(summary, [*parameters, *query(READ_OPTIONS)], content)
 
 
 def _upload(summary: str, parameters: Mapping[str, tuple[dict[str, Any], str]] | None = None) -> dict[str, Any]:
