@@ -28,6 +28,7 @@
     ├── BrokenPicture      422 the right format, but damaged
     ├── BrokenArchive      422 an archive that cannot be read
     ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
+    ├── TooManyRenders     429 the client's budget of renders is used up
     ├── HeadersTooLarge    431 a head with more bytes than the configuration allows
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
@@ -66,6 +67,8 @@ class Problem(Exception):
     retry_after: int | None = None
     #: how to authenticate, sent as ``WWW-Authenticate`` (RFC 9110, section 11.6.1)
     challenge: str | None = None
+    #: further headers of the response
+    headers: Sequence[tuple[str, str]] = ()
 
     def __init__(self, detail: str = "", **members: object) -> None:
         super().__init__(detail or self.title)
@@ -339,6 +342,19 @@ class LibraryMissing(Problem):
     status = 501
     slug = "library-missing"
     title = "A library that this needs is not installed"
+
+
+class TooManyRenders(Problem):
+    """429: the client has had as many pictures rendered as it may in a minute (RFC 6585, section 4)."""
+
+    status = 429
+    slug = "too-many-renders"
+    title = "Too many pictures were rendered for this client"
+
+    def __init__(self, detail: str, retry_after: int, headers: Sequence[tuple[str, str]]) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.headers = headers
 
 
 class Busy(Problem):

@@ -36,6 +36,7 @@ from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.locks import FileOrder, KeyedLock, WriteOrder
 from image_repo.concurrency.private_folder import make_private
+from image_repo.concurrency.rate_limiter import RateLimiter
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
@@ -505,6 +506,13 @@ def request_rules(config: Config) -> RequestRules:
 def request_signer(config: Config) -> RequestSigner:
     """Return what signs requests; without a key it raises."""
     return RequestSigner([str(key) for key in (config.requests.key, config.requests.key_2) if key])
+
+
+def render_budget(config: Config, origin: Store) -> RateLimiter | None:
+    """Return what counts the renders of each client on this node; None where nothing bounds them."""
+    quota = config.requests.renders_per_minute
+    own = own_folder(config, origin) if quota else None
+    return RateLimiter(quota, own and own / "renders") if quota else None
 
 
 def rendition_lifetime(config: Config) -> int:

@@ -106,6 +106,14 @@ class Caches:
         found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
         return next((kept for kept in found if kept is not None), None)
 
+    def contains(self, key: str) -> bool:
+        """Return whether a tier has a rendition. It may be evicted at any time."""
+        cached = self.open(key)
+        if cached is None:
+            return False
+        cached.file.close()
+        return True
+
     def nearest(self, layer: Layer) -> Callable[[str], Rendition | None] | None:
         """Return the ``get`` of the first tier, where that is the tier of this name."""
         first = self.tiers[0] if self.tiers else None

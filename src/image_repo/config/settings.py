@@ -304,6 +304,10 @@ class RequestsConfiguration:
     )
     key: Secret | None = _setting(None, "signs requests in mode signed: at least 16 characters, the same on all nodes")
     key_2: Secret | None = _setting(None, "second key that is accepted in requests, so that the first can be changed")
+    renders_per_minute: Count = _setting(
+        0,
+        "renders of each client without credentials on a node; further ones get 429, hits do not count. 0: any number",
+    )
 
 
 @_section

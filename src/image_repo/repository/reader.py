@@ -157,6 +157,10 @@ class Reader:
         """
         return self._renditions.fetch(variant.original, variant.recipe)
 
+    def is_cached(self, variant: Variant) -> bool:
+        """Return whether a cache has the rendition, so that it need not be rendered."""
+        return self._renditions.caches.contains(variant.key)
+
     def in_memory(self) -> Callable[[str], Rendition | None] | None:
         """Return the look-up of keys in the memory tier; None where there is no such tier."""
         return self._renditions.caches.nearest("memory")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -67,6 +67,11 @@ def is_local(environ: WSGIEnvironment) -> bool:
 def network_of(address: str) -> str:
     """Return what counts as one client: an address of IPv4, a /64 of IPv6 (RFC 6177)."""
     return str(ip_network((address, _IPV6_PREFIX), strict=False)) if ":" in address else address
+
+
+def client_key(environ: Mapping[str, Any]) -> str:
+    """Return what counts as one client; called after :meth:`TrustedProxies.apply`, where there is a proxy."""
+    return network_of(normalise(environ.get("REMOTE_ADDR", "")))
 
 
 class TrustedProxies:

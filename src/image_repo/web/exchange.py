@@ -20,7 +20,7 @@ from image_repo.access.control import Action
 from image_repo.catalogue.base import Document
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, ParsedQuery, Words
 from image_repo.config import Config
-from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed
+from image_repo.errors import BadBody, BadParameter, Busy, CatalogueUnavailable, OriginalsNotServed, Unauthenticated
 from image_repo.exchange.base import About, ImportOutcome, Status
 from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled
 from image_repo.exchange.formats import FORMATS
@@ -34,7 +34,7 @@ from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.repository.snapshots import Snapshots
 from image_repo.web import catalogue, openapi, responses, uploads
-from image_repo.web.identity import authorise, principal
+from image_repo.web.identity import authorise, has_credentials, principal
 from image_repo.web.responses import Reply
 
 #: of one process at a time
@@ -77,6 +77,7 @@ class _Views:
         self._base = "/" + config.repository_base_pathname
         self._public_url = config.public_url
         #: where readers get what is listed or signed alone, an export of any size is not theirs
+        self._is_counted = config.requests.renders_per_minute > 0
         self._is_for_writers = config.requests.mode in ("presets", "signed")
         self._exports = threading.BoundedSemaphore(_MAX_EXPORTS)
         self._imports = threading.BoundedSemaphore(_MAX_IMPORTS)
@@ -132,7 +133,10 @@ class _Views:
         if self._is_for_writers:
             authorise(self._repo, Action.WRITE, "")
         recipe_of = settled(parameters, self._defaults)
-        if recipe_of(None, "").is_original and not self._repo.policy.serve_originals:
+        is_original = recipe_of(None, "").is_original
+        if self._is_counted and not is_original and not has_credentials(principal()):
+            raise Unauthenticated("Exports of renditions need credentials here, because renders are counted.")
+        if is_original and not self._repo.policy.serve_originals:
             raise OriginalsNotServed(
                 "Originals hold positions and names. The configuration allows them with serve_originals: true; "
                 "image_repo export, on the command line, always can.",

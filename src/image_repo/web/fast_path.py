@@ -57,7 +57,9 @@ UNUSUAL = frozenset(
 #: a request line with a space too many has another one
 PROTOCOLS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2.0")
 #: headers of one response, which a repetition does not have
-_OF_ONE_RESPONSE = frozenset(("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection"))
+_OF_ONE_RESPONSE = frozenset(
+    ("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection", "RateLimit", "RateLimit-Policy")
+)
 #: values of Connection that do not end it
 _PERSISTENT = (None, "keep-alive", "Keep-Alive")
 _CLOSE_CONNECTION = ("Connection", "close")

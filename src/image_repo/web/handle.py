@@ -30,6 +30,7 @@ from image_repo.errors import (
     OriginalsNotServed,
     Problem,
     QueryTooSlow,
+    TooManyRenders,
 )
 from image_repo.exchange import exporter
 from image_repo.exchange.zip_writer import stream_zip
@@ -43,8 +44,10 @@ from image_repo.model.record import Record, timestamp
 from image_repo.repository.reader import Variant
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses
+from image_repo.web.client_address import client_key
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.responses import CacheableHit, Reply, ResponseHead
+from image_repo.web.identity import has_credentials
+from image_repo.web.responses import CacheableHit, Headers, Reply, ResponseHead
 from image_repo.web.surrogate_keys import surrogate_keys
 
 
@@ -55,6 +58,7 @@ class ReadRequest:
     :param path: behind the base path, percent-decoded once
     :param query: names and values in their order, decoded
     :param root_url: returns this server's URL as the client sees it
+    :param client: what counts as one client
     """
 
     path: str
@@ -63,6 +67,7 @@ class ReadRequest:
     conditions: ConditionalRequest
     principal: Principal
     root_url: Callable[[], str]
+    client: str = ""
 
     @classmethod
     def of(cls, environ: dict[str, Any], path: str, principal: Principal) -> ReadRequest:
@@ -81,6 +86,7 @@ class ReadRequest:
             conditions=ConditionalRequest(environ),
             principal=principal,
             root_url=partial(get_current_url, environ, host_only=True),
+            client=client_key(environ),
         )
 
 
@@ -146,6 +152,7 @@ class Pictures:
         self._base = f"/{config.repository_base_pathname}/"
         self._surrogate_header = config.surrogate_header
         self._rules = wiring.request_rules(config)
+        self._budget = wiring.render_budget(config, repo.origin)
 
     def handle(self, request: ReadRequest) -> Reply:
         """Return the response.
@@ -239,16 +246,36 @@ class Pictures:
         return responses.send_record(read.request.conditions, record, origin=self._origin, is_shared=grant.is_shared)
 
     def _rendition(self, read: _Read, variant: Variant, head: ResponseHead) -> Reply:
-        served, original = self._reader.fetch(variant), variant.original
+        original, budget = variant.original, self._charge(read, variant)
+        served = self._reader.fetch(variant)
         body, rendition = served.rendition.body, served.rendition
         is_current = served.version == original.version
         if not is_current:  # the picture was replaced meanwhile
             newer = self._head(read, replace(variant, original=replace(original, version=served.version)))
             head = replace(head, etag=rendition.etag, modified=rendition.modified, cache_control=newer.cache_control)
-        reply = responses.send_bytes(read.request.conditions, head, body, responses.provenance(served))
+        more = [*responses.provenance(served), *budget]
+        reply = responses.send_bytes(read.request.conditions, head, body, more)
         if is_current:
             reply.hit = _hit(read, variant, head)
         return reply
+
+    def _charge(self, read: _Read, variant: Variant) -> Headers:
+        """Count a render that the request causes; return the headers with what is left of the client's budget.
+
+        :raises TooManyRenders: where nothing is left
+        """
+        is_free = has_credentials(read.request.principal) or variant.recipe.is_original
+        if self._budget is None or is_free or self._reader.is_cached(variant):
+            return []
+        allowance = self._budget.take(read.request.client)
+        if allowance.wait:
+            raise TooManyRenders(
+                f"Each client may have {allowance.quota} pictures rendered in a minute. What is rendered already is "
+                "served all the same, and callers with credentials are not counted.",
+                allowance.wait,
+                allowance.headers(),
+            )
+        return allowance.headers()
 
     def _original(self, read: _Read, variant: Variant) -> Reply:
         principal, conditions = read.request.principal, read.request.conditions
@@ -317,6 +344,7 @@ class Pictures:
         """
         options = read.options
         filename = _filename(original, recipe, options.download)
+        self._charge(read, self._reader.variant(read.request.principal, original, recipe))
         link = self._repo.links.create(read.request.principal, original, recipe, options.lifetime, filename)
         root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
         return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
@@ -353,15 +381,20 @@ class Pictures:
             reply.hit = None  # another image may match at any time
             return reply
         self._settle(read, first[0])  # a mistake in the parameters is raised now
-        recipe_of = partial(self._recipe, read)
         if read.options.url:
-            return _stream_list(everything, lambda original: self._link(read, original, recipe_of(original)))
-        members = exporter.pictures(self._repo, principal, everything, recipe_of)
+            return _stream_list(everything, lambda original: self._link(read, original, self._recipe(read, original)))
+        members = exporter.pictures(self._repo, principal, everything, partial(self._member, read))
         filename = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         return responses.send_zip(stream_zip(members, self._repo.policy.spool), filename)
 
     def _recipe(self, read: _Read, original: Original) -> Recipe:
         return self._settle(read, original)[0]
+
+    def _member(self, read: _Read, original: Original) -> Recipe:
+        """Return the recipe of a member of a zip, whose render is counted."""
+        recipe = self._recipe(read, original)
+        self._charge(read, self._reader.variant(read.request.principal, original, recipe))
+        return recipe
 
 
 def _accepts_records_alone(accept: str | None) -> bool:

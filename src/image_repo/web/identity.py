@@ -60,6 +60,11 @@ def principal() -> Principal:
     return identify(request.environ)
 
 
+def has_credentials(caller: Principal) -> bool:
+    """Return whether a caller has credentials of its own, not a share link."""
+    return not caller.is_anonymous and caller.shared is None
+
+
 def authorise(repo: Repository, action: Action, target: str) -> Grant:
     """Return the grant of the caller. Called before the body of a request is read.
 

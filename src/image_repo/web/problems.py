@@ -60,6 +60,7 @@ def respond(error: Exception, method: str, path: str) -> Reply:
         reply.headers.append(("Retry-After", str(error.retry_after)))
     if error.challenge is not None:
         reply.headers.append(("WWW-Authenticate", error.challenge))
+    reply.headers.extend(error.headers)
     return reply
 
 
