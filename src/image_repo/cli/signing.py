@@ -13,7 +13,7 @@ from image_repo.config import Config
 from image_repo.errors import BadName, BadParameter
 from image_repo.model.recipe import read_request
 from image_repo.server import address
-from image_repo.web.openapi import BESIDE
+from image_repo.web.openapi import READ_OPTIONS
 
 
 @click.command("sign")
@@ -44,7 +44,7 @@ def signed_url(
     """
     if "signature" in parameters:
         raise BadParameter("signature", "The signature is made here.")
-    request, rest = read_request(parameters.items(), BESIDE)
+    request, rest = read_request(parameters.items(), READ_OPTIONS)
     request.with_preset(wiring.defaults(config).presets)
     targets = signed_targets(name)
     if not targets:
