@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 from image_repo import render
 from image_repo.access.api_keys import ApiKeys, ClosingMarker, seconds_of
 from image_repo.access.authenticator import Authenticator
-from image_repo.access.control import AccessControl, Rules
+from image_repo.access.control import AccessControl, RenditionLimits, Rules
 from image_repo.access.folder_rules import FolderRule, FolderRules
 from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.request_rules import RequestRules, RequestSigner
-from image_repo.access.rules import RoleRules
+from image_repo.access.rules import AnonymousLimits, RoleRules
 from image_repo.access.share_links import ShareLinks
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
@@ -272,6 +272,15 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
 
 def _access_rules(node: _Node) -> Rules:
     """Return who may do what."""
+    limits = node.config.access.anonymous_limits
+    rules = _unlimited_rules(node)
+    if limits.max_width is None and not limits.kinds:
+        return rules
+    return AnonymousLimits(rules, RenditionLimits(limits.max_width, limits.kinds))
+
+
+def _unlimited_rules(node: _Node) -> Rules:
+    """Return who may do what, apart from limits of renditions."""
     access = node.config.access
     anonymous = _anonymous_role(node)
     if not access.rules:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, auto
 from typing import Protocol
 
 from image_repo.access.principal import Principal
 from image_repo.catalogue.query import Filter
 from image_repo.errors import Forbidden, ImageNotFound, Problem, Unauthenticated
+from image_repo.model.recipe import Recipe
 
 
 class Action(IntEnum):
@@ -24,15 +25,44 @@ class Action(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RenditionLimits:
+    """What renditions a caller gets at most.
+
+    :param max_width: in pixels; None for any
+    :param kinds: the formats; empty for all
+    """
+
+    max_width: int | None = None
+    kinds: tuple[str, ...] = ()
+
+    def limit(self, recipe: Recipe) -> Recipe:
+        """Return the recipe within the limits: a box that is too wide shrinks, in its ratio where both sides are given.
+
+        :raises Forbidden: for an original, or another format
+        """
+        if recipe.is_original or (self.kinds and recipe.kind not in self.kinds):
+            allowed = f"kind={' or '.join(self.kinds)}" if self.kinds else "renditions alone, not originals"
+            raise Forbidden(f"Without credentials there is {allowed} here.", parameter="kind")
+        most, width, height = self.max_width, recipe.width, recipe.height
+        if most is None or (width is not None and width <= most):
+            return recipe
+        if width is not None and height is not None:
+            height = max(1, round(height * most / width))
+        return replace(recipe, width=most, height=height)
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """Permission for one action, and its limits.
 
     :param is_shared: whether every caller gets the same answer, so that caches in between may keep it (``public``)
+    :param limits: of :attr:`Action.READ` and :attr:`Action.LINK`: what renditions the caller gets at most; None for all
     :param visible: of :attr:`Action.LIST`: what the catalogue may return, count and aggregate
     """
 
     is_shared: bool = True
     visible: Filter = Filter()
+    limits: RenditionLimits | None = None
 
     def covers(self, folder: str) -> bool:
         """Return whether everything below a folder is visible."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from image_repo.access.control import Action, Denial, Grant
+from image_repo.access.control import Action, Denial, Grant, RenditionLimits, Rules
 from image_repo.access.principal import Principal, Role
 from image_repo.catalogue.query import Filter
 
@@ -18,6 +18,7 @@ NEEDED = {
     Action.DELETE: Role.WRITER,
     Action.ADMINISTER: Role.ADMIN,
 }
+_READING = (Action.READ, Action.LINK)
 SHARED, PRIVATE = Grant(), Grant(is_shared=False)
 _ROLES = {role.name.lower(): role for role in Role}
 
@@ -39,6 +40,24 @@ class RoleRules:
         if role_of(principal.roles) < needed:
             return deny(principal, action, target)
         return within(principal.prefix, action, target) if principal.prefix else PRIVATE
+
+
+class AnonymousLimits:
+    """Rules under which callers without credentials get limited renditions.
+
+    :param rules: decide everything else
+    """
+
+    def __init__(self, rules: Rules, limits: RenditionLimits) -> None:
+        self._decide = rules.decide
+        self._limited = Grant(is_shared=False, limits=limits)
+
+    def decide(self, principal: Principal, action: Action, target: str) -> Grant | Denial:
+        """Return the decision. What a caller reads is never shared: another caller could get another rendition."""
+        decision = self._decide(principal, action, target)
+        if decision.__class__ is not Grant or action not in _READING:
+            return decision
+        return self._limited if principal.name is None else PRIVATE
 
 
 def deny(principal: Principal, action: Action, target: str) -> Grant | Denial:

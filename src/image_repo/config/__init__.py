@@ -23,6 +23,7 @@ from image_repo.config.settings import (
     MIB,
     AccessConfiguration,
     AccessRule,
+    AnonymousLimitsConfiguration,
     CatalogueConfiguration,
     Config,
     Credentials,
@@ -39,7 +40,8 @@ from image_repo.config.settings import (
 )
 
 __all__ = [
-    "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "CatalogueConfiguration", "Config", "Credentials",
+    "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "AnonymousLimitsConfiguration",
+    "CatalogueConfiguration", "Config", "Credentials",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
     "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration", "dump", "foreign",

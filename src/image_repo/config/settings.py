@@ -268,12 +268,21 @@ Rules = tuple[AccessRule, ...]
 
 
 @_section
+class AnonymousLimitsConfiguration:
+    """What callers without credentials get at most, where they may read."""
+
+    max_width: Side | None = _setting(None, "width of a rendition in pixels: wider ones shrink to it; null: any width")
+    kinds: Kinds = _setting((), "formats, such as [jpg, webp]; empty: all. With either limit there are no originals")
+
+
+@_section
 class AccessConfiguration:
     """Who may read and write. Everybody may do everything until something of it is set, or an API key is made."""
 
     anonymous: Literal["write", "read", "none"] | None = _setting(
         None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
+    anonymous_limits: AnonymousLimitsConfiguration = _group(AnonymousLimitsConfiguration)
     secret: Secret | None = _setting(None, "signs share links: at least 16 characters, the same on all nodes")
     secret_2: Secret | None = _setting(None, "second secret that is accepted, so that the first can be changed")
     audit: str | None = _setting(

@@ -13,7 +13,7 @@ from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
 from image_repo.errors import Problem
 from image_repo.model.names import ImageName
-from image_repo.model.operations import Focus, focus_of
+from image_repo.model.operations import ORIGINAL, Focus, focus_of
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import Record
@@ -145,8 +145,10 @@ class Reader:
     # -- pictures --------------------------------------------------------------------
 
     def variant(self, principal: Principal, original: Original, recipe: Recipe) -> Variant:
-        """Return the variant that a recipe makes of an original: authorised, with its key and entity tag."""
+        """Return the variant that a recipe makes of an original: authorised, limited, with its key and entity tag."""
         grant = self._access.authorise(principal, Action.READ, original.name.text)
+        if grant.limits is not None:
+            recipe = grant.limits.limit(recipe)
         return Variant(original, recipe, self._renditions.key(original, recipe), grant)
 
     def fetch(self, variant: Variant) -> Served:
@@ -171,7 +173,9 @@ class Reader:
 
         Whether originals are served at all (``serve_originals``) is decided where the recipe is settled.
         """
-        self._access.authorise(principal, Action.READ, original.name.text)
+        grant = self._access.authorise(principal, Action.READ, original.name.text)
+        if grant.limits is not None:
+            grant.limits.limit(Recipe(kind=ORIGINAL))
         with self._originals.open(original) as opened:
             yield opened
 
