@@ -125,7 +125,7 @@ def test_the_focus_of_a_record(value, focus):
         pytest.param("crop=pct:0,0,101,5", "crop", id="more than all"),
         pytest.param("crop=-1,0,5,5", "crop", id="outside"),
         pytest.param("focus=2,0", "focus", id="a focus outside"),
-        pytest.param("rotate=45", "rotate", id="a rotation by half"),
+        pytest.param("rotate=361", "rotate", id="more than a turn"),
         pytest.param("background=blurple", "background", id="no colour"),
         pytest.param("page=0", "page", id="page zero"),
         pytest.param("preset=nope", "preset", id="an unknown preset"),

@@ -162,6 +162,15 @@ def _read_focus(text: str) -> Focus:
     return x, y
 
 
+def _parse_degrees(text: str) -> float:
+    degrees = float(text)
+    return int(degrees) if degrees.is_integer() else degrees
+
+
+def _read_degrees(text: str) -> float:
+    return _parse_degrees(str(round(between(0, float(matched(DECIMAL, text)), 360) % 360, 4)))
+
+
 def _read_sharpen(text: str) -> float:
     return float(text.lower() in TRUE) if text.lower() in TRUE | FALSE else decimal(0.1, 10).convert(text)
 
@@ -196,7 +205,6 @@ _FLIPS = {"h": "h", "v": "v", "hv": "hv", "vh": "hv", "horizontal": "h", "vertic
 _KINDS = {kind: kind for kind in (*WRITABLE, "auto", ORIGINAL)} | {
     ending: known.kind for ending, known in BY_ENDING.items() if known.writes
 }
-_ROTATIONS = {"0": 0, "90": 90, "180": 180, "270": 270}
 
 read_background = Reader(_read_background, "a colour such as white, fff or 1e90ff")
 read_focus_text = Reader(_read_focus, "x,y as fractions from 0 to 1, smart, or a compass word")
@@ -257,10 +265,13 @@ class Operations:
         applies=lambda values: bool(values["width"] or values["height"]))
     flip: Literal["", "h", "v", "hv"] = operation("", call("flip", str), "pipeline.turn",
         Parameter("flip", choice(_FLIPS), "mirror, before rotating: h, v or hv"))
-    rotate: Literal[0, 90, 180, 270] = operation(0, call("rotate", int), "pipeline.turn",
-        Parameter("rotate", choice(_ROTATIONS), "rotate clockwise: 0, 90, 180 or 270 degrees"))
+    rotate: float = operation(0, call("rotate", _parse_degrees, format_number), "pipeline.turn",
+        Parameter("rotate", Reader(_read_degrees, "degrees from 0 to 360"), "rotate clockwise by so many degrees; what "
+            "becomes free is transparent or the background"))
     gray: bool = operation(False, flag("gray"), "pipeline.tone",
         Parameter("gray", read_boolean, "remove colour", ("grey", "grayscale", "greyscale")))
+    bitonal: bool = operation(False, flag("bitonal"), "pipeline.tone",
+        Parameter("bitonal", read_boolean, "black and white alone"))
     equalise: bool = operation(False, flag("equalise"), "pipeline.tone")
     blur: float = operation(0.0, call("blur", float, format_number), "pipeline.soften",
         Parameter("blur", decimal(0.3, 100), "radius of the Gaussian in pixels of the result"))

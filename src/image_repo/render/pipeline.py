@@ -28,6 +28,8 @@ GAP = 2.0
 DECODER_GAP = 1.75
 #: pixels that are converted, or scaled, at a time
 _STRIP = 1 << 20
+#: level → black or white
+_BITONAL = [0] * 128 + [255] * 128
 #: pixels of a result that is scaled in one go
 _WHOLE_RESULT = 16_000_000
 _TRANSPOSE = {
@@ -202,15 +204,25 @@ def colour(image: Image.Image, job: Job) -> Image.Image:
 
 def turn(image: Image.Image, job: Job) -> Image.Image:
     """Mirror, then rotate."""
-    for move in (_FLIP.get(job.recipe.flip), _ROTATE.get(job.recipe.rotate)):
+    degrees = job.recipe.rotate
+    for move in (_FLIP.get(job.recipe.flip), _ROTATE.get(int(degrees)) if degrees % 90 == 0 else None):
         image = image if move is None else image.transpose(move)
-    return image
+    return image if degrees % 90 == 0 else _tilted(image, degrees)
+
+
+def _tilted(image: Image.Image, degrees: float) -> Image.Image:
+    """Turn it within the smallest box around it; the corners are transparent."""
+    alpha = {"L": "LA", "RGB": "RGBA"}.get(image.mode, image.mode)
+    multiplied = image.convert(alpha).convert({"LA": "La", "RGBA": "RGBa"}[alpha])
+    return unmultiplied(multiplied.rotate(-degrees, Image.Resampling.BICUBIC, expand=True))
 
 
 def tone(image: Image.Image, job: Job) -> Image.Image:
     """Remove colour; equalise the histogram."""
     if job.recipe.gray and image.mode in ("RGB", "RGBA"):
         image = image.convert("LA" if image.mode == "RGBA" else "L")
+    if job.recipe.bitonal:
+        image = _with_alpha_apart(image, lambda bare: bare.convert("L").point(_BITONAL))
     if job.recipe.equalise:
         image = _with_alpha_apart(image, ImageOps.equalize)
     return image

@@ -10,7 +10,7 @@ from image_repo.config import Config
 from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.web import artifacts, auth, catalogue, docs, exchange, openapi, ops, problems, snapshots
+from image_repo.web import artifacts, auth, catalogue, docs, exchange, iiif, openapi, ops, problems, snapshots
 from image_repo.web.audit import Audit
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
@@ -75,10 +75,11 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
-    docs.install(app, openapi.install(app, config, *more))
+    docs.install(app, openapi.install(app, config, *more, iiif.paths()))
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
+    iiif.install(app, repo, pictures, config)
     artifacts.install(app, repo, config)
     auth.install(app, repo)
     exchange.install(app, repo, collection, config)

@@ -1,0 +1,169 @@
+"""``/iiif/3`` and ``/iiif/2``: the IIIF Image API, an adapter of :meth:`.Pictures.handle`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+from cachetools import TTLCache
+from flask import Flask, request
+from werkzeug.exceptions import NotFound
+from werkzeug.wsgi import get_current_url
+
+from image_repo import wiring
+from image_repo.access.control import Action
+from image_repo.config import Config
+from image_repo.errors import BadName
+from image_repo.iiif import image_api
+from image_repo.iiif.image_api import Dialect, Size
+from image_repo.model.names import ImageName
+from image_repo.model.original import Original
+from image_repo.model.recipe import listed_sizes
+from image_repo.model.record import Record
+from image_repo.repository.repository import Repository
+from image_repo.web import openapi, responses
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.handle import Pictures, ReadRequest
+from image_repo.web.identity import authorise, principal
+from image_repo.web.paths import check_encoding
+from image_repo.web.responses import Reply
+
+_LD_JSON = 'application/ld+json;profile="http://iiif.io/api/image/{}/context.json"'
+#: versions of originals whose size in pixels is remembered, and for how many seconds
+_MAX_SIZES, _SIZES_S = 4096, 600.0
+#: parts of a path behind the identifier: region, size, rotation, quality and format
+_PARTS = 4
+
+
+def install(app: Flask, repo: Repository, pictures: Pictures, config: Config) -> None:
+    """Add the routes."""
+    views = _Views(repo, pictures, config)
+    app.add_url_rule("/iiif/<any_path:path>", "iiif", views.get, methods=["GET"])
+
+
+class _Views:
+    """The views of ``/iiif``."""
+
+    def __init__(self, repo: Repository, pictures: Pictures, config: Config) -> None:
+        self._repo = repo
+        self._pictures = pictures
+        self._public_url = config.public_url
+        self._origin = config.cors_origin
+        self._is_limited = config.requests.mode != "any"
+        self._steps = wiring.defaults(config).steps
+        self._sizes: TTLCache[tuple[str, str], Size] = TTLCache(_MAX_SIZES, _SIZES_S)
+
+    def get(self, path: str) -> Reply:
+        """``GET /iiif/3/ID/info.json``, ``…/ID/REGION/SIZE/ROTATION/QUALITY.FORMAT``, or the base URI."""
+        check_encoding(request.environ)
+        version, *parts = _encoded_parts(path)
+        if version not in ("2", "3") or not parts:
+            raise NotFound
+        dialect: Dialect = 3 if version == "3" else 2
+        if parts[-1] == "info.json" and len(parts) > 1:
+            return self._info(_identifier(parts[:-1]), dialect)
+        if len(parts) > _PARTS:
+            return self._image(_identifier(parts[:-_PARTS]), [unquote(part) for part in parts[-_PARTS:]], dialect)
+        original = self._resolve(_identifier(parts))
+        location = f"{self._service(original, dialect)}/info.json"
+        return Reply(303, [("Location", location), ("Content-Length", "0"), *responses.allow_origin(self._origin)])
+
+    def _image(self, identifier: str, parts: Sequence[str], dialect: Dialect) -> Reply:
+        original = self._resolve(identifier)
+        image_request = image_api.read_request(parts, self._size(original), dialect)
+        query = [
+            *image_request.parameters(),
+            *(pair for pair in request.args.items(multi=True) if pair[0] == "signature"),
+        ]
+        reply = self._pictures.handle(
+            ReadRequest(
+                path=original.name.text,
+                query=query,
+                accept=None,
+                conditions=ConditionalRequest(request.environ),
+                principal=principal(),
+                root_url=self._root,
+            )
+        )
+        # Relative, because a response is repeated under any name of this host.
+        base = f"{request.script_root}/iiif/{dialect}/{quote(original.name.text, safe='')}"
+        reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))
+        request.environ[responses.HIT] = reply.hit
+        return reply
+
+    def _info(self, identifier: str, dialect: Dialect) -> Reply:
+        original = self._resolve(identifier)
+        grant = authorise(self._repo, Action.READ, original.name.text)
+        record = self._repo.reader.record(principal(), original)
+        size = record.width, record.height
+        listed = listed_sizes(*size, self._steps) if self._is_limited else None
+        document = image_api.info(
+            self._service(original, dialect), size, dialect, rights=_rights(record), listed=listed
+        )
+        conditions = ConditionalRequest(request.environ)
+        reply = responses.send_tagged(conditions, document, origin=self._origin, is_shared=grant.is_shared)
+        if "application/ld+json" in request.headers.get("Accept", ""):
+            reply.headers = [each for each in reply.headers if each[0] != "Content-Type"]
+            reply.headers.append(("Content-Type", _LD_JSON.format(dialect)))
+        reply.headers.append(("Vary", "Accept"))
+        return reply
+
+    def _resolve(self, identifier: str) -> Original:
+        return self._repo.reader.resolve(principal(), ImageName.readings(identifier))
+
+    def _size(self, original: Original) -> Size:
+        """Return width and height of an original, upright; the record need not be read for each tile."""
+        at = original.name.text, original.version
+        size = self._sizes.get(at)
+        if size is None:
+            record = self._repo.reader.record(principal(), original)
+            size = self._sizes[at] = record.width, record.height
+        return size
+
+    def _service(self, original: Original, dialect: Dialect) -> str:
+        """Return the absolute address of an image service."""
+        return f"{self._root()}/iiif/{dialect}/{quote(original.name.text, safe='')}"
+
+    def _root(self) -> str:
+        root = self._public_url or get_current_url(request.environ, root_only=True)
+        return root.rstrip("/")
+
+
+def _encoded_parts(path: str) -> list[str]:
+    """Return the parts behind ``/iiif/`` as they were sent: ``%2F`` belongs to an identifier."""
+    sent: str = request.environ.get("REQUEST_URI") or request.environ.get("RAW_URI") or ""
+    behind = sent.partition("?")[0].partition("/iiif/")[2]
+    return (behind or quote(path)).split("/")
+
+
+def _identifier(parts: Sequence[str]) -> str:
+    """Return the name of an image; parts that were not encoded are joined."""
+    text = unquote("/".join(parts))
+    if not text or text.endswith("/"):
+        raise BadName("Expected the identifier of an image, with each / as %2F.")
+    return text
+
+
+def _rights(record: Record) -> str | None:
+    """Return the URI in the data of an image, under ``rights`` or ``license``."""
+    data: Any = record.data if isinstance(record.data, dict) else {}
+    for key in ("rights", "license"):
+        if isinstance(data.get(key), str) and data[key].startswith(("http://", "https://")):
+            return str(data[key])
+    return None
+
+
+def paths() -> openapi.Paths:
+    """Return the OpenAPI path of the Image API."""
+    text = (
+        "3/ID/info.json, 3/ID/REGION/SIZE/ROTATION/QUALITY.FORMAT (IIIF Image API 3.0), the same under 2/ (2.1.1), or "
+        "3/ID alone, which leads to info.json; each / of a name is %2F in its ID"
+    )
+    content = {"image/*": {}, "application/json": {"schema": {"type": "object"}}}
+    return {
+        "/iiif/{path}": {
+            "parameters": [openapi.in_path("path", text)],
+            "get": openapi.operation("A picture, or its image service, by the IIIF Image API", [], content),
+        }
+    }

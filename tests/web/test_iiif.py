@@ -1,0 +1,127 @@
+"""The IIIF Image API over HTTP."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pictures
+import pytest
+from access_site import Site, running_site
+from PIL import Image
+
+from image_repo.config import AccessConfiguration
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("iiif"), AccessConfiguration()) as site:
+        site.put("a/b", pictures.jpeg(pictures.photo(300, 200)))
+        yield site
+
+
+@pytest.mark.parametrize("dialect", ["2", "3"])
+@pytest.mark.parametrize(
+    ("path", "size", "kind"),
+    [
+        ("full/max/0/default.jpg", (300, 200), "JPEG"),
+        ("square/50,/0/default.png", (50, 50), "PNG"),
+        ("10,20,100,50/80,20/0/default.webp", (80, 20), "WEBP"),
+        ("pct:50,50,50,50/,40/90/gray.jpg", (40, 60), "JPEG"),
+        ("full/!90,90/!270/default.tif", (60, 90), "TIFF"),
+    ],
+)
+def test_a_picture_is_as_requested(site: Site, dialect: str, path: str, size: tuple[int, int], kind: str) -> None:
+    answer = site.client.get(f"/iiif/{dialect}/a%2Fb/{path}")
+    assert answer.status_code == 200, answer.text
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert (image.size, image.format) == (size, kind)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_the_same_pixels_are_one_rendition_under_each_address(site: Site) -> None:
+    first = site.client.get("/images/a/b?xsize=120")
+    for path in ("3/a%2Fb/full/120,/0/default.jpg", "3/a%2Fb/full/120,80/0/color.jpg", "2/a/b/full/120,/0/default.jpg"):
+        again = site.client.get(f"/iiif/{path}")
+        assert (again.content, again.headers["ETag"]) == (first.content, first.headers["ETag"])
+        assert again.headers["Cache-Status"] == "image_repo; hit; detail=memory"
+        unchanged = site.client.get(f"/iiif/{path}", headers={"If-None-Match": first.headers["ETag"]})
+        assert (unchanged.status_code, unchanged.headers["Link"]) == (304, again.headers["Link"])
+
+
+def test_it_is_mirrored_and_turned_by_any_angle(site: Site) -> None:
+    answers = {
+        path: site.client.get(f"/iiif/3/a%2Fb/full/max/{path}/default.png").content
+        for path in ("0", "!0", "!180", "30")
+    }
+    plain, mirrored, upside_down, tilted = (Image.open(io.BytesIO(body)) for body in answers.values())
+    assert mirrored.tobytes() == plain.transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+    assert upside_down.tobytes() == plain.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes()
+    assert tilted.size == plain.rotate(-30, expand=True).size
+    assert (tilted.mode, tilted.getpixel((0, 0))[3]) == ("RGBA", 0)  # type: ignore[index]
+    middle = tilted.convert("RGB").rotate(30).crop(box := _middle(tilted.size))
+    assert _difference(middle, plain.convert("RGB").crop(_middle(plain.size))) < 12, box
+
+
+def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    x, y = size[0] // 2, size[1] // 2
+    return x - 50, y - 50, x + 50, y + 50
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    pairs = zip(one.tobytes(), other.tobytes(), strict=True)
+    return sum(abs(a - b) for a, b in pairs) / len(one.tobytes())
+
+
+def test_bitonal_is_black_and_white_alone(site: Site) -> None:
+    answer = site.client.get("/iiif/3/a%2Fb/full/100,/0/bitonal.png")
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert {count_and_colour[1] for count_and_colour in image.convert("L").getcolors()} == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("3/a%2Fb/full/301,/0/default.jpg", 400),
+        ("3/a%2Fb/full/max/0/default.pdf", 400),
+        ("3/none/full/max/0/default.jpg", 404),
+        ("3/none/info.json", 404),
+        ("3/none", 404),
+        ("1/a%2Fb/info.json", 404),
+        ("3/", 400),
+        ("3", 404),
+    ],
+)
+def test_what_is_wrong_has_its_status(site: Site, path: str, status: int) -> None:
+    assert site.client.get(f"/iiif/{path}").status_code == status
+
+
+def test_the_image_service_describes_itself(site: Site) -> None:
+    three, two = (site.client.get(f"/iiif/{dialect}/a%2Fb/info.json") for dialect in "32")
+    assert three.json()["id"].endswith("/iiif/3/a%2Fb")
+    assert (three.json()["width"], three.json()["height"], three.json()["profile"]) == (300, 200, "level2")
+    assert two.json()["@id"].endswith("/iiif/2/a%2Fb")
+    assert two.json()["profile"][0] == "http://iiif.io/api/image/2/level2.json"
+    assert three.headers["Content-Type"] == "application/json"
+    linked = site.client.get("/iiif/3/a%2Fb/info.json", headers={"Accept": "application/ld+json"})
+    assert linked.headers["Content-Type"] == 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
+    known = site.client.get("/iiif/3/a%2Fb/info.json", headers={"If-None-Match": three.headers["ETag"]})
+    assert known.status_code == 304
+    for size in three.json()["sizes"]:
+        path = f"/iiif/3/a%2Fb/full/{size['width']},{size['height']}/0/default.jpg"
+        with Image.open(io.BytesIO(site.client.get(path).content)) as image:
+            assert image.size == (size["width"], size["height"])
+
+
+def test_the_base_uri_leads_to_the_description(site: Site) -> None:
+    answer = site.client.get("/iiif/3/a%2Fb", follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].endswith("/iiif/3/a%2Fb/info.json")
+
+
+def test_a_link_names_the_canonical_address(site: Site) -> None:
+    link = site.client.get("/iiif/3/a%2Fb/full/pct:50/0/color.jpg").headers["Link"]
+    assert link == (
+        '</iiif/3/a%2Fb/full/150,100/0/default.jpg>;rel="canonical", '
+        '<http://iiif.io/api/image/3/level2.json>;rel="profile"'
+    )
