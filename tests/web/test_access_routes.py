@@ -44,7 +44,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/snapshots"): ("writer", "/snapshots"),
     ("GET", "/snapshots/{snapshot_id}"): ("reader", "/snapshots/sha256:" + "0" * 64),
     ("GET", "/trash"): ("writer", "/trash"),
-    ("GET", "/iiif/{path}"): ("reader", "/iiif/3/a%2Fb/full/9,/0/default.jpg"),
+    ("GET", "/iiif/{path}"): ("reader", "/iiif/3/a/b/full/9,/0/default.jpg"),
     ("GET", "/metrics"): ("admin", "/metrics"),
     ("GET", "/access/keys"): ("admin", "/access/keys"),
     ("POST", "/access/keys"): ("admin", "/access/keys"),

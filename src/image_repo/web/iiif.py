@@ -72,14 +72,11 @@ class _Views:
     def _image(self, identifier: str, parts: Sequence[str], dialect: Dialect) -> Reply:
         original = self._resolve(identifier)
         image_request = image_api.read_request(parts, self._size(original), dialect)
-        query = [
-            *image_request.parameters(),
-            *(pair for pair in request.args.items(multi=True) if pair[0] == "signature"),
-        ]
+        signatures = [("signature", text) for text in request.args.getlist("signature")]
         reply = self._pictures.handle(
             ReadRequest(
                 path=original.name.text,
-                query=query,
+                query=[*image_request.parameters(), *signatures],
                 accept=None,
                 conditions=ConditionalRequest(request.environ),
                 principal=principal(),
