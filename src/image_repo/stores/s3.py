@@ -13,14 +13,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from image_repo.errors import LinkRefused, LinksNotConfigured, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup
 from image_repo.stores.base import Capabilities, Entry, NoContainer
-from image_repo.stores.http_errors import absent
-from image_repo.stores.s3_body import S3Body
+from image_repo.stores.http_body import HttpBody
+from image_repo.stores.http_errors import BROKEN, absent
 from image_repo.stores.s3_client import S3Client
 from image_repo.stores.s3_errors import S3Refusal
 from image_repo.stores.s3_media_types import ListedTypes
@@ -106,23 +107,30 @@ class S3Store:
         answer = absent(lambda: self._call("head_object", Key=key))
         return _current(_entry(key, answer)[0]) if answer else None
 
-    def get(self, key: str) -> S3Body | None:
+    def get(self, key: str) -> HttpBody | None:
         """Open an object for reading; None when there is none."""
         self._client.acquire()
         try:
             answer = absent(lambda: self._open(key))
             if answer:
                 entry, md5 = _entry(key, answer)
-                body = S3Body(entry, md5, answer["Body"], self._client.release, self._client.settings.timeout)
+                stream = answer["Body"]
                 if _current(entry):
-                    return body
-                body.close()
+                    raw = getattr(stream, "_raw_stream", stream)
+                    return HttpBody(entry, md5, raw, partial(self._end, stream), self._client.settings.timeout)
+                self._end(stream, has_rest=True)
                 return None
         except BaseException:
             self._client.release()
             raise
         self._client.release()
         return None
+
+    def _end(self, stream: Any, has_rest: bool) -> None:
+        if has_rest:
+            with contextlib.suppress(*BROKEN):
+                stream.close()
+        self._client.release()
 
     def _open(self, key: str) -> dict[str, Any]:
         try:

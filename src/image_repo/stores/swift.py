@@ -4,85 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
-from image_repo.concurrency.limiter import aside
 from image_repo.config import PersistentStoreConfiguration
 from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
-from image_repo.errors import LinksNotConfigured, OriginalDamaged, PreconditionFailed, StoreUnavailable
+from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
 from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, StoreSilent, is_reading_newest
-from image_repo.stores.http_errors import BROKEN, Refusal, absent, is_whole, reason_of
+from image_repo.stores.http_body import HttpBody
+from image_repo.stores.http_errors import Refusal, absent, is_whole
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
-from image_repo.stores.swift_pool import ConnectionPool, Lease
+from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.stores.upload import Upload
 
 log = logging.getLogger(__name__)
 
-#: a body may take the timeout and this many seconds for each byte (16 KiB/s)
-_SLOWEST_S = 1 / (16 << 10)
 #: the most names of one page of a listing that Swift gives
 _PAGE = 10_000
 _META = "x-object-meta-"
-
-
-class SwiftBody:
-    """An object being downloaded. All bytes are verified before the last one is yielded."""
-
-    def __init__(self, entry: Entry, response: Any, lease: Lease, timeout: float) -> None:
-        self.entry = entry
-        self._response = response
-        self._lease = lease
-        self._bound = timeout + entry.size * _SLOWEST_S
-        self._md5 = None if "segmented" in entry.metadata else hashlib.md5(usedforsecurity=False)
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The bytes in chunks.
-
-        :raises StoreUnavailable: when the transfer breaks off, or crawls
-        :raises OriginalDamaged: instead of the last chunk, when the digest does not fit
-        """
-        left, deadline = self.entry.size, time.monotonic() + self._bound
-        if not left:
-            self._finish()
-        while left:
-            chunk = self._read(min(CHUNK, left))
-            left -= len(chunk)
-            if not chunk or time.monotonic() > deadline:
-                raise StoreUnavailable(f"The transfer of {self.entry.key!r} broke off.")
-            if self._md5:
-                self._md5.update(chunk)
-            if not left:
-                self._finish()
-            yield chunk
-
-    def _read(self, size: int) -> bytes:
-        raw = self._response.raw
-        try:
-            # What one look at the socket gives: else a store that crawls could stretch each chunk without end.
-            with aside():
-                return bytes(getattr(raw, "read1", raw.read)(size))
-        except BROKEN as error:
-            raise StoreUnavailable(f"The transfer of {self.entry.key!r} broke off: {reason_of(error)}.") from error
-
-    def _finish(self) -> None:
-        if self._md5 and self._md5.hexdigest() != self.entry.etag:
-            raise OriginalDamaged(f"The bytes of {self.entry.key!r} are not those that its entity tag names.")
-        self._read(1)  # the library sees the end, so that the connection can be used again
-        self._lease.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lease.close(broken=True)
 
 
 class SwiftStore:
@@ -158,7 +103,7 @@ class SwiftStore:
         )
         return None if headers is None else _entry(key, headers)
 
-    def get(self, key: str) -> SwiftBody | None:
+    def get(self, key: str) -> HttpBody | None:
         """Open an object for reading; None when there is none."""
         lease = self._pool.lease(self._silence)
         try:
@@ -173,7 +118,10 @@ class SwiftStore:
                 lease.close()
                 return None
             headers, body = found
-            return SwiftBody(_entry(key, headers), body.resp, lease, self._settings.timeout)
+            entry = _entry(key, headers)
+            md5 = None if "segmented" in entry.metadata else entry.etag
+            end = lambda has_rest: lease.close(broken=has_rest)  # noqa: E731
+            return HttpBody(entry, md5, body.resp.raw, end, self._settings.timeout)
         except BaseException:
             lease.close(broken=True)
             raise

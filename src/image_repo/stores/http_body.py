@@ -1,8 +1,7 @@
-"""Objects of S3 being downloaded."""
+"""Objects being downloaded over HTTP."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -17,19 +16,21 @@ from image_repo.stores.http_errors import BROKEN, reason_of
 _SLOWEST_S = 1 / (16 << 10)
 
 
-class S3Body:
+class HttpBody:
     """An object being downloaded. All bytes are verified before the last one is yielded.
 
-    :param md5: of the bytes, in hexadecimal; None where the store does not keep it
-    :param stream: of the library
-    :param release: gives the connection back
+    :param md5: of the bytes, in hexadecimal; None where the store does not name it
+    :param stream: of urllib3
+    :param end: called once with whether bytes may be left on the connection, which then cannot be used again
     """
 
-    def __init__(self, entry: Entry, md5: str | None, stream: Any, release: Callable[[], None], timeout: float) -> None:
+    def __init__(
+        self, entry: Entry, md5: str | None, stream: Any, end: Callable[[bool], object], timeout: float
+    ) -> None:
         self.entry = entry
         self._expected = md5
         self._stream = stream
-        self._release: Callable[[], None] | None = release
+        self._end: Callable[[bool], object] | None = end
         self._bound = timeout + entry.size * _SLOWEST_S
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -47,7 +48,7 @@ class S3Body:
             left -= len(chunk)
             if not chunk or time.monotonic() > deadline:
                 raise StoreUnavailable(f"The transfer of {self.entry.key!r} broke off.")
-            if self._expected:
+            if self._expected is not None:
                 self._md5.update(chunk)
             if not left:
                 self._finish()
@@ -55,33 +56,25 @@ class S3Body:
 
     def _read(self, size: int) -> bytes:
         # What one look at the socket gives: else a store that crawls could stretch each chunk without end.
-        raw = getattr(self._stream, "_raw_stream", self._stream)
         try:
             with aside():
-                return bytes(getattr(raw, "read1", raw.read)(size))
+                return bytes(getattr(self._stream, "read1", self._stream.read)(size))
         except BROKEN as error:
             raise StoreUnavailable(f"The transfer of {self.entry.key!r} broke off: {reason_of(error)}.") from error
 
     def _finish(self) -> None:
-        if self._expected and self._md5.hexdigest() != self._expected:
+        if self._expected is not None and self._md5.hexdigest() != self._expected:
             raise OriginalDamaged(f"The bytes of {self.entry.key!r} are not those that its digest names.")
         self._read(1)  # the library sees the end, so that the connection can be used again
-        self._give_back()
+        self._close(has_rest=False)
 
-    def _give_back(self) -> None:
-        release, self._release = self._release, None
-        if release:
-            release()
-
-    def close(self) -> None:
-        """Give the connection back; bytes that are left on it are nobody's, so it is closed."""
-        if self._release:
-            with contextlib.suppress(*BROKEN):
-                self._stream.close()
-        self._give_back()
+    def _close(self, *, has_rest: bool) -> None:
+        end, self._end = self._end, None
+        if end:
+            end(has_rest)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._close(has_rest=True)
