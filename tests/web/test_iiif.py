@@ -11,6 +11,7 @@ from access_site import Site, running_site
 from PIL import Image
 
 from image_repo.config import AccessConfiguration
+from image_repo.web import iiif
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,66 @@ def test_a_link_names_the_canonical_address(site: Site) -> None:
         '</iiif/3/a%2Fb/full/150,100/0/default.jpg>;rel="canonical", '
         '<http://iiif.io/api/image/3/level2.json>;rel="profile"'
     )
+
+
+@pytest.fixture(scope="module")
+def folder(site: Site) -> list[str]:
+    """Pictures below a folder and a deeper one, and a description without a picture."""
+    names = ["m/one", "m/deep/two", "m/three"]
+    for number, name in enumerate(names):
+        site.put(name, pictures.jpeg(pictures.photo(90 + number, 60)))
+    site.client.put("/images/m/words", b'{"site": "north"}', **{"Content-Type": "application/json"})
+    answer = site.client("PATCH", "/images/m/one", b'{"site": "<b>north</b>", "rights": "http://creativecommons.org/licenses/by/4.0/"}',
+                         **{"Content-Type": "application/json"})  # fmt: skip
+    assert answer.status == 200, answer.body
+    return sorted(names)
+
+
+def test_a_folder_is_a_manifest_of_all_pictures_below(site: Site, folder: list[str]) -> None:
+    answer = site.client.get("/iiif/3/collection/m/manifest.json")
+    manifest = answer.json()
+    assert (manifest["type"], manifest["label"]) == ("Manifest", {"none": ["m"]})
+    assert manifest["id"].endswith("/iiif/3/collection/m/manifest.json")
+    assert [canvas["label"]["none"][0] for canvas in manifest["items"]] == [name.rpartition("/")[2] for name in folder]
+    body = manifest["items"][1]["items"][0]["items"][0]["body"]
+    assert body["id"].endswith("/iiif/3/m%2Fone/full/max/0/default.jpg")
+    assert (body["width"], body["height"]) == (90, 60)
+    assert manifest["items"][1]["rights"] == "http://creativecommons.org/licenses/by/4.0/"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    unchanged = site.client.get("/iiif/3/collection/m/manifest.json", **{"If-None-Match": answer.headers["ETag"]})
+    assert unchanged.status == 304
+    for each in (body, manifest["items"][1]["thumbnail"][0]):
+        path = each["id"].partition("/iiif/")[2]
+        assert site.client.get(f"/iiif/{path}").image().size == (each["width"], each["height"])
+
+
+def test_a_query_is_a_manifest_of_what_it_finds(site: Site, folder: list[str]) -> None:
+    manifest = site.client.get("/iiif/3/query/manifest.json?width__gte=91&name__in=m/one,m/three,m/deep/two").json()
+    assert len(manifest["items"]) == 2
+    assert manifest["id"].endswith("?width__gte=91&name__in=m/one,m/three,m/deep/two")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("collection/none/manifest.json", 404),
+        ("query/manifest.json?name=m/words", 404),
+        ("query/manifest.json?widht__gte=91", 400),
+        ("collection/m/manifest.json?page=0", 400),
+        ("collection/m/manifest.json?page=2", 404),
+        ("query/x/manifest.json", 404),
+    ],
+)
+def test_a_manifest_without_pictures_is_refused(site: Site, folder: list[str], path: str, status: int) -> None:
+    assert site.client.get(f"/iiif/3/{path}").status == status
+
+
+def test_a_large_folder_is_a_collection_of_manifests(
+    site: Site, folder: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iiif, "MAX_CANVASES", 2)
+    collection = site.client.get("/iiif/3/collection/m/manifest.json").json()
+    assert (collection["type"], len(collection["items"])) == ("Collection", 2)
+    parts = [site.client.get("/iiif/" + item["id"].partition("/iiif/")[2]).json() for item in collection["items"]]
+    assert [part["id"] for part in parts] == [item["id"] for item in collection["items"]]
+    assert sum(len(part["items"]) for part in parts) == 3

@@ -79,7 +79,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
-    iiif.install(app, repo, pictures, config)
+    iiif.install(app, repo, pictures, collection, config)
     artifacts.install(app, repo, config)
     auth.install(app, repo)
     exchange.install(app, repo, collection, config)

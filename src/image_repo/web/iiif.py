@@ -1,10 +1,10 @@
-"""``/iiif/3`` and ``/iiif/2``: the IIIF Image API, an adapter of :meth:`.Pictures.handle`."""
+"""``/iiif``: the Image API, an adapter of :meth:`.Pictures.handle`, and manifests from the catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from cachetools import TTLCache
 from flask import Flask, request
@@ -12,41 +12,53 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_current_url
 
 from image_repo import wiring
-from image_repo.access.control import Action
+from image_repo.access.control import Action, image_not_found
+from image_repo.catalogue.grammar import FILTER_WORDS, Words
+from image_repo.catalogue.query import Filter, Query
 from image_repo.config import Config
 from image_repo.errors import BadName
-from image_repo.iiif import image_api
+from image_repo.iiif import image_api, presentation
 from image_repo.iiif.image_api import Dialect, Size
-from image_repo.model.names import ImageName
+from image_repo.iiif.presentation import MAX_CANVASES
+from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.original import Original
+from image_repo.model.parameters import integer
 from image_repo.model.recipe import listed_sizes
-from image_repo.model.record import Record
+from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
+from image_repo.web.catalogue import read_query
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.handle import Pictures, ReadRequest
-from image_repo.web.identity import authorise, principal
+from image_repo.web.identity import authorise, is_shared, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
 
-_LD_JSON = 'application/ld+json;profile="http://iiif.io/api/image/{}/context.json"'
+_LD_IMAGE = 'application/ld+json;profile="http://iiif.io/api/image/{}/context.json"'
+_LD_PRESENTATION = f'application/ld+json;profile="{presentation.CONTEXT}"'
+#: parameters of manifests beside a filter
+_MANIFEST_WORDS: Words = {
+    "page": ({"type": "integer", "minimum": 1}, f"of a result with more than {MAX_CANVASES} pictures, the page"),
+}
+_read_page = integer(1, 1_000_000)
 #: versions of originals whose size in pixels is remembered, and for how many seconds
 _MAX_SIZES, _SIZES_S = 4096, 600.0
 #: parts of a path behind the identifier: region, size, rotation, quality and format
 _PARTS = 4
 
 
-def install(app: Flask, repo: Repository, pictures: Pictures, config: Config) -> None:
+def install(app: Flask, repo: Repository, pictures: Pictures, collection: Collection, config: Config) -> None:
     """Add the routes."""
-    views = _Views(repo, pictures, config)
+    views = _Views(repo, pictures, collection, config)
     app.add_url_rule("/iiif/<any_path:path>", "iiif", views.get, methods=["GET"])
 
 
 class _Views:
     """The views of ``/iiif``."""
 
-    def __init__(self, repo: Repository, pictures: Pictures, config: Config) -> None:
+    def __init__(self, repo: Repository, pictures: Pictures, collection: Collection, config: Config) -> None:
         self._repo = repo
+        self._collection = collection
         self._pictures = pictures
         self._public_url = config.public_url
         self._origin = config.cors_origin
@@ -61,6 +73,8 @@ class _Views:
         if version not in ("2", "3") or not parts:
             raise NotFound
         dialect: Dialect = 3 if version == "3" else 2
+        if dialect == 3 and parts[-1] == "manifest.json" and parts[0] in ("collection", "query"):
+            return self._manifest(parts[0], unquote("/".join(parts[1:-1])))
         if parts[-1] == "info.json" and len(parts) > 1:
             return self._info(_identifier(parts[:-1]), dialect)
         if len(parts) > _PARTS:
@@ -84,7 +98,7 @@ class _Views:
             )
         )
         # Relative, because a response is repeated under any name of this host.
-        base = f"{request.script_root}/iiif/{dialect}/{quote(original.name.text, safe='')}"
+        base = presentation.service_of(request.script_root, original.name.text, dialect)
         reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))
         request.environ[responses.HIT] = reply.hit
         return reply
@@ -96,15 +110,51 @@ class _Views:
         size = record.width, record.height
         listed = listed_sizes(*size, self._steps) if self._is_limited else None
         document = image_api.info(
-            self._service(original, dialect), size, dialect, rights=_rights(record), listed=listed
+            self._service(original, dialect), size, dialect, rights=presentation.rights_of(record.data), listed=listed
         )
+        return self._document(document, grant.is_shared, _LD_IMAGE.format(dialect))
+
+    def _document(self, document: dict[str, Any], is_shared: bool, ld_type: str) -> Reply:
+        """Return a document under its own entity tag, as the media type that the client accepts."""
         conditions = ConditionalRequest(request.environ)
-        reply = responses.send_tagged(conditions, document, origin=self._origin, is_shared=grant.is_shared)
+        reply = responses.send_tagged(conditions, document, origin=self._origin, is_shared=is_shared)
         if "application/ld+json" in request.headers.get("Accept", ""):
             reply.headers = [each for each in reply.headers if each[0] != "Content-Type"]
-            reply.headers.append(("Content-Type", _LD_JSON.format(dialect)))
+            reply.headers.append(("Content-Type", ld_type))
         reply.headers.append(("Vary", "Accept"))
         return reply
+
+    def _manifest(self, kind: str, folder: str) -> Reply:
+        """Return a manifest of all pictures below a folder, or of those that a query finds."""
+        query = read_query(FILTER_WORDS, _MANIFEST_WORDS)
+        criteria, label = query.query.filter, "query"
+        if kind == "collection":
+            prefix = f"{folder}/" if folder else ""
+            criteria, label = criteria & Filter(prefix=parse_prefix(prefix)), folder.rpartition("/")[2] or "all"
+        elif folder:
+            raise NotFound
+        self._collection.refuse_unknown_keys(principal(), criteria)
+        number = _read_page("page", query.rest["page"]) if "page" in query.rest else None
+        address = self._root() + quote(request.path)
+        shared = is_shared(self._repo, Action.LIST, "")
+        count = self._collection.count(principal(), criteria)
+        if number is None and count > MAX_CANVASES:
+            others = list(request.args.items(multi=True))
+            last = -(-count // MAX_CANVASES)
+            pages = (f"{address}?{urlencode([*others, ('page', each)])}" for each in range(1, last + 1))
+            parts = presentation.collection(self._own_address(address), label, pages)
+            return self._document(parts, shared, _LD_PRESENTATION)
+        page = Query(criteria, skip=((number or 1) - 1) * MAX_CANVASES, limit=MAX_CANVASES)
+        found = [document for document in self._collection.page(principal(), page).documents if document["width"]]
+        if not found:
+            raise image_not_found(folder)
+        document = presentation.manifest(self._own_address(address), label, self._root(), found)
+        return self._document(document, shared, _LD_PRESENTATION)
+
+    def _own_address(self, address: str) -> str:
+        """Return the address of this request, with its query."""
+        query = request.query_string.decode("latin-1")
+        return f"{address}?{query}" if query else address
 
     def _resolve(self, identifier: str) -> Original:
         return self._repo.reader.resolve(principal(), ImageName.readings(identifier))
@@ -120,7 +170,7 @@ class _Views:
 
     def _service(self, original: Original, dialect: Dialect) -> str:
         """Return the absolute address of an image service."""
-        return f"{self._root()}/iiif/{dialect}/{quote(original.name.text, safe='')}"
+        return presentation.service_of(self._root(), original.name.text, dialect)
 
     def _root(self) -> str:
         root = self._public_url or get_current_url(request.environ, root_only=True)
@@ -142,20 +192,12 @@ def _identifier(parts: Sequence[str]) -> str:
     return text
 
 
-def _rights(record: Record) -> str | None:
-    """Return the URI in the data of an image, under ``rights`` or ``license``."""
-    data: Any = record.data if isinstance(record.data, dict) else {}
-    for key in ("rights", "license"):
-        if isinstance(data.get(key), str) and data[key].startswith(("http://", "https://")):
-            return str(data[key])
-    return None
-
-
 def paths() -> openapi.Paths:
     """Return the OpenAPI path of the Image API."""
     text = (
         "3/ID/info.json, 3/ID/REGION/SIZE/ROTATION/QUALITY.FORMAT (IIIF Image API 3.0), the same under 2/ (2.1.1), or "
-        "3/ID alone, which leads to info.json; each / of a name is %2F in its ID"
+        "3/ID alone, which leads to info.json; each / of a name is %2F in its ID. Manifests (Presentation API 3.0): "
+        "3/collection/FOLDER/manifest.json, and 3/query/manifest.json with a filter as for /images"
     )
     content = {"image/*": {}, "application/json": {"schema": {"type": "object"}}}
     return {
