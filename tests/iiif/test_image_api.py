@@ -125,7 +125,45 @@ def test_sizes_and_tiles_end_where_they_show_all() -> None:
     assert small["tiles"][0]["scaleFactors"] == [1]
 
 
+def test_a_caller_who_gets_less_is_offered_less() -> None:
+    made = info("http://x/iiif/3/a", (6000, 4000), 3, max_width=800)
+    assert (made["maxWidth"], made["sizes"][-1]) == (800, {"width": 750, "height": 500})
+
+
 def test_where_sizes_are_listed_nothing_else_is_offered() -> None:
     made = info("http://x/iiif/3/a", SOURCE, 3, listed=[(60, 40), SOURCE])
-    assert (made["profile"], "tiles" in made, made["extraFeatures"]) == ("level0", False, [])
+    assert (made["profile"], made["extraFeatures"]) == ("level0", [])
     assert made["sizes"] == [{"width": 60, "height": 40}, {"width": 300, "height": 200}]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_offered"),
+    [
+        ("full/60,/0/default.jpg", True),
+        ("full/max/0/color.jpg", True),
+        ("0,0,300,200/60,40/0/default.jpg", True),
+        ("full/61,/0/default.jpg", False),
+        ("full/60,/90/default.jpg", False),
+        ("full/60,/!0/default.jpg", False),
+        ("full/60,/0/gray.jpg", False),
+        ("full/60,/0/default.png", False),
+        ("0,0,60,40/60,/0/default.jpg", False),
+    ],
+)
+def test_what_a_list_offers(path: str, is_offered: bool) -> None:
+    assert read(path).is_offered([(60, 40), SOURCE]) is is_offered
+
+
+@pytest.mark.parametrize(
+    ("path", "is_offered"),
+    [
+        ("0,0,512,512/512,512/0/default.jpg", True),
+        ("1024,512,476,488/476,488/0/default.jpg", True),
+        ("1024,0,476,1000/238,500/0/default.jpg", True),
+        ("0,0,1500,1000/375,250/0/default.jpg", True),
+        ("512,0,988,1000/494,500/0/default.jpg", False),
+        ("0,0,512,512/256,/0/default.jpg", False),
+    ],
+)
+def test_tiles_and_those_at_the_edges_are_offered(path: str, is_offered: bool) -> None:
+    assert read(path, source=(1500, 1000)).is_offered([]) is is_offered

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pictures
 import pytest
 from access_site import Site, running_site
 from PIL import Image
 
-from image_repo.config import AccessConfiguration
+from image_repo.access.request_rules import RequestSigner
+from image_repo.config import AccessConfiguration, AnonymousLimitsConfiguration, RequestsConfiguration
 from image_repo.web import iiif
 
 
@@ -188,3 +190,43 @@ def test_a_large_folder_is_a_collection_of_manifests(
     parts = [site.client.get("/iiif/" + item["id"].partition("/iiif/")[2]).json() for item in collection["items"]]
     assert [part["id"] for part in parts] == [item["id"] for item in collection["items"]]
     assert sum(len(part["items"]) for part in parts) == 3
+
+
+@pytest.mark.parametrize("mode", ["steps", "presets"])
+def test_where_requests_are_bounded_what_info_json_lists_is_served(tmp_path: Path, mode: str) -> None:
+    requests = RequestsConfiguration(mode=mode, steps=[60, 250])
+    with running_site(tmp_path, AccessConfiguration(), requests=requests) as site:
+        site.put("a", pictures.jpeg(pictures.photo(700, 600)))
+        info = site.client.get("/iiif/3/a/info.json").json()
+        assert info["profile"] == "level0"
+        for size in info["sizes"]:
+            path = f"/iiif/3/a/full/{size['width']},{size['height']}/0/default.jpg"
+            assert site.client.get(path).image().size == (size["width"], size["height"])
+        assert site.client.get("/iiif/3/a/512,512,188,88/188,88/0/default.jpg").image().size == (188, 88)
+        for path in ("full/333,/0/default.jpg", "0,0,9,9/max/0/default.jpg", "full/60,/0/gray.jpg"):
+            assert site.client.get(f"/iiif/3/a/{path}").status == 400
+
+
+def test_where_requests_are_signed_a_picture_needs_its_signature(tmp_path: Path) -> None:
+    key = "0123456789abcdef0123456789abcdef"
+    with running_site(tmp_path, AccessConfiguration(), requests=RequestsConfiguration(mode="signed", key=key)) as site:
+        site.put("a", pictures.jpeg(pictures.photo(300, 200)))
+        signature = RequestSigner([key]).sign("a", ["kind=jpg", "xsize=60"])
+        assert site.client.get("/iiif/3/a/full/60,/0/default.jpg").status == 401
+        assert site.client.get(f"/iiif/3/a/full/60,/0/default.jpg?signature={signature}").image().size == (60, 40)
+        assert site.client.get(f"/iiif/3/a/full/61,/0/default.jpg?signature={signature}").status == 401
+
+
+def test_a_caller_who_gets_less_is_told_so(tmp_path: Path) -> None:
+    limits = AnonymousLimitsConfiguration(max_width=150)
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", anonymous_limits=limits)) as site:
+        site.put("a", pictures.jpeg(pictures.photo(300, 200)))
+        assert site.client.get("/iiif/3/a/info.json").json()["maxWidth"] == 150
+        assert site.client.get("/iiif/3/a/full/max/0/default.jpg").image().size == (150, 100)
+
+
+def test_renders_count_for_the_budget_of_their_client(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration(), requests=RequestsConfiguration(renders_per_minute=2)) as site:
+        site.put("a", pictures.jpeg(pictures.photo(300, 200)))
+        statuses = [site.client.get(f"/iiif/3/a/full/{width},/0/default.jpg").status for width in (50, 60, 70, 50)]
+        assert statuses == [200, 200, 429, 200]

@@ -7,7 +7,7 @@ address. Sections are those of https://iiif.io/api/image/3.0/.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,6 +88,21 @@ class ImageRequest:
         if width == _scaled(region_width, height / region_height):
             return [(names[1], str(height)), *larger]
         return [(names[0], str(width)), (names[1], str(height)), ("fit", "fill"), *larger]
+
+    def is_offered(self, sizes: Collection[Size]) -> bool:
+        """Return whether this is one of the sizes of the whole picture or one of the tiles, as ``default.jpg``."""
+        if self.is_mirrored or self.rotation or self.format != "jpg" or self.quality not in ("default", "color"):
+            return False
+        (width, height), (left, top, across, down) = self.source, self.region
+        if (across, down) == self.source and self.size in sizes:
+            return True
+        for scale in _tile_scales(self.source):
+            side = TILE_PX * scale
+            part = min(side, width - left), min(side, height - top)
+            is_tile = left % side == 0 and top % side == 0 and (across, down) == part
+            if is_tile and self.size == (-(-across // scale), -(-down // scale)):
+                return True
+        return False
 
     def canonical(self, dialect: Dialect) -> str:
         """Return ``REGION/SIZE/ROTATION/QUALITY.FORMAT`` in its canonical form (section 4.7)."""
@@ -225,24 +240,32 @@ def scales(source: Size) -> list[int]:
 
 
 def info(
-    base: str, source: Size, dialect: Dialect, *, rights: str | None = None, listed: list[Size] | None = None
+    base: str,
+    source: Size,
+    dialect: Dialect,
+    *,
+    rights: str | None = None,
+    listed: list[Size] | None = None,
+    max_width: int | None = None,
 ) -> dict[str, Any]:
     """Return the ``info.json`` of a picture (section 5).
 
     :param base: the absolute address of the image service
     :param rights: the URI of a licence or of a statement of rights
     :param listed: where only some sizes of the whole picture are served, those
+    :param max_width: the most that this caller gets, in pixels
     """
-    sizes = listed or [(_scaled(source[0], 1 / scale), _scaled(source[1], 1 / scale)) for scale in scales(source)[::-1]]
+    most = max_width or MAX_SIDE_PX
+    halves = [(_scaled(source[0], 1 / scale), _scaled(source[1], 1 / scale)) for scale in scales(source)[::-1]]
+    sizes = [size for size in listed or halves if size[0] <= most]
     members = {"protocol": "http://iiif.io/api/image", "width": source[0], "height": source[1]}
     offered: dict[str, Any] = {"sizes": [{"width": width, "height": height} for width, height in sizes]}
-    if not listed:
-        offered["tiles"] = [{"width": TILE_PX, "height": TILE_PX, "scaleFactors": _tile_scales(source)}]
+    offered["tiles"] = [{"width": TILE_PX, "height": TILE_PX, "scaleFactors": _tile_scales(source)}]
     context = {"@context": _CONTEXT[dialect]}
     if dialect == 3:
         about: Mapping[str, Any] = {
             "profile": "level0" if listed else "level2",
-            "maxWidth": MAX_SIDE_PX,
+            "maxWidth": most,
             **offered,
             **({"rights": rights} if rights else {}),
             "preferredFormats": ["webp", "jpg"],
@@ -256,7 +279,7 @@ def info(
         "formats": list(_FORMATS),
         "qualities": list(_QUALITIES),
         "supports": [] if listed else list(_FEATURES_2),
-        "maxWidth": MAX_SIDE_PX,
+        "maxWidth": most,
     }
     more = {"license": rights} if rights else {}
     return {**context, "@id": base, **members, **offered, "profile": [level, supports], **more}

@@ -57,6 +57,7 @@ class ReadRequest:
 
     :param path: behind the base path, percent-decoded once
     :param query: names and values in their order, decoded
+    :param is_listed: whether the configuration offers exactly this rendition, whatever ``requests.mode`` says of others
     :param root_url: returns this server's URL as the client sees it
     :param client: what counts as one client
     """
@@ -68,6 +69,7 @@ class ReadRequest:
     principal: Principal
     root_url: Callable[[], str]
     client: str = ""
+    is_listed: bool = False
 
     @classmethod
     def of(cls, environ: dict[str, Any], path: str, principal: Principal) -> ReadRequest:
@@ -161,6 +163,8 @@ class Pictures:
         :raises RequestedRangeNotSatisfiable: when the range lies outside the picture
         """
         recipe_request, rest = read_request(request.query, openapi.READ_OPTIONS)
+        if request.is_listed:
+            recipe_request = RecipeRequest(is_listed=True, **recipe_request.values)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         wants_record = not request.query and _accepts_records_alone(request.accept)
         is_rendered = not (options.meta or options.share or wants_record)
@@ -183,6 +187,8 @@ class Pictures:
 
         A share link is signed already: what it is for needs no second signature, as long as no parameter is added.
         """
+        if request.is_listed:
+            return None
         if request.principal.shared is not None and not recipe_request.values:
             return None
         targets = signed_targets(request.path.removesuffix(_IMAGE_OF)) + signed_targets(request.path)

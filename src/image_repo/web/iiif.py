@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -16,7 +18,7 @@ from image_repo.access.control import Action, image_not_found
 from image_repo.catalogue.grammar import FILTER_WORDS, Words
 from image_repo.catalogue.query import Filter, Query
 from image_repo.config import Config
-from image_repo.errors import BadName
+from image_repo.errors import BadName, BadRequest
 from image_repo.iiif import image_api, presentation
 from image_repo.iiif.image_api import Dialect, Size
 from image_repo.iiif.presentation import MAX_CANVASES
@@ -62,8 +64,9 @@ class _Views:
         self._pictures = pictures
         self._public_url = config.public_url
         self._origin = config.cors_origin
-        self._is_limited = config.requests.mode != "any"
+        self._mode = config.requests.mode
         self._steps = wiring.defaults(config).steps
+        self._lock = threading.Lock()
         self._sizes: TTLCache[tuple[str, str], Size] = TTLCache(_MAX_SIZES, _SIZES_S)
 
     def get(self, path: str) -> Reply:
@@ -86,17 +89,18 @@ class _Views:
     def _image(self, identifier: str, parts: Sequence[str], dialect: Dialect) -> Reply:
         original = self._resolve(identifier)
         image_request = image_api.read_request(parts, self._size(original), dialect)
+        listed = self._listed(self._size(original))
+        is_listed = listed is not None and image_request.is_offered(listed)
+        if listed is not None and not is_listed and self._mode != "signed":
+            raise BadRequest("The configuration allows the sizes and tiles that info.json lists, as default.jpg.")
         signatures = [("signature", text) for text in request.args.getlist("signature")]
-        reply = self._pictures.handle(
-            ReadRequest(
-                path=original.name.text,
-                query=[*image_request.parameters(), *signatures],
-                accept=None,
-                conditions=ConditionalRequest(request.environ),
-                principal=principal(),
-                root_url=self._root,
-            )
+        read = replace(
+            ReadRequest.of(request.environ, original.name.text, principal()),
+            query=[*image_request.parameters(), *signatures],
+            accept=None,
+            is_listed=is_listed and self._mode != "signed",
         )
+        reply = self._pictures.handle(read)
         # Relative, because a response is repeated under any name of this host.
         base = presentation.service_of(request.script_root, original.name.text, dialect)
         reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))
@@ -108,9 +112,15 @@ class _Views:
         grant = authorise(self._repo, Action.READ, original.name.text)
         record = self._repo.reader.record(principal(), original)
         size = record.width, record.height
-        listed = listed_sizes(*size, self._steps) if self._is_limited else None
+        most = grant.limits.max_width if grant.limits else None
+        listed = self._listed(size)
         document = image_api.info(
-            self._service(original, dialect), size, dialect, rights=presentation.rights_of(record.data), listed=listed
+            self._service(original, dialect),
+            size,
+            dialect,
+            rights=presentation.rights_of(record.data),
+            listed=listed,
+            max_width=most,
         )
         return self._document(document, grant.is_shared, _LD_IMAGE.format(dialect))
 
@@ -156,16 +166,23 @@ class _Views:
         query = request.query_string.decode("latin-1")
         return f"{address}?{query}" if query else address
 
+    def _listed(self, size: Size) -> list[Size] | None:
+        """Return the sizes of the whole picture that may be requested; None for any."""
+        return None if self._mode == "any" else listed_sizes(*size, self._steps)
+
     def _resolve(self, identifier: str) -> Original:
         return self._repo.reader.resolve(principal(), ImageName.readings(identifier))
 
     def _size(self, original: Original) -> Size:
         """Return width and height of an original, upright; the record need not be read for each tile."""
         at = original.name.text, original.version
-        size = self._sizes.get(at)
+        with self._lock:
+            size = self._sizes.get(at)
         if size is None:
             record = self._repo.reader.record(principal(), original)
-            size = self._sizes[at] = record.width, record.height
+            size = record.width, record.height
+            with self._lock:
+                self._sizes[at] = size
         return size
 
     def _service(self, original: Original, dialect: Dialect) -> str:
