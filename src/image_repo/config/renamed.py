@@ -82,6 +82,11 @@ _RECORDS = (
 )
 _S3 = "S3_BUCKET, or kind: s3 with container, names the bucket (docs/s3.md)"
 _NO_SCOPES = "every user sees the images of all others; access.anonymous says what callers without credentials may"
+#: a server that was meant to keep users apart does not start without doing so
+SCOPES_REFUSED = (
+    "user is refused: users are not kept apart here, each would see the images of all others. Leave it out where that "
+    "is meant; access.rules can close folders (docs/access.md)"
+)
 
 #: variable of another service that is read where nothing of ours sets it → the setting, and its value
 OBEYED: Mapping[str, tuple[Path, str]] = {
