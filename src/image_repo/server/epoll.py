@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import random
 import select
 import socket
 import stat
@@ -33,7 +34,7 @@ _FDS, _INFOS = Path("/proc/self/fd"), Path("/proc/self/fdinfo")
 _EPOLL = Path("anon_inode:[eventpoll]")
 #: threads that are put last together
 _BATCH = 4
-#: seconds between two batches; shorter until each thread had its turn, as the other processes have begun as well
+#: mean seconds between two batches; shorter until each thread had its turn, as the other processes have begun as well
 _INTERVAL_S, _FIRST_INTERVAL_S = 1.0, 0.025
 #: seconds between two looks for threads that do not wait yet
 _SCAN_INTERVAL_S = 0.05
@@ -54,6 +55,7 @@ class ListenerRegistrations:
         self._end = select.poll()
         #: how often one was put last
         self._turns = 0
+        self._random = random.Random(os.getpid())  # noqa: S311, forks would all draw the same
 
     def scan(self) -> int:
         """Register the threads that wait by now, so that a connection wakes one of them; return how many there are."""
@@ -78,6 +80,8 @@ class ListenerRegistrations:
             else:
                 self._put_batch_last()
                 pause = _INTERVAL_S if self._turns >= self._threads else _FIRST_INTERVAL_S
+                # At random: a process that always came just after another would have no thread in front for long.
+                pause *= self._random.uniform(0.5, 1.5)
             if self._end.poll(math.ceil(min(pause, until - now) * 1000)):
                 return True
         return False
