@@ -18,11 +18,16 @@ _STEP_S = 0.25
 
 
 class Watchdog:
-    """Watches the connections of one process, in a thread that runs as long as there are any."""
+    """Watches the connections of one process, in a thread that runs as long as there are any.
+
+    It holds a duplicate of each: the number of a connection that is closed meanwhile soon belongs to something else, to
+    the listening socket of the server perhaps.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[int, float] = {}
+        #: descriptor → its duplicate, and the end of the wait in monotonic seconds
+        self._watched: dict[int, tuple[socket.socket, float]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -31,8 +36,9 @@ class Watchdog:
 
         :param file: the descriptor of a connection
         """
-        with self._lock:
-            self._until[file] = time.monotonic() + self._seconds
+        with self._lock, contextlib.suppress(OSError):  # it is closed: its thread has the error already
+            self._forget(file)
+            self._watched[file] = socket.socket(fileno=os.dup(file)), time.monotonic() + self._seconds
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="catalogue patience", daemon=True)
                 self._thread.start()
@@ -40,7 +46,7 @@ class Watchdog:
     def end(self, file: int) -> None:
         """End the watch: the server has answered."""
         with self._lock:
-            self._until.pop(file, None)
+            self._forget(file)
 
     @contextlib.contextmanager
     def for_one(self, file: int) -> Iterator[None]:
@@ -51,21 +57,20 @@ class Watchdog:
         finally:
             self.end(file)
 
+    def _forget(self, file: int) -> None:
+        if file in self._watched:
+            self._watched.pop(file)[0].close()
+
     def _watch(self) -> None:
         while True:
             time.sleep(_STEP_S)
             with self._lock:
-                if not self._until:
+                if not self._watched:
                     self._thread = None
                     return
                 now = time.monotonic()
-                late = [file for file, until in self._until.items() if until < now]
-                for file in late:
-                    _cut(file)
-                    del self._until[file]
-
-
-def _cut(file: int) -> None:
-    """Shut a connection down, so that its thread gets an error at once."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(file)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
+                for file in [file for file, (_, until) in self._watched.items() if until < now]:
+                    # Its thread gets an error at once.
+                    with contextlib.suppress(OSError):
+                        self._watched[file][0].shutdown(socket.SHUT_RDWR)
+                    self._forget(file)
