@@ -147,6 +147,13 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
 
 
 @servers
+def test_the_pid_file_goes_with_the_server(tmp_path: Path) -> None:
+    with commands.serving(commands.configure(tmp_path)) as server:
+        assert (tmp_path / "pid").read_text() == f"{server.pid}\n"
+    assert not (tmp_path / "pid").exists()
+
+
+@servers
 def test_in_the_background_it_stops_at_once_after_it_was_started(tmp_path: Path) -> None:
     config = commands.configure(tmp_path)
     pid = tmp_path / "pid"

@@ -107,7 +107,7 @@ def speaks_http(api: Any) -> bool:
     return any(name.startswith("http") and name.endswith("socket") for name in api.opt)
 
 
-def options(config: Config, *, reload: bool = False, verbose: bool = False) -> list[str]:
+def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
     """Return the options of uWSGI.
 
     There is no ``--limit-post``: the application answers 413 itself, in words. And no ``--harakiri``, which would end a
@@ -135,6 +135,8 @@ def options(config: Config, *, reload: bool = False, verbose: bool = False) -> l
     }
     if not server.keep_alive:
         named["--add-header"] = "Connection: close"
+    if pid_file:
+        named["--hook-as-user-atexit"] = f"unlink:{pid_file}"
     if reload:
         named["--py-autoreload"] = 1
     if not verbose:
@@ -171,7 +173,7 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
     _inherited = config
-    pyuwsgi.run(options(config, reload=reload, verbose=verbose))
+    pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
 
 
 def _write_pid(pid_file: Path) -> None:
