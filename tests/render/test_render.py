@@ -101,6 +101,18 @@ def test_a_region_outside_of_the_picture_is_refused():
         rendered(png(Image.new("RGB", (400, 300))), region=Region("px", 400, 0, 10, 10))
 
 
+@pytest.mark.parametrize(("turn", "is_refused"), [(45, True), (0.5, True), (90, False), (180, False), (0, False)])
+def test_only_so_many_pixels_are_rotated_by_any_angle(turn: float, is_refused: bool) -> None:
+    recipe = Recipe(rotate=turn)
+    plan(recipe, (4000, 4000))
+    if is_refused:
+        with pytest.raises(OverBudget, match="smaller size"):
+            plan(recipe, (4001, 4000))
+        plan(Recipe(rotate=turn, width=4000), (40_000, 30_000))
+    else:
+        plan(recipe, (4001, 4000))
+
+
 # -- what is where -----------------------------------------------------------------------
 
 

@@ -104,9 +104,16 @@ def test_the_image_service_describes_itself(site: Site) -> None:
     assert (three.json()["width"], three.json()["height"], three.json()["profile"]) == (300, 200, "level2")
     assert two.json()["@id"].endswith("/iiif/2/a%2Fb")
     assert two.json()["profile"][0] == "http://iiif.io/api/image/2/level2.json"
-    assert three.headers["Content-Type"] == "application/json"
-    linked = site.client.get("/iiif/3/a%2Fb/info.json", Accept="application/ld+json")
-    assert linked.headers["Content-Type"] == 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
+    linked = 'application/ld+json;profile="http://iiif.io/api/image/{}/context.json"'
+    for dialect, accept, media_type in (
+        ("3", "*/*", linked.format(3)),
+        ("3", "application/json", "application/json"),
+        ("3", "application/ld+json, application/json", linked.format(3)),
+        ("2", "*/*", "application/json"),
+        ("2", "application/ld+json", linked.format(2)),
+    ):
+        answer = site.client.get(f"/iiif/{dialect}/a%2Fb/info.json", Accept=accept)
+        assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (media_type, "Accept")
     known = site.client.get("/iiif/3/a%2Fb/info.json", **{"If-None-Match": three.headers["ETag"]})
     assert known.status == 304
     for size in three.json()["sizes"]:
@@ -223,6 +230,8 @@ def test_a_caller_who_gets_less_is_told_so(tmp_path: Path) -> None:
         site.put("a", pictures.jpeg(pictures.photo(300, 200)))
         assert site.client.get("/iiif/3/a/info.json").json()["maxWidth"] == 150
         assert site.client.get("/iiif/3/a/full/max/0/default.jpg").image().size == (150, 100)
+        assert site.client.get("/iiif/3/a/full/150,/45/default.jpg").status == 403
+        assert site.client.get("/iiif/3/a/full/150,/180/default.jpg").image().size == (150, 100)
 
 
 def test_renders_count_for_the_budget_of_their_client(tmp_path: Path) -> None:

@@ -38,11 +38,13 @@ class RenditionLimits:
     def limit(self, recipe: Recipe) -> Recipe:
         """Return the recipe within the limits: a box that is too wide shrinks, in its ratio where both sides are given.
 
-        :raises Forbidden: for an original, or another format
+        :raises Forbidden: for an original, another format, or an angle at which the picture exceeds its box
         """
         if recipe.is_original or (self.kinds and recipe.kind not in self.kinds):
             allowed = f"kind={' or '.join(self.kinds)}" if self.kinds else "renditions alone, not originals"
             raise Forbidden(f"Without credentials there is {allowed} here.", parameter="kind")
+        if self.max_width is not None and recipe.rotate % 90:  # which makes it wider than its box
+            raise Forbidden("Without credentials there are quarter turns alone here.", parameter="rotate")
         most, width, height = self.max_width, recipe.width, recipe.height
         if most is None or (width is not None and width <= most):
             return recipe

@@ -232,7 +232,7 @@ def link_header(base: str, request: ImageRequest, dialect: Dialect) -> str:
 
 
 def scales(source: Size) -> list[int]:
-    """Return the powers of two by which a picture is offered smaller, 1 first."""
+    """Return the scale factors of the sizes that are offered: powers of two, 1 first."""
     factors = [1]
     while min(source) // (factors[-1] * 2) >= _LEAST_SIDE_PX:
         factors.append(factors[-1] * 2)

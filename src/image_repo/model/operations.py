@@ -266,8 +266,8 @@ class Operations:
     flip: Literal["", "h", "v", "hv"] = operation("", call("flip", str), "pipeline.turn",
         Parameter("flip", choice(_FLIPS), "mirror, before rotating: h, v or hv"))
     rotate: float = operation(0, call("rotate", _parse_degrees, format_number), "pipeline.turn",
-        Parameter("rotate", Reader(_read_degrees, "degrees from 0 to 360"), "rotate clockwise by so many degrees; what "
-            "becomes free is transparent or the background"))
+        Parameter("rotate", Reader(_read_degrees, "degrees from 0 to 360"), "rotate clockwise by so many degrees; "
+            "beside quarter turns the picture grows beyond its box, its corners are transparent or the background"))
     gray: bool = operation(False, flag("gray"), "pipeline.tone",
         Parameter("gray", read_boolean, "remove colour", ("grey", "grayscale", "greyscale")))
     bitonal: bool = operation(False, flag("bitonal"), "pipeline.tone",

@@ -16,6 +16,8 @@ Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 #: EXIF orientations under which width and height change places
 SIDEWAYS = frozenset((5, 6, 7, 8))
+#: pixels that are rotated by an angle beside quarter turns: the result has up to twice as many, held in three copies
+_MAX_TILTED_PX = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,17 @@ def plan(recipe: Recipe, upright: Size) -> Plan:
 
     :param upright: width and height of the upright original
     :raises BadParameter: when the region lies outside of the picture
+    :raises OverBudget: when more pixels are to be turned by another angle than a quarter than are held at once
     """
     region = _region(recipe.region, upright)
     sideways = recipe.rotate in (90, 270)
     box = (recipe.height, recipe.width) if sideways else (recipe.width, recipe.height)
     size, canvas = fit(recipe, (region[2] - region[0], region[3] - region[1]), box)
+    if recipe.rotate % 90 and size[0] * size[1] > _MAX_TILTED_PX:
+        raise OverBudget(
+            f"At most {_MAX_TILTED_PX:,} pixels are rotated by {recipe.rotate:g} degrees. Ask for a smaller size, "
+            "or for quarter turns."
+        )
     return Plan(region, size, canvas)
 
 

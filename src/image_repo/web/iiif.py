@@ -14,11 +14,11 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_current_url
 
 from image_repo import wiring
-from image_repo.access.control import Action, image_not_found
+from image_repo.access.control import Action
 from image_repo.catalogue.grammar import FILTER_WORDS, Words
 from image_repo.catalogue.query import Filter, Query
 from image_repo.config import Config
-from image_repo.errors import BadName, BadRequest
+from image_repo.errors import BadName, BadRequest, ImageNotFound
 from image_repo.iiif import image_api, presentation
 from image_repo.iiif.image_api import Dialect, Size
 from image_repo.iiif.presentation import MAX_CANVASES
@@ -88,8 +88,8 @@ class _Views:
 
     def _image(self, identifier: str, parts: Sequence[str], dialect: Dialect) -> Reply:
         original = self._resolve(identifier)
-        image_request = image_api.read_request(parts, self._size(original), dialect)
-        listed = self._listed(self._size(original))
+        size = self._size(original)
+        image_request, listed = image_api.read_request(parts, size, dialect), self._listed(size)
         is_listed = listed is not None and image_request.is_offered(listed)
         if listed is not None and not is_listed and self._mode != "signed":
             raise BadRequest("The configuration allows the sizes and tiles that info.json lists, as default.jpg.")
@@ -122,13 +122,17 @@ class _Views:
             listed=listed,
             max_width=most,
         )
-        return self._document(document, grant.is_shared, _LD_IMAGE.format(dialect))
+        return self._document(document, grant.is_shared, _LD_IMAGE.format(dialect), is_usual=dialect == 3)
 
-    def _document(self, document: dict[str, Any], is_shared: bool, ld_type: str) -> Reply:
-        """Return a document under its own entity tag, as the media type that the client accepts."""
-        conditions = ConditionalRequest(request.environ)
+    def _document(self, document: dict[str, Any], is_shared: bool, ld_type: str, *, is_usual: bool = True) -> Reply:
+        """Return a document under its own entity tag.
+
+        :param is_usual: whether JSON-LD is what clients get that accept either: so it is since 3.0, in 2.1 it is JSON
+        """
+        conditions, accept = ConditionalRequest(request.environ), request.headers.get("Accept", "")
         reply = responses.send_tagged(conditions, document, origin=self._origin, is_shared=is_shared)
-        if "application/ld+json" in request.headers.get("Accept", ""):
+        is_linked = "application/ld+json" in accept or (is_usual and "application/json" not in accept)
+        if is_linked and reply.status == 200:
             reply.headers = [each for each in reply.headers if each[0] != "Content-Type"]
             reply.headers.append(("Content-Type", ld_type))
         reply.headers.append(("Vary", "Accept"))
@@ -155,10 +159,10 @@ class _Views:
             parts = presentation.collection(self._own_address(address), label, pages)
             return self._document(parts, shared, _LD_PRESENTATION)
         page = Query(criteria, skip=((number or 1) - 1) * MAX_CANVASES, limit=MAX_CANVASES)
-        found = [document for document in self._collection.page(principal(), page).documents if document["width"]]
-        if not found:
-            raise image_not_found(folder)
-        document = presentation.manifest(self._own_address(address), label, self._root(), found)
+        pictures = [each for each in self._collection.page(principal(), page).documents if each["width"]]
+        if not pictures:
+            raise ImageNotFound("No picture matches.", name=folder)
+        document = presentation.manifest(self._own_address(address), label, self._root(), pictures)
         return self._document(document, shared, _LD_PRESENTATION)
 
     def _own_address(self, address: str) -> str:
