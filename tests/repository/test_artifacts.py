@@ -1,8 +1,10 @@
 """Artifacts in the container: their records, the index over them, and what is left when something fails midway."""
 
+import contextlib
 import hashlib
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from following import in_background
@@ -15,8 +17,10 @@ from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.query import Query
 from image_repo.cli import checks
-from image_repo.errors import ArtifactNotFound
-from image_repo.repository.artifacts import MEDIA_TYPE, PREFIX, Artifact
+from image_repo.concurrency.locks import KeyedLock
+from image_repo.errors import ArtifactNotFound, StoreUnavailable
+from image_repo.repository.artifacts import MEDIA_TYPE, PREFIX, Artifact, Artifacts
+from image_repo.repository.metadata import MetadataStore
 from image_repo.sync import reconciler
 from image_repo.sync.reconciler import Sweep
 
@@ -45,6 +49,54 @@ def artifacts(served):
 def put(artifacts, repo, body, **said):
     with repo.writer.spool() as spool:
         return artifacts.put(ADMIN, spool.fill([body]), **said)
+
+
+class LostOrder:
+    """An order over nodes that is lost after some writes, as a database or a lease is."""
+
+    def __init__(self, writes: int) -> None:
+        self.left = writes
+
+    def held(self, key, end, *, to_write=True):
+        return contextlib.nullcontext()
+
+    def confirm(self):
+        self.left -= 1
+        if self.left < 0:
+            raise StoreUnavailable("The order is lost.")
+
+    def close(self):
+        pass
+
+
+def ordered(served, writes):
+    """The repository, whose writers lose their order after so many writes."""
+    repo, location = served.repo, served.config.metadata_location
+    locks = KeyedLock(None, LostOrder(writes))
+    parts = (repo.origin, None, None, locks, repo.indexer, repo.limits)
+    return replace(repo, metadata=MetadataStore(*parts, location=location))
+
+
+# -- who writes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_an_artifact_is_not_written_after_the_lock_is_lost(served, artifacts, writes):
+    lost = ordered(served, writes)
+    with pytest.raises(StoreUnavailable, match="order is lost"):
+        put(Artifacts(lost, artifacts.indexer), lost, b"mask")
+    assert len(list(served.repo.origin.keys(PREFIX))) == writes
+    with pytest.raises(ArtifactNotFound):
+        artifacts.get(ADMIN, id_of(b"mask"))
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_an_artifact_is_not_deleted_after_the_lock_is_lost(served, artifacts, writes):
+    put(artifacts, served.repo, b"mask")
+    with pytest.raises(StoreUnavailable, match="order is lost"):
+        Artifacts(ordered(served, writes), artifacts.indexer).delete(ADMIN, id_of(b"mask"))
+    assert len(list(served.repo.origin.keys(PREFIX))) == 2 - writes
+    assert artifacts.delete(ADMIN, id_of(b"mask"))["record"] == 1
 
 
 # -- records ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
@@ -255,10 +255,15 @@ class Artifacts:
             )
             check_data(made.meta, "meta")
             # Known bytes are written again: so a repeated upload repairs damaged ones.
-            stored = self._origin.put(PREFIX + sha256, spool.file, media_type=made.media_type)
-            record = self._origin.put(PREFIX + sha256 + _RECORD, made.dump(), media_type=MEDIA_TYPE)
+            stored = self._store(PREFIX + sha256, spool.file, made.media_type)
+            record = self._store(PREFIX + sha256 + _RECORD, made.dump(), MEDIA_TYPE)
             self.indexer.wrote(made.artifact_id, _document(made), _stamp(stored, record))
         return made, before is None
+
+    def _store(self, key: str, data: BinaryIO | builtins.bytes, media_type: str) -> Entry:
+        """Store an object, unless another node may hold the lock by now."""
+        self._repo.metadata.confirm()
+        return self._origin.put(key, data, media_type=media_type)
 
     def delete(self, principal: Principal, artifact_id: str) -> dict[str, int]:
         """Delete an artifact; return how many objects of each sort were deleted.
@@ -272,8 +277,10 @@ class Artifacts:
         self._authorise(principal, Action.DELETE, PREFIX + sha256, lambda _: _not_found(artifact_id))
         with self._repo.metadata.lock(_name(sha256)):
             try:
+                self._repo.metadata.confirm()
                 artifacts = self._origin.delete(PREFIX + sha256)
                 # It goes last: while it is there, a deletion that has failed can be repeated to its end.
+                self._repo.metadata.confirm()
                 records = self._origin.delete(PREFIX + sha256 + _RECORD)
             except BaseException:
                 self.indexer.outbox.add(artifact_id)

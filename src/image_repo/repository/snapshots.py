@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from heapq import nlargest
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
@@ -210,14 +210,14 @@ class Snapshots:
         """Store the manifest, then its description. Of two nodes that do so at once, one manifest stays."""
         key = PREFIX + made.id + _MANIFEST
         try:
-            etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE, overwrite=not fresh).etag
+            etag = self._put(key, whole.file, MANIFEST_TYPE, overwrite=not fresh).etag
         except PreconditionFailed:
             entry, there = self._origin.head(key), self._reread(made.id)
             if entry and there:
                 made, etag = there, entry.etag
             else:  # it was damaged before it had a description
                 whole.file.seek(0)
-                etag = self._origin.put(key, whole.file, media_type=MANIFEST_TYPE).etag
+                etag = self._put(key, whole.file, MANIFEST_TYPE).etag
         self._describe(made)
         return self._agreed(made, etag)
 
@@ -237,7 +237,12 @@ class Snapshots:
 
     def _describe(self, made: Snapshot) -> None:
         about = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
-        self._origin.put(PREFIX + made.id + _ABOUT, about, media_type=ABOUT_TYPE)
+        self._put(PREFIX + made.id + _ABOUT, about, ABOUT_TYPE)
+
+    def _put(self, key: str, data: bytes | BinaryIO, media_type: str, *, overwrite: bool = True) -> Entry:
+        """Store an object, unless another node may hold the lock by now."""
+        self._repo.metadata.confirm()
+        return self._origin.put(key, data, media_type=media_type, overwrite=overwrite)
 
     def _reread(self, snapshot_id: str) -> Snapshot | None:
         """Return the description of a stored manifest; None when it is not complete."""
