@@ -568,11 +568,14 @@ def house(tmp_path: Path) -> Iterator[House]:
     repo.close()
 
 
-def taken(path: Path, house: House, uploads: Path | None = None) -> dict[str, tuple[str, str | None]]:
+def taken(
+    path: Path, house: House, uploads: Path | None = None, *, dry_run: bool = False
+) -> dict[str, tuple[str, str | None]]:
     """Entry → status, and the slug of its problem."""
     found = detect(path, uploads)
     assert found is not None
-    made = outcomes(found, Importer(house.repo, ADMIN), house.repo, ADMIN, house.artifacts)
+    importer = Importer(house.repo, ADMIN, dry_run=dry_run)
+    made = outcomes(found, importer, house.repo, ADMIN, house.artifacts, dry_run=dry_run)
     return {told.entry: (told.status, told.problem.slug if told.problem else None) for told in made}
 
 
@@ -643,6 +646,17 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
     before = artifacts.get(ADMIN, f"sha256:{mask}")
     assert {status for status, _ in taken(folder, house).values()} == {"unchanged", "failed"}
     assert artifacts.get(ADMIN, f"sha256:{mask}") == before, "an import changes nothing of what is there"
+
+
+def test_a_dry_run_tells_a_known_artifact_from_a_new_one_and_stores_neither(tmp_path: Path, house: House) -> None:
+    folder = tmp_path / "iss"
+    known, new = store(folder, b"mask", ARTIFACT), store(folder, b"another", ARTIFACT)
+    with Spool(None, 100) as spool:
+        house.artifacts.put(ADMIN, spool.fill([b"mask"]), kind="ours")
+    statuses = {entry.rpartition("/")[2]: status for entry, (status, _) in taken(folder, house, dry_run=True).items()}
+    assert statuses == {known: "unchanged", new: "stored"}
+    assert house.artifacts.get(ADMIN, f"sha256:{known}").kind == "ours"
+    assert not house.artifacts.is_stored(new)
 
 
 @pytest.mark.parametrize("data", ["hello", "[1]", "", [1], 0, {"a": 1}], ids=json.dumps)

@@ -352,8 +352,9 @@ def _outcomes(
     path = source.path
     other = legacy.detect(path, source.uploads)
     if other is not None:
-        artifacts = None if source.dry_run else wiring.build_artifacts(config, repo)
-        return legacy.outcomes(other, importer, repo, ADMIN, artifacts), other.total, lambda: other.done
+        artifacts = wiring.build_artifacts(config, repo)
+        outcomes = legacy.outcomes(other, importer, repo, ADMIN, artifacts, dry_run=source.dry_run)
+        return outcomes, other.total, lambda: other.done
     lines = opened.enter_context(temporary(repo.policy.spool))
     if path.is_dir():
         items = from_folder(path, files_below(path), lines)

@@ -29,8 +29,6 @@ from image_repo.repository.metadata import check_data
 METADATA, DESCRIPTIONS = "metadata.jsonl", "descriptions.jsonl"
 #: data of 64 KiB, all of it escaped, and the rest of a record
 _MAX_LINE_BYTES = 1 << 20
-#: a longer line ends the import: up to here, the files that an invalid line names are searched for
-_MAX_SCANNED_BYTES = 1 << 24
 _MAX_FILENAME_CHARACTERS = 1_000
 #: of a file_name in an invalid line
 _MAX_PATH_BYTES = 4_096
@@ -129,7 +127,7 @@ class ManifestLines:
         for chunk in chunks:
             self._count(chunk.count(b"\n"))
             length = len(chunk) - chunk.rfind(b"\n") - 1 if b"\n" in chunk else length + len(chunk)
-            if length > _MAX_SCANNED_BYTES:
+            if length > _MAX_LINE_BYTES:
                 raise BrokenArchive(f"A line may have at most {_MAX_LINE_BYTES} bytes.")
             last = chunk[-1:] or last
             yield chunk

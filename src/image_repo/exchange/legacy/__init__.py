@@ -59,17 +59,23 @@ def detect(path: Path, uploads: Path | None = None) -> LegacySource | None:
 
 
 def outcomes(
-    source: LegacySource, importer: ItemImporter, repo: Repository, principal: Principal, artifacts: Artifacts | None
+    source: LegacySource,
+    importer: ItemImporter,
+    repo: Repository,
+    principal: Principal,
+    artifacts: Artifacts,
+    *,
+    dry_run: bool = False,
 ) -> Iterator[ImportOutcome]:
     """Import everything, and yield the outcome of each entry.
 
-    :param artifacts: None to check artifacts without storing them
+    :param dry_run: whether to store no artifact; outcomes are those of an import. The importer has its own
     :raises BadParameter: if documents name files and the folder of the files is unknown
     """
     if isinstance(source, Documents):
         yield from importer.run(source.items())
         return
-    take = partial(_import_artifact, repo=repo, principal=principal, artifacts=artifacts)
+    take = partial(_import_artifact, repo=repo, principal=principal, artifacts=artifacts, dry_run=dry_run)
     yield from _images(source, importer, take)
     others = source.artifacts()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="import") as pool:
@@ -96,17 +102,19 @@ def _images(blobs: Blobs, importer: ItemImporter, take: partial[ImportOutcome]) 
             yield outcome
 
 
-def _import_artifact(blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts | None) -> ImportOutcome:
+def _import_artifact(
+    blob: Blob, repo: Repository, principal: Principal, artifacts: Artifacts, *, dry_run: bool
+) -> ImportOutcome:
     """Import a blob as an artifact."""
     try:
         with repo.writer.spool() as spool:
             spool.fill(blob.open())
             if spool.sha256 != blob.sha256:
                 raise DigestMismatch(f"These bytes have the SHA-256 {spool.sha256}, not that of their name.")
-            if artifacts is None:
-                return ImportOutcome(blob.entry, "stored", spool.sha256)
             if artifacts.is_stored(spool.sha256):  # what is said of it here stays
                 return ImportOutcome(blob.entry, "unchanged", f"sha256:{spool.sha256}")
+            if dry_run:
+                return ImportOutcome(blob.entry, "stored", f"sha256:{spool.sha256}")
             meta = blob.artifact_meta
             artifact, is_new = artifacts.put(principal, spool, kind=blob.kind, media_type=_media_type(blob), meta=meta)
     except Problem as problem:
