@@ -17,11 +17,14 @@ import requests
 from conftest import opened_bucket, s3_settings
 from pictures import photo, save
 from servers.faults import FaultProxy
-from webserver import Served, embedded, serving
+from webserver import Client, Served, embedded, serving
 
 from image_repo.config.settings import MemoryCacheConfiguration, SwiftCacheConfiguration
+from image_repo.server import address
 
 pytestmark = pytest.mark.servers
+#: seconds that a request may take while the store is silent, with some for a busy machine
+SILENCE_S = 3.5
 
 
 def picture(kind: str, size: tuple[int, int]) -> bytes:
@@ -48,6 +51,46 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     """The URL of each server in turn."""
     server = request.getfixturevalue(request.param)
     return server if isinstance(server, str) else server.url
+
+
+@pytest.mark.parametrize("request_", ["an unknown picture", "an upload", "a variant of a known picture"])
+def test_what_needs_a_silent_bucket_is_503_in_time_from_the_first_request_on(moto, container, tmp_path, request_):
+    with FaultProxy(int(moto.rpartition(":")[2])) as proxy:
+        credentials = {"access_key_id": "a", "secret_access_key": "b", "endpoint": f"http://127.0.0.1:{proxy.port}"}
+        config = commands.configure(
+            tmp_path,
+            persistent_store_configuration={"kind": "s3", "container": container, "credentials": credentials},
+            swift_cache_configuration={"enabled": False},
+            create_new=True,
+            server={"processes": 1},
+        )
+        client = Client(*address.host_and_port(commands.listens_on(config)))
+        with commands.serving(config):
+            assert client.put("/images/a", picture("jpg", (400, 300))).status == 201
+            proxy.fail("blackhole")
+            began = time.monotonic()
+            if request_ == "an upload":
+                answer = client.put("/images/b", picture("jpg", (400, 300)))
+            else:
+                answer = client.get("/images/b" if request_ == "an unknown picture" else "/images/a?w=61")
+            assert time.monotonic() - began < SILENCE_S
+            assert answer.status == 503 or (answer.status == 200 and request_ == "a variant of a known picture")
+            assert answer.status == 200 or answer.headers["Retry-After"]
+            proxy.heal()
+
+
+def test_a_commit_to_a_bucket_that_is_not_answered_says_so_and_can_be_repeated(moto, container, tmp_path):
+    with (
+        FaultProxy(int(moto.rpartition(":")[2])) as proxy,
+        node(tmp_path / "one", f"http://127.0.0.1:{proxy.port}", container) as served,
+    ):
+        assert served.client.put("/images/warm", picture("jpg", (40, 30))).status == 201
+        proxy.fail("stall", match=f"PUT /{container}/b.jpg".encode())
+        answer = served.client.put("/images/b", picture("jpg", (40, 30)))
+        assert (answer.status, "outcome is unknown" in answer.json()["detail"]) == (503, True)
+        assert answer.headers["Retry-After"]
+        proxy.heal()
+        assert served.client.put("/images/b", picture("jpg", (40, 30))).status in (200, 201)
 
 
 def test_a_picture_is_stored_served_linked_listed_and_deleted(endpoint, container, tmp_path):

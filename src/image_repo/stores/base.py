@@ -88,6 +88,13 @@ class NoContainer(StoreUnavailable):
     """The container itself is not there, and so nothing in it."""
 
 
+#: of a write that was sent and not answered
+OUTCOME_UNKNOWN = (
+    "The store does not answer whether it has stored it: the outcome is unknown, "
+    "and it is safe to repeat the same request."
+)
+
+
 class StoreSilent(StoreUnavailable):
     """The store did not answer in time: whether it has done what it was asked for is unknown."""
 

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from image_repo.errors import LinkRefused, LinksNotConfigured, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup
-from image_repo.stores.base import Capabilities, Entry, NoContainer
+from image_repo.stores.base import OUTCOME_UNKNOWN, Capabilities, Entry, NoContainer, StoreSilent
 from image_repo.stores.http_body import HttpBody
 from image_repo.stores.http_errors import BROKEN, absent
 from image_repo.stores.s3_client import S3Client
@@ -168,6 +168,8 @@ class S3Store:
             if error.http_status == 412 and not overwrite:
                 raise _there_already(key) from error
             raise
+        except StoreSilent as error:
+            raise StoreSilent(OUTCOME_UNKNOWN) from error.__cause__
         entry = Entry(key, upload.size, etag, modified, media_type, dict(metadata or {}), kept)
         self._types.note(entry)
         return entry

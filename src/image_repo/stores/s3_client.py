@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config as ClientConfig  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from urllib3.util import Timeout
 
 from image_repo.concurrency import deadline
 from image_repo.concurrency.backoff import Backoff
@@ -32,6 +33,19 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _RETRY_WITHIN_S = 0.05, 0.5, 1.0
 _NOT_DONE = frozenset((409, 429, 503))
 #: and those after which something may have been done
 _PERHAPS_DONE = frozenset((500, 502, 504))
+
+
+class _SharedSilence(Timeout):
+    """Timeouts of one call: in a request, at most the silence that its other calls have left.
+
+    urllib3 clones the timeout of its pool for each call, in the thread of the caller.
+    """
+
+    def clone(self) -> Timeout:
+        return Timeout(
+            connect=deadline.silence_left(float(self.connect_timeout or 0)),
+            read=deadline.silence_left(float(self.read_timeout or 0)),
+        )
 
 
 class S3Client:
@@ -96,10 +110,14 @@ class S3Client:
             _rewind(rewind)
 
     def _attempt(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
         try:
             with aside():
                 answer: dict[str, Any] = getattr(self.library(), operation)(**parameters)
-        except (ClientError, BotoCoreError, *BROKEN) as error:
+        except ClientError as error:
+            raise translated(error) from error
+        except (BotoCoreError, *BROKEN) as error:
+            deadline.silent_for(time.monotonic() - began)
             raise translated(error) from error
         except ValueError as error:  # a header that cannot be sent: the message might show a secret
             raise StoreUnavailable("The credentials, or an address, hold characters that cannot be sent.") from error
@@ -155,6 +173,7 @@ class S3Client:
             ),
         )
         client.meta.events.register_last("before-call.s3", _send_at_once)
+        _share_silence(client, self.settings)
         return client
 
     def close(self) -> None:
@@ -175,6 +194,16 @@ def addressing(credentials: Credentials) -> str:
 def _send_at_once(params: dict[str, Any], **_: Any) -> None:
     """Do not wait for ``100 Continue``: the library reads for ever where the connection ends in that answer."""
     params["headers"].pop("Expect", None)
+
+
+def _share_silence(client: Any, settings: PersistentStoreConfiguration) -> None:
+    """Let the calls of one request share the seconds for which the store may be silent.
+
+    The library takes one timeout for all calls of a client.
+    """
+    session = client._endpoint.http_session
+    session._timeout = _SharedSilence(connect=settings.connect_timeout, read=settings.timeout)
+    session._manager.connection_pool_kw["timeout"] = session._timeout
 
 
 def _may_repeat(problem: StoreUnavailable, again: bool) -> bool:

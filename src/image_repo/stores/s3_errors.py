@@ -13,7 +13,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 
 from image_repo.errors import StoreUnavailable
-from image_repo.stores.http_errors import Refusal, is_whole, reason_of
+from image_repo.stores.http_errors import Refusal, broken_problem, is_whole
 
 _WRONG_REGION = "The bucket is in another region: credentials.region (S3_REGION) names it."
 _CODES = {
@@ -62,7 +62,7 @@ def translated(error: Exception) -> StoreUnavailable:
             "S3_ACCESS_KEY_ID with S3_SECRET_ACCESS_KEY, or those of the AWS SDK."
         )
     if not isinstance(error, ClientError):
-        return StoreUnavailable(f"The store cannot be reached: {reason_of(error)}.")
+        return broken_problem(error)
     answer: Mapping[str, Any] = error.response
     metadata = answer.get("ResponseMetadata", {})
     headers, status = metadata.get("HTTPHeaders", {}), int(metadata.get("HTTPStatusCode", 0))

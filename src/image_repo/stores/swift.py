@@ -16,7 +16,15 @@ from image_repo.config import PersistentStoreConfiguration
 from image_repo.config.rules import KNOWN_KEYS, MIN_KEY_CHARS
 from image_repo.errors import LinksNotConfigured, PreconditionFailed, StoreUnavailable
 from image_repo.stores import lookup, tempurl
-from image_repo.stores.base import CHUNK, Capabilities, Entry, NoContainer, StoreSilent, is_reading_newest
+from image_repo.stores.base import (
+    CHUNK,
+    OUTCOME_UNKNOWN,
+    Capabilities,
+    Entry,
+    NoContainer,
+    StoreSilent,
+    is_reading_newest,
+)
 from image_repo.stores.http_body import HttpBody
 from image_repo.stores.http_errors import Refusal, absent, is_whole
 from image_repo.stores.swift_link_keys import KEY_HEADERS, LinkKeys
@@ -155,10 +163,7 @@ class SwiftStore:
                 raise PreconditionFailed(f"There is an object {key!r} already.") from error
             raise (self._no_container() if error.http_status == 404 else error) from error.__cause__
         except StoreSilent as error:
-            raise StoreSilent(
-                "The store does not answer whether it has stored it: the outcome is unknown, "
-                "and it is safe to repeat the same request."
-            ) from error.__cause__
+            raise StoreSilent(OUTCOME_UNKNOWN) from error.__cause__
         if answer.get("etag", "").strip('"') != upload.md5:
             raise StoreUnavailable(f"The store has other bytes for {key!r} than it was sent.")
         modified = _date(answer["last-modified"]) if "last-modified" in answer else time.time()
