@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def test_a_catalogue_that_does_not_answer_is_told(tmp_path: Path) -> None:
     with serving(embedded(tmp_path, catalogue=CatalogueConfiguration(url=url)), tmp_path) as server:
         assert set(wrong(server.client)) == {"catalogue"}
         assert "\nimage_repo_catalogue_up 0\n" in server.client.get("/metrics").body.decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of other users")
+def test_a_folder_that_cannot_be_read_is_named_while_the_node_is_ready() -> None:
+    with tempfile.TemporaryDirectory() as name, serving(embedded(Path(name)), Path(name)) as server:
+        for folder in (Path(name), Path(name) / "data"):
+            folder.chmod(0o755)
+        closed = Path(name) / "data" / "lost+found"
+        closed.mkdir(mode=0)
+        os.seteuid(65534)
+        try:
+            list(server.repo.origin.keys())
+        finally:
+            os.seteuid(0)
+        answer = server.client.get("/readyz?verbose")
+        assert (answer.status, answer.json()["parts"]["store"]) == (200, "ok")
+        assert str(closed) in answer.json()["passed_over"]
 
 
 def test_a_catalogue_that_is_not_wanted_is_well(tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ class Health:
         }
         return {part: _describe(check) for part, check in checks.items()}
 
+    def passed_over(self) -> list[str]:
+        """Return the folders and files of the originals that cannot be read, as the last listing met them."""
+        return self._repo.origin.passed_over()
+
     def gauges(self) -> list[Gauge]:
         """Return what is measured when it is read."""
         free = {name: _free_bytes(folder) for name, folder in self._folders.items()}

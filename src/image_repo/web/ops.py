@@ -63,10 +63,11 @@ def _is_verbose(repo: Repository) -> bool:
 
 
 def _ready(repo: Repository, health: Health) -> Reply:
-    """Return 200 when each part is well, else 503; with ``?verbose`` the state of each."""
+    """Return 200 when each part is well, else 503; with ``?verbose`` the state of each, and what is passed over."""
     parts = health.parts()
     ok = all(state == "ok" for state in parts.values())
-    return responses.send_json({"ok": ok, **({"parts": parts} if _is_verbose(repo) else {})}, 200 if ok else 503)
+    details = {"parts": parts, "passed_over": health.passed_over()} if _is_verbose(repo) else {}
+    return responses.send_json({"ok": ok, **details}, 200 if ok else 503)
 
 
 def _metrics(repo: Repository, health: Health) -> Reply:
