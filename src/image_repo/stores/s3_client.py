@@ -39,13 +39,19 @@ class _SharedSilence(Timeout):
     """Timeouts of one call: in a request, at most the silence that its other calls have left.
 
     urllib3 clones the timeout of its pool for each call, in the thread of the caller.
+
+    :param connecting: seconds of connecting, outside of a request
+    :param silence: seconds without a byte, outside of a request
     """
 
+    def __init__(self, connecting: float, silence: float) -> None:
+        super().__init__(connect=connecting, read=silence)
+        self._limits = connecting, silence
+
     def clone(self) -> Timeout:
-        return Timeout(
-            connect=deadline.silence_left(float(self.connect_timeout or 0)),
-            read=deadline.silence_left(float(self.read_timeout or 0)),
-        )
+        """Return the timeouts of a call that begins now."""
+        connecting, silence = (deadline.silence_left(seconds) for seconds in self._limits)
+        return Timeout(connect=connecting, read=silence)
 
 
 class S3Client:
@@ -202,7 +208,7 @@ def _share_silence(client: Any, settings: PersistentStoreConfiguration) -> None:
     The library takes one timeout for all calls of a client.
     """
     session = client._endpoint.http_session
-    session._timeout = _SharedSilence(connect=settings.connect_timeout, read=settings.timeout)
+    session._timeout = _SharedSilence(settings.connect_timeout, settings.timeout)
     session._manager.connection_pool_kw["timeout"] = session._timeout
 
 
