@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,11 +35,13 @@ from image_repo.exchange.legacy import detect, outcomes
 from image_repo.exchange.legacy.extended_json import plain
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
-SET, BLOBS, TALES = (
+SET, BLOBS, TALES, FIRST = (
     "A data set of images over MongoDB",
     "Images and artifacts under their SHA-256",
     "Descriptions without a schema",
+    "The first image_repo",
 )
+ANSWERS = "Its answers"
 ROUTES, PARAMETERS, SETTINGS, FIELDS, LEFT = (
     "Its routes",
     "Its parameters",
@@ -866,3 +869,68 @@ _EXTENDED = [row.there for row in ROWS.values() if row.there.startswith('{"$')]
 @of(SET, LEFT, *_EXTENDED)
 def test_extended_json_becomes_what_the_table_says(row: Row) -> None:
     assert json.dumps(plain(json.loads(row.there))) == json.dumps(json.loads(row.spans[0]))
+
+
+# -- the first image_repo -------------------------------------------------------------------
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Client]:
+    """Pictures of two folders."""
+    with serving(embedded(tmp_path, create_new=True), tmp_path) as served:
+        for name in ("sites/north", "sites/south", "alone"):
+            assert served.client.put(f"/images/{name}", jpeg(photo(40, 20))).status == 201
+        yield served.client
+
+
+@of(FIRST, ANSWERS, "GET /images", "GET /images?regex=EXPR")
+def test_names_are_found_by_any_part(row: Row, first: Client) -> None:
+    names = names_of(row.ask(first))
+    assert names == (["sites/north"] if "regex" in row.here else ["alone", "sites/north", "sites/south"])
+    assert names_of(first.get("/images?regex=^or$")) == []
+
+
+@of(FIRST, ANSWERS, "GET /images/NAME?meta=True", "GET /images/NAME?url=True")
+def test_facts_and_links_of_one_image_are_an_object(row: Row, first: Client) -> None:
+    answer = row.ask(first, NAME="alone").json()
+    assert answer["name"] == "alone"
+    assert answer.keys() == {"name", "url", "expires"} or "width" in answer
+
+
+@of(FIRST, ANSWERS, "GET /images/FOLDER/")
+def test_a_folder_is_a_zip_of_plain_names(row: Row, first: Client) -> None:
+    members = zipfile.ZipFile(io.BytesIO(row.ask(first).body)).namelist()
+    assert [name for name in members if name.endswith(".jpg")] == ["sites/north.jpg", "sites/south.jpg"]
+
+
+@of(FIRST, ANSWERS, "GET /images/NAME?xsize=30", "GET /images/NAME?kind=bmp", "GET /images/NAME?thumbnail=True")
+def test_pictures_of_the_first_parameters(row: Row, first: Client) -> None:
+    sizes = {"xsize": (30, 15), "kind": (40, 20), "thumbnail": (40, 20)}
+    (size,) = (size for parameter, size in sizes.items() if parameter in row.here)
+    assert picture_of(row.ask(first, NAME="alone"))[1] == size
+    assert first.get("/images/alone?xsize=400").image().size == (40, 20)
+    assert {first.get(f"/images/alone?kind={kind}").status for kind in ("bmp", "bpg")} == {400}
+
+
+@of(FIRST, ANSWERS, "POST /images/NAME")
+def test_an_upload_by_the_first_form_answers_the_record(row: Row, first: Client) -> None:
+    body, headers = _form(jpeg(photo(8, 6)), "a.txt")
+    sent = row.ask(first, body, headers=headers, NAME="new")
+    assert (sent.status, sent.json()["name"]) == (201, "new")
+
+
+@of(FIRST, ANSWERS, "DELETE /images/NAME")
+def test_a_deletion_deletes(row: Row, first: Client) -> None:
+    assert row.ask(first, NAME="alone").status == 200
+    assert first.get("/images/alone").status == 404
+
+
+def test_an_original_of_the_first_container_gets_its_name_by_the_command_of_the_page(tmp_path: Path) -> None:
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    (originals / "b%20c+original(None).jpg").write_bytes(jpeg(photo(40, 20)))
+    (line,) = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("    image_repo mv "))
+    config = commands.configure(tmp_path)
+    ended = commands.run("-y", config, *shlex.split(line)[1:])
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in originals.iterdir() if path.suffix == ".jpg") == ["b c.jpg"]
