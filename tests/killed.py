@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import multiprocessing
+import zipfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -14,11 +17,15 @@ from webserver import embedded
 from image_repo import wiring
 from image_repo.access.principal import ANONYMOUS
 from image_repo.config import Config
+from image_repo.exchange.importer import Importer, from_zip
 from image_repo.model.names import ImageName
 from image_repo.repository.metadata import UNCONDITIONAL
 from image_repo.repository.repository import Repository
 
-__all__ = ["UNCONDITIONAL", "Work", "begin", "change", "embedded", "upload"]
+__all__ = ["IMPORTED", "UNCONDITIONAL", "Work", "begin", "change", "embedded", "take_in", "upload"]
+
+#: names of one import
+IMPORTED = tuple(f"imported-{number}" for number in range(4))
 
 #: what a writer does again and again, with the number of its turn; what it returns is acknowledged
 Work = Callable[[Repository, list[bytes], int], str]
@@ -39,6 +46,24 @@ def change(repo: Repository, _: list[bytes], turn: int) -> str:
     names = [f"bulk-{number}" for number in range(4)]
     repo.writer.replace_many(ANONYMOUS, {ImageName(name): {"turn": turn} for name in names})
     return names[0]
+
+
+def take_in(repo: Repository, pictures: list[bytes], turn: int) -> str:
+    """Import a zip that replaces some pictures and their data, which name the digests of the pictures."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        lines = []
+        for number, name in enumerate(IMPORTED):
+            body = pictures[(turn + number) % len(pictures)]
+            digest = hashlib.sha256(body).hexdigest()
+            data = {"sha256": digest, "turn": turn}
+            lines.append({"file_name": f"{name}.jpg", "name": name, "filename": f"{digest}.jpg", "data": data})
+            archive.writestr(f"{name}.jpg", body)
+        archive.writestr("metadata.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    items = from_zip(file, len(file.getvalue()), io.BytesIO(), 100).items
+    failed = [outcome.problem for outcome in Importer(repo, ANONYMOUS).run(items) if outcome.problem]
+    assert not failed, failed
+    return IMPORTED[0]
 
 
 def _run(config: Config, work: Work, pictures: list[bytes], first: int, acknowledged: Connection) -> None:

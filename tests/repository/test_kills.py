@@ -79,11 +79,30 @@ def test_an_upload_that_is_killed_takes_effect_whole_or_not_at_all(tmp_path: Pat
     print(f"{kills} kills, {turn} uploads")
 
 
+def test_an_import_that_is_killed_leaves_each_picture_with_its_data(tmp_path: Path) -> None:
+    config = killed.embedded(tmp_path, freshness=0.0)
+    dice, turn, kills = random.Random(7), 0, 0
+    end = time.monotonic() + KILLING_S / 2
+    with closing(wiring.build(config)) as repo:
+        while time.monotonic() < end and kills < KILLS:
+            acknowledged = kill(config, killed.take_in, turn, dice)
+            kills += 1
+            states = [state_of(repo, name) for name in killed.IMPORTED]
+            for digest, data in (state or ("", {}) for state in states):
+                assert data["sha256"] == digest, "a picture has the data of another, or is gone"
+                assert data["turn"] >= acknowledged[-1][1], "it is older than what was acknowledged"
+            turn = max(data["turn"] for _, data in filter(None, states)) + 1
+    assert kills > 1
+    print(f"{kills} kills, {turn} imports")
+
+
 def test_a_bulk_change_that_is_killed_leaves_each_record_whole_and_the_catalogue_follows(tmp_path: Path) -> None:
     config = killed.embedded(tmp_path, freshness=0.0)
-    dice, turn = random.Random(3), 0
+    dice, turn, kills = random.Random(3), 0, 0
     names = [ImageName(f"bulk-{number}") for number in range(4)]
-    for _ in range(3):
+    end = time.monotonic() + KILLING_S / 2
+    while kills < 3 or (time.monotonic() < end and kills < KILLS):
+        kills += 1
         acknowledged = kill(config, killed.change, turn, dice)
         turn = acknowledged[-1][1] + 1
         with closing(wiring.build(config)) as repo:
@@ -95,6 +114,7 @@ def test_a_bulk_change_that_is_killed_leaves_each_record_whole_and_the_catalogue
                 commands.until(partial(agrees, repo, names), "the catalogue has what the records have", patience=10)
             finally:
                 stop()
+    print(f"{kills} kills, {turn} bulk changes")
 
 
 def agrees(repo: Repository, names: list[ImageName]) -> bool:
