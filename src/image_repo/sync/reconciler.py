@@ -32,7 +32,7 @@ from image_repo.model.record import MEDIA_TYPE as RECORD
 from image_repo.repository.metadata import fitting
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, original_of, read_record_object
-from image_repo.stores.base import Entry
+from image_repo.stores.base import Entry, NotReadable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -432,6 +432,8 @@ def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
             repo.metadata.reindex(ImageName(name))
         except Busy:  # its writer indexes it
             repo.indexer.outbox.add(name)
+        except NotReadable as problem:  # its row stays until it can be read
+            log.warning("%s is passed over: %s", name, problem.detail)
 
     return listed, Sweep(repo.indexer.index, listed.load, settle, marks=repo.epochs, at_once=at_once)
 
@@ -461,6 +463,8 @@ def _complete_one(repo: Repository, name: ImageName) -> None:
         repo.metadata.complete(name)
     except Busy:  # the next look finds it again
         log.info("the original of %s is read another time", name)
+    except NotReadable as problem:  # as does the next sweep
+        log.warning("%s is passed over: %s", name, problem.detail)
 
 
 # -- what differs --------------------------------------------------------------------
