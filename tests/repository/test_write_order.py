@@ -99,6 +99,7 @@ def test_no_acknowledged_change_is_lost_and_if_match_holds_over_two_nodes(two: N
             if patch(client, "/images/plain", {key[-12:]: 1}).status == 200:
                 acknowledged.add(key[-12:])
             current = client.get("/images/counter?meta=True")
+            assert current.status == 200, current.body
             more = {"count": current.json()["data"]["count"] + 1}
             answer = patch(client, "/images/counter", more, If_Match=current.headers["ETag"])
             assert answer.status in (200, 412, 503), answer.body

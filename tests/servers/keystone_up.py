@@ -101,14 +101,16 @@ def populate(url: str, swift: str) -> dict[str, str]:
     """Projects, users, and the object store's place in the catalogue; what a client needs to know."""
     api = Api(url, "admin", ADMIN, "admin")
     roles = {role["name"]: role["id"] for role in api("GET", "/roles")["roles"]}
-    projects = {name: api.make("project", name=name, domain_id="default") for name in ("service", "demo")}
+    projects = {name: api.make("project", name=name, domain_id="default") for name in ("service", "demo", "other")}
     users = {}
     for name, project, names in (
         ("swift", "service", ("admin", "service")),
         ("demo", "demo", ("member",)),
         ("viewer", "demo", ("reader",)),
+        ("other", "other", ("member",)),
     ):
-        users[name] = api.make("user", name=name, password=name + "pass", domain_id="default")
+        own = {"default_project_id": projects[project]}
+        users[name] = api.make("user", name=name, password=name + "pass", domain_id="default", **own)
         for role in names:
             api("PUT", f"/projects/{projects[project]}/users/{users[name]}/roles/{roles[role]}")
     service = api.make("service", type="object-store", name="swift")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from servers.faults import FaultProxy
 
+from image_repo.config import Credentials, PersistentStoreConfiguration
 from image_repo.stores.swift import SwiftStore
 from image_repo.stores.swift_account import canonical
 from image_repo.stores.swift_pool import ConnectionPool
@@ -47,3 +48,17 @@ def test_an_account_is_known_while_swift_cannot_be_reached(swift, tmp_path) -> N
     stored = "".join(path.read_text() for path in tmp_path.iterdir())
     assert "AUTH_test" in stored
     assert "testing" not in stored
+
+
+@pytest.mark.servers
+def test_two_projects_that_no_setting_names_have_two_identities(keystone, tmp_path) -> None:
+    """Keystone takes the default project of the user: the settings differ in nothing that is a place."""
+    identities = []
+    for user in ("demo", "other"):
+        given = Credentials(authurl=keystone["url"], username=user, password=f"{user}pass")
+        settings = PersistentStoreConfiguration(kind="swift", credentials=given)
+        pool = ConnectionPool(settings, given, tmp_path)
+        identities.append(SwiftStore(pool, settings, "photos").identity)
+        pool.close()
+    assert keystone["project_id"] in identities[0]
+    assert keystone["project_id"] not in identities[1]
