@@ -301,8 +301,7 @@ def _anonymous_role(node: _Node) -> Callable[[], Role]:
     access = node.config.access
     if access.anonymous is None and not access.oidc.is_configured:
         file = node.own / "access" if node.own else None
-        marker = ClosingMarker(node.origin, node.epochs, file, node.config.freshness)
-        return lambda: Role.NONE if marker.is_closed() else Role.WRITER
+        return ClosingMarker(node.origin, node.epochs, file, node.config.freshness).anonymous_role
     role = _ROLES[access.anonymous or "none"]
     return lambda: role
 

@@ -31,7 +31,7 @@ from image_repo.server.http_guard import Guard, render_response
 from image_repo.server.keep_alive import KeptConnections
 from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
-from image_repo.web.client_address import TrustedProxies
+from image_repo.web.client_address import TrustedProxies, peer_of
 from image_repo.web.fast_path import FastPath
 from image_repo.web.identity import by_credentials
 
@@ -82,7 +82,7 @@ def _build() -> FastPath:
         None if settings.access_log == "none" else AccessLog(settings.access_log),
         f"/{config.repository_base_pathname}/",
         **({"at_work": reaper.at_work} if reaper else {}),
-        client_of=proxies.client_of,
+        client_of=proxies.client_of if settings.trusted_proxies else peer_of,
     )
 
 

@@ -160,34 +160,34 @@ def test_known_keys_go_on_while_the_container_cannot_be_reached(store: Unreachab
 
 def test_the_first_key_closes_at_once_and_for_good(store: Unreachable, tmp_path: Path) -> None:
     marker, keys = marker_of(store, tmp_path), keys_of(store, tmp_path)
-    assert not marker.is_closed()
+    assert marker.anonymous_role() is Role.WRITER
     keys.add(new_key("robot", "writer"))
-    assert marker.is_closed()
+    assert marker.anonymous_role() is Role.NONE
     keys.revoke("robot")
-    assert marker.is_closed()
-    assert marker_of(store, tmp_path).is_closed()
+    assert marker.anonymous_role() is Role.NONE
+    assert marker_of(store, tmp_path).anonymous_role() is Role.NONE
 
 
 def test_without_the_marker_it_is_as_this_node_knew_it_last(store: Unreachable, tmp_path: Path) -> None:
-    assert not marker_of(store, tmp_path).is_closed()
+    assert marker_of(store, tmp_path).anonymous_role() is Role.WRITER
     store.cut_off = True
-    assert not marker_of(store, tmp_path).is_closed()
+    assert marker_of(store, tmp_path).anonymous_role() is Role.WRITER
     (tmp_path / "access").unlink()
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            marker_of(store, tmp_path).is_closed()
+            marker_of(store, tmp_path).anonymous_role()
     store.cut_off = False
     keys_of(store, tmp_path).add(new_key("robot", "writer"))
-    assert marker_of(store, tmp_path).is_closed()
+    assert marker_of(store, tmp_path).anonymous_role() is Role.NONE
     store.cut_off = True
-    assert marker_of(store, tmp_path).is_closed()
+    assert marker_of(store, tmp_path).anonymous_role() is Role.NONE
 
 
 def test_a_hit_does_not_wait_for_the_container(store: Unreachable, tmp_path: Path) -> None:
     now = [100.0]
     looked, go_on = threading.Event(), threading.Event()
     marker = ClosingMarker(store, InvalidationEpochs(None), None, 5.0, lambda: now[0])
-    assert not marker.is_closed()
+    assert marker.anonymous_role() is Role.WRITER
     head = store.head
 
     def slow(key: str) -> Any:
@@ -197,9 +197,9 @@ def test_a_hit_does_not_wait_for_the_container(store: Unreachable, tmp_path: Pat
 
     store.head = slow  # type: ignore[method-assign]
     now[0] += 6
-    assert not marker.is_closed()
+    assert marker.anonymous_role() is Role.WRITER
     assert looked.wait(20)
-    assert not marker.is_closed()
+    assert marker.anonymous_role() is Role.WRITER
     go_on.set()
 
 

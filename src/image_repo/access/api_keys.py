@@ -118,7 +118,7 @@ class ApiKeys:
         #: hash → key, kept for when the container cannot be reached
         self._known: dict[str, ApiKey] = {}
 
-    def epoch(self) -> bytes:
+    def epoch(self) -> int:
         """Return a value that changes when a process of this node changes keys."""
         return self._epochs.at(self._slot, time.monotonic())
 
@@ -204,7 +204,7 @@ def is_marked_closed(store: Store) -> bool:
 
 
 class ClosingMarker:
-    """Tells whether a key was ever made for a container; its server is closed then, as long as nothing opens it.
+    """What callers without credentials may where nothing says so: write, until the first key is made for the container.
 
     :param file: what this node knew last; None where there is no place for it
     :param freshness: seconds after which it is looked for again
@@ -226,24 +226,24 @@ class ClosingMarker:
         self._clock = clock
         self._is_closed: bool | None = None
         self._until = 0.0
-        self._epoch = b""
+        self._epoch = 0
         self._lock = threading.Lock()
 
-    def is_closed(self) -> bool:
-        """Return whether it is closed (measured: 0.3 µs).
+    def anonymous_role(self) -> Role:
+        """Return the role of callers without credentials (measured: 0.3 µs).
 
-        :raises StoreUnavailable: when nothing is known of it and the container cannot be asked
+        :raises StoreUnavailable: when nothing is known of the marker and the container cannot be asked
         """
         if self._is_closed:
-            return True
+            return Role.NONE
         now = self._clock()
         if self._is_closed is None or self._epochs.at(self._slot, now) != self._epoch:
-            return self._look()
+            return Role.NONE if self._look() else Role.WRITER
         if now >= self._until:
             # A hit does not wait for the container.
             self._until = now + self._pause
             threading.Thread(target=self._look, name="closing-marker", daemon=True).start()
-        return False
+        return Role.WRITER
 
     def _look(self) -> bool:
         with self._lock:

@@ -52,7 +52,7 @@ class Authenticator:
         self._verifier = verifier
         self._clock = clock
         #: hash of an Authorization header → principal, when to verify it again, epoch of the API keys where it is one
-        self._verified: dict[bytes, tuple[Principal, float, bytes | None]] = {}
+        self._verified: dict[bytes, tuple[Principal, float, int | None]] = {}
         self._lock = threading.Lock()
 
     def principal(self, authorization: str | None) -> Principal:

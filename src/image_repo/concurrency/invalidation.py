@@ -13,7 +13,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _SLOTS = 1 << 16
-_WIDTH = 8
+_WIDTH = 8  # of a slot in bytes: an unsigned number
 #: seconds between two looks at whether the file is still the one that the others see
 _CHECK_EVERY = 1.0
 
@@ -34,16 +34,15 @@ class InvalidationEpochs:
         self._lock = threading.Lock()
         self._has_warned = False
         self._file: tuple[int, int] | None = None
-        self._map, self._epoch = self._open()
+        self._slots, self._epoch = self._open()
         self._checked = time.monotonic()
 
     def mark(self, text: str) -> None:
         """Mark a name as written to."""
         self._check()
-        at = _slot(text)
-        self._map[at : at + _WIDTH] = os.urandom(_WIDTH)
+        self._slots[_slot(text)] = _random()
 
-    def read(self, text: str) -> bytes:
+    def read(self, text: str) -> int:
         """Return a value that changes with each mark of a name; to be compared within this process only."""
         return self.at(_slot(text), time.monotonic())
 
@@ -51,7 +50,7 @@ class InvalidationEpochs:
         """Return the slot of a name, for callers that read its mark often."""
         return _slot(text)
 
-    def at(self, at: int, now: float) -> bytes:
+    def at(self, slot: int, now: float) -> int:
         """Return what :meth:`read` gives, for a known slot.
 
         :param now: monotonic seconds
@@ -59,24 +58,24 @@ class InvalidationEpochs:
         if now - self._checked > _CHECK_EVERY:
             self._check()
         # The epoch makes every value another one once the file was replaced: what was marked meanwhile is not known.
-        return self._epoch + self._map[at : at + _WIDTH]
+        return self._epoch ^ self._slots[slot]
 
     def _check(self) -> None:
         """Open the file anew when it was deleted or replaced."""
         with self._lock:
             self._checked = time.monotonic()
             if self._file != _identity(self._path):
-                self._map, self._epoch = self._open()
+                self._slots, self._epoch = self._open()
 
-    def _open(self) -> tuple[mmap.mmap, bytes]:
-        epoch = os.urandom(4)
+    def _open(self) -> tuple[memoryview, int]:
+        epoch = _random()
         try:
-            return self._share(), epoch
+            return memoryview(self._share()).cast("Q"), epoch
         except OSError as error:
             if not self._has_warned:
                 log.warning("the workers of this node do not hear of each other's uploads at once: %s", error)
             self._has_warned, self._file = True, _identity(self._path)
-            return mmap.mmap(-1, _SLOTS * _WIDTH), epoch
+            return memoryview(mmap.mmap(-1, _SLOTS * _WIDTH)).cast("Q"), epoch
 
     def _share(self) -> mmap.mmap:
         size = _SLOTS * _WIDTH
@@ -108,4 +107,9 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
 def _slot(text: str) -> int:
     # Not hash(): it differs from process to process.
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=2).digest()
-    return int.from_bytes(digest, "big") * _WIDTH
+    return int.from_bytes(digest, "big")
+
+
+def _random() -> int:
+    """Return a random number for a slot."""
+    return int.from_bytes(os.urandom(_WIDTH), "big")

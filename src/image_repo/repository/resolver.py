@@ -62,7 +62,7 @@ class _Resolution:
     original: Original | None
     validated: float
     listed: float
-    mark: bytes
+    mark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Lease:
     """
 
     slot: int
-    mark: bytes
+    mark: int
     until: float
 
 
@@ -177,7 +177,7 @@ class Resolver:
         key = _flight_key(name, self.marks.read(name.text))
         return self._flights.do(key, lambda: self._validate(name), lambda: None, _RESOLUTION_TIMEOUT_S)
 
-    def _revalidate(self, name: ImageName, mark: bytes) -> Flight[Original | None] | None:
+    def _revalidate(self, name: ImageName, mark: int) -> Flight[Original | None] | None:
         """Validate a name in the background; return None when too many wait for that already."""
         return self._flights.start(
             _flight_key(name, mark), lambda: self._validate_timed(name), _RESOLUTION_TIMEOUT_S, self._worker
@@ -286,7 +286,7 @@ class Resolver:
         record = read_record(self._origin, name)
         return record.key if record and image_of(record.key, "image/") == name else None
 
-    def _remember(self, name: ImageName, original: Original | None, mark: bytes, *, listed: bool) -> None:
+    def _remember(self, name: ImageName, original: Original | None, mark: int, *, listed: bool) -> None:
         now = self._clock()
         with self._lock:
             before = self._resolutions.get(name.text)
@@ -317,9 +317,9 @@ class Resolver:
                 self._disk.delete(prefix_of(name))
 
 
-def _flight_key(name: ImageName, mark: bytes) -> str:
+def _flight_key(name: ImageName, mark: int) -> str:
     # A caller after a write must not get an answer from before it.
-    return f"{name.text}\0{mark.hex()}"
+    return f"{name.text}\0{mark:x}"
 
 
 def read_record(origin: Store, name: ImageName) -> Record | None:

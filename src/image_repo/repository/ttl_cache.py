@@ -51,7 +51,7 @@ class TtlCache(Generic[T]):
         self._load = load
         self._freshness = freshness
         self._clock = clock
-        self._known: LRUCache[str, tuple[T | None, float, bytes]] = LRUCache(_MOST_NAMES)
+        self._known: LRUCache[str, tuple[T | None, float, int]] = LRUCache(_MOST_NAMES)
         self._lock = threading.Lock()
 
     def get(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:

@@ -197,7 +197,7 @@ class Sweep:
             log.warning("the catalogue does not take %s: %s", rows[0].name, error)
             outcome.failed.append((rows[0].name, str(error)))
 
-    def _marked(self, names: Iterable[str]) -> dict[str, bytes]:
+    def _marked(self, names: Iterable[str]) -> dict[str, int]:
         return {name: self._marks.read(name) for name in names} if self._marks else {}
 
     def _remove(self, there: _Hashes, outcome: SweepOutcome) -> Iterator[SweepOutcome]:

@@ -31,6 +31,8 @@ _MAX_BUFFERED = 50_000
 #: of a request line
 _MAX_URI_CHARS = 2048
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,99}")
+#: ends of a time; formatting one took a third of what a line costs (measured: 0.27 of 0.75 µs)
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
 _quoted = json.JSONEncoder(ensure_ascii=True).encode
 
 #: seconds since the epoch; the request's number and its client's id for it; the text of :meth:`.describe`; the client
@@ -132,7 +134,7 @@ class AccessLog:
         second = int(at)
         if second != self._second:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        stamp = f"{self._stamp}.{int((at - second) * 1000):03d}Z"  # in UTC (RFC 3339)
+        stamp = self._stamp + _MILLISECONDS[int((at - second) * 1000)]  # in UTC (RFC 3339)
         if self._json:
             return f'{{"time":"{stamp}",{text},"client":{_quoted(client)},"id":"{name}"}}\n'
         return f"{stamp} {text} {client or '-'} {name}\n"
