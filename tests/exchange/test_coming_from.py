@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-import shlex
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -925,12 +925,9 @@ def test_a_deletion_deletes(row: Row, first: Client) -> None:
     assert first.get("/images/alone").status == 404
 
 
-def test_an_original_of_the_first_container_gets_its_name_by_the_command_of_the_page(tmp_path: Path) -> None:
-    originals = tmp_path / "originals"
-    originals.mkdir()
-    (originals / "b%20c+original(None).jpg").write_bytes(jpeg(photo(40, 20)))
-    (line,) = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("    image_repo mv "))
-    config = commands.configure(tmp_path)
-    ended = commands.run("-y", config, *shlex.split(line)[1:])
-    assert ended.returncode == 0, ended.stderr
-    assert sorted(path.name for path in originals.iterdir() if path.suffix == ".jpg") == ["b c.jpg"]
+def test_the_command_of_the_page_lists_the_renditions_of_a_container_of_the_first(tmp_path: Path) -> None:
+    (line,) = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("    swift list CONTAINER |"))
+    keys = "a+original(None).jpg\nsites/b%20c+size(30,None).jpg\nphoto (1).jpg\nd+thumbnail(50,50,es).png\n"
+    command = line.partition("|")[2]
+    listed = subprocess.run(["bash", "-c", command], input=keys, capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == ["sites/b%20c+size(30,None).jpg", "d+thumbnail(50,50,es).png"]

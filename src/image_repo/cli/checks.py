@@ -16,6 +16,7 @@ from image_repo.cli.options import Options, verb
 from image_repo.cli.progress import Step
 from image_repo.config import Config
 from image_repo.errors import Problem
+from image_repo.model import first_names
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
@@ -91,6 +92,8 @@ def _is_unnamed(entry: Entry) -> bool:
     if any(part.startswith(".") for part in entry.key.split("/")):
         return False
     stem, format_ = split_ending(entry.key)
+    if first_names.is_first(stem):  # a rendition
+        return False
     if entry.media_type == RECORD:
         return ImageName.of_key(entry.key.removesuffix(".json")) is None
     return (format_ is not None or entry.media_type.startswith("image/")) and ImageName.of_key(stem) is None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from image_repo.errors import BadName
+from image_repo.model import first_names
 from image_repo.model.formats import split_ending
 
 #: maximum length of a name, percent-encoded as UTF-8 (RFC 3986)
@@ -52,6 +53,8 @@ class ImageName:
         """
         whole = cls.parse(text)
         stem, known = split_ending(whole.text)
+        if known:
+            _check(stem)
         return (cls(stem), whole) if known else (whole,)
 
     def __str__(self) -> str:
@@ -76,7 +79,7 @@ def _is_plain(name: str) -> bool:
         and "/." not in name
         and "//" not in name
         and name[:1] not in _REFUSED_BEGINNINGS
-        and not name.endswith("/")
+        and not name.endswith(("/", ")"))
     )
 
 
@@ -88,6 +91,8 @@ def _check(name: str) -> None:
             raise BadName("A name may not hold a backslash.")
         if unicodedata.category(char) in ("Cc", "Cs"):
             raise BadName("A name may not hold control characters.")
+    if first_names.is_first(name):
+        raise BadName(f"A name may not end as {name[name.rfind('+') :][:40]!r}: so ended keys of the first image_repo.")
     for segment in name.split("/"):
         if not segment:
             raise BadName("A name may not have empty parts: no '/' at an end, no two in a row.")

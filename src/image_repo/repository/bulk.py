@@ -13,6 +13,7 @@ from typing import Any, Literal
 from image_repo.catalogue.base import Row
 from image_repo.catalogue.indexer import Indexer
 from image_repo.errors import PreconditionFailed
+from image_repo.model import first_names
 from image_repo.model.formats import ENDINGS
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
@@ -107,6 +108,9 @@ def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageN
             found[name].append(entry)
         if entry.key in found:  # a picture without an ending, perhaps, or one that is called like another with it
             found[entry.key] += [entry, entry]
+    described = [text for text, entries in found.items() if not any(entry.key != record_key(text) for entry in entries)]
+    for entry in origin.find([first_names.original_stem(text) for text in described], ENDINGS):
+        found[_image_of(entry)].append(entry)
     for image in names:
         state = _state(origin, image, found[image.text]) if image.text in found else None
         if state:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from image_repo.access.control import AccessControl, Action, Grant, image_not_found
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
 from image_repo.errors import Problem
+from image_repo.model import first_names
 from image_repo.model.names import ImageName
 from image_repo.model.operations import ORIGINAL, Focus, focus_of
 from image_repo.model.original import Original
@@ -24,7 +26,7 @@ from image_repo.repository.renditions import Renditions, etag_of
 from image_repo.repository.resolver import Lease, Resolver, image_of, original_of, read_record
 from image_repo.repository.spool import Spool
 from image_repo.repository.ttl_cache import TtlCache
-from image_repo.stores.base import Store
+from image_repo.stores.base import Entry, Store
 
 log = logging.getLogger(__name__)
 
@@ -225,10 +227,10 @@ class Reader:
         """
         self._access.authorise(principal, Action.LIST, prefix)
         listed: dict[str, Original] = {}
-        for entry in self._origin.keys(prefix, after=after):
+        for entry in self._keys(prefix, after):
             name = image_of(entry.key, entry.media_type)
-            # Originals of one name begin with it and a dot: they stand together but for what sorts in between.
-            for text in [text for text in listed if not entry.key.startswith(text + ".")]:
+            # Originals of one name begin with it, and a dot or plus: they stand together but for what sorts in between.
+            for text in [text for text in listed if not text <= entry.key < text + "/"]:
                 yield listed.pop(text)
             if name is None or (matches and not matches(name.text[len(prefix) :])):
                 continue
@@ -239,3 +241,8 @@ class Reader:
             if before is None or before.modified < original.modified:
                 listed[name.text] = original
         yield from listed.values()
+
+    def _keys(self, prefix: str, after: str) -> Iterator[Entry]:
+        yield from self._origin.keys(prefix, after=after)
+        if not first_names.is_quoted_the_same(prefix):
+            yield from self._origin.keys(quote(prefix), after=after)

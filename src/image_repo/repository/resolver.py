@@ -28,6 +28,7 @@ from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.concurrency.limiter import aside
 from image_repo.concurrency.single_flight import Flight, SingleFlight
 from image_repo.errors import RenderTimeout, StoreUnavailable
+from image_repo.model import first_names
 from image_repo.model.formats import ENDINGS, split_ending
 from image_repo.model.key import prefix_of
 from image_repo.model.names import ImageName
@@ -94,7 +95,7 @@ def image_of(key: str, media_type: str) -> ImageName | None:
     stem, made = split_ending(key)
     if not made and not media_type.startswith("image/"):
         return None
-    return ImageName.of_key(stem)
+    return ImageName.of_key(first_names.name_of_original(stem) or stem)
 
 
 class Resolver:
@@ -223,12 +224,19 @@ class Resolver:
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Return every object that is an original of this name, the newest first; there should be one."""
+        return sorted(self._listed(name) + self._first(name), key=_age, reverse=True)
+
+    def _listed(self, name: ImageName) -> list[Entry]:
         entries = [entry for form in _forms(name.text) for entry in self._origin.find((form,), ENDINGS)]
         entries = [entry for entry in entries if image_of(entry.key, entry.media_type) == name]
         if not entries and not split_ending(name.text)[1]:
             plain = (self._origin.head(form) for form in _forms(name.text))
             entries = [entry for entry in plain if entry and _may_be_picture(entry)]
-        return sorted(entries, key=lambda entry: (entry.modified, entry.key), reverse=True)
+        return entries
+
+    def _first(self, name: ImageName) -> list[Entry]:
+        """Return the originals of a name that the first image_repo stored."""
+        return self._origin.find((first_names.original_stem(name.text),), ENDINGS)
 
     def close(self) -> None:
         """End the threads that revalidate, without waiting for calls that the store does not answer."""
@@ -270,8 +278,8 @@ class Resolver:
         return original_of(hint.name, entry) if entry else None
 
     def _find(self, name: ImageName) -> Original | None:
-        originals = self.originals(name)
-        key = originals[0].key if originals else self._from_record(name)
+        originals = self._listed(name) or self._first(name)
+        key = max(originals, key=_age).key if originals else self._from_record(name)
         # A listing may lag behind: the object itself says which version it is.
         entry = self._origin.head(key) if key else None
         return original_of(name, entry) if entry else None
@@ -280,7 +288,7 @@ class Resolver:
         """Return the newest of the originals that the listing, which may lag behind, and the record name."""
         keys = {entry.key for entry in self.originals(name)} | {self._from_record(name) or ""}
         entries = [entry for key in sorted(keys - {""}) if (entry := self._origin.head(key))]
-        return original_of(name, max(entries, key=lambda entry: (entry.modified, entry.key))) if entries else None
+        return original_of(name, max(entries, key=_age)) if entries else None
 
     def _from_record(self, name: ImageName) -> str | None:
         record = read_record(self._origin, name)
@@ -348,6 +356,10 @@ def read_record_object(origin: Store, name: ImageName) -> tuple[Record | None, s
     except ValueError as error:
         log.warning("the record of %s cannot be read: %s", name, error)
         return None, body.entry.etag
+
+
+def _age(entry: Entry) -> tuple[float, str]:
+    return entry.modified, entry.key
 
 
 def _forms(text: str) -> tuple[str, ...]:

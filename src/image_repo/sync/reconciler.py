@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import logging
 import os
-import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from image_repo.catalogue.indexer import UNREAD
 from image_repo.catalogue.query import Filter
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import Busy, CatalogueUnavailable, Problem
+from image_repo.model import first_names
 from image_repo.model.formats import split_ending
 from image_repo.model.names import ImageName
 from image_repo.model.record import MEDIA_TYPE as RECORD
@@ -339,8 +339,9 @@ class Images:
         apart: dict[str, _Found] = {}
         beside = _Hashes()
         for name, entries, spelled in self._grouped():
-            if spelled and (entries.original or name == unicodedata.normalize("NFD", name)):
-                if not name.isascii():
+            has_spellings = not first_names.is_quoted_the_same(name)
+            if spelled and (entries.original or not has_spellings):
+                if has_spellings:
                     beside.add(name)
                 yield self._hand(name, entries)
                 continue
@@ -394,7 +395,7 @@ class Images:
         """Return what each place shows of a name, and whether all its keys are spelled as the name is."""
         waiting: dict[str, tuple[str, _Found]] = {}
         for entry in self._entries():
-            for stem in [stem for stem in waiting if not entry.key.startswith(stem + ".")]:
+            for stem in [stem for stem in waiting if entry.key >= stem + "/"]:
                 text, entries = waiting.pop(stem)
                 yield text, entries, stem == text
             name = _named(entry)
