@@ -44,12 +44,16 @@ class IdentityProvider:
 
     :param fetches: paths that were fetched
     :param status: of every answer
+    :param tokens: what the token endpoint answers
+    :param claims: what it says of the person who has logged in
     """
 
     port: int = 0
     keys: list[SigningKey] = field(default_factory=list)
     fetches: list[str] = field(default_factory=list)
     status: int = 200
+    tokens: dict[str, Any] = field(default_factory=dict)
+    claims: dict[str, Any] = field(default_factory=dict)
 
     @property
     def issuer(self) -> str:
@@ -66,8 +70,14 @@ class IdentityProvider:
 
     def document(self, path: str) -> Any:
         if path == "/.well-known/openid-configuration":
-            return {"issuer": self.issuer, "jwks_uri": self.jwks_uri}
-        return {"keys": [key.jwk for key in self.keys]} if path == "/jwks" else None
+            paths = {
+                "jwks_uri": "jwks",
+                **{f"{name}_endpoint": name for name in ("authorization", "token", "userinfo")},
+            }
+            return {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in paths.items()}}
+        if path == "/jwks":
+            return {"keys": [key.jwk for key in self.keys]}
+        return {"/token": self.tokens, "/userinfo": self.claims}.get(path)
 
     def token(self, key: SigningKey | None = None, headers: dict[str, Any] | None = None, **claims: Any) -> str:
         """Return a token that is valid but for what the arguments say; a claim that is None is left out."""
@@ -89,9 +99,14 @@ def running_provider() -> Iterator[IdentityProvider]:
             provider.fetches.append(self.path)
             body = json.dumps(provider.document(self.path)).encode()
             self.send_response(provider.status)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -11,6 +11,8 @@
     │   └── InvalidToken       a token that is not accepted
     ├── LinkRefused        401 a temporary URL without or with a wrong signature
     ├── Forbidden          403 these credentials do not allow it
+    ├── LoginFailed        403 the identity provider did not say who has logged in
+    ├── CrossOrigin        403 a change with a session's cookie that another site asks for
     ├── OriginalsNotServed 403 `kind=original` where the configuration does not allow it
     ├── ImageNotFound      404 the container looked, and it is not there
     ├── ArtifactNotFound   404 no artifact has this digest
@@ -32,6 +34,7 @@
     ├── HeadersTooLarge    431 a head with more bytes than the configuration allows
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
+    ├── LoginNotConfigured 501 the configuration names no client of an identity provider
     ├── CatalogueDisabled  501 the configuration has no catalogue
     ├── LibraryMissing     501 an optional library that is not installed
     ├── Busy               503 the queue of renders is full
@@ -162,6 +165,22 @@ class Forbidden(Problem):
     status = 403
     slug = "forbidden"
     title = "This is not allowed with these credentials"
+
+
+class LoginFailed(Problem):
+    """403: the identity provider refused a login, or what it answered does not belong to one that began here."""
+
+    status = 403
+    slug = "login-failed"
+    title = "The login did not succeed"
+
+
+class CrossOrigin(Problem):
+    """403: a session's cookie counts for changes that pages of this server ask for, not those of other sites."""
+
+    status = 403
+    slug = "cross-origin"
+    title = "A session does not count for requests of other sites"
 
 
 class OriginalsNotServed(Problem):
@@ -326,6 +345,14 @@ class LinksNotConfigured(Problem):
     status = 501
     slug = "links-not-configured"
     title = "Temporary URLs need a key"
+
+
+class LoginNotConfigured(Problem):
+    """501: people log in where ``access.oidc.client_id`` names a client of an identity provider."""
+
+    status = 501
+    slug = "login-not-configured"
+    title = "Nobody can log in here"
 
 
 class CatalogueDisabled(Problem):

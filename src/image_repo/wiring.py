@@ -22,7 +22,9 @@ from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.request_rules import RequestRules, RequestSigner
 from image_repo.access.rules import AnonymousLimits, RoleRules
+from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
+from image_repo.access.signed_cookies import CookieSigner
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.disk import DiskTier, LinkFolder
 from image_repo.caches.eviction import Bounds
@@ -310,15 +312,34 @@ def _authenticator(node: _Node) -> Authenticator:
     """Return what tells on whose behalf a request is made; nothing is contacted yet."""
     config, oidc = node.config, node.config.access.oidc
     keys = ApiKeys(node.origin, node.epochs, config.freshness)
-    shares = ShareLinks([str(secret) for secret in (config.access.secret, config.access.secret_2) if secret])
+    shares = ShareLinks(_secrets(config))
     if not oidc.is_configured:
         return Authenticator(keys, shares)
-    from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415, its cryptography takes its time
+    # The cryptography of tokens takes its time to import.
+    from image_repo.access.login import LOGIN_LIFETIME_S, LoginClient, LoginFlow, find_endpoints  # noqa: PLC0415
+    from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415
 
     source = hashlib.sha256(f"{oidc.issuer}\0{oidc.jwks_uri}".encode()).hexdigest()[:16]
     file = node.shared / f"oidc-{source}.json" if node.shared else None
     policy = TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles)
-    return Authenticator(keys, shares, TokenVerifier(policy, ProviderKeys(partial(provider_keys, config), file)))
+    provider = ProviderKeys(partial(provider_keys, config), file)
+    bearer = TokenVerifier(policy, provider)
+    if not oidc.client_id:
+        return Authenticator(keys, shares, bearer)
+    client = LoginClient(
+        str(oidc.issuer), oidc.client_id, str(oidc.client_secret) if oidc.client_secret else None, oidc.scope
+    )
+    states = CookieSigner(_secrets(config), "login", LOGIN_LIFETIME_S)
+    tokens = TokenVerifier(replace(policy, audience=oidc.client_id), provider)
+    sessions = Sessions(CookieSigner(_secrets(config), "session", config.access.session_lifetime))
+    return Authenticator(
+        keys, shares, bearer, sessions=sessions, login=LoginFlow(client, tokens, bearer, states, find_endpoints)
+    )
+
+
+def _secrets(config: Config) -> list[str]:
+    """Return what signs share links and sessions; the first one signs."""
+    return [str(secret) for secret in (config.access.secret, config.access.secret_2) if secret]
 
 
 def provider_keys(config: Config) -> Keys:
@@ -328,6 +349,18 @@ def provider_keys(config: Config) -> Keys:
     """
     oidc = config.access.oidc
     return fetch_keys(oidc.issuer, str(oidc.jwks_uri) if oidc.jwks_uri else None)
+
+
+def check_login(config: Config) -> None:
+    """Check that people can log in at the configured identity provider.
+
+    :raises OSError, ValueError: when the provider does not say where
+    :raises LibraryMissing: when the library for it is not installed
+    """
+    from image_repo.access.login import find_endpoints, import_client  # noqa: PLC0415
+
+    import_client()
+    find_endpoints(str(config.access.oidc.issuer))
 
 
 def _write_order(config: Config, node: _Node) -> WriteOrder | None:

@@ -31,13 +31,27 @@ server.listen(Number(args.port), '127.0.0.1', () => {
   const provider = new Provider(issuer, {
     jwks: { keys },
     cookies: { keys: [randomBytes(16).toString('hex')] },
-    clients: ['guest', 'reader', 'writer', 'admin'].map(client),
-    scopes: scope.split(' '),
+    clients: [
+      ...['guest', 'reader', 'writer', 'admin'].map(client),
+      // For browsers: the loopback address of a native client may have any port (RFC 8252, section 7.3).
+      {
+        client_id: 'web', client_secret: 'web-secret', application_type: 'native',
+        redirect_uris: ['http://127.0.0.1/login/callback'], response_types: ['code'],
+        grant_types: ['authorization_code'], scope: 'openid profile',
+      },
+    ],
+    scopes: ['openid', 'profile', ...scope.split(' ')],
+    claims: { openid: ['sub'], profile: ['preferred_username', 'realm_access'] },
+    // The name of a person begins with the role: writer-ann.
+    findAccount: (ctx, id) => ({
+      accountId: id,
+      claims: () => ({ sub: id, preferred_username: id, realm_access: { roles: [id.split('-')[0]] } }),
+    }),
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256', 'EdDSA'] },
     extraTokenClaims: (ctx, token) => ({ realm_access: { roles: [token.clientId] } }),
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (ctx, resource) => ({

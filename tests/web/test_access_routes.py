@@ -16,7 +16,7 @@ from image_repo.web.app import create_app
 #: what nobody needs credentials for: paths of Flask's table
 PUBLIC = {
     "/", "/me", "/docs", "/openapi.json", "/problems", "/problems/{slug}", "/health", "/healthz", "/livez", "/readyz",
-    "/static/{filename}",
+    "/static/{filename}", "/login", "/login/callback", "/logout",
     # the signature is the permission
     "/temp/{path}",
 }  # fmt: skip

@@ -6,12 +6,16 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from image_repo.access.api_keys import TOKEN_PREFIX, ApiKeys
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
 from image_repo.errors import InvalidToken
+
+if TYPE_CHECKING:  # what it imports takes its time
+    from image_repo.access.login import LoginFlow
 
 _SCHEME = "bearer"
 #: remembered tokens; each takes about 300 bytes
@@ -37,6 +41,7 @@ class Authenticator:
     :param keys: the API keys
     :param shares: the share links
     :param verifier: of all other bearer tokens; None where they say nothing
+    :param sessions: of people who have logged in by ``login``; None where nobody can
     """
 
     def __init__(
@@ -44,10 +49,15 @@ class Authenticator:
         keys: ApiKeys,
         shares: ShareLinks,
         verifier: Verifier | None = None,
+        *,
+        sessions: Sessions | None = None,
+        login: LoginFlow | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.keys = keys
         self.shares = shares
+        self.sessions = sessions
+        self.login = login
         self._epoch = keys.epoch
         self._verifier = verifier
         self._clock = clock

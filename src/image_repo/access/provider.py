@@ -77,11 +77,20 @@ def fetch_keys(issuer: str | None, jwks_uri: str | None) -> Keys:
     """
     end = time.monotonic() + FETCH_TIMEOUT_S
     if jwks_uri is None:
-        document = fetch_json(f"{issuer}".rstrip("/") + "/.well-known/openid-configuration", end)
-        if not isinstance(document, dict) or document.get("issuer") != issuer:
-            raise ValueError("the discovery document is of another issuer")
-        jwks_uri = str(document.get("jwks_uri"))
+        jwks_uri = str(discover(f"{issuer}", end).get("jwks_uri"))
     return read_keys(fetch_json(jwks_uri, end))
+
+
+def discover(issuer: str, end: float) -> Mapping[str, Any]:
+    """Return the discovery document of a provider (OpenID Connect Discovery 1.0, section 4).
+
+    :param end: until when to wait, in monotonic seconds
+    :raises OSError, ValueError: when it cannot be had
+    """
+    document = fetch_json(issuer.rstrip("/") + "/.well-known/openid-configuration", end)
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        raise ValueError("the discovery document is of another issuer")
+    return document
 
 
 def read_keys(document: Any) -> Keys:

@@ -61,6 +61,15 @@ class TokenVerifier:
         :raises InvalidToken: when it is not accepted
         :raises ProviderUnavailable: when that cannot be decided now
         """
+        claims = self.claims(token)
+        return self.principal(claims), float(claims["exp"])
+
+    def claims(self, token: str) -> Mapping[str, Any]:
+        """Return what a token says.
+
+        :raises InvalidToken: when it is not accepted
+        :raises ProviderUnavailable: when that cannot be decided now
+        """
         if len(token) > _MAX_TOKEN_CHARS:
             raise InvalidToken("The token is too long.")
         try:
@@ -68,12 +77,18 @@ class TokenVerifier:
             algorithm, kid = header.get("alg"), header.get("kid")
             if algorithm not in ALGORITHMS:
                 raise InvalidToken("The token is signed by an algorithm that is not accepted.")
-            claims = self._decode(token, str(algorithm), kid)
+            return self._decode(token, str(algorithm), kid)
         except jwt.ExpiredSignatureError as error:
             raise InvalidToken("The token has expired.") from error
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise InvalidToken("The token is not valid.") from error
-        return Principal(_subject(claims["sub"]), self._roles(claims)), float(claims["exp"])
+
+    def principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Return who the claims of an accepted token are about.
+
+        :raises InvalidToken: when they name no acceptable subject
+        """
+        return Principal(_subject(claims["sub"]), self._roles(claims))
 
     def _decode(self, token: str, algorithm: str, kid: str | None) -> Mapping[str, Any]:
         policy = self._policy

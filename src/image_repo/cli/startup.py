@@ -19,7 +19,7 @@ from image_repo.cli import catalogue
 from image_repo.cli.options import JSON, Options, verb
 from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config, foreign
-from image_repo.errors import LinksNotConfigured, Problem, StoreUnavailable
+from image_repo.errors import LibraryMissing, LinksNotConfigured, Problem, StoreUnavailable
 from image_repo.repository.resolver import image_of
 from image_repo.server import address, process
 from image_repo.stores.base import Store
@@ -99,11 +99,26 @@ def _check_access(config: Config, store: Store, *, is_reachable: bool) -> Findin
     rule = f"callers without credentials may {words[access.anonymous or 'none']}{rules}"
     if not access.oidc.is_configured:
         return Finding(True, "access", f"{rule}; API keys count (image_repo key)")
+    return _check_provider(config, rule)
+
+
+def _check_provider(config: Config, rule: str) -> Finding:
+    """Check that tokens can be verified, and that people can log in where a client is configured.
+
+    :param rule: what callers without credentials may
+    """
     try:
         keys = wiring.provider_keys(config)
     except (OSError, ValueError) as error:
         return Finding(False, "access", f"{rule}; the keys of the identity provider cannot be fetched: {error}")
-    return Finding(True, "access", f"{rule}; the identity provider has {len(keys)} keys for tokens")
+    found = f"{rule}; the identity provider has {len(keys)} keys for tokens"
+    if not config.access.oidc.client_id:
+        return Finding(True, "access", found)
+    try:
+        wiring.check_login(config)
+    except (OSError, ValueError, LibraryMissing) as error:
+        return Finding(False, "access", f"{rule}; nobody can log in: {error}")
+    return Finding(True, "access", f"{found}; people log in at /login")
 
 
 def _check_marker(store: Store, rules: str) -> Finding:

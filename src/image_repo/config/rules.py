@@ -9,7 +9,7 @@ from pathlib import Path as File
 from urllib.parse import urlsplit
 
 from image_repo.config.readers import SourcedText, is_moment
-from image_repo.config.settings import Config, Credentials, PersistentStoreConfiguration
+from image_repo.config.settings import AccessConfiguration, Config, Credentials, PersistentStoreConfiguration
 from image_repo.config.tree import Path, get, leaves
 from image_repo.errors import BadName, BadParameter
 from image_repo.model.names import parse_prefix
@@ -23,7 +23,7 @@ KNOWN_KEYS = frozenset(("123456789",))
 MIN_KEY_CHARS = 16
 #: the first segments of paths that are not those of images
 _TAKEN = "temp iiif health healthz livez readyz metrics docs openapi.json problems"
-_TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash"
+_TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash login logout"
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
@@ -192,11 +192,29 @@ def _access(config: Config) -> Iterator[Violation]:
             yield ("access", "rules"), f"rule {number + 1}: expected a date such as 2030-01-31 for until"
         if not rule.who:
             yield ("access", "rules"), f"rule {number + 1}: expected who it is for"
+    yield from _login(access)
     for name in ("audience", "roles_claim", "roles"):
         if getattr(access.oidc, name) and not access.oidc.is_configured:
             yield (*above, name), "expected issuer or jwks_uri beside it"
     if access.oidc.roles and not access.oidc.roles_claim:
         yield (*above, "roles"), "expected roles_claim beside it"
+
+
+def _login(access: AccessConfiguration) -> Iterator[Violation]:
+    oidc, above = access.oidc, ("access", "oidc")
+    secret = oidc.client_secret
+    if isinstance(secret, SourcedText) and secret.problem:
+        yield (*above, "client_secret"), secret.problem
+    if secret and not oidc.client_id:
+        yield (*above, "client_secret"), "expected client_id beside it"
+    if not oidc.client_id:
+        return
+    if not oidc.issuer:
+        yield (*above, "client_id"), "expected issuer beside it, which names where people log in"
+    if "openid" not in oidc.scope.split():
+        yield (*above, "scope"), f"expected openid among them but received {oidc.scope!r}"
+    if not access.secret:
+        yield ("access", "secret"), "expected a secret of at least 16 characters, which signs the sessions of people"
 
 
 def _containers(config: Config) -> Iterator[Violation]:

@@ -246,6 +246,11 @@ class OidcConfiguration:
         None, "claim with the roles, such as realm_access.roles; null: every valid token is a writer's"
     )
     roles: Roles = _setting(dict, "value of that claim: role; reader, writer and admin mean themselves")
+    client_id: str | None = _setting(
+        None, "client for people who log in at /login (pip install 'image_repo[login]'); null: nobody logs in"
+    )
+    client_secret: Secret | None = _setting(None, "its secret; null: a public client")
+    scope: str = _setting("openid profile", "what a login asks the provider for, separated by spaces")
 
     @property
     def is_configured(self) -> bool:
@@ -283,8 +288,11 @@ class AccessConfiguration:
         None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
     anonymous_limits: AnonymousLimitsConfiguration = _group(AnonymousLimitsConfiguration)
-    secret: Secret | None = _setting(None, "signs share links: at least 16 characters, the same on all nodes")
+    secret: Secret | None = _setting(
+        None, "signs share links and sessions: at least 16 characters, the same on all nodes"
+    )
     secret_2: Secret | None = _setting(None, "second secret that is accepted, so that the first can be changed")
+    session_lifetime: Positive = _setting(28_800, "seconds after which people have to log in again")
     audit: str | None = _setting(
         None, "file for a JSON line on each write, deletion, link, share, export and change of keys; log: in the log"
     )

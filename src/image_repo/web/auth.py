@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 
 from image_repo.access.api_keys import ApiKey, new_key
 from image_repo.access.control import Action
+from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter
 from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.repository import Repository
 from image_repo.web import catalogue, openapi, responses, uploads
 from image_repo.web.identity import authorise, principal
+from image_repo.web.login import LOGIN, LOGOUT, path_of
 from image_repo.web.responses import Reply
+from image_repo.web.sessions import session_of
 
 _KEYS = "/access/keys"
 _MEMBERS = ("name", "role", "prefix", "expires")
 
 
-def install(app: Flask, repo: Repository) -> None:
+def install(app: Flask, repo: Repository, config: Config) -> None:
     """Add the routes."""
-    views = _Views(repo)
+    views = _Views(repo, config)
     app.add_url_rule("/me", "me", views.me, methods=["GET"])
     app.add_url_rule(_KEYS, "api_keys", views.list, methods=["GET"])
     app.add_url_rule(_KEYS, "add_api_key", views.add, methods=["POST"])
@@ -31,17 +34,27 @@ def install(app: Flask, repo: Repository) -> None:
 class _Views:
     """The views over one repository."""
 
-    def __init__(self, repo: Repository) -> None:
+    def __init__(self, repo: Repository, config: Config) -> None:
         self._repo = repo
+        self._config = config
         self._keys = repo.authenticator.keys
 
     def me(self) -> Reply:
-        """``GET /me``: the caller's name, roles, and what it may do."""
+        """``GET /me``: the caller's name, roles, what it may do, and where to log in and out."""
         catalogue.read_parameters(())
         caller, allows = principal(), self._repo.access.allows
         may = [action.name.lower() for action in Action if allows(caller, action, "")]
         members = {"name": caller.name, "roles": sorted(caller.roles), "prefix": caller.prefix, "may": may}
-        return responses.send_json(members)
+        return responses.send_json({**members, **self._login()})
+
+    def _login(self) -> dict[str, str]:
+        """Return where people log in, where they can; where they log out in a session."""
+        authenticator = self._repo.authenticator
+        if authenticator.login is None:
+            return {}
+        has_session = not session_of(authenticator, request.environ).is_anonymous
+        places = {"login": LOGIN, **({"logout": LOGOUT} if has_session else {})}
+        return {name: path_of(self._config, path) for name, path in places.items()}
 
     def list(self) -> Reply:
         """``GET /access/keys``: what is known of each key."""

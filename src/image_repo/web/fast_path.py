@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 UNUSUAL = frozenset(
     f"HTTP_{name}"
     for name in (
-        *("COOKIE", "X_AUTH_TOKEN"),
+        "X_AUTH_TOKEN",
         *("RANGE", "IF_RANGE", "IF_MATCH", "IF_UNMODIFIED_SINCE"),
         *("TRANSFER_ENCODING", "EXPECT", "UPGRADE"),
     )

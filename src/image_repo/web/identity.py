@@ -13,6 +13,7 @@ from image_repo.access.principal import ANONYMOUS, Principal
 from image_repo.model.parameters import is_boolean
 from image_repo.repository.repository import Repository
 from image_repo.web.client_address import is_local
+from image_repo.web.sessions import session_of
 
 #: returns the principal of a request, from its WSGI environment
 Identify = Callable[[Mapping[str, Any]], Principal]
@@ -26,13 +27,14 @@ def anonymous(_: Mapping[str, Any]) -> Principal:
 
 
 def by_credentials(repo: Repository, base: str = "images") -> Identify:
-    """Return what identifies the callers of a repository by their credentials, or by a share link.
+    """Return what identifies the callers of a repository by their credentials, a session, or a share link.
 
     Pass the same to the application and to the fast path.
 
     :param base: what the paths of images begin with
     """
-    authenticate, shares, prefix = repo.authenticator.principal, repo.authenticator.shares, f"/{base}/"
+    authenticator, prefix = repo.authenticator, f"/{base}/"
+    authenticate, shares = authenticator.principal, authenticator.shares
 
     def identify(environ: Mapping[str, Any]) -> Principal:
         if "share=" in environ.get("QUERY_STRING", "") and environ.get("PATH_INFO", "").startswith(prefix):
@@ -40,7 +42,8 @@ def by_credentials(repo: Repository, base: str = "images") -> Identify:
             if token is not None:
                 path = environ["PATH_INFO"].removeprefix(prefix).encode("latin-1").decode(errors="replace")
                 return shares.principal(path, token)
-        return authenticate(environ.get("HTTP_AUTHORIZATION"))
+        caller = authenticate(environ.get("HTTP_AUTHORIZATION"))
+        return session_of(authenticator, environ) if caller is ANONYMOUS and "HTTP_COOKIE" in environ else caller
 
     return identify
 

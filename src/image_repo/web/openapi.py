@@ -15,6 +15,7 @@ from image_repo.config import Config
 from image_repo.model.formats import BY_KIND, WRITABLE
 from image_repo.model.operations import PARAMETERS
 from image_repo.web import problems, responses
+from image_repo.web.sessions import SESSION_COOKIE
 
 #: parameters of a picture beside those of the recipe: name → (schema, help)
 READ_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -57,7 +58,8 @@ DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "ap
 _TRASH = {"application/json": {"schema": _reference("Trash")}}
 _RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
 _SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "a token of the provider, or an API key"}
+    "bearer": {"type": "http", "scheme": "bearer", "description": "a token of the provider, or an API key"},
+    "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "of a browser, by /login"},
 }
 #: while the catalogue is rebuilt, results are incomplete
 _REBUILDING = {"catalogue": {"enum": ["rebuilding"]}}
@@ -125,8 +127,8 @@ def _document(base: str) -> dict[str, Any]:
             "/readyz": {"get": operation("Readiness: whether the store answers", [], {"application/json": {}})},
         },
         "components": {"schemas": _schemas(), "securitySchemes": _SECURITY_SCHEMES},
-        # Either nothing, or a token: the configuration says what needs one.
-        "security": [{}, {"bearer": []}],
+        # The configuration says what needs a token or a session.
+        "security": [{}, {"bearer": []}, {"session": []}],
     }
 
 
