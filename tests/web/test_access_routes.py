@@ -10,7 +10,7 @@ import pytest
 from access_site import Site, running_site
 
 from image_repo.access.api_keys import new_key
-from image_repo.config import AccessConfiguration
+from image_repo.config import AccessConfiguration, DialectsConfiguration
 from image_repo.web.app import create_app
 
 #: what nobody needs credentials for: paths of Flask's table
@@ -45,6 +45,9 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/snapshots/{snapshot_id}"): ("reader", "/snapshots/sha256:" + "0" * 64),
     ("GET", "/trash"): ("writer", "/trash"),
     ("GET", "/iiif/{path}"): ("reader", "/iiif/3/a/b/full/9,/0/default.jpg"),
+    ("GET", "/thumbor/{path}"): ("reader", "/thumbor/unsafe/9x0/a/b"),
+    ("GET", "/imgproxy/{path}"): ("reader", "/imgproxy/_/w:9/plain/a/b"),
+    ("GET", "/dzi/{path}"): ("reader", "/dzi/a/b.dzi"),
     ("GET", "/metrics"): ("admin", "/metrics"),
     ("GET", "/access/keys"): ("admin", "/access/keys"),
     ("POST", "/access/keys"): ("admin", "/access/keys"),
@@ -58,7 +61,9 @@ EMPTY_ELSEWHERE = {"/trash", "/images", "/search", "/keys", "/stats/width", "/ex
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, dict[str, str]]]]:
     """A closed server, and the credentials of each kind of caller."""
-    with running_site(tmp_path_factory.mktemp("routes"), AccessConfiguration(anonymous="none")) as site:
+    dialects = DialectsConfiguration(thumbor=True, imgproxy=True, deep_zoom=True)
+    folder = tmp_path_factory.mktemp("routes")
+    with running_site(folder, AccessConfiguration(anonymous="none"), dialects=dialects) as site:
         site.put("a/b", pictures.jpeg())
         keys = site.repo.authenticator.keys
         callers = {role: keys.add(new_key(role, role)) for role in ROLES}

@@ -27,6 +27,7 @@ from image_repo.config.settings import (
     CatalogueConfiguration,
     Config,
     Credentials,
+    DialectsConfiguration,
     LocalCacheConfiguration,
     MemoryCacheConfiguration,
     OidcConfiguration,
@@ -41,7 +42,7 @@ from image_repo.config.settings import (
 
 __all__ = [
     "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "AnonymousLimitsConfiguration",
-    "CatalogueConfiguration", "Config", "Credentials",
+    "CatalogueConfiguration", "Config", "Credentials", "DialectsConfiguration",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
     "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration", "dump", "foreign",

@@ -22,7 +22,7 @@ Violation = tuple[Path, str]
 KNOWN_KEYS = frozenset(("123456789",))
 MIN_KEY_CHARS = 16
 #: the first segments of paths that are not those of images
-_TAKEN = "temp iiif health healthz livez readyz metrics docs openapi.json problems"
+_TAKEN = "temp iiif thumbor imgproxy dzi health healthz livez readyz metrics docs openapi.json problems"
 _TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash login logout"
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
@@ -107,7 +107,9 @@ _SECRETS: tuple[Path, ...] = (
     *((_STORE, name) for name in ("url_key", "url_key_2")),
     *(("access", name) for name in ("secret", "secret_2")),
     *(("requests", name) for name in ("key", "key_2")),
+    *(("dialects", name) for name in ("thumbor_key", "imgproxy_key")),
 )
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 
 def _requests(config: Config) -> Iterator[Violation]:
@@ -129,6 +131,17 @@ def _keys(config: Config) -> Iterator[Violation]:
             yield path, "expected a key other than the public default; image_repo link-key creates one"
         elif len(key) < MIN_KEY_CHARS:
             yield path, f"expected a key of at least {MIN_KEY_CHARS} characters"
+
+
+def _dialects(config: Config) -> Iterator[Violation]:
+    for name in ("imgproxy_key", "imgproxy_salt"):
+        text = getattr(config.dialects, name)
+        if isinstance(text, SourcedText) and text.problem:
+            yield ("dialects", name), text.problem
+        elif text is not None and not _HEX.fullmatch(text):
+            yield ("dialects", name), "expected hexadecimal digits, two for each byte"
+    if (config.dialects.imgproxy_key is None) != (config.dialects.imgproxy_salt is None):
+        yield ("dialects", "imgproxy_salt"), "expected imgproxy_key and imgproxy_salt, or neither"
 
 
 def _credentials(config: Config) -> Iterator[Violation]:
@@ -293,5 +306,5 @@ def _lower(error: BadParameter) -> str:
 
 _RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
     _clean_text, _listen, _base, _addresses, _keys, _credentials, _access,
-    _containers, _folders, _times, _pictures, _presets, _requests,
+    _containers, _folders, _times, _pictures, _presets, _requests, _dialects,
 )  # fmt: skip

@@ -328,6 +328,25 @@ class RequestsConfiguration:
 
 
 @_section
+class DialectsConfiguration:
+    """Addresses of other image servers, for the pictures of this repository (docs/dialects.md)."""
+
+    thumbor: bool = _setting(False, "serve thumbor's URLs below /thumbor/")
+    thumbor_key: Secret | None = _setting(
+        None, "its SECURITY_KEY: signed URLs alone are served; null: those with unsafe alone"
+    )
+    imgproxy: bool = _setting(False, "serve imgproxy's URLs below /imgproxy/")
+    imgproxy_key: Secret | None = _setting(
+        None, "its IMGPROXY_KEY, hexadecimal: signed URLs alone are served; null: signatures are not looked at"
+    )
+    imgproxy_salt: Secret | None = _setting(None, "its IMGPROXY_SALT, hexadecimal")
+    sources: Texts = _setting(
+        (), "beginnings of source URLs that stand for the repository, such as https://static.example.org/pictures/"
+    )
+    deep_zoom: bool = _setting(False, "serve Deep Zoom images: /dzi/NAME.dzi")
+
+
+@_section
 class ServerConfiguration:
     """The server's processes and limits."""
 
@@ -380,6 +399,7 @@ class Config:
     )
     presets: Presets = _setting(dict, "name: {parameter: value}, for preset=name")
     requests: RequestsConfiguration = _group(RequestsConfiguration)
+    dialects: DialectsConfiguration = _group(DialectsConfiguration)
     render: RenderConfiguration = _group(RenderConfiguration)
     catalogue: CatalogueConfiguration = _group(CatalogueConfiguration)
     trash: TrashConfiguration = _group(TrashConfiguration)

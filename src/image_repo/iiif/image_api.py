@@ -66,7 +66,7 @@ class ImageRequest:
         values: list[tuple[str, str]] = [("kind", self.format)]
         if self.region != (0, 0, *self.source):
             values.append(("crop", ",".join(map(str, self.region))))
-        values += self._box()
+        values += scale_parameters(self.region[2:], self.size, is_sideways=self.rotation in (90, 270))
         if self.is_mirrored:
             values.append(("flip", "h"))
         if self.rotation:
@@ -74,20 +74,6 @@ class ImageRequest:
         if self.quality in ("gray", "bitonal"):
             values.append((self.quality, "True"))
         return values
-
-    def _box(self) -> list[tuple[str, str]]:
-        """Return one side where the ratio stays: the request of most people, and so the same rendition."""
-        (width, height), (region_width, region_height) = self.size, self.region[2:]
-        if self.size == self.region[2:]:
-            return []
-        # A box limits the picture as it is served, after a rotation.
-        names = ("ysize", "xsize") if self.rotation in (90, 270) else ("xsize", "ysize")
-        larger = [("enlarge", "True")] if width > region_width or height > region_height else []
-        if height == _scaled(region_height, width / region_width):
-            return [(names[0], str(width)), *larger]
-        if width == _scaled(region_width, height / region_height):
-            return [(names[1], str(height)), *larger]
-        return [(names[0], str(width)), (names[1], str(height)), ("fit", "fill"), *larger]
 
     def is_offered(self, sizes: Collection[Size]) -> bool:
         """Return whether this is one of the sizes of the whole picture or one of the tiles, as ``default.jpg``."""
@@ -119,6 +105,24 @@ class ImageRequest:
             keeps_ratio = height == _scaled(full[1], width / full[0])
             return f"{width}," if keeps_ratio else f"{width},{height}"
         return f"{'^' if width > full[0] or height > full[1] else ''}{width},{height}"
+
+
+def scale_parameters(full: Size, size: Size, *, is_sideways: bool = False) -> list[tuple[str, str]]:
+    """Return the parameters that scale a region to exactly a size.
+
+    They name one side where the ratio stays: the request of most people, and so the same rendition.
+
+    :param is_sideways: whether it is turned by a quarter afterwards: a box limits the picture as it is served
+    """
+    if size == full:
+        return []
+    across, down = ("ysize", "xsize") if is_sideways else ("xsize", "ysize")
+    larger = [("enlarge", "True")] if size[0] > full[0] or size[1] > full[1] else []
+    if size[1] == _scaled(full[1], size[0] / full[0]):
+        return [(across, str(size[0])), *larger]
+    if size[0] == _scaled(full[0], size[1] / full[1]):
+        return [(down, str(size[1])), *larger]
+    return [(across, str(size[0])), (down, str(size[1])), ("fit", "fill"), *larger]
 
 
 def read_request(parts: Iterable[str], source: Size, dialect: Dialect) -> ImageRequest:

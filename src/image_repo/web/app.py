@@ -10,7 +10,20 @@ from image_repo.config import Config
 from image_repo.observability.tracing import traced
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.web import artifacts, auth, catalogue, docs, exchange, iiif, login, openapi, ops, problems, snapshots
+from image_repo.web import (
+    artifacts,
+    auth,
+    catalogue,
+    dialects,
+    docs,
+    exchange,
+    iiif,
+    login,
+    openapi,
+    ops,
+    problems,
+    snapshots,
+)
 from image_repo.web.audit import Audit
 from image_repo.web.cors import Cors
 from image_repo.web.handle import Pictures
@@ -20,6 +33,7 @@ from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
 from image_repo.web.responses import NOSNIFF, Reply
 from image_repo.web.sessions import SessionRules
+from image_repo.web.translated_reads import TranslatedReads
 from image_repo.web.uploads import UploadRequest
 
 if TYPE_CHECKING:
@@ -76,23 +90,25 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
-    docs.install(app, openapi.install(app, config, *more, iiif.paths(), login.paths()))
+    docs.install(app, openapi.install(app, config, *more, iiif.paths(), login.paths(), dialects.paths(config)))
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
-    iiif.install(app, repo, pictures, collection, config)
+    reads = TranslatedReads(repo, pictures, config)
+    iiif.install(app, repo, reads, collection, config)
+    dialects.install(app, reads, config)
     artifacts.install(app, repo, config)
     auth.install(app, repo, config)
     login.install(app, repo.authenticator, config)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)
     cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
-    reads: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, base)
+    inner: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, base)
     if repo.authenticator.sessions is not None:
-        reads = SessionRules(reads, repo.authenticator, config.public_url)
+        inner = SessionRules(inner, repo.authenticator, config.public_url)
     if config.access.audit:
-        reads = Audit(reads, identify, config.access.audit)
-    app.wsgi_app = IgnoredParameters(reads, config.ignored_parameters)  # type: ignore[method-assign]
+        inner = Audit(inner, identify, config.access.audit)
+    app.wsgi_app = IgnoredParameters(inner, config.ignored_parameters)  # type: ignore[method-assign]
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
-from cachetools import TTLCache
 from flask import Flask, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import get_current_url
@@ -22,7 +19,7 @@ from image_repo.errors import BadName, BadRequest, ImageNotFound
 from image_repo.iiif import image_api, presentation
 from image_repo.iiif.image_api import Dialect, Size
 from image_repo.iiif.presentation import MAX_CANVASES
-from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.names import parse_prefix
 from image_repo.model.original import Original
 from image_repo.model.parameters import integer
 from image_repo.model.recipe import listed_sizes
@@ -31,10 +28,10 @@ from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
 from image_repo.web.catalogue import read_query
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.handle import Pictures, ReadRequest
 from image_repo.web.identity import authorise, is_shared, principal
-from image_repo.web.paths import check_encoding
+from image_repo.web.paths import check_encoding, path_as_sent
 from image_repo.web.responses import Reply
+from image_repo.web.translated_reads import TranslatedReads
 
 _LD_IMAGE = 'application/ld+json;profile="http://iiif.io/api/image/{}/context.json"'
 _LD_PRESENTATION = f'application/ld+json;profile="{presentation.CONTEXT}"'
@@ -43,36 +40,32 @@ _MANIFEST_WORDS: Words = {
     "page": ({"type": "integer", "minimum": 1}, f"of a result with more than {MAX_CANVASES} pictures, the page"),
 }
 _read_page = integer(1, 1_000_000)
-#: versions of originals whose size in pixels is remembered, and for how many seconds
-_MAX_SIZES, _SIZES_S = 4096, 600.0
 #: parts of a path behind the identifier: region, size, rotation, quality and format
 _PARTS = 4
 
 
-def install(app: Flask, repo: Repository, pictures: Pictures, collection: Collection, config: Config) -> None:
+def install(app: Flask, repo: Repository, reads: TranslatedReads, collection: Collection, config: Config) -> None:
     """Add the routes."""
-    views = _Views(repo, pictures, collection, config)
+    views = _Views(repo, reads, collection, config)
     app.add_url_rule("/iiif/<any_path:path>", "iiif", views.get, methods=["GET"])
 
 
 class _Views:
     """The views of ``/iiif``."""
 
-    def __init__(self, repo: Repository, pictures: Pictures, collection: Collection, config: Config) -> None:
+    def __init__(self, repo: Repository, reads: TranslatedReads, collection: Collection, config: Config) -> None:
         self._repo = repo
         self._collection = collection
-        self._pictures = pictures
+        self._reads = reads
         self._public_url = config.public_url
         self._origin = config.cors_origin
         self._mode = config.requests.mode
         self._steps = wiring.defaults(config).steps
-        self._lock = threading.Lock()
-        self._sizes: TTLCache[tuple[str, str], Size] = TTLCache(_MAX_SIZES, _SIZES_S)
 
     def get(self, path: str) -> Reply:
         """``GET /iiif/3/ID/info.json``, ``…/ID/REGION/SIZE/ROTATION/QUALITY.FORMAT``, or the base URI."""
         check_encoding(request.environ)
-        version, *parts = _encoded_parts(path)
+        version, *parts = path_as_sent(request.environ, "/iiif/", path).split("/")
         if version not in ("2", "3") or not parts:
             raise NotFound
         dialect: Dialect = 3 if version == "3" else 2
@@ -82,33 +75,25 @@ class _Views:
             return self._info(_identifier(parts[:-1]), dialect)
         if len(parts) > _PARTS:
             return self._image(_identifier(parts[:-_PARTS]), [unquote(part) for part in parts[-_PARTS:]], dialect)
-        original = self._resolve(_identifier(parts))
+        original = self._reads.resolve(_identifier(parts))
         location = f"{self._service(original, dialect)}/info.json"
         return Reply(303, [("Location", location), ("Content-Length", "0"), *responses.allow_origin(self._origin)])
 
     def _image(self, identifier: str, parts: Sequence[str], dialect: Dialect) -> Reply:
-        original = self._resolve(identifier)
-        size = self._size(original)
+        original = self._reads.resolve(identifier)
+        size = self._reads.size(original)
         image_request, listed = image_api.read_request(parts, size, dialect), self._listed(size)
         is_listed = listed is not None and image_request.is_offered(listed)
         if listed is not None and not is_listed and self._mode != "signed":
             raise BadRequest("The configuration allows the sizes and tiles that info.json lists, as default.jpg.")
-        signatures = [("signature", text) for text in request.args.getlist("signature")]
-        read = replace(
-            ReadRequest.of(request.environ, original.name.text, principal()),
-            query=[*image_request.parameters(), *signatures],
-            accept=None,
-            is_listed=is_listed and self._mode != "signed",
-        )
-        reply = self._pictures.handle(read)
+        reply = self._reads.handle(original, image_request.parameters(), is_listed=is_listed)
         # Relative, because a response is repeated under any name of this host.
         base = presentation.service_of(request.script_root, original.name.text, dialect)
         reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))
-        request.environ[responses.HIT] = reply.hit
         return reply
 
     def _info(self, identifier: str, dialect: Dialect) -> Reply:
-        original = self._resolve(identifier)
+        original = self._reads.resolve(identifier)
         grant = authorise(self._repo, Action.READ, original.name.text)
         record = self._repo.reader.record(principal(), original)
         size = record.width, record.height
@@ -129,12 +114,15 @@ class _Views:
 
         :param is_usual: whether JSON-LD is what clients get that accept either: so it is since 3.0, in 2.1 it is JSON
         """
-        conditions, accept = ConditionalRequest(request.environ), request.headers.get("Accept", "")
-        reply = responses.send_tagged(conditions, document, origin=self._origin, is_shared=is_shared)
+        accept = request.headers.get("Accept", "")
         is_linked = "application/ld+json" in accept or (is_usual and "application/json" not in accept)
-        if is_linked and reply.status == 200:
-            reply.headers = [each for each in reply.headers if each[0] != "Content-Type"]
-            reply.headers.append(("Content-Type", ld_type))
+        reply = responses.send_tagged(
+            ConditionalRequest(request.environ),
+            document,
+            origin=self._origin,
+            is_shared=is_shared,
+            media_type=ld_type if is_linked else "application/json",
+        )
         reply.headers.append(("Vary", "Accept"))
         return reply
 
@@ -174,21 +162,6 @@ class _Views:
         """Return the sizes of the whole picture that may be requested; None for any."""
         return None if self._mode == "any" else listed_sizes(*size, self._steps)
 
-    def _resolve(self, identifier: str) -> Original:
-        return self._repo.reader.resolve(principal(), ImageName.readings(identifier))
-
-    def _size(self, original: Original) -> Size:
-        """Return width and height of an original, upright; the record need not be read for each tile."""
-        at = original.name.text, original.version
-        with self._lock:
-            size = self._sizes.get(at)
-        if size is None:
-            record = self._repo.reader.record(principal(), original)
-            size = record.width, record.height
-            with self._lock:
-                self._sizes[at] = size
-        return size
-
     def _service(self, original: Original, dialect: Dialect) -> str:
         """Return the absolute address of an image service."""
         return presentation.service_of(self._root(), original.name.text, dialect)
@@ -196,13 +169,6 @@ class _Views:
     def _root(self) -> str:
         root = self._public_url or get_current_url(request.environ, root_only=True)
         return root.rstrip("/")
-
-
-def _encoded_parts(path: str) -> list[str]:
-    """Return the parts behind ``/iiif/`` as they were sent: ``%2F`` belongs to an identifier."""
-    sent: str = request.environ.get("REQUEST_URI") or request.environ.get("RAW_URI") or ""
-    behind = sent.partition("?")[0].partition("/iiif/")[2]
-    return (behind or quote(path)).split("/")
 
 
 def _identifier(parts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from werkzeug.routing import PathConverter
 
@@ -35,3 +35,13 @@ def check_encoding(environ: Mapping[str, Any]) -> None:
         raise BadName("The path is not UTF-8.") from error
     if not {".", ".."}.isdisjoint(path.split("/")):
         raise BadName("No part of a name may be '.' or '..'.")
+
+
+def path_as_sent(environ: Mapping[str, Any], prefix: str, path: str) -> str:
+    """Return the path behind a prefix, percent-encoded as the client sent it: ``%2F`` is no separator there.
+
+    :param prefix: with a ``/`` at either end
+    :param path: what Flask has decoded, for servers that pass on no path as it was sent
+    """
+    sent: str = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+    return sent.partition("?")[0].partition(prefix)[2] or quote(path)

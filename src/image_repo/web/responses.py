@@ -318,9 +318,9 @@ def to_json(members: Any) -> str:
     return json.dumps(members, ensure_ascii=False)
 
 
-def _json_headers(cache_control: str, origin: str | None) -> Headers:
+def _json_headers(cache_control: str, origin: str | None, media_type: str = "application/json") -> Headers:
     cached = [("Cache-Control", cache_control), *_vary(cache_control)]
-    return [("Content-Type", "application/json"), *cached, NOSNIFF, *allow_origin(origin)]
+    return [("Content-Type", media_type), *cached, NOSNIFF, *allow_origin(origin)]
 
 
 def send_json(members: Any, status: int = 200, *, cache_control: str = "no-store", origin: str | None = None) -> Reply:
@@ -335,11 +335,16 @@ def stream_json(parts: Iterable[str], *, origin: str | None = None) -> Reply:
 
 
 def send_tagged(
-    conditions: ConditionalRequest, members: Any, *, origin: str | None = None, is_shared: bool = True
+    conditions: ConditionalRequest,
+    members: Any,
+    *,
+    origin: str | None = None,
+    is_shared: bool = True,
+    media_type: str = "application/json",
 ) -> Reply:
-    """Return JSON under its own entity tag, or 304."""
-    text = to_json(members).encode() + b"\n"
-    return _send_tagged(conditions, text, hashlib.sha256(text).hexdigest()[:32], origin, is_shared)
+    """Return JSON, or the bytes of a document of another type, under its own entity tag, or 304."""
+    text = members if isinstance(members, bytes) else to_json(members).encode() + b"\n"
+    return _send_tagged(conditions, text, hashlib.sha256(text).hexdigest()[:32], origin, is_shared, media_type)
 
 
 def send_record(
@@ -349,9 +354,16 @@ def send_record(
     return _send_tagged(conditions, record.text(), record.etag, origin, is_shared)
 
 
-def _send_tagged(conditions: ConditionalRequest, text: bytes, etag: str, origin: str | None, is_shared: bool) -> Reply:
+def _send_tagged(
+    conditions: ConditionalRequest,
+    text: bytes,
+    etag: str,
+    origin: str | None,
+    is_shared: bool,
+    media_type: str = "application/json",
+) -> Reply:
     cache_control = "no-cache" if is_shared else "private, no-cache"
-    headers = [*_json_headers(cache_control, origin), ("ETag", f'"{etag}"'), ("Date", http_date())]
+    headers = [*_json_headers(cache_control, origin, media_type), ("ETag", f'"{etag}"'), ("Date", http_date())]
     if not conditions.are_met(etag, None):
         return Reply(304, [header for header in headers if header[0] not in NOT_IN_304])
     return Reply(200, [*headers, ("Content-Length", str(len(text)))], text)
