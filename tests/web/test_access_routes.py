@@ -48,6 +48,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/thumbor/{path}"): ("reader", "/thumbor/unsafe/9x0/a/b"),
     ("GET", "/imgproxy/{path}"): ("reader", "/imgproxy/_/w:9/plain/a/b"),
     ("GET", "/dzi/{path}"): ("reader", "/dzi/a/b.dzi"),
+    ("GET", "/oembed"): ("reader", "/oembed?url=/images/a/b"),
     ("GET", "/metrics"): ("admin", "/metrics"),
     ("GET", "/access/keys"): ("admin", "/access/keys"),
     ("POST", "/access/keys"): ("admin", "/access/keys"),

@@ -22,7 +22,7 @@ Violation = tuple[Path, str]
 KNOWN_KEYS = frozenset(("123456789",))
 MIN_KEY_CHARS = 16
 #: the first segments of paths that are not those of images
-_TAKEN = "temp iiif thumbor imgproxy dzi health healthz livez readyz metrics docs openapi.json problems"
+_TAKEN = "temp iiif thumbor imgproxy dzi oembed health healthz livez readyz metrics docs openapi.json problems"
 _TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash login logout"
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")

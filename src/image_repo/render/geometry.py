@@ -53,6 +53,16 @@ def plan(recipe: Recipe, upright: Size) -> Plan:
     return Plan(region, size, canvas)
 
 
+def result_size(recipe: Recipe, upright: Size) -> Size:
+    """Return width and height of what a recipe with quarter turns gives.
+
+    :param upright: width and height of the upright original
+    """
+    planned = plan(recipe, upright)
+    size = planned.canvas or planned.size
+    return size[::-1] if recipe.rotate in (90, 270) else size
+
+
 def _region(region: Region | None, upright: Size) -> tuple[int, int, int, int]:
     width, height = upright
     if region is None:

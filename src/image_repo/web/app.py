@@ -19,6 +19,7 @@ from image_repo.web import (
     exchange,
     iiif,
     login,
+    oembed,
     openapi,
     ops,
     problems,
@@ -90,13 +91,16 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
-    docs.install(app, openapi.install(app, config, *more, iiif.paths(), login.paths(), dialects.paths(config)))
+    docs.install(
+        app, openapi.install(app, config, *more, iiif.paths(), login.paths(), dialects.paths(config), oembed.paths())
+    )
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
     reads = TranslatedReads(repo, pictures, config)
     iiif.install(app, repo, reads, collection, config)
     dialects.install(app, reads, config)
+    oembed.install(app, repo, config)
     artifacts.install(app, repo, config)
     auth.install(app, repo, config)
     login.install(app, repo.authenticator, config)

@@ -48,6 +48,7 @@ from image_repo.web.client_address import client_key
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import has_credentials
 from image_repo.web.responses import CacheableHit, Headers, Reply, ResponseHead
+from image_repo.web.sized_urls import SizedUrls, read_widths
 from image_repo.web.surrogate_keys import surrogate_keys
 
 
@@ -103,6 +104,7 @@ class Options:
     lifetime: int | None = None
     download: str | None = None
     version: str | None = None
+    widths: tuple[int, ...] | None = None
 
     @classmethod
     def read(cls, parameters: Mapping[str, str], max_lifetime: int) -> Options:
@@ -121,6 +123,7 @@ class Options:
             lifetime=integer(1, max_lifetime)("lifetime", lifetime) if lifetime is not None else None,
             download=responses.safe_filename("download", download) if download else download,
             version=parameters.get("v"),
+            widths=_read_srcset(parameters["srcset"]) if "srcset" in parameters else None,
         )
 
 
@@ -155,6 +158,7 @@ class Pictures:
         self._surrogate_header = config.surrogate_header
         self._rules = wiring.request_rules(config)
         self._budget = wiring.render_budget(config, repo.origin)
+        self._sized_urls = SizedUrls(repo, config)
 
     def handle(self, request: ReadRequest) -> Reply:
         """Return the response.
@@ -167,7 +171,7 @@ class Pictures:
             recipe_request = RecipeRequest(is_listed=True, **recipe_request.values)
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         wants_record = not request.query and _accepts_records_alone(request.accept)
-        is_rendered = not (options.meta or options.share or wants_record)
+        is_rendered = not (options.meta or options.share or wants_record or options.widths is not None)
         ends = is_rendered and self._check(request, recipe_request, rest)
         read = _Read(request, recipe_request.with_preset(self._defaults.presets), options, bool(ends))
         if options.regex or not request.path or request.path.endswith("/"):
@@ -234,6 +238,8 @@ class Pictures:
             return self._share(read, original.name.text)
         if read.options.meta:
             return self._record(read, self._reader.record(principal, original))
+        if read.options.widths is not None:
+            return self._srcset(read, original, read.options.widths)
         recipe, is_negotiated = self._settle(read, original)
         if read.options.url:
             link = self._link(read, original, recipe)
@@ -355,6 +361,23 @@ class Pictures:
         root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
         return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
 
+    def _srcset(self, read: _Read, original: Original, widths: Sequence[int]) -> Reply:
+        """Return widths and URLs of a picture."""
+        principal = read.request.principal
+        record = self._reader.record(principal, original)
+        root = (self._public_url or read.request.root_url()).rstrip("/")
+        share = [pair for pair in read.request.query if pair[0] == "share"]
+        size = record.width, record.height
+        sources = self._sized_urls.sources(root, principal, original, read.recipe, size, widths, share)
+        members = {
+            "name": original.name.text,
+            "version": original.version,
+            "srcset": ", ".join(f"{source.url} {source.width}w" for source in sources),
+            "sources": [source.public() for source in sources],
+        }
+        # They hold signatures, or a link's token.
+        return responses.send_json(members, cache_control="no-store", origin=self._origin)
+
     def _share(self, read: _Read, target: str) -> Reply:
         """Return a link by which anybody may read an image or a folder until its time."""
         self._repo.access.check_may_share(read.request.principal, target)
@@ -373,6 +396,8 @@ class Pictures:
     def _folder(self, read: _Read, prefix: str) -> Reply:
         """Return all below a folder that matches: one picture, a zip, or a JSON list."""
         principal = read.request.principal
+        if read.options.widths is not None:
+            raise BadParameter("srcset", "Expected the name of one image.")
         if read.options.share and not read.options.regex:
             return self._share(read, prefix)
         images = self._reader.images(principal, prefix, read.options.regex)
@@ -405,6 +430,13 @@ class Pictures:
 
 def _accepts_records_alone(accept: str | None) -> bool:
     return accept is not None and "application/json" in accept and "image/" not in accept and "*/*" not in accept
+
+
+def _read_srcset(text: str) -> tuple[int, ...] | None:
+    """Return the widths, none for those of the configuration; None where there is to be no srcset."""
+    if is_boolean(text):
+        return () if read_boolean("srcset", text) else None
+    return read_widths(text)
 
 
 def _hit(read: _Read, variant: Variant, head: ResponseHead) -> CacheableHit | None:

@@ -22,6 +22,7 @@ READ_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "url": ({"type": "boolean"}, "a temporary URL instead of the picture: {name, url, expires}"),
     "lifetime": ({"type": "integer", "minimum": 1}, "lifetime of that URL in seconds"),
     "share": ({"type": "string"}, "a link by which anybody may read it: {name, url, expires}"),
+    "srcset": ({"type": "string"}, "True, or widths such as 320,640: widths and URLs of the picture, for <img srcset>"),
     "meta": ({"type": "boolean"}, "the record instead of the picture: size, digest, version, camera, your own data"),
     "regex": ({"type": "string"}, "every image below the path whose remaining name matches (RE2)"),
     "download": ({"type": "string"}, "save it as a file, under this name if one is given"),

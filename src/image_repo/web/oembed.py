@@ -1,0 +1,169 @@
+"""``/oembed``: what a page needs to show a picture from its address alone (https://oembed.com, version 1.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from flask import Flask, request
+from werkzeug.wsgi import get_current_url
+
+from image_repo import wiring
+from image_repo.access.control import Action
+from image_repo.access.request_rules import signed_targets
+from image_repo.config import Config
+from image_repo.errors import BadParameter, ImageNotFound
+from image_repo.model.names import ImageName
+from image_repo.model.operations import MAX_SIDE_PX
+from image_repo.model.original import Original
+from image_repo.model.parameters import choice, integer
+from image_repo.model.recipe import RecipeRequest, read_request
+from image_repo.repository.repository import Repository
+from image_repo.web import openapi, responses
+from image_repo.web.catalogue import read_parameters
+from image_repo.web.conditions import ConditionalRequest
+from image_repo.web.identity import is_shared, principal
+from image_repo.web.responses import Reply
+from image_repo.web.sized_urls import SizedUrls
+
+_SIDE = {"type": "integer", "minimum": 1}
+_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+    "url": ({"type": "string"}, "the address of a picture of this server"),
+    "maxwidth": (_SIDE, "its greatest width in pixels"),
+    "maxheight": (_SIDE, "its greatest height in pixels"),
+    "format": ({"enum": ["json", "xml"]}, "json (default) or xml"),
+}
+_read_format = choice({"json": "json", "xml": "xml"})
+_read_side = integer(1, 1_000_000)
+
+
+def install(app: Flask, repo: Repository, config: Config) -> None:
+    """Add the route."""
+    app.add_url_rule("/oembed", "oembed", _Views(repo, config).get, methods=["GET"])
+
+
+class _Views:
+    """The view of ``/oembed``."""
+
+    def __init__(self, repo: Repository, config: Config) -> None:
+        self._repo = repo
+        self._defaults = wiring.defaults(config)
+        self._rules = wiring.request_rules(config)
+        self._sized_urls = SizedUrls(repo, config)
+        self._base = f"/{config.repository_base_pathname}/"
+        self._public_url = config.public_url
+        self._origin = config.cors_origin
+        self._is_free = config.requests.mode in ("any", "steps")
+
+    def get(self) -> Reply:
+        """``GET /oembed?url=``: type, address and size of a picture."""
+        parameters = read_parameters(_PARAMETERS)
+        if "url" not in parameters:
+            raise BadParameter.expected("the address of a picture", "url", "")
+        format_ = _read_format("format", parameters.get("format", "json"))
+        name, image_request, rest = self._read_address(parameters["url"])
+        original = self._repo.reader.resolve(principal(), ImageName.readings(name))
+        self._rules.check(image_request, signed_targets(name), None, rest.get("signature"))
+        members = self._photo(original, image_request, _read_limits(parameters))
+        return responses.send_tagged(
+            ConditionalRequest(request.environ),
+            members if format_ == "json" else _xml(members),
+            origin=self._origin,
+            is_shared=is_shared(self._repo, Action.READ, original.name.text),
+            media_type="application/json" if format_ == "json" else "text/xml; charset=utf-8",
+        )
+
+    def _photo(self, original: Original, image_request: RecipeRequest, most: list[int | None]) -> dict[str, object]:
+        """Return the members of the response.
+
+        :param most: greatest width and height in pixels
+        :raises ImageNotFound: when the configuration allows no picture that small
+        """
+        record = self._repo.reader.record(principal(), original)
+        fitting = self._fitted(image_request, most)
+        size = self._sized_urls.size(principal(), original, fitting, (record.width, record.height))
+        if any(limit and side > limit for side, limit in zip(size, most, strict=True)):
+            raise ImageNotFound("The picture is not served in a size that small.", name=original.name.text)
+        return {
+            "version": "1.0",
+            "type": "photo",
+            "url": self._sized_urls.url(self._root(), original, fitting),
+            "width": size[0],
+            "height": size[1],
+            **_about(original.name.text, record.data),
+            "provider_name": "image_repo",
+            "provider_url": f"{self._root()}/",
+        }
+
+    def _read_address(self, text: str) -> tuple[str, RecipeRequest, Mapping[str, str]]:
+        """Return name, recipe and other parameters of the address of a picture.
+
+        :raises ImageNotFound: for an address elsewhere
+        """
+        try:
+            address = urlsplit(text)
+        except ValueError:
+            raise BadParameter.expected("the address of a picture", "url", text[:60]) from None
+        hosts = {urlsplit(each).netloc for each in (self._root(), get_current_url(request.environ, root_only=True))}
+        path = address.path.removeprefix(urlsplit(self._root()).path)
+        if (address.netloc and address.netloc not in hosts) or not path.startswith(self._base) or path.endswith("/"):
+            raise ImageNotFound("The address is not one of a picture of this server.")
+        pairs = parse_qsl(address.query, keep_blank_values=True)
+        image_request, rest = read_request(pairs, openapi.READ_OPTIONS)
+        return unquote(path.removeprefix(self._base)), image_request, rest
+
+    def _fitted(self, image_request: RecipeRequest, most: list[int | None]) -> RecipeRequest:
+        """Return the request within these sides, where the configuration leaves a choice."""
+        resolved = image_request.with_preset(self._defaults.presets)
+        if not self._is_free or not any(most):
+            return image_request
+        box = resolved.box(self._defaults)
+        sides = [self._side(side, limit) for side, limit in zip(box, most, strict=True)]
+        values = {name: value for name, value in resolved.values.items() if name not in ("xsize", "ysize", "dpr")}
+        values.update((name, side) for name, side in zip(("xsize", "ysize"), sides, strict=True) if side)
+        return RecipeRequest(**values)
+
+    def _side(self, side: int | None, limit: int | None) -> int | None:
+        """Return the side of the box, in mode ``steps`` the largest step within the limit."""
+        if limit is None or (side is not None and side <= limit):
+            return side
+        steps = [step for step in self._defaults.steps if step <= limit]
+        return steps[-1] if steps else limit
+
+    def _root(self) -> str:
+        return (self._public_url or get_current_url(request.environ, root_only=True)).rstrip("/")
+
+
+def _read_limits(parameters: Mapping[str, str]) -> list[int | None]:
+    return [
+        min(MAX_SIDE_PX, _read_side(name, parameters[name])) if name in parameters else None
+        for name in ("maxwidth", "maxheight")
+    ]
+
+
+def _about(name: str, data: object) -> dict[str, str]:
+    """Return title and author, as the data of the image has them."""
+    values = data if isinstance(data, Mapping) else {}
+    title, author = values.get("title"), values.get("author")
+    return {
+        "title": title if isinstance(title, str) else name.rpartition("/")[2],
+        **({"author_name": author} if isinstance(author, str) else {}),
+    }
+
+
+def _xml(members: Mapping[str, object]) -> bytes:
+    text = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in members.items())
+    return f'<?xml version="1.0" encoding="utf-8" standalone="yes"?>\n<oembed>{text}</oembed>\n'.encode()
+
+
+def paths() -> openapi.Paths:
+    """Return the OpenAPI path."""
+    schema = {"schema": {"type": "object"}}
+    content = {"application/json": schema, "text/xml": schema}
+    return {
+        "/oembed": {
+            "get": openapi.operation("What a page needs to show a picture", openapi.query(_PARAMETERS), content)
+        }
+    }
