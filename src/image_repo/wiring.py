@@ -226,11 +226,14 @@ class _Node:
         return cls(config, stores, _private(Path(config.local_file_cache_path)), own, counters, origin, epochs)
 
 
-def build(config: Config, *, rules: Rules | None = None, stores: Stores | None = None) -> Repository:
+def build(
+    config: Config, *, rules: Rules | None = None, stores: Stores | None = None, order: WriteOrder | None = None
+) -> Repository:
     """Return the live repository. Called in each worker, after the fork.
 
     :param rules: who may do what; as the configuration says where None
     :param stores: those that the configuration names where None
+    :param order: of writers on several nodes; that of the catalogue or store where None
     """
     render.configure()
     node = _Node.of(config, stores or build_stores(config))
@@ -248,7 +251,7 @@ def build(config: Config, *, rules: Rules | None = None, stores: Stores | None =
     originals = Originals(origin, resolver, use.spool, config.render.max_source)
     target = _link_target(config, node.stores, node.counters)
     renditions = _renditions(node, originals, memory, target)
-    order = _write_order(config, node)
+    order = order or _write_order(config, node)
     locks = KeyedLock(node.own / "writing" if node.own else None, order)
     metadata = MetadataStore(
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location

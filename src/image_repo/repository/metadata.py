@@ -241,6 +241,7 @@ class MetadataStore:
 
     def withdraw(self, name: ImageName, stored: Record | None) -> None:
         """Undo :meth:`announce`."""
+        self.confirm()
         if stored is None:
             self._origin.delete(record_key(name.text))
         else:

@@ -240,11 +240,12 @@ class Writer:
             is_newest = bool(originals) and originals[0].key == written
             older = [entry for entry in originals[1:] if is_newest or entry.modified < originals[0].modified]
             for entry in older:
+                self._metadata.confirm()
                 self._origin.delete(entry.key)
             if older:
                 self._resolver.note_write(name, self._resolver.look_up(name))
                 self._indexer.noted(name)
-        except StoreUnavailable as problem:
+        except Problem as problem:  # the upload itself is done
             log.warning("older originals of %s may still be there: %s", name, problem.detail)
 
     def delete(
@@ -274,13 +275,14 @@ class Writer:
                     return {"trash": erased}
                 raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
             self._check_match(original, record, conditions)
-            self._metadata.confirm()
             if disposal == "bin":
                 self._trash.keep(name, original, record, "deleted")
+            self._metadata.confirm()  # to copy an original takes its time
             trash = {"trash": self._trash.erase(name)} if disposal == "erase" else {}
             originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
             self._resolver.note_write(name, None)
             renditions = self._renditions.deleted(name)
+            self._metadata.confirm()
             # It goes last: while it is there, a deletion that has failed can be repeated to its end.
             records = int(record is not None and self._origin.delete(record_key(name.text)))
             self._indexer.removed(name.text)
