@@ -13,7 +13,7 @@ from image_repo import render
 from image_repo.access.control import AccessControl, Action
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, listed
-from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, Problem, StoreUnavailable, TooLarge
+from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.record import Record, record_key, timestamp
