@@ -174,6 +174,14 @@ class ImageRepo(Server):
         for name in ("cache", "files", "data/.image_repo"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
+    def wait_for_catalogue(self) -> None:
+        """Wait until all originals are in the catalogue: each is read for its record, whether it is wanted or not."""
+        deadline = time.monotonic() + 10 * PATIENCE
+        while self.metric("image_repo_catalogue_complete") != 1.0:
+            if time.monotonic() > deadline:
+                raise RuntimeError("the catalogue does not become complete")
+            time.sleep(0.2)
+
     def metric(self, name: str) -> float | None:
         """The sum of a metric over its labels; None where there is none."""
         client = Client(self.port)

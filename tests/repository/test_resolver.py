@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +18,7 @@ from image_repo.stores.base import Entry
 from image_repo.stores.disk import DiskStore
 
 NAME = ImageName("a")
+T = TypeVar("T")
 
 
 class SlowStore(DiskStore):
@@ -29,12 +31,17 @@ class SlowStore(DiskStore):
         self.asked, self.go = threading.Event(), threading.Event()
 
     def head(self, key: str) -> Entry | None:
-        entry = super().head(key)
+        return self._late(super().head(key))
+
+    def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
+        return self._late(super().find(names, endings))
+
+    def _late(self, answer: T) -> T:
         if self.slow:
             self.slow = False
             self.asked.set()
             assert self.go.wait(5)
-        return entry
+        return answer
 
 
 @pytest.fixture

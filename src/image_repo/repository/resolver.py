@@ -279,7 +279,10 @@ class Resolver:
 
     def _find(self, name: ImageName) -> Original | None:
         originals = self._listed(name) or self._first(name)
-        key = max(originals, key=_age).key if originals else self._from_record(name)
+        newest = max(originals, key=_age) if originals else None
+        if newest and self._origin.capabilities.immediate_listing:
+            return original_of(name, newest)
+        key = newest.key if newest else self._from_record(name)
         # A listing may lag behind: the object itself says which version it is.
         entry = self._origin.head(key) if key else None
         return original_of(name, entry) if entry else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import logging
 import tempfile
 from collections.abc import Iterable
@@ -30,11 +31,12 @@ class Spool:
     :param folder: where it lies when it is large; the system's own for such files where None
     :param most: the most bytes that it takes
     :param hashed: whether its SHA-256 will be asked for: then it is made while the bytes pass
+    :param in_memory: whether it never lies on a disk
     :raises TooLarge: from :meth:`write`
     """
 
-    def __init__(self, folder: Path | None, most: int, *, hashed: bool = True) -> None:
-        self.file: BinaryIO = _open(folder)
+    def __init__(self, folder: Path | None, most: int, *, hashed: bool = True, in_memory: bool = False) -> None:
+        self.file: BinaryIO = io.BytesIO() if in_memory else _open(folder)
         self.size = 0
         self._most = most
         self._passing = hashlib.sha256() if hashed else None
