@@ -56,6 +56,7 @@ from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
 from image_repo.repository.policy import Policy
+from image_repo.repository.purge_hook import PurgeHook, PurgeRequest
 from image_repo.repository.reader import Reader
 from image_repo.repository.renditions import Renditions
 from image_repo.repository.repository import Repository
@@ -93,6 +94,8 @@ _SCHEMA = 1
 _NAMES = LocalCacheConfiguration(max_size=256 << 20, max_elements=1 << 20)
 #: a cache container that is silent is a miss: what is left of the time of a request is the origin's
 _CACHE_SILENCE_S = 1.0
+#: seconds that an answer may be on its way to a cache in front
+_PURGE_SLACK_S = 1.0
 #: seconds after which the note of a node that has ended is of no use
 _NOTE_AGE_S = 86_400.0
 #: a few large entries displace each other: their last use has to be known better than that of many small ones
@@ -247,7 +250,14 @@ def build(
     settings = replace(_NAMES, enabled=config.local_cache_configuration.enabled)
     names = _disk(config, node.stores.origin, "names", settings)
     forget = partial(_purge_name, memory)
-    resolver = Resolver(origin, epochs, names, freshness=config.freshness, changed=forget, learnt=indexer.noted)
+    purges = _purge_hook(node)
+    resolver = Resolver(
+        *(origin, epochs, names),
+        freshness=config.freshness,
+        changed=forget,
+        learnt=indexer.noted,
+        outdated=purges.noted if purges else lambda _: None,
+    )
     originals = Originals(origin, resolver, use.spool, config.render.max_source)
     target = _link_target(config, node.stores, node.counters)
     renditions = _renditions(node, originals, memory, target)
@@ -268,11 +278,29 @@ def build(
         resources.callback(part.close)
     if order is not None:
         resources.callback(order.close)
+    if purges is not None:
+        resources.callback(purges.close)
     authenticator = _authenticator(node)
     return Repository(
         *(access, authenticator, reader, writer, links, trash, metadata, renditions, indexer, origin, epochs, use),
         *(node.counters, resources),
     )
+
+
+def _purge_hook(node: _Node) -> PurgeHook | None:
+    """Return what purges a cache in front; None where there is none to purge."""
+    settings = node.config.purge
+    if settings.url is None:
+        return None
+    headers = [*settings.headers, *([str(settings.secret_header)] if settings.secret_header else [])]
+    request = PurgeRequest(settings.url, settings.method, headers, settings.body, settings.timeout)
+    counters = node.counters
+
+    def count(is_accepted: bool) -> None:
+        counters.add(metrics.PURGES, "accepted" if is_accepted else "failed")
+
+    # A node that was asked before it knew of the change says so for `freshness` at most.
+    return PurgeHook(request.send, node.config.freshness + _PURGE_SLACK_S, sent=count)
 
 
 def _access_rules(node: _Node) -> Rules:

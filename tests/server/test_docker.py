@@ -392,8 +392,9 @@ def test_a_signed_in_caller_and_large_pictures_are_not_kept(front: Front) -> Non
     front.origin.answers["large"] = lambda told: told.say(bytes(10_000_000), Cache_Control="public, max-age=60")
     for _ in range(2):
         assert front.client.get("/images/a", Authorization="Bearer x").body == b"mine"
+        assert front.client.get("/images/a", Cookie="a=b; image_repo_session=x").body == b"mine"
         assert len(front.client.get("/large").body) == 10_000_000
-    assert len(front.origin.asked) == 4
+    assert len(front.origin.asked) == 6
 
 
 @pytest.mark.servers

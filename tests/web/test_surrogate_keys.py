@@ -10,7 +10,7 @@ import pytest
 from pictures import photo, save
 from webserver import embedded, serving
 
-from image_repo.web.surrogate_keys import surrogate_keys
+from image_repo.model.surrogate_keys import surrogate_keys
 
 
 def key(text: str) -> str:

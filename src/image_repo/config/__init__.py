@@ -32,6 +32,7 @@ from image_repo.config.settings import (
     MemoryCacheConfiguration,
     OidcConfiguration,
     PersistentStoreConfiguration,
+    PurgeConfiguration,
     QualityConfiguration,
     RenderConfiguration,
     RequestsConfiguration,
@@ -44,7 +45,7 @@ __all__ = [
     "GIB", "KIB", "MIB", "AccessConfiguration", "AccessRule", "AnonymousLimitsConfiguration",
     "CatalogueConfiguration", "Config", "Credentials", "DialectsConfiguration",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
-    "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
+    "PurgeConfiguration", "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
     "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration", "dump", "foreign",
     "load", "migrate",
 ]  # fmt: skip

@@ -230,6 +230,30 @@ def _login(access: AccessConfiguration) -> Iterator[Violation]:
         yield ("access", "secret"), "expected a secret of at least 16 characters, which signs the sessions of people"
 
 
+#: of HTTP (RFC 9110, sections 5.6.2 and 5.5)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER = re.compile(rf"{_TOKEN.pattern}: *[^\x00-\x1f\x7f]+")
+
+
+def _purge(config: Config) -> Iterator[Violation]:
+    purge = config.purge
+    if purge.url is not None and not re.match(r"https?://[^/\s{}]", purge.url):
+        yield ("purge", "url"), f"expected an address such as http://varnish:6081/ but received {purge.url!r}"
+    if not _TOKEN.fullmatch(purge.method):
+        yield ("purge", "method"), f"expected a method such as PURGE or POST but received {purge.method!r}"
+    for header in purge.headers:
+        if not _HEADER.fullmatch(header):
+            yield ("purge", "headers"), f"expected headers such as 'xkey-purge: {{key}}' but received {header!r}"
+    texts = (purge.url or "", purge.body or "", *purge.headers)
+    if any("{key}" in text for text in texts) and not config.surrogate_header:
+        yield ("surrogate_header",), "expected a header, because purge uses {key}, which it tells the cache in front"
+    secret = purge.secret_header
+    if isinstance(secret, SourcedText) and secret.problem:
+        yield ("purge", "secret_header"), secret.problem
+    elif secret is not None and not _HEADER.fullmatch(secret):
+        yield ("purge", "secret_header"), "expected a header such as 'Fastly-Key: …'"
+
+
 def _containers(config: Config) -> Iterator[Violation]:
     for section in (_STORE, "swift_cache_configuration"):
         name = getattr(config, section).container
@@ -306,5 +330,5 @@ def _lower(error: BadParameter) -> str:
 
 _RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
     _clean_text, _listen, _base, _addresses, _keys, _credentials, _access,
-    _containers, _folders, _times, _pictures, _presets, _requests, _dialects,
+    _containers, _folders, _times, _pictures, _presets, _requests, _dialects, _purge,
 )  # fmt: skip

@@ -234,6 +234,21 @@ class TrashConfiguration:
 
 
 @_section
+class PurgeConfiguration:
+    """The request by which a cache in front drops an image that has changed (docs/operating.md)."""
+
+    url: str | None = _setting(
+        None,
+        "address, such as http://varnish:6081/; {key} stands for the surrogate key, {name} for the name; null: none",
+    )
+    method: str = _setting("PURGE", "its method")
+    headers: Texts = _setting((), "its headers, such as 'xkey-purge: {key}'")
+    secret_header: Secret | None = _setting(None, "a further header with a credential, such as 'Fastly-Key: …'")
+    body: str | None = _setting(None, """its body, such as '{"tags": ["{key}"]}'""")
+    timeout: Seconds = _setting(5.0, "longest time of a request, in seconds")
+
+
+@_section
 class OidcConfiguration:
     """Bearer tokens of an OpenID provider (RFC 6750); asymmetric signatures only."""
 
@@ -410,5 +425,6 @@ class Config:
     surrogate_header: Literal["Surrogate-Key", "xkey", "Cache-Tag"] | None = _setting(
         None, "header of pictures with keys by which a cache in front purges them (docs/operating.md)"
     )
+    purge: PurgeConfiguration = _group(PurgeConfiguration)
     telemetry: bool = _setting(False, "OpenTelemetry traces to OTEL_EXPORTER_OTLP_*; pip install 'image_repo[otel]'")
     pid_file: str = _setting("/var/tmp/image_repo_pid", "file for the process id of a server in the background")

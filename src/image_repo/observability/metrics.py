@@ -90,6 +90,7 @@ RENDERS = Family("image_repo_renders_total", "counter", "Renditions that were re
 SECONDS = Family("image_repo_render_seconds", "histogram", "Duration of the steps of rendering.", "step", STEPS)
 SENT = Family("image_repo_bytes_sent_total", "counter", "Bytes of response bodies.")
 RECEIVED = Family("image_repo_bytes_received_total", "counter", "Bytes of request bodies.")
+PURGES = Family("image_repo_purges_total", "counter", "Purges of a cache in front.", "outcome", ("accepted", "failed"))
 EVICTIONS = Family(
     "image_repo_evictions_total", "counter", "Entries that a cache tier evicted.", "tier", ("memory", "disk")
 )
@@ -112,7 +113,7 @@ CALLS = Family(
 ERRORS = Family("image_repo_store_errors_total", "counter", "Calls of the stores that failed.")
 FAMILIES = (
     *(REQUESTS, DURATIONS, HITS, RENDERS, SECONDS, SENT, RECEIVED, EVICTIONS, CACHE_BYTES, CACHE_ENTRIES),
-    *(QUEUE, CALLS, ERRORS, CIRCUITS),
+    *(QUEUE, CALLS, ERRORS, CIRCUITS, PURGES),
 )
 
 

@@ -105,6 +105,7 @@ class Resolver:
     :param disk: for the last known originals; best effort
     :param changed: called with a name that another process has written to
     :param learnt: called with a name and its original where the container has another one than was known here
+    :param outdated: called with a name after a write of ours, and where the container has another original than before
     :param clock: monotonic seconds
     """
 
@@ -117,6 +118,7 @@ class Resolver:
         freshness: float,
         changed: Callable[[ImageName], object] = lambda _: None,
         learnt: Callable[[ImageName, Original | None], object] = lambda _, __: None,
+        outdated: Callable[[ImageName], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
@@ -125,6 +127,7 @@ class Resolver:
         self._freshness = freshness
         self._changed = changed
         self._learnt = learnt
+        self._outdated = outdated
         self._clock = clock
         self._resolutions: LRUCache[str, _Resolution] = LRUCache(_MOST_NAMES)
         self._lock = threading.Lock()
@@ -221,6 +224,7 @@ class Resolver:
             self._to_disk(name, original)
         self.marks.mark(name.text)
         self._remember(name, original, self.marks.read(name.text), listed=True)
+        self._outdated(name)
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Return every object that is an original of this name, the newest first; there should be one."""
@@ -272,6 +276,8 @@ class Resolver:
         if original != before:
             self._to_disk(name, original)
             self._learnt(name, original)
+            if before is not None:
+                self._outdated(name)
 
     def _again(self, hint: Original) -> Original | None:
         entry = self._origin.head(hint.key)

@@ -41,6 +41,7 @@ from image_repo.model.original import Original
 from image_repo.model.parameters import integer, is_boolean, read_boolean
 from image_repo.model.recipe import Recipe, RecipeRequest, read_request
 from image_repo.model.record import Record, timestamp
+from image_repo.model.surrogate_keys import surrogate_keys
 from image_repo.repository.reader import Variant
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses
@@ -49,7 +50,6 @@ from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import has_credentials
 from image_repo.web.responses import CacheableHit, Headers, Reply, ResponseHead
 from image_repo.web.sized_urls import SizedUrls, read_widths
-from image_repo.web.surrogate_keys import surrogate_keys
 
 
 @dataclass(frozen=True, slots=True)
