@@ -158,7 +158,7 @@ def part(config: Any, setting: str) -> Any:
         ("purge: {url: 'http://varnish/', method: P U}", "config.yml:1: purge.method: expected a method such as PURGE or POST but received 'P U'"),
         ("purge: {url: 'http://varnish/', headers: [x]}", "config.yml:1: purge.headers: expected headers such as 'xkey-purge: {key}' but received 'x'"),
         ("purge: {url: 'http://varnish/', secret_header: x}", "config.yml:1: purge.secret_header: expected a header such as 'Fastly-Key: …'"),
-        ("purge: {url: 'http://varnish/{key}'}", "config.yml:1: surrogate_header: expected a header, because purge uses {key}, which it tells the cache in front"),
+        ("purge: {url: 'http://varnish/{key}'}", "surrogate_header: expected a header, because purge uses {key}, which it tells the cache in front"),
         ("access: {oidc: {audience: images}}", "config.yml:1: access.oidc.audience: expected issuer or jwks_uri beside it"),
         ("access: {oidc: {issuer: 'https://a', roles: {x: reader}}}", "config.yml:1: access.oidc.roles: expected roles_claim beside it"),
         ("access: {oidc: {issuer: 'https://a', roles_claim: r, roles: {x: owner}}}", "config.yml:1: access.oidc.roles: expected values of the claim, each with reader, writer or admin but received {'x': 'owner'}"),
