@@ -13,8 +13,8 @@ SECONDS ?= 300
 PORT ?= 5000
 CODE := src tests samples bench
 
-# nginx, Varnish, exiftool, curl and decoders for the tests; venv, which Debian keeps apart from python3
-DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples varnish varnish-modules
+# nginx, Varnish, exiftool, curl, a browser and decoders for the tests; venv, which Debian keeps apart from python3
+DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples varnish varnish-modules chromium
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
 
@@ -114,7 +114,7 @@ $(NODE)/.installed: Makefile | $(VENV)/bin/python
 .tests/debian: Makefile
 	@mkdir -p .tests
 	@if command -v nginx && command -v exiftool && command -v curl && command -v opj_decompress && \
-	  command -v heif-convert && command -v varnishd && ls /usr/lib/*/varnish/vmods/libvmod_xkey.so; then touch $@; \
+	  command -v heif-convert && command -v chromium && command -v varnishd && ls /usr/lib/*/varnish/vmods/libvmod_xkey.so; then touch $@; \
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi

@@ -44,6 +44,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/snapshots"): ("writer", "/snapshots"),
     ("GET", "/snapshots/{snapshot_id}"): ("reader", "/snapshots/sha256:" + "0" * 64),
     ("GET", "/trash"): ("writer", "/trash"),
+    ("GET", "/grid"): ("reader", "/grid"),
     ("GET", "/iiif/{path}"): ("reader", "/iiif/3/a/b/full/9,/0/default.jpg"),
     ("GET", "/thumbor/{path}"): ("reader", "/thumbor/unsafe/9x0/a/b"),
     ("GET", "/imgproxy/{path}"): ("reader", "/imgproxy/_/w:9/plain/a/b"),
@@ -56,7 +57,17 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
 }
 ROLES = ("reader", "writer", "admin")
 #: routes where a caller whose key ends at another folder finds nothing, but is not refused
-EMPTY_ELSEWHERE = {"/trash", "/images", "/search", "/keys", "/stats/width", "/export", "/import", "/images?name=none"}
+EMPTY_ELSEWHERE = {
+    "/trash",
+    "/grid",
+    "/images",
+    "/search",
+    "/keys",
+    "/stats/width",
+    "/export",
+    "/import",
+    "/images?name=none",
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from image_repo.web import (
     dialects,
     docs,
     exchange,
+    gallery,
     iiif,
     login,
     oembed,
@@ -92,11 +93,12 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
     docs.install(
-        app, openapi.install(app, config, *more, iiif.paths(), login.paths(), dialects.paths(config), oembed.paths())
+        app, openapi.install(app, config, *more, gallery.paths(), iiif.paths(), login.paths(), dialects.paths(config), oembed.paths())
     )
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
     catalogue.install(app, repo, collection, config)
+    gallery.install(app, repo, collection, config)
     reads = TranslatedReads(repo, pictures, config)
     iiif.install(app, repo, reads, collection, config)
     dialects.install(app, reads, config)

@@ -28,15 +28,9 @@ ALIVE = ("/health", "/healthz", "/livez")
 def install(app: Flask, repo: Repository, config: Config) -> None:
     """Add the routes."""
 
-    def index() -> Reply:
-        return responses.send_json(
-            {"name": "image_repo", "version": __version__, "images": f"/{config.repository_base_pathname}"}
-        )
-
     def temp(path: str) -> Reply:
         return _temporary(repo, path, config.cors_origin)
 
-    app.add_url_rule("/", "index", index)
     app.add_url_rule("/temp/<any_path:path>", "temp", temp)
     for path in ALIVE:
         app.add_url_rule(path, path[1:], lambda: _alive(repo))

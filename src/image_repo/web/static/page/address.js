@@ -1,0 +1,129 @@
+/** The address of the page is the query: it can be bookmarked and sent. */
+
+/**
+ * @typedef {object} View what the page shows
+ * @property {string} folder without a slash at its end; empty for all
+ * @property {[string, string][]} filters as the catalogue takes them: KEY or KEY__OP, and a value
+ * @property {string} sort keys of an order, empty for names
+ * @property {string} picture name of the picture that is open, or empty
+ */
+
+const OWN = ['folder', 'sort', 'picture'];
+/** Signs of comparison → operators; the longer first. */
+const SIGNS = /** @type {const} */ ([
+  ['>=', '__gte'],
+  ['<=', '__lte'],
+  ['!=', '__ne'],
+  ['~', '__regex'],
+  ['>', '__gt'],
+  ['<', '__lt'],
+  ['=', ''],
+]);
+const TOKEN = /(?:[^\s"]|"[^"]*")+/g;
+
+/** @returns {View} of the present address */
+export function readView() {
+  const query = new URLSearchParams(location.search);
+  return {
+    folder: (query.get('folder') ?? '').replace(/^\/+|\/+$/g, ''),
+    sort: query.get('sort') ?? '',
+    picture: query.get('picture') ?? '',
+    filters: [...query].filter(([name]) => !OWN.includes(name)),
+  };
+}
+
+/**
+ * Return the address of a view, relative to the page.
+ * @param {View} view
+ */
+export function addressOf(view) {
+  const query = new URLSearchParams();
+  for (const name of /** @type {const} */ (['folder', 'sort'])) if (view[name]) query.set(name, view[name]);
+  view.filters.forEach(([name, value]) => query.append(name, value));
+  if (view.picture) query.set('picture', view.picture);
+  // slashes may stand in a query (RFC 3986, section 3.4), and are easier to read
+  return `./${query.size ? `?${query.toString().replaceAll('%2F', '/')}` : ''}`;
+}
+
+/**
+ * Return what a view lists, as parameters of `/grid`.
+ * @param {View} view
+ */
+export function gridQuery(view) {
+  const query = filterQuery(view);
+  if (view.folder) query.set('folder', view.folder);
+  if (view.sort) query.set('sort', view.sort);
+  return query;
+}
+
+/**
+ * Return the filters of a view; free text may stand there once.
+ * @param {View} view
+ */
+function filterQuery(view) {
+  return new URLSearchParams(view.filters);
+}
+
+/**
+ * Return a view's filters as parameters of the catalogue, the folder as a condition on names.
+ * @param {View} view
+ */
+export function catalogueQuery(view) {
+  const query = filterQuery(view);
+  if (view.folder) query.append('name__regex', `^${view.folder.replace(/[\\^$.|?*+()[\]{}]/g, '\\$&')}/`);
+  return query;
+}
+
+/**
+ * Read what was typed: `species=fox`, `width>=2000`, `site!=north`, `taken__exists=True`, or words.
+ * @param {string} text
+ * @returns {[string, string][]}
+ */
+export function parseSearch(text) {
+  /** @type {[string, string][]} */
+  const filters = [];
+  const words = [];
+  for (const token of text.match(TOKEN) ?? []) {
+    const filter = parseCondition(token);
+    if (filter) filters.push(filter);
+    else words.push(token.replaceAll('"', ''));
+  }
+  if (words.length) filters.push(['text', words.join(' ')]);
+  return filters;
+}
+
+/**
+ * @param {string} token
+ * @returns {[string, string] | null}
+ */
+function parseCondition(token) {
+  const at = token.search(/[=<>~]|!=/);
+  if (at < 1) return null;
+  const rest = token.slice(at);
+  const [sign, operator] = SIGNS.find(([each]) => rest.startsWith(each)) ?? ['', ''];
+  const value = rest.slice(sign.length).replace(/^"(.*)"$/, '$1');
+  return sign ? [token.slice(0, at) + operator, value] : null;
+}
+
+/**
+ * Add filters to a view's; free text replaces free text.
+ * @param {[string, string][]} present
+ * @param {[string, string][]} added
+ * @returns {[string, string][]}
+ */
+export function addFilters(present, added) {
+  const texts = added.some(([name]) => name === 'text');
+  const same = (/** @type {[string, string]} */ [name, value]) => added.some(([key, text]) => key === name && text === value);
+  return [...present.filter((each) => !same(each) && !(texts && each[0] === 'text')), ...added];
+}
+
+/**
+ * Return a filter as people read it.
+ * @param {[string, string]} filter
+ */
+export function filterText([name, value]) {
+  if (name === 'text') return `“${value}”`;
+  const [, key, operator] = name.match(/^(.*?)(__\w+)?$/) ?? ['', name, ''];
+  const sign = SIGNS.find(([, each]) => each === (operator ?? ''))?.[0];
+  return sign ? `${key} ${sign} ${value}` : `${key} ${(operator ?? '').slice(2)} ${value}`;
+}

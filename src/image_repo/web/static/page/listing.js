@@ -1,0 +1,112 @@
+/** The pictures of a view: columns that are fetched part by part, the first of them at once. */
+
+import { getJson } from './api.js';
+import { ratioOf } from './layout.js';
+
+/** The most pictures that one view lists. */
+const MAX_PICTURES = 500_000;
+
+/** Columns of a view. */
+export class Listing {
+  constructor() {
+    /** @type {string[]} */
+    this.names = [];
+    /** @type {string[]} */
+    this.versions = [];
+    /** @type {number[]} pixels, 0 for a description without a picture */
+    this.widths = [];
+    /** @type {number[]} */
+    this.heights = [];
+    /** How many match, of which `names` has the first. */
+    this.count = 0;
+    this.isComplete = false;
+  }
+
+  /** How many are known so far. */
+  get length() {
+    return this.names.length;
+  }
+
+  /**
+   * Fetch all parts.
+   * @param {URLSearchParams} query of `/grid`
+   * @param {AbortSignal} signal
+   * @param {(part: Record<string, any>, isFirst: boolean) => void} progress called after each part
+   */
+  async load(query, signal, progress) {
+    let after = null;
+    do {
+      const parameters = new URLSearchParams(query);
+      if (after) parameters.set('after', after);
+      const part = await getJson(`grid?${parameters}`, { signal });
+      this.#append(part, after === null);
+      const isFirst = after === null;
+      after = part.after;
+      this.isComplete = !after || this.length >= MAX_PICTURES;
+      progress(part, isFirst);
+    } while (!this.isComplete);
+  }
+
+  /**
+   * @param {Record<string, any>} part
+   * @param {boolean} isFirst
+   */
+  #append(part, isFirst) {
+    for (const column of /** @type {const} */ (['names', 'versions', 'widths', 'heights'])) {
+      // not spread into push(): an argument list has a limit
+      const target = /** @type {any[]} */ (this[column]);
+      for (const value of part[column]) target.push(value);
+    }
+    if (isFirst) this.count = part.count;
+    if (!part.after || this.length > this.count) this.count = this.length;
+  }
+
+  /**
+   * Return the ratio of width to height of a cell.
+   * @param {number} index
+   */
+  ratio(index) {
+    return ratioOf(this.widths[index], this.heights[index]);
+  }
+
+  /**
+   * Return the index of a picture, or -1.
+   * @param {string} name
+   */
+  indexOf(name) {
+    return this.names.indexOf(name);
+  }
+
+  /**
+   * Remove pictures that are gone.
+   * @param {Set<string>} names
+   */
+  remove(names) {
+    const stays = this.names.map((name) => !names.has(name));
+    const pick = (/** @type {any[]} */ column) => column.filter((_, index) => stays[index]);
+    this.count -= stays.filter((each) => !each).length;
+    this.names = pick(this.names);
+    this.versions = pick(this.versions);
+    this.widths = pick(this.widths);
+    this.heights = pick(this.heights);
+  }
+
+  /**
+   * Return the folders just below one, in order, with how many of the pictures lie in each.
+   * @param {string} folder without a slash at its end
+   * @returns {[string, number][]}
+   */
+  foldersBelow(folder) {
+    const from = folder ? folder.length + 1 : 0;
+    /** @type {Map<string, number>} */
+    const counts = new Map();
+    for (const name of this.names) {
+      const slash = name.indexOf('/', from);
+      if (slash < 0) continue;
+      const below = name.slice(from, slash);
+      counts.set(below, (counts.get(below) ?? 0) + 1);
+    }
+    const { compare } = new Intl.Collator('en', { numeric: true });
+    return [...counts].sort(([one], [other]) => compare(one, other));
+  }
+}

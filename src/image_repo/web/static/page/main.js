@@ -1,0 +1,175 @@
+/** The page: one view at a time, whose address says what it shows. */
+
+import { addressOf, gridQuery, readView } from './address.js';
+import { caller } from './api.js';
+import { alertText, element, part } from './dom.js';
+import { showFolders, showTrail } from './folders.js';
+import { Grid } from './grid.js';
+import { Listing } from './listing.js';
+import { installDensity, installSort, installTheme, showSort } from './options.js';
+import { installSearch, showChips } from './search.js';
+import { Selection } from './selection.js';
+import { counted, lastPart } from './words.js';
+
+/** @import { View } from './address.js' */
+/** @import { Caller } from './api.js' */
+
+class Page {
+  constructor() {
+    this.view = readView();
+    this.listing = new Listing();
+    this.selection = new Selection();
+    this.grid = new Grid(this.selection, (index) => this.open(index));
+    this.loading = new AbortController();
+    /** The query of the present listing. */
+    this.query = '';
+    installTheme();
+    installDensity((height) => {
+      this.grid.rowHeight = height;
+      this.grid.update();
+    });
+    installSort((sort) => this.go({ ...this.view, sort }));
+    installSearch(() => this.view, (view) => this.go(view));
+    addEventListener('popstate', () => this.show(readView()));
+    document.addEventListener('click', (event) => this.#follow(event));
+    part('menu').addEventListener('click', () => this.#toggleMenu());
+  }
+
+  async start() {
+    try {
+      this.caller = await caller();
+    } catch (error) {
+      alertText(/** @type {Error} */ (error).message);
+      return;
+    }
+    showCaller(this.caller);
+    if (this.caller.may.includes('list')) await this.show(this.view);
+    else refuse(this.caller);
+  }
+
+  /**
+   * Show a view under an address of its own.
+   * @param {View} view
+   */
+  go(view) {
+    history.pushState(null, '', addressOf(view));
+    this.show(view);
+  }
+
+  /** @param {View} view */
+  async show(view) {
+    this.view = view;
+    showTrail(view);
+    showChips(view);
+    showSort(view.sort);
+    document.title = `${view.folder ? lastPart(view.folder) : 'Pictures'} · image_repo`;
+    const query = gridQuery(view).toString();
+    if (query !== this.query || !this.listing.length) await this.#list(query);
+  }
+
+  /** @param {string} query of `/grid` */
+  async #list(query) {
+    this.loading.abort();
+    this.loading = new AbortController();
+    const { signal } = this.loading;
+    this.query = query;
+    const listing = new Listing();
+    alertText('');
+    try {
+      await listing.load(new URLSearchParams(query), signal, (answer, isFirst) => this.#progress(listing, answer, isFirst));
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!listing.length) this.#progress(listing, {}, true);
+      alertText(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /**
+   * Show a listing that has grown.
+   * @param {Listing} listing
+   * @param {Record<string, any>} answer
+   * @param {boolean} isFirst
+   */
+  #progress(listing, answer, isFirst) {
+    if (isFirst) {
+      this.listing = listing;
+      this.selection.listing = listing;
+      scrollTo({ top: 0, behavior: 'instant' });
+      this.grid.show(listing);
+      tellUnknownKeys(answer);
+    } else {
+      this.grid.update();
+    }
+    part('count').textContent = counted(listing.count, 'picture');
+    showFolders(this.view, listing);
+    showEmpty(this.view, listing);
+  }
+
+  /** @param {number} index */
+  open(index) {
+    this.go({ ...this.view, picture: this.listing.names[index] });
+  }
+
+  /**
+   * Follow a link to another view without loading the page anew.
+   * @param {MouseEvent} event
+   */
+  #follow(event) {
+    const link = /** @type {HTMLElement} */ (event.target).closest('a[data-view], a.brand');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    history.pushState(null, '', /** @type {HTMLAnchorElement} */ (link).href);
+    this.#toggleMenu(false);
+    this.show(readView());
+  }
+
+  /** @param {boolean} [isOpen] */
+  #toggleMenu(isOpen = !document.body.classList.contains('menu')) {
+    document.body.classList.toggle('menu', isOpen);
+    part('menu').setAttribute('aria-expanded', String(isOpen));
+  }
+}
+
+/**
+ * Tell keys that no record has, and what was probably meant.
+ * @param {Record<string, any>} answer
+ */
+function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }) {
+  alertText(unknown.map((/** @type {string} */ key) => `No record has ${key}.${nearest[key] ? ` Did you mean ${nearest[key]}?` : ''}`).join(' '));
+}
+
+/**
+ * Say in words that nothing was found, and what to do.
+ * @param {View} view
+ * @param {Listing} listing
+ */
+function showEmpty(view, listing) {
+  const empty = part('empty');
+  empty.hidden = listing.length > 0;
+  if (listing.length) return;
+  const text = view.filters.length ? 'No picture matches.' : 'No pictures yet.';
+  const hint = view.filters.length ? 'Take a filter away, or search for something else.' : 'Drop files or folders onto this page.';
+  empty.replaceChildren(element('p', {}, text), element('p', { className: 'quiet' }, hint));
+}
+
+/** @param {Caller} caller */
+function showCaller(caller) {
+  const link = caller.name ? caller.logout && ['Log out', caller.logout] : caller.login && ['Log in', caller.login];
+  if (link) part('actions').append(element('a', { className: 'button', href: link[1], title: caller.name ?? '' }, link[0]));
+}
+
+/**
+ * Say that the pictures are private, and how to get in.
+ * @param {Caller} caller
+ */
+function refuse(caller) {
+  const text = caller.name ? `${caller.name} may not list the pictures here.` : 'The pictures here are private.';
+  const way = caller.login
+    ? element('p', {}, element('a', { className: 'button primary', href: caller.login }, 'Log in'))
+    : element('p', { className: 'quiet' }, 'Programs send an API key. For a link to a picture, ask who runs this server.');
+  part('empty').hidden = false;
+  part('empty').replaceChildren(element('p', {}, text), way);
+  part('side').hidden = true;
+}
+
+new Page().start();

@@ -1,0 +1,57 @@
+"""Debian's Chromium, by Playwright: what people see and do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+#: for tests that need it
+needs_browser = [
+    pytest.mark.servers,
+    pytest.mark.skipif(
+        shutil.which("chromium") is None or find_spec("playwright") is None,
+        reason="needs chromium and playwright: make test installs them where there is root",
+    ),
+]
+#: it contacts no host but ours
+_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Start a browser."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_page(browser: Browser, root: str, **context: Any) -> Iterator[Page]:
+    """Open an empty page, whose scripts may fail in nothing.
+
+    :param root: what addresses are relative to
+    """
+    settings = {"viewport": {"width": 1280, "height": 800}, "base_url": root, **context}
+    with browser.new_context(**settings) as window:
+        page = window.new_page()
+        page.set_default_timeout(10_000)
+        mistakes: list[str] = []
+        page.on("pageerror", lambda error: mistakes.append(str(error)))
+        # what the policy refuses is in the console alone
+        page.on("console", lambda line: mistakes.append(line.text) if "Security Policy" in line.text else None)
+        yield page
+        assert not mistakes
