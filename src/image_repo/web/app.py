@@ -93,7 +93,10 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
     docs.install(
-        app, openapi.install(app, config, *more, gallery.paths(), iiif.paths(), login.paths(), dialects.paths(config), oembed.paths())
+        app,
+        openapi.install(
+            app, config, *more, gallery.paths(), iiif.paths(), login.paths(), dialects.paths(config), oembed.paths()
+        ),
     )
     pictures = Pictures(repo, config)
     Images(repo, pictures, config).install(app)
