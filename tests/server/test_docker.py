@@ -31,6 +31,8 @@ from PIL import Image
 from servers import nginx
 from webserver import Answer, Client
 
+from image_repo.config import load
+
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 ENTRYPOINT, SWIFT_SH, CONF = DOCKER / "entrypoint.sh", DOCKER / "swift.sh", DOCKER / "nginx.conf"
@@ -146,16 +148,37 @@ def test_script_parses(shell: str, script: Path) -> None:
     assert "\r" not in script.read_text()
 
 
-def test_compose_builds_what_exists() -> None:
-    services = yaml.safe_load((DOCKER / "compose.yml").read_text())["services"]
+COMPOSE = yaml.safe_load((DOCKER / "compose.yml").read_text())
+
+
+def test_compose_builds_and_mounts_what_exists() -> None:
+    services = COMPOSE["services"]
     for service in services.values():
-        context = (DOCKER / service["build"]["context"]).resolve()
-        stages = read_dockerfile(context / service["build"].get("dockerfile", "Dockerfile"))
-        assert service["build"].get("target", next(reversed(stages))) in stages
+        if "build" in service:
+            context = (DOCKER / service["build"]["context"]).resolve()
+            stages = read_dockerfile(context / service["build"].get("dockerfile", "Dockerfile"))
+            assert service["build"].get("target", next(reversed(stages))) in stages
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (DOCKER / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
     waited_for = {name for service in services.values() for name in service.get("depends_on", ())}
-    assert waited_for == {"swift"}
-    environment = services["image_repo"]["environment"]
-    assert environment["OS_AUTH_URL"].startswith("http://swift:8080/")
+    assert waited_for == {"swift", "postgres", "node_1", "node_2"}
+
+
+def test_compose_gives_both_nodes_one_store_and_one_catalogue_and_caches_of_their_own() -> None:
+    nodes = [service for name, service in COMPOSE["services"].items() if name.startswith("node_")]
+    assert len(nodes) == 2
+    assert nodes[0]["volumes"] != nodes[1]["volumes"]
+    for node in nodes:
+        config = load(None, node["environment"])
+        store = config.persistent_store_configuration
+        assert (store.resolved_kind, store.container) == ("swift", "pictures")
+        assert str(store.credentials.authurl).startswith("http://swift:8080/")
+        assert "@postgres/" in str(config.catalogue.url)
+        assert node["build"]["args"]["EXTRAS"] == "[postgres]"
+        assert config.server.trusted_proxies == (COMPOSE["networks"]["default"]["ipam"]["config"][0]["subnet"],)
+    upstream = (DOCKER / "nodes" / "nodes.conf").read_text()
+    assert set(re.findall(r"server (\w+):5000", upstream)) == {"node_1", "node_2"}
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +296,7 @@ class Origin(BaseHTTPRequestHandler):
         answer = self.answers.get(self.path.split("?")[0].split("/")[1], lambda told: told.say(b"plain"))
         answer(self)
 
-    do_HEAD = do_PUT = do_POST = do_GET
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
     def say(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -395,6 +418,78 @@ def test_a_signed_in_caller_and_large_pictures_are_not_kept(front: Front) -> Non
         assert front.client.get("/images/a", Cookie="a=b; image_repo_session=x").body == b"mine"
         assert len(front.client.get("/large").body) == 10_000_000
     assert len(front.origin.asked) == 6
+
+
+@dataclass
+class Nodes:
+    """nginx before two nodes."""
+
+    client: Client
+    origins: list[type[Origin]]
+    servers: list[ThreadingHTTPServer]
+
+    def asked(self, node: int) -> set[str]:
+        """The number, of three digits, in each path that a node was asked for."""
+        return {number for _, path, _, _ in self.origins[node].asked for number in re.findall(r"1[0-9]{2}", path)}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    kinds = [type(f"Node{number}", (Origin,), {"answers": {}, "asked": []}) for number in range(2)]
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in kinds]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.01,)) for server in servers]
+    for server, thread in zip(servers, threads, strict=True):
+        server.daemon_threads = True
+        thread.start()
+    port, folder = nginx.free_port(), tmp_path / "nginx"
+    conf = nginx.place(folder, CONF, port, 0)
+    upstream = (DOCKER / "nodes" / "nodes.conf").read_text()
+    for number, server in enumerate(servers, 1):
+        upstream = upstream.replace(f"node_{number}:5000", f"127.0.0.1:{server.server_port}")
+    (folder / "nodes.conf").write_text(upstream)
+    place = (DOCKER / "nodes" / "place.conf").read_text()
+    (folder / "place.conf").write_text(place.replace("listen 80", f"listen 127.0.0.1:{port}"))
+    try:
+        with nginx.running(conf, port):
+            yield Nodes(Client("127.0.0.1", port), kinds, servers)
+    finally:
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+#: of one image
+ALIKE = (
+    *("/images/a/x{}", "/images/a/x{}?xsize=30", "/images/a/x{}.png", "/images/a%2Fx{}", "/iiif/3/a%2Fx{}/info.json"),
+    *("/iiif/3/a%2Fx{}/full/max/0/default.jpg", "/iiif/2/a%2Fx{}/0,0,9,9/9,/0/color.png"),
+)
+
+
+@pytest.mark.servers
+def test_all_requests_for_an_image_go_to_one_node_and_images_to_both(nodes: Nodes) -> None:
+    for number in range(100, 140):
+        for path in ALIKE:
+            assert nodes.client.get(path.format(number)).status == 200
+        assert nodes.client.put(f"/images/a/x{number}", b"x").status == 200
+    first, second = nodes.asked(0), nodes.asked(1)
+    assert not first & second
+    assert min(len(first), len(second)) >= 8
+
+
+@pytest.mark.servers
+def test_the_images_of_a_node_that_is_gone_are_the_other_s_and_the_others_stay_where_they_are(nodes: Nodes) -> None:
+    for number in range(100, 140):
+        nodes.client.get(f"/images/{number}")
+    before = nodes.asked(1)
+    nodes.servers[0].shutdown()
+    nodes.servers[0].server_close()
+    for method in ("GET", "PUT", "POST", "DELETE"):
+        for number in range(100, 140):
+            body = b"x" if method in ("PUT", "POST") else None
+            assert nodes.client(method, f"/images/{number}?{method}", body).status == 200
+    assert 8 <= len(before) <= 32
+    assert len(nodes.asked(1)) == 40
 
 
 @pytest.mark.servers
