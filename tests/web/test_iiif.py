@@ -13,7 +13,8 @@ from PIL import Image
 
 from image_repo.access.request_rules import RequestSigner
 from image_repo.config import AccessConfiguration, AnonymousLimitsConfiguration, RequestsConfiguration
-from image_repo.web import iiif
+from image_repo.iiif import discovery
+from image_repo.web import manifests
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_a_manifest_without_pictures_is_refused(site: Site, folder: list[str], p
 def test_a_large_folder_is_a_collection_of_manifests(
     site: Site, folder: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(iiif, "MAX_CANVASES", 2)
+    monkeypatch.setattr(manifests, "MAX_CANVASES", 2)
     collection = site.client.get("/iiif/3/collection/m/manifest.json").json()
     assert (collection["type"], len(collection["items"])) == ("Collection", 2)
     parts = [site.client.get("/iiif/" + item["id"].partition("/iiif/")[2]).json() for item in collection["items"]]
@@ -239,3 +240,93 @@ def test_renders_count_for_the_budget_of_their_client(tmp_path: Path) -> None:
         site.put("a", pictures.jpeg(pictures.photo(300, 200)))
         statuses = [site.client.get(f"/iiif/3/a/full/{width},/0/default.jpg").status for width in (50, 60, 70, 50)]
         assert statuses == [200, 200, 429, 200]
+
+
+def test_a_picture_has_a_manifest_of_its_own(site: Site, folder: list[str]) -> None:
+    manifest = site.client.get("/iiif/3/m%2Fone/manifest.json").json()
+    assert (manifest["type"], manifest["label"]["none"], len(manifest["items"])) == ("Manifest", ["one"], 1)
+    assert manifest["id"].endswith("/iiif/3/m%2Fone/manifest.json")
+    assert manifest["items"][0]["id"].endswith("/iiif/3/m%2Fone/canvas")
+    assert site.client.get("/iiif/3/m%2Fnone/manifest.json").status == 404
+
+
+def test_descriptions_without_a_picture_take_no_place_in_a_page(
+    site: Site, folder: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "MAX_CANVASES", 1)
+    collection = site.client.get("/iiif/3/collection/m/manifest.json").json()
+    parts = [site.client.get("/iiif/" + item["id"].partition("/iiif/")[2]).json() for item in collection["items"]]
+    assert [len(part["items"]) for part in parts] == [1, 1, 1]
+
+
+def test_a_snapshot_is_a_manifest_that_shows_what_was_frozen(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        for name in ("s/a", "s/b"):
+            site.put(name, pictures.jpeg(pictures.photo(90, 60, seed=ord(name[-1]))))
+        snapshot = site.client("POST", "/snapshots?name__regex=^s/").json()["id"]
+        path = f"/iiif/3/snapshot/{snapshot}/manifest.json"
+        manifest = site.client.get(path).json()
+        assert [canvas["label"]["none"] for canvas in manifest["items"]] == [["a"], ["b"]]
+        assert len({canvas["id"] for canvas in manifest["items"]}) == 2
+        shown = manifest["items"][0]["items"][0]["items"][0]["body"]["id"].partition("/iiif/")[2]
+        frozen = site.client.get(f"/iiif/{shown}")
+        assert frozen.image().size == (90, 60)
+        site.put("s/a", pictures.jpeg(pictures.photo(33, 22)))
+        assert site.client.get(path).json() == manifest
+        assert site.client.get(f"/iiif/{shown}").status == 404, "other bytes are never shown in its place"
+        assert site.client.get("/iiif/3/snapshot/none/manifest.json").status == 404
+        assert site.client.get(f"{path}?page=2").status == 404
+
+
+def test_a_time_of_capture_is_a_date_of_the_timeline(site: Site) -> None:
+    site.put("dated", pictures.jpeg(camera=True))
+    (canvas,) = site.client.get("/iiif/3/dated/manifest.json").json()["items"]
+    assert canvas["navDate"] == "2024-05-17T12:34:56+02:00"
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_positions_are_in_manifests_where_they_may_be_told(tmp_path: Path, is_told: bool) -> None:
+    with running_site(tmp_path, AccessConfiguration(), metadata_location=is_told) as site:
+        site.put("here", pictures.jpeg(gps=True))
+        for path in ("here/manifest.json", "query/manifest.json"):
+            manifest = site.client.get(f"/iiif/3/{path}").json()
+            (canvas,) = manifest["items"]
+            if is_told:
+                (feature,) = canvas["navPlace"]["features"]
+                assert feature["geometry"] == {"type": "Point", "coordinates": [7.447447, 46.947975]}
+                assert manifest["@context"] == [
+                    "http://iiif.io/api/extension/navplace/context.json",
+                    "http://iiif.io/api/presentation/3/context.json",
+                ]
+            else:
+                assert "navPlace" not in canvas
+                assert "46.9" not in str(manifest)
+
+
+def test_changes_are_told_oldest_first_a_page_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (manifests, discovery):
+        monkeypatch.setattr(module, "PAGE_ACTIVITIES", 2)
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        assert site.client.get("/iiif/discovery/1/changes.json").json()["totalItems"] == 0
+        for name in ("c/z", "c/a", "c/ö"):
+            site.put(name, pictures.jpeg())
+        answer = site.client.get("/iiif/discovery/1/changes.json")
+        feed = answer.json()
+        assert (feed["type"], feed["totalItems"]) == ("OrderedCollection", 3)
+        assert answer.headers["Content-Type"].startswith("application/ld+json")
+        pages, following = [], feed["first"]
+        while following:
+            page = site.client.get("/iiif/" + following["id"].partition("/iiif/")[2]).json()
+            assert (page["id"], page["type"]) == (following["id"], "OrderedCollectionPage")
+            assert page["partOf"]["id"] == feed["id"]
+            pages.append(page)
+            following = page.get("next")
+        assert (pages[-1]["id"], pages[-1]["prev"]["id"]) == (feed["last"]["id"], feed["first"]["id"])
+        assert [page["startIndex"] for page in pages] == [0, 2]
+        items = [item for page in pages for item in page["orderedItems"]]
+        assert [item["endTime"] for item in items] == sorted(item["endTime"] for item in items)
+        assert [item["object"]["id"].split("/")[-2] for item in items] == ["c%2Fz", "c%2Fa", "c%2F%C3%B6"]
+        for item in items:
+            path = item["object"]["id"].partition("/iiif/")[2]
+            assert site.client.get(f"/iiif/{path}").json()["id"] == item["object"]["id"]
+        assert site.client.get("/iiif/discovery/1/changes.json?page=3").status == 400

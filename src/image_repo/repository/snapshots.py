@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -302,7 +302,7 @@ class Snapshots:
                 raise OriginalDamaged("The manifest of this snapshot is not what was stored.", snapshot=snapshot.id)
             yield spool
 
-    def documents(self, principal: Principal, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    def documents(self, principal: Principal, snapshot: Snapshot) -> Generator[dict[str, Any]]:
         """Yield its entries as public records, by the code points of their names; null what they do not hold.
 
         Their version is their digest: a snapshot holds in any container, whose entity tags say nothing in another.
@@ -390,7 +390,7 @@ class Snapshots:
         try:
             yield from _in_turn(partial(self._change, principal), documents)
         finally:
-            documents.close()  # type: ignore[attr-defined]
+            documents.close()
 
     def _change(self, principal: Principal, document: Mapping[str, Any]) -> tuple[str, Change | None]:
         name = document["name"]
