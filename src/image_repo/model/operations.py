@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 from image_repo.errors import BadParameter
-from image_repo.model.formats import BY_ENDING, BY_KIND, WRITABLE
+from image_repo.model.formats import BY_ENDING, BY_KIND, SUMMARY_KINDS, WRITABLE
 from image_repo.model.parameters import (
     DECIMAL,
     FALSE,
@@ -202,7 +202,7 @@ _FITS: dict[str, Fit] = {
     "clip": "inside", "max": "inside", "crop": "cover", "scale": "fill",
 }  # fmt: skip
 _FLIPS = {"h": "h", "v": "v", "hv": "hv", "vh": "hv", "horizontal": "h", "vertical": "v", "both": "hv"}
-_KINDS = {kind: kind for kind in (*WRITABLE, "auto", ORIGINAL)} | {
+_KINDS = {kind: kind for kind in (*WRITABLE, *SUMMARY_KINDS, "auto", ORIGINAL)} | {
     ending: known.kind for ending, known in BY_ENDING.items() if known.writes
 }
 
@@ -243,8 +243,9 @@ class Operations:
 
     # fmt: off
     kind: str = operation("jpg", None, "encoders.encode",
-        Parameter("kind", choice(_KINDS), f"format: {' '.join(WRITABLE)}, auto (by Accept; AVIF only into a box), or "
-            "original (the uploaded file, where serve_originals allows it)", ("fm", "format")))
+        Parameter("kind", choice(_KINDS), f"format: {' '.join(WRITABLE)}, auto (by Accept; AVIF only into a box), "
+            "thumbhash or palette (JSON), or original (the uploaded file, where serve_originals allows it)",
+            ("fm", "format")))
     region: Region | None = operation(None, call("crop", _parse_region, write_region), "geometry.plan",
         Parameter("crop", Reader(_read_region, "x,y,width,height in pixels, or pct:x,y,width,height"),
             "region of the upright original: x,y,w,h in pixels or pct:x,y,w,h"))

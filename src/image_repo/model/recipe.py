@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from image_repo.errors import BadParameter
-from image_repo.model.formats import BY_KIND, SHOWN_BY_BROWSERS, WRITABLE
+from image_repo.model.formats import BY_KIND, SHOWN_BY_BROWSERS, SUMMARY_KINDS, SUMMARY_SIDE_PX, WRITABLE
 from image_repo.model.operations import (
     ALIASES,
     CONDITIONS,
@@ -89,7 +89,7 @@ class Recipe(Operations):
         :raises ValueError: when it is not a recipe
         """
         operations, dot, kind = text.rpartition(".")
-        if not dot or (kind != ORIGINAL and kind not in WRITABLE):
+        if not dot or (kind not in (*WRITABLE, *SUMMARY_KINDS, ORIGINAL)):
             raise ValueError(f"Expected a recipe but received {text!r}")
         values: dict[str, Any] = {"kind": kind}
         for operation in operations.split("+") if operations else ():
@@ -197,6 +197,8 @@ class RecipeRequest:
         width, height = _box(given, defaults)
         if defaults.steps and not resolved.is_listed and not given.keys().isdisjoint(_SIZES):
             width, height = (side and next_step(side, defaults.steps) for side in (width, height))
+        if kind in SUMMARY_KINDS:
+            width = height = SUMMARY_SIDE_PX
         negotiated = kind == "auto"
         if negotiated:
             # AVIF takes seconds to encode at the size of a camera: it needs a box

@@ -17,7 +17,8 @@ import piexif  # type: ignore[import-untyped]
 from PIL import Image
 
 from image_repo.errors import OverBudget
-from image_repo.model.formats import BY_KIND
+from image_repo.model.formats import BY_KIND, SUMMARY_KINDS
+from image_repo.render.summaries import write_summary
 
 #: the longest side that the format can say
 _MOST_SIDE = {"jpg": 65_500, "webp": 16_383, "gif": 65_535, "avif": 65_535}
@@ -57,6 +58,8 @@ def encode(
     :param rights: artist and copyright, written where the format can hold them; empty for none
     """
     first = frames[0]
+    if kind in SUMMARY_KINDS:
+        return write_summary(kind, first)
     prepare, options = _WRITERS[kind](first, quality)
     _add_rights(options, kind, *rights)
     if timing and len(frames) > 1:
