@@ -314,7 +314,7 @@ def test_health_in_words_has_the_version_of_the_command(get):
 
 def test_readiness_in_words(get):
     parts = dict.fromkeys(("store", "listing", "space", "catalogue"), "ok")
-    assert get("/readyz?verbose").json() == {"ok": True, "parts": parts}
+    assert get("/readyz?verbose").json() == {"ok": True, "parts": parts, "passed_over": []}
 
 
 def test_many_requests_at_once_are_one_render(get, served, monkeypatch):
