@@ -22,6 +22,8 @@ from bench.load import PATIENCE, Client
 HERE = Path(__file__).resolve().parent
 #: what image_repo, thumbor and ipx write JPEG with
 QUALITY = 82
+#: a server that takes less than this share of a core for so many seconds is idle
+_IDLE_S, _IDLE_SHARE = 1.0, 0.05
 
 
 def free_port() -> int:
@@ -181,6 +183,16 @@ class ImageRepo(Server):
             if time.monotonic() > deadline:
                 raise RuntimeError("the catalogue does not become complete")
             time.sleep(0.2)
+
+    def wait_until_idle(self) -> float:
+        """Wait until nothing is done in the background any more; return the CPU seconds that it took."""
+        began = before = self.cpu()
+        while True:
+            time.sleep(_IDLE_S)
+            now = self.cpu()
+            if now - before < _IDLE_SHARE * _IDLE_S:
+                return now - began
+            before = now
 
     def metric(self, name: str) -> float | None:
         """The sum of a metric over its labels; None where there is none."""

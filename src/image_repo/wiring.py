@@ -274,7 +274,8 @@ def build(
     cache = node.stores.cache
     links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()
-    for part in (node.counters, origin, indexer, renditions.caches, renditions.mezzanines, resolver):
+    closing = (renditions.caches, renditions.mezzanines, renditions.decoded, resolver)
+    for part in (node.counters, origin, indexer, *closing):
         resources.callback(part.close)
     if order is not None:
         resources.callback(order.close)

@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pictures
@@ -24,11 +24,13 @@ from image_repo.caches.eviction import Bounds
 from image_repo.caches.file_cache import FileCache
 from image_repo.concurrency.limiter import Limiter, limits
 from image_repo.concurrency.single_flight import SingleFlight
+from image_repo.errors import BrokenPicture
 from image_repo.model.names import ImageName
 from image_repo.model.operations import Region
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.repository.decoded_cache import DecodedCache
+from image_repo.repository.spool import Spool
 
 MIB = 1 << 20
 
@@ -52,6 +54,11 @@ def pixels_of(folder: Path, most: int = 64 * MIB) -> DecodedCache:
     return DecodedCache(files, SingleFlight(folder / "locks"), Limiter(limits(renders=2), folder / "locks"), LIMITS)
 
 
+def spooled(path: Path) -> Spool:
+    body = path.read_bytes()
+    return Spool(None, len(body), in_memory=True).fill([body])
+
+
 def decodes(folder: Path) -> int:
     path = folder / "decodes"
     return len(path.read_text().splitlines()) if path.exists() else 0
@@ -67,20 +74,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/repository"]
-from test_decoded_cache import CURRENT, pixels_of, regions
+from test_decoded_cache import CURRENT, pixels_of, regions, spooled
 
 folder = Path(sys.argv[2])
 pixels = pixels_of(folder)
 
 def ask(recipe):
     with ExitStack() as opened:
-        found = pixels.find(CURRENT, recipe, lambda: opened.enter_context((folder / "original").open("rb")))
+        found = pixels.find(CURRENT, recipe, lambda: opened.enter_context(spooled(folder / "original")))
         return found().width
 
 print("ready", flush=True)
 sys.stdin.readline()
 with ThreadPoolExecutor(25) as pool:
     print(set(pool.map(ask, regions(25))), flush=True)
+pixels.close()
 """
 
 
@@ -105,14 +113,14 @@ def test_the_original_is_opened_once_and_not_again_when_pixels_are_kept(tmp_path
     source.write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
     opened = []
 
-    def original() -> BinaryIO:
-        opened.append(source.open("rb"))
+    def original() -> Spool:
+        opened.append(spooled(source))
         return opened[-1]
 
     for recipe in regions(5):
-        assert pixels_of(tmp_path).find(CURRENT, recipe, original) is not None
-    for file in opened:
-        file.close()
+        pixels = pixels_of(tmp_path)
+        assert pixels.find(CURRENT, recipe, original) is not None
+        pixels.close()
     assert len(opened) == 1
 
 
@@ -121,15 +129,71 @@ def test_of_what_is_not_kept_it_is_remembered(tmp_path):
     source.write_bytes(pictures.jpeg())
     opened = []
 
-    def original() -> BinaryIO:
-        opened.append(source.open("rb"))
+    def original() -> Spool:
+        opened.append(spooled(source))
         return opened[-1]
 
     pixels = pixels_of(tmp_path)
     assert [pixels.find(CURRENT, recipe, original) for recipe in regions(5)] == [None] * 5
-    for file in opened:
-        file.close()
     assert len(opened) == 1
+
+
+class Blocked(FileCache):
+    """Writes nothing before it is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "pixels", Bounds(64 * MIB), "cache of decoded pixels")
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def create(self, *arguments):
+        self.began.set()
+        assert self.go.wait(20)
+        return super().create(*arguments)
+
+
+def test_the_first_regions_are_answered_before_the_pixels_are_written_and_are_the_same_afterwards(tmp_path):
+    source = tmp_path / "original"
+    source.write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
+    files = Blocked(tmp_path)
+    pixels = DecodedCache(files, SingleFlight(None), Limiter(limits(renders=2)), LIMITS)
+    recipes = [*regions(3), Recipe(kind="png", region=Region("px", 0, 0, 1600, 1200), width=800)]
+    early = [pixels.find(CURRENT, recipe, lambda: spooled(source))() for recipe in recipes]
+    assert files.began.wait(20)
+    assert not list((tmp_path / "pixels").glob("??/*"))
+    files.go.set()
+    pixels.close()
+    assert len(list((tmp_path / "pixels").glob("??/*"))) == 1
+    assert [pixels.find(CURRENT, recipe, pytest.fail)() for recipe in recipes] == early
+
+
+def test_pixels_that_are_written_when_their_picture_is_purged_do_not_stay(tmp_path):
+    source = tmp_path / "original"
+    source.write_bytes(pictures.jpeg(pictures.photo(1733, 1201)))
+    files = Blocked(tmp_path)
+    pixels = DecodedCache(files, SingleFlight(None), Limiter(limits(renders=2)), LIMITS)
+    pixels.find(CURRENT, regions(1)[0], lambda: spooled(source))
+    assert files.began.wait(20)
+    pixels.purge(CURRENT.name)
+    files.go.set()
+    pixels.close()
+    assert not list((tmp_path / "pixels").glob("??/*"))
+
+
+def test_a_picture_that_cannot_be_decoded_fails_all_of_its_regions_and_is_not_remembered(tmp_path):
+    source = tmp_path / "original"
+    whole = pictures.jpeg(pictures.photo(1733, 1201))
+    source.write_bytes(whole[: len(whole) // 2])
+    pixels = pixels_of(tmp_path)
+
+    def ask(recipe):
+        with pytest.raises(BrokenPicture):
+            pixels.find(CURRENT, recipe, lambda: spooled(source))
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(ask, regions(5)))
+    source.write_bytes(whole)
+    assert pixels.find(CURRENT, regions(1)[0], lambda: spooled(source))().width == 64
+    pixels.close()
 
 
 def test_no_render_slot_is_held_while_others_are_waited_for(tmp_path):
@@ -142,12 +206,13 @@ def test_no_render_slot_is_held_while_others_are_waited_for(tmp_path):
 
     def ask(pair):
         with contextlib.ExitStack() as opened:
-            found = pixels.find(*pair, lambda: opened.enter_context((tmp_path / "original").open("rb")))
+            found = pixels.find(*pair, lambda: opened.enter_context(spooled(tmp_path / "original")))
         with limiter.slot(20.0):
             return found is not None
 
     with ThreadPoolExecutor(12) as pool:
         assert all(pool.map(ask, wanted))
+    pixels.close()
 
 
 # -- over HTTP -------------------------------------------------------------------------
@@ -159,6 +224,7 @@ def original() -> bytes:
 
 
 def pixel_files(served) -> list[Path]:
+    served.repo.renditions.decoded.flush()
     return list(served.folder.glob("shared/*/pixels/??/*"))
 
 

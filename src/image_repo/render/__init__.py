@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, BinaryIO
 
 import PIL
@@ -29,6 +30,7 @@ from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, is_without_box, scaled_down
 from image_repo.render.geometry import plan as plan_sizes
 from image_repo.render.headers import check_pixels, view
+from image_repo.render.ifd import Bytes
 from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
 from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_scaled, may_use_mezzanine
 from image_repo.render.mezzanine import plan_mezzanines as plan_of
@@ -176,11 +178,15 @@ def cut(pixels: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rend
             return _cut_tiles(pixels, recipe, limits)
         levels = StoredLevels(Facts.from_json(pixels.facts), pixels.block)
         check_pixels(*levels.facts.size, limits)
-        job = from_levels(recipe, _plan(recipe, levels.facts.size, limits, 1), levels)
-        return _written(recipe, _still(job), None, levels.facts.rights)
+        return _cut_levels(levels, recipe, limits)
 
 
-def _cut_tiles(data: PixelStore, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+def _cut_levels(levels: Levels, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
+    job = from_levels(recipe, _plan(recipe, levels.facts.size, limits, 1), levels)
+    return _written(recipe, _still(job), None, levels.facts.rights)
+
+
+def _cut_tiles(data: Bytes, recipe: Recipe, limits: RenderConfiguration) -> Rendered:
     tiled = find_tiles(data, recipe.page)
     if tiled is None:
         raise BrokenPicture("The stored tiles of the picture cannot be read.")
@@ -199,35 +205,45 @@ def pixels(source: BinaryIO, page: int, limits: RenderConfiguration) -> Pixels |
         if not is_large(picture):
             return None
         if _tiled(picture, source, page):
-            return Pixels(source.seek(0, io.SEEK_END), {}, _FILE_BLOCK_BYTES, partial(_copy, source))
-        if picture.scale > 1:
-            return None
-        facts = facts_of(picture, limits)
-        return Pixels(facts.bytes, facts.as_json(), facts.tile_bytes, partial(write_levels, Levels(facts, picture)))
+            return _StoredFile(source, limits)
+        return None if picture.scale > 1 else _Pyramid(picture, limits)
 
 
-def _copy(source: BinaryIO, sink: PixelSink) -> None:
-    source.seek(0)
-    while chunk := source.read(_CHUNK):
-        sink.write(chunk)
+class Pixels(ABC):
+    """What is worth storing of an original: a pyramid, or a file that is read by the tile.
 
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What is worth storing of a picture: a pyramid, or a file that is read by the tile.
-
-    :param size: of all blocks, in bytes
-    :param facts: to be stored along with them, JSON values
-    :param block: bytes that are read, and verified, together
+    :ivar size: of all blocks, in bytes
+    :ivar facts: to be stored along with them, JSON values
+    :ivar block: bytes that are read, and verified, together
     """
 
     size: int
     facts: Mapping[str, Any]
     block: int
-    _write: Callable[[PixelSink], None]
+
+    @abstractmethod
+    def decode(self) -> None:
+        """Decode the picture into memory, where it is not read by the tile.
+
+        :raises Problem: as :func:`render`
+        """
+
+    @abstractmethod
+    def cut(self, recipe: Recipe) -> Rendered:
+        """Render a recipe with a region: the same as :func:`cut`, before anything is stored. Any thread may call.
+
+        :raises Problem: as :func:`render`
+        """
+
+    @abstractmethod
+    def cost(self, recipe: Recipe) -> int:
+        """Return how many pixels :meth:`cut` looks at.
+
+        :raises Problem: as :func:`render`
+        """
 
     def write(self, sink: PixelSink) -> None:
-        """Decode, and write.
+        """Write all blocks.
 
         :raises Problem: as :func:`render`
         :raises OSError: when they cannot be written
@@ -240,6 +256,56 @@ class Pixels:
             if isinstance(problem.__cause__, OSError) and problem.__cause__.errno:
                 raise problem.__cause__ from None
             raise
+
+    @abstractmethod
+    def _write(self, sink: PixelSink) -> None: ...
+
+
+class _Pyramid(Pixels):
+    def __init__(self, picture: Picture, limits: RenderConfiguration) -> None:
+        facts = facts_of(picture, limits)
+        self.size, self.facts, self.block = facts.bytes, facts.as_json(), facts.tile_bytes
+        self._picture = picture
+        self._levels = Levels(facts, picture)
+        self._limits = limits
+
+    def decode(self) -> None:
+        with translated_errors():
+            self._picture.image.load()
+
+    def cut(self, recipe: Recipe) -> Rendered:
+        with translated_errors():
+            return _cut_levels(self._levels, recipe, self._limits)
+
+    def cost(self, recipe: Recipe) -> int:
+        left, top, right, bottom = _plan(recipe, self._levels.facts.size, self._limits, 1).region
+        return int((right - left) * (bottom - top))
+
+    def _write(self, sink: PixelSink) -> None:
+        write_levels(self._levels, sink)
+
+
+class _StoredFile(Pixels):
+    def __init__(self, source: BinaryIO, limits: RenderConfiguration) -> None:
+        self.size, self.facts, self.block = source.seek(0, io.SEEK_END), {}, _FILE_BLOCK_BYTES
+        self._source = source
+        self._data = view(source)
+        self._limits = limits
+
+    def decode(self) -> None:
+        """Do nothing: tiles are decoded where they are needed."""
+
+    def cut(self, recipe: Recipe) -> Rendered:
+        with translated_errors():
+            return _cut_tiles(self._data, recipe, self._limits)
+
+    def cost(self, recipe: Recipe) -> int:
+        return 0  # as much as from what is stored
+
+    def _write(self, sink: PixelSink) -> None:
+        self._source.seek(0)
+        while chunk := self._source.read(_CHUNK):
+            sink.write(chunk)
 
 
 def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: int, scale: int = 1) -> Plan:

@@ -56,7 +56,7 @@ class Renditions:
         self.limiter = limiter
         self.limits = limits
         self._originals = originals
-        self._decoded = decoded
+        self.decoded = decoded
         self._link_target = link_target
         self._flight = flight
         self._counters = counters
@@ -126,15 +126,15 @@ class Renditions:
         :returns: the renderer, and whether it is heavy
         """
         with ExitStack() as opened:
-            file = cache(lambda: opened.enter_context(self._originals.read(original)).file)
-            mezzanine = self.mezzanines.find(original, recipe, file)
-            region = self._decoded.find(original, recipe, file) if mezzanine is None else None
+            spool = cache(lambda: opened.enter_context(self._originals.read(original)))
+            mezzanine = self.mezzanines.find(original, recipe, lambda: spool().file)
+            region = self.decoded.find(original, recipe, spool) if mezzanine is None else None
             if mezzanine is not None:
                 yield lambda: render.render_mezzanine(mezzanine, recipe, self.limits), False
             elif region is not None:
                 yield region, False
             else:
-                source = file()
+                source = spool().file
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)
 
     def replaced(self, original: Original, mezzanine: Mezzanine | None) -> None:
@@ -153,7 +153,7 @@ class Renditions:
 
     def purge(self, name: ImageName, *, keep_links: bool = False) -> dict[str, int]:
         """Drop the renditions of an image from every layer; layer → how many."""
-        self._decoded.purge(name)
+        self.decoded.purge(name)
         mezzanines = self.mezzanines.purge(name)
         counts = self.caches.purge(prefix_of(name), keep=("cache",) if keep_links else ())
         return {layer: count + mezzanines * (layer == "disk") for layer, count in counts.items()}

@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import tempfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Self, cast
@@ -39,6 +40,8 @@ class Spool:
         self.file: BinaryIO = io.BytesIO() if in_memory else _open(folder)
         self.size = 0
         self._most = most
+        self._users = 1
+        self._lock = threading.Lock()
         self._passing = hashlib.sha256() if hashed else None
 
     def write(self, chunk: bytes) -> int:
@@ -76,9 +79,19 @@ class Spool:
         self.file.seek(0)
         return made.digest()
 
+    def share(self) -> Self:
+        """Return it for another user, who closes it too: the file goes with the last one."""
+        with self._lock:
+            self._users += 1
+        return self
+
     def close(self) -> None:
-        """Close and so delete the file."""
-        self.file.close()
+        """Close and so delete the file, unless another user has it."""
+        with self._lock:
+            self._users -= 1
+            is_last = self._users == 0
+        if is_last:
+            self.file.close()
 
     # What werkzeug asks of the file that it writes a form's part into.
     def seek(self, offset: int, whence: int = 0) -> int:
