@@ -22,6 +22,7 @@ from image_repo.access.principal import Role
 from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.request_rules import RequestRules, RequestSigner
 from image_repo.access.rules import AnonymousLimits, RoleRules
+from image_repo.access.scope_rules import ScopeRules
 from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
 from image_repo.access.signed_cookies import CookieSigner
@@ -55,6 +56,7 @@ from image_repo.repository.links import Links
 from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
+from image_repo.repository.owners import Owners, read_owner
 from image_repo.repository.policy import Policy
 from image_repo.repository.purge_hook import PurgeHook, PurgeRequest
 from image_repo.repository.reader import Reader
@@ -79,6 +81,7 @@ from image_repo.sync.lease import WriteLease, read_claim
 from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreMembershipBoard
 
 if TYPE_CHECKING:
+    from image_repo.access.tokens import TokenPolicy
     from image_repo.stores.s3_client import S3Client
     from image_repo.stores.s3_lifecycle import BucketLifecycle
 
@@ -267,7 +270,8 @@ def build(
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
-    access = AccessControl(rules or _access_rules(node))
+    owners = Owners(origin, TtlCache(epochs, names, "owner", read_owner, freshness=config.freshness))
+    access = AccessControl(rules or _access_rules(node, owners))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     trash = Trash(origin, config.trash.days, use.spool)
     writer = Writer(access, origin, resolver, metadata, indexer, renditions, use, trash)
@@ -304,10 +308,12 @@ def _purge_hook(node: _Node) -> PurgeHook | None:
     return PurgeHook(request.send, node.config.freshness + _PURGE_SLACK_S, sent=count)
 
 
-def _access_rules(node: _Node) -> Rules:
+def _access_rules(node: _Node, owners: Owners) -> Rules:
     """Return who may do what."""
     limits = node.config.access.anonymous_limits
     rules = _unlimited_rules(node)
+    if _is_scoped(node.config):
+        rules = ScopeRules(rules, owners.owner_of)
     if limits.max_width is None and not limits.kinds:
         return rules
     return AnonymousLimits(rules, RenditionLimits(limits.max_width, limits.kinds))
@@ -333,6 +339,8 @@ def _unlimited_rules(node: _Node) -> Rules:
 def _anonymous_role(node: _Node) -> Callable[[], Role]:
     """Return what gives the role of callers without credentials."""
     access = node.config.access
+    if _is_scoped(node.config):
+        return lambda: Role.NONE
     if access.anonymous is None and not access.oidc.is_configured:
         file = node.own / "access" if node.own else None
         return ClosingMarker(node.origin, node.epochs, file, node.config.freshness).anonymous_role
@@ -340,20 +348,25 @@ def _anonymous_role(node: _Node) -> Callable[[], Role]:
     return lambda: role
 
 
+def _is_scoped(config: Config) -> bool:
+    """Return whether users are kept apart."""
+    return config.access.image_scope == "user"
+
+
 def _authenticator(node: _Node) -> Authenticator:
     """Return what tells on whose behalf a request is made; nothing is contacted yet."""
     config, oidc = node.config, node.config.access.oidc
-    keys = ApiKeys(node.origin, node.epochs, config.freshness)
+    keys = ApiKeys(node.origin, node.epochs, config.freshness, is_scoped=_is_scoped(config))
     shares = ShareLinks(_secrets(config))
     if not oidc.is_configured:
         return Authenticator(keys, shares)
     # The cryptography of tokens takes its time to import.
     from image_repo.access.login import LOGIN_LIFETIME_S, LoginClient, LoginFlow, find_endpoints  # noqa: PLC0415
-    from image_repo.access.tokens import TokenPolicy, TokenVerifier  # noqa: PLC0415
+    from image_repo.access.tokens import TokenVerifier  # noqa: PLC0415
 
     source = hashlib.sha256(f"{oidc.issuer}\0{oidc.jwks_uri}".encode()).hexdigest()[:16]
     file = node.shared / f"oidc-{source}.json" if node.shared else None
-    policy = TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles)
+    policy = _token_policy(config)
     provider = ProviderKeys(partial(provider_keys, config), file)
     bearer = TokenVerifier(policy, provider)
     if not oidc.client_id:
@@ -372,6 +385,15 @@ def _authenticator(node: _Node) -> Authenticator:
 def _secrets(config: Config) -> list[str]:
     """Return what signs share links and sessions; the first one signs."""
     return [str(secret) for secret in (config.access.secret, config.access.secret_2) if secret]
+
+
+def _token_policy(config: Config) -> TokenPolicy:
+    """Return what tokens have to say, and on whose behalf a caller with one acts."""
+    from image_repo.access.tokens import TokenPolicy  # noqa: PLC0415, its cryptography takes its time
+
+    oidc = config.access.oidc
+    owner_claim = config.access.user_identifier if _is_scoped(config) else None
+    return TokenPolicy(oidc.issuer, oidc.audience, oidc.roles_claim, oidc.roles, owner_claim)
 
 
 def provider_keys(config: Config) -> Keys:

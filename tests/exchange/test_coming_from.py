@@ -758,11 +758,18 @@ def test_the_keys_of_its_provider_are_ours(row: Row, tmp_path: Path) -> None:
 
 
 @of(SET, SETTINGS, "IMAGE_SCOPE", "USER_IDENTIFIER")
-def test_users_are_not_kept_apart_yet(row: Row) -> None:
-    assert row.here == "not yet"
-    with pytest.raises(ConfigurationError, match="IMAGE_SCOPE: user is refused"):
-        load(None, {"IMAGE_SCOPE": "user"})
-    assert "sees the images of all others" in foreign({row.there: "x"}, Config())[0]
+def test_users_are_kept_apart_by_its_variables(row: Row, tmp_path: Path) -> None:
+    theirs = {row.there: _THEIRS[row.there]}
+    (tmp_path / "config.yml").write_text(row.spans[0])
+    assert load(None, theirs) == load(tmp_path / "config.yml", {}) != Config()
+    (line,) = foreign(theirs, load(None, theirs))
+    assert line.startswith(f"{row.there} is read as access.")
+    assert load(tmp_path / "config.yml", {row.there: ""}) == load(tmp_path / "config.yml", {})
+
+
+def test_a_scope_that_is_none_does_not_start_open() -> None:
+    with pytest.raises(ConfigurationError, match="IMAGE_SCOPE"):
+        load(None, {"IMAGE_SCOPE": "users"})
 
 
 def test_their_settings_are_told_at_the_start_without_their_values(
@@ -780,9 +787,9 @@ def test_their_settings_are_told_at_the_start_without_their_values(
 @pytest.mark.parametrize(("options", "told"), [((), True), (("-q",), False)], ids=["aloud", "quietly"])
 def test_the_command_tells_them_unless_it_is_to_be_quiet(options: tuple[str, ...], told: bool, tmp_path: Path) -> None:
     config = commands.configure(tmp_path, create_new=True)
-    ended = commands.run("-y", config, "-t", *options, USER_IDENTIFIER="sub")
+    ended = commands.run("-y", config, "-t", *options, MONGODB_URL="mongodb://x")
     assert ended.returncode == 0, ended.stderr
-    assert ("USER_IDENTIFIER is not read here" in ended.stdout + ended.stderr) is told
+    assert ("MONGODB_URL is not read here" in ended.stdout + ended.stderr) is told
 
 
 def test_a_setting_of_theirs_in_a_file_is_a_mistake_with_the_same_advice(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from image_repo.access.namespaces import KEY_OWNER, of_owner, owner_in
 from image_repo.access.principal import Principal, Role
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import BadParameter, InvalidToken, KeyNotFound, NameConflict, StoreUnavailable
@@ -60,6 +61,13 @@ class ApiKey:
     def principal(self) -> Principal:
         """On whose behalf its requests are made."""
         return Principal(f"key:{self.name}", frozenset({self.role}), self.prefix)
+
+    @property
+    def scoped_principal(self) -> Principal:
+        """The same where users are kept apart: a user's where the folder is one's, else one of its own."""
+        if self.role == "admin":
+            return self.principal
+        return of_owner(self.principal, owner_in(self.prefix) or KEY_OWNER + self.name)
 
     @property
     def ends(self) -> float:
@@ -105,16 +113,24 @@ class ApiKeys:
 
     :param epochs: of the node: what one process changes holds for all at once
     :param freshness: seconds after which a key is looked up again
+    :param is_scoped: whether users are kept apart (:mod:`.scope_rules`)
     """
 
     def __init__(
-        self, store: Store, epochs: InvalidationEpochs, freshness: float, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        epochs: InvalidationEpochs,
+        freshness: float,
+        clock: Callable[[], float] = time.time,
+        *,
+        is_scoped: bool = False,
     ) -> None:
         self._store = store
         self._epochs = epochs
         self._slot = epochs.slot(PREFIX)
         self._freshness = freshness
         self._clock = clock
+        self._is_scoped = is_scoped
         #: hash → key, kept for when the container cannot be reached
         self._known: dict[str, ApiKey] = {}
 
@@ -170,7 +186,8 @@ class ApiKeys:
         if now >= key.ends:
             raise InvalidToken("The key has expired.")
         self._known[digest] = key
-        return key.principal, min(key.ends, now + self._freshness)
+        principal = key.scoped_principal if self._is_scoped else key.principal
+        return principal, min(key.ends, now + self._freshness)
 
     def _each(self) -> Iterator[tuple[str, ApiKey]]:
         for entry in self._store.keys(PREFIX):

@@ -8,7 +8,7 @@ from enum import Enum, IntEnum, auto
 from typing import Protocol
 
 from image_repo.access.principal import Principal
-from image_repo.catalogue.query import Filter
+from image_repo.catalogue.query import Condition, Filter
 from image_repo.errors import Forbidden, ImageNotFound, Problem, Unauthenticated
 from image_repo.model.recipe import Recipe
 
@@ -53,6 +53,11 @@ class RenditionLimits:
         return replace(recipe, width=most, height=height)
 
 
+def owned_by(owner: str) -> Condition:
+    """Return the condition that a record names this owner."""
+    return Condition(("owner",), "eq", (owner,))
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Permission for one action, and its limits.
@@ -66,9 +71,14 @@ class Grant:
     visible: Filter = Filter()
     limits: RenditionLimits | None = None
 
-    def covers(self, folder: str) -> bool:
-        """Return whether everything below a folder is visible."""
-        return not (self.visible.conditions or self.visible.words) and folder.startswith(self.visible.prefix)
+    def covers(self, folder: str, owner: str | None = None) -> bool:
+        """Return whether everything below a folder is visible.
+
+        :param owner: whether all of this owner's is; None for everybody's
+        """
+        conditions = (owned_by(owner),) if owner is not None else ()
+        visible = self.visible
+        return visible.conditions == conditions and not visible.words and folder.startswith(visible.prefix)
 
 
 class Denial(Enum):
@@ -154,7 +164,7 @@ class AccessControl:
             raise Unauthenticated("Credentials are needed to share.")
         self.authorise(principal, Action.LINK, target)
         is_folder = not target or target.endswith("/")
-        if is_folder and not self.authorise(principal, Action.LIST, target).covers(target):
+        if is_folder and not self.authorise(principal, Action.LIST, target).covers(target, principal.owner):
             raise Forbidden("Not all of this folder may be read with these credentials: share single images.")
 
     def allows(self, principal: Principal, action: Action, target: str) -> bool:

@@ -8,7 +8,9 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
+from image_repo.access.namespaces import namespace_of, owner_in
 from image_repo.access.principal import Principal
 from image_repo.errors import BadName, LinkExpired, LinkRefused, LinksNotConfigured
 from image_repo.model.names import ImageName, parse_prefix
@@ -26,16 +28,18 @@ class ShareLinks:
         self._secrets = [secret.encode() for secret in secrets]
         self._clock = clock
 
-    def sign(self, target: str, lifetime: int) -> tuple[str, int]:
+    def sign(self, target: str, lifetime: int, owner: str | None = None) -> tuple[str, int]:
         """Return the value of ``share`` for a name or a folder with its ``/``, and when it ends.
 
+        :param target: in the container
         :param lifetime: in seconds
+        :param owner: whose images alone it is for, in the namespace of this user; None for any
         :raises LinksNotConfigured: without a secret
         """
         if not self._secrets:
             raise LinksNotConfigured("Share links need access.secret in the configuration.")
         expires = int(self._clock()) + lifetime
-        return f"{expires}.{_signature(self._secrets[0], target, expires)}", expires
+        return f"{expires}.{_signature(self._secrets[0], target, expires, owner)}", expires
 
     def principal(self, path: str, token: str) -> Principal:
         """Return who may read what a link is for.
@@ -45,16 +49,22 @@ class ShareLinks:
         :raises LinkExpired: after its time
         """
         match = _TOKEN.fullmatch(token)
-        target = next(filter(lambda text: self._is_signed(text, match), _targets(path)), None) if match else None
-        if match is None or target is None:
+        signed = (
+            Principal("share link", shared=target, owner=owner)
+            for target in (_targets(path) if match else ())
+            for owner in (None, *_owners(target))
+            if match and self._is_signed(target, owner, match)
+        )
+        principal = next(signed, None)
+        if match is None or principal is None:
             raise LinkRefused("This share link is not valid for this path.")
         if self._clock() >= int(match[1]):
             raise LinkExpired("This share link has expired.")
-        return Principal("share link", shared=target)
+        return principal
 
-    def _is_signed(self, target: str, match: re.Match[str] | None) -> bool:
-        return match is not None and any(
-            hmac.compare_digest(_signature(secret, target, int(match[1])), match[2]) for secret in self._secrets
+    def _is_signed(self, target: str, owner: str | None, match: re.Match[str]) -> bool:
+        return any(
+            hmac.compare_digest(_signature(secret, target, int(match[1]), owner), match[2]) for secret in self._secrets
         )
 
 
@@ -75,6 +85,15 @@ def _targets(path: str) -> Iterator[str]:
         yield folder and folder + "/"
 
 
-def _signature(secret: bytes, target: str, expires: int) -> str:
-    digest = hmac.digest(secret, f"share\n{expires}\n{target}".encode(), hashlib.sha256)
+def _owners(target: str) -> Iterator[str]:
+    """Yield the user whose images alone a link for a target may be for."""
+    owner = owner_in(target)
+    with suppress(BadName):
+        if owner and target.startswith(namespace_of(owner)):
+            yield owner
+
+
+def _signature(secret: bytes, target: str, expires: int, owner: str | None) -> str:
+    of_owner = "" if owner is None else f"\nof {owner}"  # a name has no line breaks
+    digest = hmac.digest(secret, f"share\n{expires}\n{target}{of_owner}".encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

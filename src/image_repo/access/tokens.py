@@ -10,9 +10,10 @@ from typing import Any
 
 import jwt
 
+from image_repo.access.namespaces import KEY_OWNER, of_owner
 from image_repo.access.principal import Principal
 from image_repo.access.provider import Jwk, ProviderKeys
-from image_repo.errors import InvalidToken
+from image_repo.errors import BadName, InvalidToken
 
 #: asymmetric ones only: a published key must never verify an HMAC
 ALGORITHMS = (
@@ -22,8 +23,8 @@ ALGORITHMS = (
 #: allowed lead of a provider's clock, seconds
 LEEWAY_S = 120.0
 _MAX_TOKEN_CHARS = 16_384
-#: of a subject: no control character, no backslash
-_SUBJECT = re.compile(r"[^\x00-\x20\x7f-\xa0\\](?:[^\x00-\x1f\x7f\\]{0,253}[^\x00-\x20\x7f-\xa0\\])?")
+#: of the name of a caller: no control character, no backslash
+_NAME = re.compile(r"[^\x00-\x20\x7f-\xa0\\](?:[^\x00-\x1f\x7f\\]{0,253}[^\x00-\x20\x7f-\xa0\\])?")
 _WRITER = frozenset({"writer"})
 _ROLES = ("reader", "writer", "admin")
 
@@ -36,12 +37,31 @@ class TokenPolicy:
     :param audience: one of its ``aud``, None for any
     :param roles_claim: the claim with the roles, dotted; None where every valid token is a writer's
     :param roles: value of that claim → role; the names of the roles mean themselves
+    :param owner_claim: the claim, dotted, with the user whose images alone the caller sees; None where all see all
     """
 
     issuer: str | None = None
     audience: str | None = None
     roles_claim: str | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
+    owner_claim: str | None = None
+
+    def principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Return on whose behalf a caller with verified claims acts.
+
+        :raises InvalidToken: when they name no acceptable subject, or no acceptable user
+        """
+        principal = Principal(_name_in(claims, "sub"), self._roles(claims))
+        return principal if self.owner_claim is None else _as_owner(principal, claims, self.owner_claim)
+
+    def _roles(self, claims: Mapping[str, Any]) -> frozenset[str]:
+        """Return the roles that the claim names, by the table of the configuration."""
+        if self.roles_claim is None:
+            return _WRITER
+        value = _claim(claims, self.roles_claim)
+        names = value.split() if isinstance(value, str) else value if isinstance(value, list) else ()
+        table = {**{role: role for role in _ROLES}, **self.roles}
+        return frozenset(table[name] for name in names if isinstance(name, str) and name in table)
 
 
 class TokenVerifier:
@@ -86,9 +106,9 @@ class TokenVerifier:
     def principal(self, claims: Mapping[str, Any]) -> Principal:
         """Return who the claims of an accepted token are about.
 
-        :raises InvalidToken: when they name no acceptable subject
+        :raises InvalidToken: when they name no acceptable subject, or no acceptable user
         """
-        return Principal(_subject(claims["sub"]), self._roles(claims))
+        return self._policy.principal(claims)
 
     def _decode(self, token: str, algorithm: str, kid: str | None) -> Mapping[str, Any]:
         policy = self._policy
@@ -115,16 +135,15 @@ class TokenVerifier:
             raise InvalidToken("The token is not valid yet.")
         return claims
 
-    def _roles(self, claims: Mapping[str, Any]) -> frozenset[str]:
-        """Return the roles that the claim names, by the table of the configuration."""
-        if self._policy.roles_claim is None:
-            return _WRITER
-        value: Any = claims
-        for member in self._policy.roles_claim.split("."):
-            value = value.get(member) if isinstance(value, Mapping) else None
-        names = value.split() if isinstance(value, str) else value if isinstance(value, list) else ()
-        table = {**{role: role for role in _ROLES}, **self._policy.roles}
-        return frozenset(table[name] for name in names if isinstance(name, str) and name in table)
+
+def _claim(claims: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a claim, dotted; None where there is none."""
+    if path in claims:  # names of claims may be URLs
+        return claims[path]
+    value: Any = claims
+    for member in path.split("."):
+        value = value.get(member) if isinstance(value, Mapping) else None
+    return value
 
 
 def _fits(key: Jwk, algorithm: str) -> bool:
@@ -133,9 +152,28 @@ def _fits(key: Jwk, algorithm: str) -> bool:
     return declared == algorithm or (declared, algorithm) == ("Ed25519", "EdDSA")
 
 
-def _subject(value: Any) -> str:
-    """Return the subject of a token, which may name a folder."""
-    is_clean = isinstance(value, str) and _SUBJECT.fullmatch(value)
+def _name_in(claims: Mapping[str, Any], claim: str) -> str:
+    """Return the name of a caller that a claim holds, which may name a folder.
+
+    :raises InvalidToken: when it is no acceptable text
+    """
+    value = _claim(claims, claim)
+    is_clean = isinstance(value, str) and _NAME.fullmatch(value)
     if not is_clean or not {".", ".."}.isdisjoint(value.split("/")):
-        raise InvalidToken("The token names no acceptable subject.")
+        raise InvalidToken(f"The token has no acceptable text as {claim}.")
     return str(value)
+
+
+def _as_owner(principal: Principal, claims: Mapping[str, Any], claim: str) -> Principal:
+    """Return a caller that sees the images of the user alone that a claim names; of an administrator, of all.
+
+    :raises InvalidToken: when it names none that can have a folder
+    """
+    owner = _name_in(claims, claim)
+    try:
+        scoped = of_owner(principal, owner)
+    except BadName as error:
+        raise InvalidToken(f"The token has no acceptable text as {claim}: {error.detail}") from error
+    if owner.startswith(KEY_OWNER):
+        raise InvalidToken(f"The token has no acceptable text as {claim}.")
+    return principal if "admin" in principal.roles else scoped

@@ -132,9 +132,6 @@ class Index(Protocol):
     def missing_keys(self, paths: Collection[Path]) -> list[Path]:
         """Return those of some paths at which no document has anything. Too long ones are not among them."""
 
-    def named_by(self, sha256: str) -> list[str]:
-        """Return the names whose original has this digest, in order."""
-
     def stamps(self, names: Collection[str]) -> dict[str, str]:
         """Return the stamps of those names that are indexed."""
 

@@ -202,12 +202,6 @@ class SqlIndex:
 
     # -- single things ---------------------------------------------------------------------
 
-    def named_by(self, sha256: str) -> list[str]:
-        documents = self._tables.documents
-        with self._dialect.reading() as connection:
-            query = select(documents.c.name).where(documents.c.digest == encoding.storable(sha256))
-            return list(connection.execute(query.order_by(documents.c.name)).scalars())
-
     def stamps(self, names: Collection[str]) -> dict[str, str]:
         documents = self._tables.documents
         query = select(documents.c.name, documents.c.stamp)

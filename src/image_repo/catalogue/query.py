@@ -60,6 +60,19 @@ class Condition:
 
 #: no name begins with it
 _NO_NAME = "//"
+_NAME: Path = ("name",)
+
+
+def _below(condition: Condition, folder: str) -> Condition:
+    """Return a condition on whole names, of one on the names below a folder."""
+    test = condition.test
+    if test is not None:
+        return replace(condition, test=lambda text: test(text.removeprefix(folder)))
+    if condition.op == "exists":
+        return condition
+    return replace(
+        condition, values=tuple(folder + each if isinstance(each, str) else each for each in condition.values)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,16 @@ class Filter:
     def parts(self) -> Iterator[Condition]:
         """Yield all conditions on values, with paths from the root."""
         return (part for condition in self.conditions for part in condition.parts())
+
+    def below(self, folder: str) -> Filter:
+        """Return the filter over whole names, of one over the names below a folder.
+
+        :param folder: with its ``/``; empty for none
+        """
+        if not folder:
+            return self
+        conditions = tuple(_below(each, folder) if each.path == _NAME else each for each in self.conditions)
+        return replace(self, conditions=conditions, prefix=folder + self.prefix)
 
     def __and__(self, other: Filter) -> Filter:
         """Return the filter that holds where both do."""

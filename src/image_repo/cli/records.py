@@ -101,7 +101,7 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool,
             changes = collection.delete(ADMIN, selection, everything=everything, permanent=permanent)
             _report_changes(options, changes, as_json=as_json)
             return
-        names = [repo.reader.resolve_name(ImageName.readings(name)) for name in arguments]
+        names = [repo.reader.resolve_name(ADMIN, ImageName.readings(name)) for name in arguments]
         for name in names:
             _find_record(repo, name)
         for name in [] if dry_run else names:
@@ -143,7 +143,7 @@ def restore_command(options: Options, /, target: str, item_id: str | None, is_li
 def mv_command(options: Options, /, source: str, target: str, as_json: bool) -> None:
     """Rename an image, with its record. An existing image is never replaced."""
     with closing(options.repo()) as repo:
-        name, new_name = repo.reader.resolve_name(ImageName.readings(source)), ImageName.readings(target)[0]
+        name, new_name = repo.reader.resolve_name(ADMIN, ImageName.readings(source)), ImageName.readings(target)[0]
         record = rename(repo, ADMIN, name, new_name)
     if as_json:
         click.echo(_json(record.public()))
@@ -186,7 +186,7 @@ def set_command(
             arguments = (target, *where) if target != "/" else where
             _update(options, Collection(repo), arguments, patch, dry_run=dry_run, as_json=as_json)
             return
-        name = repo.reader.resolve_name(ImageName.readings(target))
+        name = repo.reader.resolve_name(ADMIN, ImageName.readings(target))
         before = _find_record(repo, name).data
         data = merge(before, patch) if dry_run else repo.writer.patch_data(ADMIN, name, patch, UNCONDITIONAL).data
     if as_json or dry_run:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _MARKER_UNKNOWN = "it cannot be determined whether there are API keys"
 _ALL_OPEN = "everybody may read and write"
+#: of a person in many providers: the name to log in by
+_CHANGEABLE_CLAIM = "preferred_username"
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,12 @@ def _check_access(config: Config, store: Store, *, is_reachable: bool) -> Findin
     """
     access = config.access
     rules = f"; {len(access.rules)} rules by folder" if access.rules else ""
-    if access.anonymous is None and not access.oidc.is_configured:
+    if access.anonymous is None and not access.oidc.is_configured and access.image_scope == "all":
         return _check_marker(store, rules) if is_reachable else Finding(False, "access", _MARKER_UNKNOWN)
     words = {"none": "nothing", "read": "read", "write": "read and write"}
     rule = f"callers without credentials may {words[access.anonymous or 'none']}{rules}"
+    if access.image_scope == "user":
+        rule = "each user sees and changes its own images, administrators all; without credentials nothing is seen"
     if not access.oidc.is_configured:
         return Finding(True, "access", f"{rule}; API keys count (image_repo key)")
     return _check_provider(config, rule)
@@ -140,6 +144,11 @@ def _access_warnings(config: Config, store: Store) -> Iterator[str]:
         yield (
             f"everybody who reaches {config.listen} may read, write and delete: access.anonymous says what callers "
             "without credentials may"
+        )
+    if config.access.image_scope == "user" and config.access.user_identifier == _CHANGEABLE_CLAIM:
+        yield (
+            f"access.user_identifier is {_CHANGEABLE_CLAIM}, which some providers let people change: they would lose "
+            "their images, or get those of others. sub stays the same"
         )
     if finding.ok:
         log.info("access: %s", finding.detail)

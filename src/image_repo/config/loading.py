@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from image_repo.config import rules
 from image_repo.config.places import own_places
 from image_repo.config.readers import Sourced
-from image_repo.config.renamed import OBEYED, SCOPES_REFUSED, advice
+from image_repo.config.renamed import OBEYED, advice
 from image_repo.config.settings import Config, Credentials
 from image_repo.config.tree import Path, Setting, leaves, settings_of
 from image_repo.errors import ConfigurationError
@@ -83,8 +83,6 @@ def load(path: File | None, environ: Mapping[str, str], *, overrides: Mapping[st
     _choose_kind(draft, environ)
     _fill_credentials(draft, environ)
     _fill_from_image_storage(draft, environ)
-    if environ.get("IMAGE_SCOPE", "").lower() == "user":
-        draft.mistakes.append(f"IMAGE_SCOPE: {SCOPES_REFUSED}")
     config = validate(draft, environ)
     for setting, message in rules.first_violations(config).items():
         draft.mistake(setting, message)

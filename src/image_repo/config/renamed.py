@@ -81,17 +81,12 @@ _RECORDS = (
     "records are beside the originals, and catalogue.url can name a PostgreSQL; image_repo import takes a mongoexport"
 )
 _S3 = "S3_BUCKET, or kind: s3 with container, names the bucket (docs/s3.md)"
-_NO_SCOPES = "every user sees the images of all others; access.anonymous says what callers without credentials may"
-#: a server that was meant to keep users apart does not start without doing so
-SCOPES_REFUSED = (
-    "user is refused: users are not kept apart here, each would see the images of all others. Leave it out where that "
-    "is meant; access.rules can close folders (docs/access.md)"
-)
-
 #: variable of another service that is read where nothing of ours sets it → the setting, and its value
 OBEYED: Mapping[str, tuple[Path, str]] = {
     "APP_PORT": (("listen",), Config().listen.rpartition(":")[0] + ":{}"),
     "UPLOADS_DIRECTORY": (_PATH, "{}"),
+    "IMAGE_SCOPE": (("access", "image_scope"), "{}"),
+    "USER_IDENTIFIER": (("access", "user_identifier"), "{}"),
 }
 FOREIGN = tuple(
     Foreign(re.compile(names), ours, advice)
@@ -101,7 +96,6 @@ FOREIGN = tuple(
         ("UPLOADS_DIRECTORY", _PATH, f"{_ON_DISK} --uploads reads that folder"),
         ("ISS_DATA", _PATH, f"{_ON_DISK} reads that folder"),
         ("S3_[A-Z0-9_]+", (_STORE, "kind"), _S3),
-        ("IMAGE_SCOPE|USER_IDENTIFIER", None, _NO_SCOPES),
     )
 )
 

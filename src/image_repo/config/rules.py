@@ -209,6 +209,8 @@ def _access(config: Config) -> Iterator[Violation]:
     for name in ("audience", "roles_claim", "roles"):
         if getattr(access.oidc, name) and not access.oidc.is_configured:
             yield (*above, name), "expected issuer or jwks_uri beside it"
+    if not access.user_identifier:
+        yield ("access", "user_identifier"), "expected the name of a claim, such as sub"
     if access.oidc.roles and not access.oidc.roles_claim:
         yield (*above, "roles"), "expected roles_claim beside it"
 

@@ -302,6 +302,13 @@ class AccessConfiguration:
     anonymous: Literal["write", "read", "none"] | None = _setting(
         None, "what callers without credentials may; null: write, but none where oidc is set or an API key was made"
     )
+    image_scope: Literal["all", "user"] = _setting(
+        "all", "user: each user sees and changes its own images alone, administrators all of them (IMAGE_SCOPE)"
+    )
+    user_identifier: str = _setting(
+        "preferred_username",
+        "claim of a token, dotted, with the user for image_scope (USER_IDENTIFIER); sub cannot be changed by users",
+    )
     anonymous_limits: AnonymousLimitsConfiguration = _group(AnonymousLimitsConfiguration)
     secret: Secret | None = _setting(
         None, "signs share links and sessions: at least 16 characters, the same on all nodes"
@@ -319,7 +326,8 @@ class AccessConfiguration:
     @property
     def is_open(self) -> bool:
         """Whether everybody may do everything."""
-        return self.anonymous in (None, "write") and not self.oidc.is_configured and not self.rules
+        is_restricted = self.oidc.is_configured or self.rules or self.image_scope == "user"
+        return self.anonymous in (None, "write") and not is_restricted
 
 
 @_section

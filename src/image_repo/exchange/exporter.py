@@ -186,7 +186,7 @@ def pictures(
     newest = 0.0
     with closing(_Missing(temporary(repo.policy.spool))) as missing:
         for original in images:
-            name = original.name.text
+            name = principal.relative(original.name.text)
             try:
                 recipe = settled(original)
                 name = member_name(name, ending_of(original, recipe))
@@ -346,12 +346,12 @@ class Export:
 
     def _file(self, document: Document, picture: _Picture) -> File:
         split = self._split(document)
-        name = member_name(picture.original.name.text, ending_of(picture.original, picture.recipe))
+        name = member_name(str(document["name"]), ending_of(picture.original, picture.recipe))
         name = f"{split}/{name}" if split else name
         if not isinstance(picture.body, bytes):
             digest, size = _digest(picture.body)
             if self._frozen and digest != document["sha256"]:
-                raise NameConflict("The picture is another one now.", name=picture.original.name.text)
+                raise NameConflict("The picture is another one now.", name=document["name"])
             width, height = document["width"], document["height"]
             return File(name, digest, document["media_type"], size, width, height, split=split)
         info = render.inspect(io.BytesIO(picture.body), self._repo.limits, location=False)

@@ -153,7 +153,7 @@ class Importer:
         if isinstance(name, Problem):
             return _refused(item, None, name)
         try:
-            self._repo.access.authorise(self._principal, Action.WRITE, name.text)
+            self._repo.access.authorise(self._principal, Action.WRITE, self._principal.qualify(name).text)
             status = self._picture(name, item, item.open) if item.open else self._description(name, item)
         except Problem as problem:
             return _refused(item, name, problem)
@@ -171,7 +171,7 @@ class Importer:
                 raise DigestMismatch("Its SHA-256 differs from the expected one.", sha256=spool.sha256)
             stored = self._stored_picture(name)
             if item.merge:
-                item = replace(item, data=_merged(item.data, read_record(self._repo.origin, name)))
+                item = replace(item, data=_merged(item.data, self._stored(name)))
             if stored and stored.sha256 in (spool.sha256, item.original):
                 return self._replace_data(name, item.data, stored)
             is_new = self._is_new(name, spool) if self._dry_run else self._put(name, item, spool)
@@ -197,8 +197,7 @@ class Importer:
         return False
 
     def _description(self, name: ImageName, item: Item) -> Status:
-        stored = read_record(self._repo.origin, name)
-        return self._replace_data(name, _data_of(item), stored)
+        return self._replace_data(name, _data_of(item), self._stored(name))
 
     def _replace_data(self, name: ImageName, data: Any, stored: Record | None) -> Status:
         """Replace the data of an image if they differ."""
@@ -210,16 +209,22 @@ class Importer:
         _, is_new = self._repo.writer.replace_data(self._principal, name, data, UNCONDITIONAL)
         return "stored" if is_new else "replaced"
 
+    def _stored(self, name: ImageName) -> Record | None:
+        """Return the record of this name; None if there is none that the caller may see."""
+        stored = read_record(self._repo.origin, self._principal.qualify(name))
+        return stored if stored and self._principal.owner in (None, stored.owner) else None
+
     def _stored_picture(self, name: ImageName) -> Record | None:
         """Return the record of the picture of this name; None if there is none, or the record is outdated."""
-        stored = read_record(self._repo.origin, name)
+        stored = self._stored(name)
         if stored is None or stored.is_description:
             return None
         try:
             original = self._repo.reader.resolve(self._principal, [name])
         except ImageNotFound:
             return None
-        return stored if (original.name, original.version) == (name, stored.version) else None
+        named = self._principal.qualify(name)
+        return stored if (original.name, original.version) == (named, stored.version) else None
 
 
 def _data_of(item: Item) -> Any:

@@ -57,6 +57,19 @@ class ImageName:
             _check(stem)
         return (cls(stem), whole) if known else (whole,)
 
+    def below(self, folder: str) -> ImageName:
+        """Return this name below a folder.
+
+        :param folder: empty, or an accepted name with its ``/``
+        :raises BadName: when it is too long there
+        """
+        if not folder:
+            return self
+        text = folder + self.text
+        if not _is_plain(text):
+            _check(text)
+        return ImageName(text)
+
     def __str__(self) -> str:
         return self.text
 

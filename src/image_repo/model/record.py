@@ -61,9 +61,9 @@ class Record:
     intent: Mapping[str, Any] | None = None
 
     @classmethod
-    def description(cls, name: str, data: Any) -> Record:
+    def description(cls, name: str, data: Any, owner: str | None = None) -> Record:
         """Return the record of an image that has no picture yet."""
-        return cls(name, "", "", "", "", 0, 0, 0, data=data)
+        return cls(name, "", "", "", "", 0, 0, 0, owner=owner, data=data)
 
     @property
     def is_description(self) -> bool:

@@ -1,13 +1,17 @@
 """Artifacts: files of any kind beside the images, such as models, masks and tables. Each is named by its SHA-256.
 
-In the container ``.artifacts/sha256/HEX`` holds the bytes and ``.artifacts/sha256/HEX.json`` their record. The bytes
-are written first: an artifact exists once its record does, so an upload that was cut off leaves nothing visible, and
-a repeated upload completes it. The same bytes are one artifact; the latest record stays, and ``meta`` is merged.
+In the container ``.artifacts/sha256/HEX`` holds the bytes and ``.artifacts/sha256/HEX.json`` their record; where users
+are kept apart, those of a user lie in ``.artifacts/users/OWNER/``, and are ``OWNER/sha256:HEX`` to administrators.
+
+The bytes are written first: an artifact exists once its record does, so an upload that was cut off leaves nothing
+visible, and a repeated upload completes it. The same bytes are one artifact; the latest record stays, and ``meta`` is
+merged.
 """
 
 from __future__ import annotations
 
 import builtins
+import heapq
 import json
 import logging
 import re
@@ -19,12 +23,13 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from image_repo.access.control import Action
+from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Page, Row
 from image_repo.catalogue.grammar import Grammar
 from image_repo.catalogue.indexer import Indexer
-from image_repo.catalogue.query import Path, Query
+from image_repo.catalogue.query import Filter, Path, Query
 from image_repo.catalogue.unknown_keys import unknown_keys
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
@@ -38,8 +43,8 @@ log = logging.getLogger(__name__)
 
 #: marks a JSON object in the container as the record of an artifact
 MEDIA_TYPE = "application/vnd.image-repo.artifact+json"
-#: of the keys of all artifacts; no image has a name like it
-PREFIX = ".artifacts/sha256/"
+#: of the keys of artifacts without an owner, and of those with one; no image has a name like them
+PREFIX, OWNED_PREFIX = ".artifacts/sha256/", ".artifacts/" + USERS
 #: kind of bytes that were sent without one
 DEFAULT_KIND = "file"
 #: media type of bytes that were sent without one
@@ -58,13 +63,15 @@ GRAMMAR = Grammar(
 _RECORD = ".json"
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ID = "sha256:"
+#: of an artifact in the container: the folder of its owner, if it has one, and its digest
+_NAME = re.compile(r"((?:[^/.][^/]*/)?)sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """The record of an artifact.
 
-    :param artifact_id: ``sha256:`` and the lower-case hex of its bytes
+    :param artifact_id: ``sha256:`` and the lower-case hex of its bytes; behind the folder of its owner, if it has one
     :param media_type: as its sender says; nothing is made of it
     :param filename: what the sender called the file
     :param uploaded: when it was new, RFC 3339, UTC
@@ -82,7 +89,7 @@ class Artifact:
     @property
     def sha256(self) -> str:
         """Of its bytes, in lower-case hex."""
-        return self.artifact_id.removeprefix(_ID)
+        return self.artifact_id.rpartition(_ID)[2]
 
     @property
     def modified(self) -> float:
@@ -90,12 +97,17 @@ class Artifact:
         return datetime.fromisoformat(self.uploaded).timestamp()
 
     def public(self) -> dict[str, Any]:
-        """Return it as clients see it, and as it is stored."""
+        """Return it as clients see it."""
         return asdict(self)
 
     def dump(self) -> builtins.bytes:
-        """Return it as it is stored."""
-        return json.dumps(self.public(), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        """Return it as it is stored: without the folder of its owner, which its place in the container tells."""
+        return json.dumps(
+            {**self.public(), "artifact_id": _ID + self.sha256},
+            ensure_ascii=False,
+            separators=(",", ":"),
+            allow_nan=False,
+        ).encode()
 
     @classmethod
     def load(cls, text: builtins.bytes) -> Artifact:
@@ -111,13 +123,13 @@ class Artifact:
             good = whole and isinstance(made.meta, dict) and made.modified >= 0 and KIND.fullmatch(made.kind)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not a record of an artifact: {error}") from error
-        if not good or not _sha256(made.artifact_id):
+        if not good or not _NAME.fullmatch(made.artifact_id):
             raise ValueError("not a record of an artifact")
         return made
 
 
 class Artifacts:
-    """The artifacts of a repository.
+    """The artifacts of a repository, under the names that a principal uses.
 
     :param indexer: of the index over them; closed with the repository
     """
@@ -125,9 +137,19 @@ class Artifacts:
     def __init__(self, repo: Repository, indexer: Indexer) -> None:
         self._repo = repo
         self._origin = repo.origin
-        self._authorise = repo.access.authorise
         self.indexer = indexer
         repo.resources.callback(indexer.close)
+
+    def _authorise(self, principal: Principal, action: Action, artifact_id: str) -> str:
+        """Return the name in the container of an artifact, for an action that is allowed.
+
+        :raises ArtifactNotFound: when no artifact can have this name, or the principal may not know of it
+        """
+        name = principal.namespace + artifact_id
+        if not _NAME.fullmatch(name):
+            raise _not_found(artifact_id)
+        self._repo.access.authorise(principal, action, _key(name), lambda _: _not_found(artifact_id))
+        return name
 
     # -- reading ---------------------------------------------------------------------
 
@@ -136,16 +158,10 @@ class Artifacts:
 
         :raises ArtifactNotFound: when the container has none of this name
         """
-        sha256 = _sha256(artifact_id)
-        if sha256:
-            self._authorise(principal, Action.READ, PREFIX + sha256, lambda _: _not_found(artifact_id))
-        return self._get(sha256, artifact_id)
-
-    def _get(self, sha256: str | None, artifact_id: str) -> Artifact:
-        found = self._read(sha256) if sha256 else None
+        found = self._read(self._authorise(principal, Action.READ, artifact_id))
         if found is None:
             raise _not_found(artifact_id)
-        return found
+        return replace(found, artifact_id=artifact_id)
 
     @contextmanager
     def open(self, principal: Principal, artifact: Artifact) -> Iterator[Spool]:
@@ -154,20 +170,18 @@ class Artifacts:
         :raises ArtifactNotFound: when they are not there any more
         :raises OriginalDamaged: when they are not those that were stored
         """
-        key = PREFIX + artifact.sha256
-        self._authorise(principal, Action.READ, key, lambda _: _not_found(artifact.artifact_id))
-        with self._verified(artifact) as spool:
+        with self._verified(self._authorise(principal, Action.READ, artifact.artifact_id), artifact) as spool:
             yield spool
 
     @contextmanager
-    def _verified(self, artifact: Artifact) -> Iterator[Spool]:
-        body = self._origin.get(PREFIX + artifact.sha256)
+    def _verified(self, name: str, artifact: Artifact) -> Iterator[Spool]:
+        body = self._origin.get(_key(name))
         if body is None:
             raise _not_found(artifact.artifact_id)
         with body, Spool(self._repo.policy.spool, body.entry.size) as spool:
             spool.fill(body)
             if spool.sha256 != artifact.sha256:
-                log.error("the artifact %s is damaged: its SHA-256 is %s", artifact.artifact_id, spool.sha256)
+                log.error("the artifact %s is damaged: its SHA-256 is %s", name, spool.sha256)
                 raise OriginalDamaged("The artifact is not what was stored.", artifact_id=artifact.artifact_id)
             yield spool
 
@@ -175,22 +189,28 @@ class Artifacts:
         """Read every artifact; yield a line for each whose bytes are not those that were stored."""
         for name, _ in self.stamps():
             try:
-                with self._verified(self._get(_sha256(name), name)):
+                found = self._read(name)
+                if found is None:
+                    raise _not_found(name)
+                with self._verified(name, found):
                     pass
             except OriginalDamaged as problem:
                 yield f"{name}: {problem.detail}"
             except ArtifactNotFound:  # it was deleted meanwhile, or its record cannot be read
-                if self._origin.head(PREFIX + name.removeprefix(_ID)):
+                if self._origin.head(_key(name)):
                     yield f"{name}: its record cannot be read"
 
     def is_stored(self, sha256: str) -> bool:
-        """Return whether these bytes are an artifact already, whole by their number."""
-        known = self._read(sha256)
-        return known is not None and self.is_whole(known)
+        """Return whether these bytes are an artifact of no owner already, whole by their number."""
+        known = self._read(_ID + sha256)
+        return known is not None and self._is_whole(_ID + sha256, known)
 
-    def is_whole(self, artifact: Artifact) -> bool:
+    def is_whole(self, principal: Principal, artifact: Artifact) -> bool:
         """Return whether its bytes are there, by their number; they are not read."""
-        entry = self._origin.head(PREFIX + artifact.sha256)
+        return self._is_whole(principal.namespace + artifact.artifact_id, artifact)
+
+    def _is_whole(self, name: str, artifact: Artifact) -> bool:
+        entry = self._origin.head(_key(name))
         return entry is not None and entry.size == artifact.bytes
 
     def page(self, principal: Principal, query: Query) -> Page:
@@ -198,17 +218,25 @@ class Artifacts:
 
         :raises CatalogueDisabled: when the configuration has no catalogue
         """
-        visible = self._authorise(principal, Action.LIST, PREFIX).visible
-        page = self.indexer.index.page(replace(query, filter=query.filter & visible))
-        return replace(page, documents=[_without_name(document) for document in page.documents])
+        select = (*query.select, ("name",)) if query.select else ()
+        page = self.indexer.index.page(replace(query, filter=query.filter & self._visible(principal), select=select))
+        return replace(page, documents=[_seen_by(principal, document) for document in page.documents])
 
     def unknown_keys(self, principal: Principal, paths: Iterable[Path]) -> Mapping[str, str | None]:
         """Return those keys that no record has, each with what was probably meant."""
-        visible = self._authorise(principal, Action.LIST, PREFIX).visible
-        return unknown_keys(self.indexer.index, GRAMMAR, visible, paths)
+        return unknown_keys(self.indexer.index, GRAMMAR, self._visible(principal), paths)
 
-    def _read(self, sha256: str) -> Artifact | None:
-        body = self._origin.get(PREFIX + sha256 + _RECORD)
+    def _visible(self, principal: Principal) -> Filter:
+        return self._repo.access.authorise(principal, Action.LIST, PREFIX).visible
+
+    def is_shared(self, principal: Principal, artifact: Artifact) -> bool:
+        """Return whether every caller gets the same answer to a request for it."""
+        key = _key(principal.namespace + artifact.artifact_id)
+        return self._repo.access.authorise(principal, Action.READ, key).is_shared
+
+    def _read(self, name: str) -> Artifact | None:
+        key = _key(name)
+        body = self._origin.get(key + _RECORD)
         if body is None:
             return None
         with body:
@@ -218,9 +246,9 @@ class Artifacts:
         try:
             found = Artifact.load(text)
         except ValueError as error:
-            log.warning("the record of the artifact %s cannot be read: %s", sha256, error)
+            log.warning("the record of the artifact %s cannot be read: %s", name, error)
             return None
-        return found if found.sha256 == sha256 else None
+        return replace(found, artifact_id=name) if name.endswith(_ID + found.sha256) else None
 
     # -- writing ---------------------------------------------------------------------
 
@@ -241,11 +269,11 @@ class Artifacts:
         :returns: the record, and whether it is new
         :raises BadBody, TooLarge: when there is too much ``meta`` in all
         """
-        sha256 = spool.sha256
-        self._authorise(principal, Action.WRITE, PREFIX + sha256)
-        with self._repo.metadata.lock(_name(sha256)):
-            before = self._read(sha256)
-            made = before or Artifact(_ID + sha256, DEFAULT_KIND, spool.size, OCTETS, None, timestamp(time.time()))
+        name = self._authorise(principal, Action.WRITE, _ID + spool.sha256)
+        key = _key(name)
+        with self._repo.metadata.lock(ImageName(key)):
+            before = self._read(name)
+            made = before or Artifact(name, DEFAULT_KIND, spool.size, OCTETS, None, timestamp(time.time()))
             made = replace(
                 made,
                 kind=kind or made.kind,
@@ -255,10 +283,10 @@ class Artifacts:
             )
             check_data(made.meta, "meta")
             # Known bytes are written again: so a repeated upload repairs damaged ones.
-            stored = self._store(PREFIX + sha256, spool.file, made.media_type)
-            record = self._store(PREFIX + sha256 + _RECORD, made.dump(), MEDIA_TYPE)
-            self.indexer.wrote(made.artifact_id, _document(made), _stamp(stored, record))
-        return made, before is None
+            stored = self._store(key, spool.file, made.media_type)
+            record = self._store(key + _RECORD, made.dump(), MEDIA_TYPE)
+            self.indexer.wrote(name, _document(made), _stamp(stored, record))
+        return replace(made, artifact_id=principal.relative(name)), before is None
 
     def _store(self, key: str, data: BinaryIO | builtins.bytes, media_type: str) -> Entry:
         """Store an object, unless another node may hold the lock by now."""
@@ -271,72 +299,69 @@ class Artifacts:
         :raises ArtifactNotFound: when there was none
         :raises StoreUnavailable: when something may be left; the same again removes it
         """
-        sha256 = _sha256(artifact_id)
-        if sha256 is None:
-            raise _not_found(artifact_id)
-        self._authorise(principal, Action.DELETE, PREFIX + sha256, lambda _: _not_found(artifact_id))
-        with self._repo.metadata.lock(_name(sha256)):
+        name = self._authorise(principal, Action.DELETE, artifact_id)
+        key = _key(name)
+        with self._repo.metadata.lock(ImageName(key)):
             try:
                 self._repo.metadata.confirm()
-                artifacts = self._origin.delete(PREFIX + sha256)
+                artifacts = self._origin.delete(key)
                 # It goes last: while it is there, a deletion that has failed can be repeated to its end.
                 self._repo.metadata.confirm()
-                records = self._origin.delete(PREFIX + sha256 + _RECORD)
+                records = self._origin.delete(key + _RECORD)
             except BaseException:
-                self.indexer.outbox.add(artifact_id)
+                self.indexer.outbox.add(name)
                 raise
-            self.indexer.removed(artifact_id)
+            self.indexer.removed(name)
         if not records:
             raise _not_found(artifact_id)
         return {"artifact": int(artifacts), "record": int(records)}
 
     # -- the index -------------------------------------------------------------------
 
-    def stamps(self, after: str = "") -> Iterator[tuple[str, str]]:
-        """Yield the artifacts that the container lists, in the order of their names: name and stamp.
+    def stamps(self) -> Iterator[tuple[str, str]]:
+        """Yield the artifacts that the container lists, in the order of their names: name and stamp."""
+        return heapq.merge(self._stamps(PREFIX), self._stamps(OWNED_PREFIX))
 
-        :param after: only names behind this one
-        """
-        marker = PREFIX + after.removeprefix(_ID) + _RECORD if after else ""
+    def _stamps(self, folder: str) -> Iterator[tuple[str, str]]:
         blob: Entry | None = None
-        for entry in self._origin.keys(PREFIX, after=marker):
-            name = entry.key.removeprefix(PREFIX)
+        for entry in self._origin.keys(folder):
+            owner, slash, leaf = entry.key.removeprefix(folder).rpartition("/")
             if blob and entry.key == blob.key + _RECORD:
-                yield _ID + name.removesuffix(_RECORD), _stamp(blob, entry)
-            blob = entry if _HEX.fullmatch(name) else None
+                yield f"{owner}{slash}{_ID}{leaf.removesuffix(_RECORD)}", _stamp(blob, entry)
+            blob = entry if _HEX.fullmatch(leaf) else None
 
-    def row(self, artifact_id: str) -> Row | None:
-        """Return the row of an artifact for the index; None when it is not complete."""
-        sha256 = _sha256(artifact_id)
-        if sha256 is None:
+    def row(self, name: str) -> Row | None:
+        """Return the row of an artifact for the index; None when it is not complete.
+
+        :param name: in the container
+        """
+        if not _NAME.fullmatch(name):
             return None
-        record, stored = (self._origin.head(PREFIX + sha256 + ending) for ending in (_RECORD, ""))
-        found = self._read(sha256) if record and stored else None
-        return Row(artifact_id, _document(found), _stamp(stored, record)) if found and stored and record else None
+        key = _key(name)
+        record, stored = (self._origin.head(key + ending) for ending in (_RECORD, ""))
+        found = self._read(name) if record and stored else None
+        return Row(name, _document(found), _stamp(stored, record)) if found and stored and record else None
 
 
 def _document(artifact: Artifact) -> dict[str, Any]:
-    """Return the document of the index, where everything has a name."""
-    return {"name": artifact.artifact_id, **artifact.public()}
+    """Return the document of the index: its name begins with the folder of the owner, its id does not."""
+    return {"name": artifact.artifact_id, **artifact.public(), "artifact_id": _ID + artifact.sha256}
 
 
-def _without_name(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {member: value for member, value in document.items() if member != "name"}
+def _seen_by(principal: Principal, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document as a caller sees it, whose id is the name that it uses."""
+    seen = {member: value for member, value in document.items() if member != "name"}
+    return {**seen, "artifact_id": principal.relative(document["name"])} if "artifact_id" in seen else seen
 
 
 def _stamp(stored: Entry, record: Entry) -> str:
     return indexer.stamp(stored.key, stored.etag, record.etag)
 
 
-def _sha256(artifact_id: str) -> str | None:
-    """Return the digest in an artifact's name; None when it is none."""
-    sha256 = artifact_id.removeprefix(_ID)
-    return sha256 if sha256 != artifact_id and _HEX.fullmatch(sha256) else None
-
-
-def _name(sha256: str) -> ImageName:
-    """Return the name that is locked while an artifact is written: no image has it."""
-    return ImageName(PREFIX + sha256)
+def _key(name: str) -> str:
+    """Return the key of the bytes of an artifact."""
+    folder, _, sha256 = name.rpartition(_ID)
+    return f"{OWNED_PREFIX}{folder}{sha256}" if folder else PREFIX + sha256
 
 
 def _not_found(artifact_id: str) -> ArtifactNotFound:

@@ -19,7 +19,7 @@ from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.record import MEDIA_TYPE, Record, record_key
 from image_repo.model.strict_json import is_same
-from image_repo.repository.metadata import MetadataStore, check_data, fitting
+from image_repo.repository.metadata import MetadataStore, check_data, fitting, is_owned
 from image_repo.repository.resolver import Resolver, image_of, original_of, read_record
 from image_repo.stores.base import Entry, Store
 
@@ -41,11 +41,17 @@ class _State:
 
 
 def replace_many(
-    origin: Store, resolver: Resolver, metadata: MetadataStore, indexer: Indexer, data_by_name: Mapping[ImageName, Any]
+    origin: Store,
+    resolver: Resolver,
+    metadata: MetadataStore,
+    indexer: Indexer,
+    data_by_name: Mapping[ImageName, Any],
+    owner: str | None = None,
 ) -> dict[ImageName, BulkOutcome]:
     """Replace the user's data of images; where there are none, they become descriptions.
 
     :param data_by_name: at most :data:`MAX_NAMES`
+    :param owner: whose they have to be, and are where there were none; None for anybody's
     :returns: the outcomes of those that could be done in the batch; the others have to be done one by one
     :raises BadBody, TooLarge: when data cannot be stored
     :raises StoreUnavailable: when the store cannot be reached; some may be done
@@ -56,13 +62,15 @@ def replace_many(
         # Locks are taken in one order, so that no two batches wait for each other.
         for name in sorted(data_by_name):
             locks.enter_context(metadata.lock(name))
-        done: dict[ImageName, BulkOutcome] = dict.fromkeys(_unchanged(origin, data_by_name), "unchanged")
+        done: dict[ImageName, BulkOutcome] = dict.fromkeys(_unchanged(origin, data_by_name, owner), "unchanged")
         names = sorted(data_by_name.keys() - done.keys())
         rows: list[Row] = []
         try:
             with origin.batch():
                 for name, state in _look_up(origin, names):
-                    outcome, row = _replace(metadata, name, state, data_by_name[name])
+                    if not is_owned(owner, state.original, state.record):
+                        continue
+                    outcome, row = _replace(metadata, name, state, data_by_name[name], owner)
                     if row is not None:
                         rows.append(row)
                         resolver.note_write(name, state.original)
@@ -73,22 +81,22 @@ def replace_many(
     return done
 
 
-def _unchanged(origin: Store, data_by_name: Mapping[ImageName, Any]) -> Iterator[ImageName]:
+def _unchanged(origin: Store, data_by_name: Mapping[ImageName, Any], owner: str | None) -> Iterator[ImageName]:
     """Yield leading names that have this data already: so a repeated import is quick."""
     for name, data in data_by_name.items():
         stored = read_record(origin, name)
-        if stored is None or stored.intent or not is_same(stored.data, data):
+        if stored is None or stored.intent or not is_same(stored.data, data) or not is_owned(owner, None, stored):
             return
         yield name
 
 
 def _replace(
-    metadata: MetadataStore, name: ImageName, state: _State, data: Any
+    metadata: MetadataStore, name: ImageName, state: _State, data: Any, owner: str | None
 ) -> tuple[BulkOutcome | None, Row | None]:
     before = state.record
     if before and is_same(before.data, data):
         return "unchanged", None
-    record = replace(before, data=data) if before else Record.description(name.text, data)
+    record = replace(before, data=data) if before else Record.description(name.text, data, owner)
     try:
         return ("replaced" if before else "stored"), metadata.store(record, fresh=before is None)
     except PreconditionFailed:  # another node's first record, or another tool's JSON

@@ -129,12 +129,13 @@ class Collection:
 
     def page(self, principal: Principal, query: Query) -> Page:
         """Return a page, of each document what the query selects."""
-        visible = self._visible(principal, query.filter)
-        return self._repo.indexer.index.page(replace(query, filter=visible))
+        page = self._repo.indexer.index.page(replace(query, filter=self._visible(principal, query.filter)))
+        return replace(page, documents=[_view(principal, document) for document in page.documents])
 
     def each(self, principal: Principal, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[Document]:
         """Return every document for which a filter holds; by name where no order is given."""
-        return self._repo.indexer.index.each(self._visible(principal, criteria), order)
+        documents = self._repo.indexer.index.each(self._visible(principal, criteria), order)
+        return (_view(principal, document) for document in documents) if principal.namespace else documents
 
     def count(self, principal: Principal, criteria: Filter) -> int:
         """Return how many documents a filter holds for."""
@@ -145,7 +146,8 @@ class Collection:
 
         :param most: how many of them
         """
-        return self._repo.indexer.index.statistics(self._visible(principal, criteria), path, most)
+        statistics = self._repo.indexer.index.statistics(self._visible(principal, criteria), path, most)
+        return _view_of_names(principal, statistics) if path == ("name",) else statistics
 
     def keys(self, principal: Principal, most: int = 1_000) -> tuple[list[KeyUsage], int]:
         """Return the keys of all documents, the most frequent first, and how many there are.
@@ -175,7 +177,8 @@ class Collection:
 
     def _visible(self, principal: Principal, criteria: Filter) -> Filter:
         """Return the filter, restricted to what the principal may see."""
-        return criteria & self._repo.access.authorise(principal, Action.LIST, "").visible
+        visible = self._repo.access.authorise(principal, Action.LIST, "").visible
+        return criteria.below(principal.namespace) & visible
 
     def rebuilding(self, *, surely: bool = False) -> str | None:
         """Return how far a rebuild of the catalogue is, 0 to 1 as text; None when it is complete.
@@ -214,10 +217,8 @@ class Collection:
         """
         self._refuse_typos(principal, criteria, everything=everything)
         patch_data = self._repo.writer.patch_data
-        criteria = self._visible(principal, criteria)
-        return self._change(
-            "PATCH", criteria, patch, lambda name, fits: patch_data(principal, name, patch, fits), seconds
-        )
+        act: Act = lambda name, fits: patch_data(principal, name, patch, fits)  # noqa: E731
+        return self._change("PATCH", principal, criteria, patch, act, seconds)
 
     def delete(
         self,
@@ -237,9 +238,8 @@ class Collection:
         :raises Busy: when as many changes of many are under way as may
         """
         self._refuse_typos(principal, criteria, everything=everything)
-        criteria = self._visible(principal, criteria)
         delete = partial(self._repo.writer.delete, principal, disposal="erase" if permanent else "bin")
-        return self._change("DELETE", criteria, None, delete, seconds)
+        return self._change("DELETE", principal, criteria, None, delete, seconds)
 
     def _refuse_typos(self, principal: Principal, criteria: Filter, *, everything: bool) -> None:
         """Refuse a filter that may hold for everything because a key is misspelt.
@@ -253,31 +253,35 @@ class Collection:
             raise CatalogueUnavailable("The catalogue is still being made: which keys there are is not known yet.")
         refuse_unknown_keys(unknown, ", so that this condition holds for every record; all=True where that is meant")
 
-    def _change(self, verb: str, criteria: Filter, patch: Any, act: Act, seconds: float | None) -> Changed:
+    def _change(
+        self, verb: str, principal: Principal, criteria: Filter, patch: Any, act: Act, seconds: float | None
+    ) -> Changed:
+        """Change every image of a filter; the names that ``act`` gets, and those in the outcome, are the caller's."""
+        criteria = self._visible(principal, criteria)
         until = time.monotonic() + seconds if seconds is not None else float("inf")
         changes = Changed()
         progress = _Progress(verb, changes, self._every)
         with self._admitted(), ThreadPoolExecutor(_AT_ONCE, "bulk") as pool, progress:
             # The walk goes on behind a name: what is changed, or deleted, does not move it.
-            names = (str(document["name"]) for document in self._repo.indexer.index.each(criteria))
+            names = (principal.relative(document["name"]) for document in self._repo.indexer.index.each(criteria))
             while changes.ended is None and (batch := _next(names, self._batch, changes)):
-                outcomes = pool.map(lambda name: self._attempt(name, _Judge(criteria, patch), act), batch)
+                outcomes = pool.map(lambda name: self._attempt(principal, name, _Judge(criteria, patch), act), batch)
                 changes.add(batch, list(outcomes))
                 progress.log()
                 if time.monotonic() > until:
                     changes.ended = changes.ended or Busy("It took as long as a request may.")
         return changes
 
-    def _attempt(self, name: str, judge: _Judge, act: Act) -> Outcome | Problem:
+    def _attempt(self, principal: Principal, name: str, judge: _Judge, act: Act) -> Outcome | Problem:
         try:
-            return self._act(ImageName(name), judge, act)
+            return self._act(principal, ImageName(name), judge, act)
         except Problem as problem:
             return problem
         except Exception:  # whatever it is, the others go on
             log.exception("%r could not be changed", name)
             return Problem()
 
-    def _act(self, name: ImageName, judge: _Judge, act: Act) -> Outcome:
+    def _act(self, principal: Principal, name: ImageName, judge: _Judge, act: Act) -> Outcome:
         try:
             act(name, Conditions(holds=judge))
         except ImageNotFound:
@@ -287,7 +291,7 @@ class Collection:
                 raise
         if judge.outcome == "other":  # the catalogue may be out of date
             with suppress(Problem):
-                self._repo.metadata.reindex(name)
+                self._repo.metadata.reindex(principal.qualify(name))
         return judge.outcome
 
     @contextmanager
@@ -298,6 +302,20 @@ class Collection:
             yield
         finally:
             self._free.release()
+
+
+def _view(principal: Principal, document: Document) -> dict[str, Any]:
+    """Return a document under the name that a caller uses."""
+    if not principal.namespace or "name" not in document:
+        return dict(document)
+    return {**document, "name": principal.relative(document["name"])}
+
+
+def _view_of_names(principal: Principal, statistics: Statistics) -> Statistics:
+    """Return statistics over names as a caller uses them: all of one namespace begin alike, and keep their order."""
+    most, least = (value and principal.relative(value) for value in (statistics.most, statistics.least))
+    values = [(principal.relative(name), count) for name, count in statistics.values]
+    return replace(statistics, most=most, least=least, values=values)
 
 
 def _next(names: Iterator[str], most: int, changes: Changed) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from image_repo.access.control import AccessControl, Action
+from image_repo.access.control import AccessControl, Action, image_not_found
 from image_repo.access.principal import Principal
 from image_repo.caches.tiers import CachedFile, LinkTarget
 from image_repo.errors import ImageNotFound, LinksNotConfigured
@@ -23,6 +23,7 @@ from image_repo.stores.base import Store
 class Link:
     """A temporary URL.
 
+    :param name: as its maker calls the image
     :param url: without scheme and authority where this program answers it itself
     :param expires: whole seconds since the epoch
     """
@@ -65,7 +66,8 @@ class Links:
         :raises LinksNotConfigured: when there is no key, or nowhere to keep what is linked
         :raises Unauthenticated, Forbidden, ImageNotFound: when the principal may not
         """
-        self._access.authorise(principal, Action.LINK, original.name.text)
+        name = ImageName(principal.relative(original.name.text))
+        self._access.authorise(principal, Action.LINK, original.name.text, lambda _: image_not_found(name.text))
         variant = self._reader.variant(principal, original, recipe)
         if self._target is None:
             raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
@@ -74,7 +76,7 @@ class Links:
         if (self._target.pinned_until(variant.key) or 0.0) < expires:
             variant = self._keep(self._target, principal, variant, float(expires))
         url = self._store.presign(self._prefix + variant.key, expires, filename)
-        return Link(original.name, url, expires)
+        return Link(name, url, expires)
 
     def _keep(self, target: LinkTarget, principal: Principal, variant: Variant, until: float) -> Variant:
         """Keep the bytes for the link; return the variant that they are, of a newer version perhaps."""

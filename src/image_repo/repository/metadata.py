@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from image_repo import render
+from image_repo.access.namespaces import seen_by_owner
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Document, Row
 from image_repo.catalogue.indexer import BROKEN, UNREAD, Indexer
@@ -106,10 +107,13 @@ def describe(
     uploaded: float,
     filename: str | None = None,
     data: Any = None,
+    owner: str | None = None,
 ) -> Record:
     """Return the record of a picture: facts from its bytes, the user's data from before unless there is new.
 
     What an upload intended of these very bytes counts as new.
+
+    :param owner: None for the one from before
     """
     intent = _intended(stored, sha256)
     data = data if data is not None else intent.get("data")
@@ -124,7 +128,7 @@ def describe(
         height=info.height,
         filename=filename or intent.get("filename") or (stored.filename if stored else None),
         uploaded=intent.get("uploaded") or timestamp(uploaded),
-        owner=stored.owner if stored else None,
+        owner=owner or (stored.owner if stored else None),
         exif=info.exif,
         data=data if data is not None else (stored.data if stored else {}),
         damaged=info.is_damaged,
@@ -145,6 +149,24 @@ def fitting(stored: Record | None, original: Original | None) -> Record | None:
     if original is None:
         return stored if stored.is_description else None
     return stored if (stored.version, stored.key) == (original.version, original.key) else None
+
+
+def is_owned(owner: str | None, original: Original | None, stored: Record | None) -> bool:
+    """Return whether what a name stands for, if it does for anything, is an owner's.
+
+    :param owner: None for anybody
+    """
+    is_free = original is None and stored is None
+    return owner is None or is_free or (stored is not None and stored.owner == owner)
+
+
+def check_owner(owner: str | None, original: Original | None, stored: Record | None) -> None:
+    """Check that a name may be written to on behalf of an owner.
+
+    :raises NameConflict: when it stands for something of another one
+    """
+    if not is_owned(owner, original, stored):
+        raise NameConflict("Choose another name.")
 
 
 def _are_same(one: Record | None, other: Record | None) -> bool:
@@ -223,14 +245,17 @@ class MetadataStore:
             return record
         return replace(record, exif={name: fact for name, fact in record.exif.items() if name not in render.POSITION})
 
-    def announce(self, name: ImageName, stored: Record | None, upload: Mapping[str, Any]) -> bool:
+    def announce(
+        self, name: ImageName, stored: Record | None, upload: Mapping[str, Any], owner: str | None = None
+    ) -> bool:
         """Store the intent of an upload beside what the record says: its data takes effect with its bytes.
 
         :param stored: the record as it is; None where there is none
+        :param owner: of the image where there is no record
         :param upload: as :class:`Record` says of an intent
         :returns: whether it was stored: not where another tool's JSON lies
         """
-        base = stored or Record.description(name.text, {})
+        base = stored or Record.description(name.text, {}, owner)
         intent = upload if stored else {**upload, "first": True}
         self.confirm()
         try:
@@ -379,25 +404,28 @@ class MetadataStore:
         name: ImageName,
         edit: Callable[[Any], Any],
         conditions: Conditions,
+        owner: str | None = None,
     ) -> tuple[Record, bool]:
         """Change the user's data of an image.
 
+        :param owner: whose it has to be, and is where there was none; None for anybody's
         :param edit: the data as it is, None where there is neither picture nor description → as it shall be
         :returns: the redacted record, and whether there was none
         :raises PreconditionFailed: when a condition forbids it
-        :raises NameConflict: when another tool's JSON lies where the record would
+        :raises NameConflict: when another tool's JSON lies where the record would, or the owner is another one
         """
         made: Record | None = None
         for _ in range(_ATTEMPTS):
             with self.lock(name):
                 original = self._resolver.look_up(name)
                 stored = read_record(self._origin, name)
+                check_owner(owner, original, stored)
                 record = fitting(stored, original) or fitting(_with_data_of(made, stored), original)
                 if original is None or record:
                     self._check(record, conditions)
                     data = edit(record.data if record else None)
                     check_data(data)
-                    changed = replace(record, data=data) if record else Record.description(name.text, data)
+                    changed = replace(record, data=data) if record else Record.description(name.text, data, owner)
                     if self._replace(changed, fresh=stored is None):
                         self._resolver.note_write(name, original)
                         return self.redact(changed), record is None
@@ -414,8 +442,11 @@ class MetadataStore:
             raise PreconditionFailed(f"There is something called {record.name!r} already.", name=record.name)
 
     def tags(self, record: Record | None) -> set[str]:
-        """Return the entity tags of the redacted record; none where there is none."""
-        return {"*", self.redact(record).etag} if record else set()
+        """Return the entity tags of the redacted record, also as its owner sees it; none where there is none."""
+        if record is None:
+            return set()
+        redacted = self.redact(record)
+        return {"*", redacted.etag, seen_by_owner(redacted).etag}
 
     def _replace(self, changed: Record, *, fresh: bool) -> bool:
         try:

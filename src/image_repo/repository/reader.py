@@ -12,6 +12,7 @@ from urllib.parse import quote
 from image_repo.access.control import AccessControl, Action, Grant, image_not_found
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
+from image_repo.catalogue.query import Condition, Filter, Query
 from image_repo.errors import Problem
 from image_repo.model import first_names
 from image_repo.model.names import ImageName
@@ -51,7 +52,8 @@ class Variant:
 
 
 class Reader:
-    """Reads images on behalf of a principal.
+    """Reads images on behalf of a principal, whose names it takes: those in the container are in each
+    :class:`Original`.
 
     :param focus: the points of interest that the records name
     :raises Unauthenticated, Forbidden, ImageNotFound: from every method with a principal that may not
@@ -87,41 +89,57 @@ class Reader:
             may see and whose original is known to have the digest
         :raises ImageNotFound: when the container has none of them
         """
-        names = tuple(readings)
-        original = self._resolve(names, principal if aliases else None)
+        asked = tuple(readings)
+        original = self._resolve(principal, asked, aliases=aliases)
         if original is None:
-            self._access.authorise(principal, Action.READ, names[0].text)
-            raise image_not_found(names[0].text)
-        self._access.authorise(principal, Action.READ, original.name.text, lambda _: image_not_found(names[0].text))
+            self._authorise(principal, principal.qualify(asked[0]), asked[0])
+            raise image_not_found(asked[0].text)
+        self._authorise(principal, original.name, asked[0])
         return original
 
-    def resolve_name(self, readings: Iterable[ImageName]) -> ImageName:
+    def _authorise(self, principal: Principal, name: ImageName, asked: ImageName | None = None) -> Grant:
+        """Return the grant for reading an image.
+
+        :param name: in the container
+        :param asked: the caller's name for what was looked for
+        """
+        text = asked.text if asked else principal.relative(name.text)
+        return self._access.authorise(principal, Action.READ, name.text, lambda _: image_not_found(text))
+
+    def resolve_name(self, principal: Principal, readings: Iterable[ImageName]) -> ImageName:
         """Return the first of these names that is a picture's, else that is a description's, else the first.
 
         For writers, which are authorised when they write.
         """
-        names = tuple(readings)
-        original = self._resolve(names, None)
-        if original:
-            return original.name
-        return next((name for name in names if self._metadata.description(name)), names[0])
+        asked = tuple(readings)
+        if len(asked) == 1:
+            return asked[0]
+        names = [principal.qualify(name) for name in asked]
+        for is_there in (lambda name: self._resolver.resolve(name, absence=True), self._metadata.description):
+            for name, reading in zip(names, asked, strict=True):
+                if is_there(name):
+                    return reading
+        return asked[0]
 
-    def _resolve(self, names: tuple[ImageName, ...], alias_for: Principal | None) -> Original | None:
-        match = _CONTENT_ADDRESS.fullmatch(names[0].text)
+    def _resolve(self, principal: Principal, asked: tuple[ImageName, ...], *, aliases: bool) -> Original | None:
+        match = _CONTENT_ADDRESS.fullmatch(asked[0].text)
         # A remembered absence is good enough only where something else may be found.
-        is_only = len(names) == 1 and not match
-        for name in names:
-            original = self._resolver.resolve(name, absence=not is_only)
+        is_only = len(asked) == 1 and not match
+        for name in asked:
+            original = self._resolver.resolve(principal.qualify(name), absence=not is_only)
             if original:
                 return original
-        original = self._with_digest(match[1], alias_for) if match and alias_for else None
-        return original or (None if is_only else self._resolver.resolve(names[0]))
+        original = self._with_digest(match[1], principal) if match and aliases else None
+        return original or (None if is_only else self._resolver.resolve(principal.qualify(asked[0])))
 
     def _with_digest(self, sha256: str, principal: Principal) -> Original | None:
         """Return an image whose original has this digest, as the index knows and the container confirms."""
         try:
+            visible = self._access.authorise(principal, Action.LIST, "").visible
             index = self._indexer.index
-            names = index.named_by(sha256)[:_MAX_ALIASES]
+            has_digest = Filter((Condition(("sha256",), "eq", (sha256,)),))
+            page = index.page(Query(has_digest & visible, select=(("name",),), limit=_MAX_ALIASES))
+            names = [str(document["name"]) for document in page.documents]
             stamps = index.stamps(names)
         except Problem as problem:
             log.info("content addresses are not looked up: %s", problem.detail or problem.title)
@@ -148,7 +166,7 @@ class Reader:
 
     def variant(self, principal: Principal, original: Original, recipe: Recipe) -> Variant:
         """Return the variant that a recipe makes of an original: authorised, limited, with its key and entity tag."""
-        grant = self._access.authorise(principal, Action.READ, original.name.text)
+        grant = self._authorise(principal, original.name)
         if grant.limits is not None:
             recipe = grant.limits.limit(recipe)
         return Variant(original, recipe, self._renditions.key(original, recipe), grant)
@@ -175,7 +193,7 @@ class Reader:
 
         Whether originals are served at all (``serve_originals``) is decided where the recipe is settled.
         """
-        grant = self._access.authorise(principal, Action.READ, original.name.text)
+        grant = self._authorise(principal, original.name)
         if grant.limits is not None:
             grant.limits.limit(Recipe(kind=ORIGINAL))
         with self._originals.open(original) as opened:
@@ -196,21 +214,29 @@ class Reader:
 
     def record(self, principal: Principal, original: Original) -> Record:
         """Return the record of an image; where it is missing or of another version, it is made anew."""
-        self._access.authorise(principal, Action.READ, original.name.text)
-        return self._metadata.redact(self._metadata.read(original))
+        self._authorise(principal, original.name)
+        return principal.view(self._metadata.redact(self._metadata.read(original)))
 
     def description(self, principal: Principal, readings: Iterable[ImageName]) -> Record:
         """Return the record of the first of these names that has no picture, but a description.
 
         :raises ImageNotFound: when none has
         """
-        names = tuple(readings)
-        for name in names:
-            self._access.authorise(principal, Action.READ, name.text, lambda _: image_not_found(names[0].text))
-            record = self._metadata.description(name)
+        asked = tuple(readings)
+        for reading in asked:
+            record = self._metadata.description(principal.qualify(reading))
             if record:
-                return record
-        raise image_not_found(names[0].text)
+                self._authorise(principal, ImageName(record.name), asked[0])
+                return principal.view(record)
+        self._authorise(principal, principal.qualify(asked[0]), asked[0])
+        raise image_not_found(asked[0].text)
+
+    def is_indexed(self, principal: Principal, readings: Iterable[ImageName]) -> bool:
+        """Return whether the index has one of these names; whether the caller may see it is not asked.
+
+        :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: when it cannot tell
+        """
+        return bool(self._indexer.index.stamps([principal.qualify(name).text for name in readings]))
 
     def images(
         self,
@@ -223,8 +249,9 @@ class Reader:
 
         :param prefix: empty, or a folder with its ``/``
         :param matches: a test of the name's part behind the prefix
-        :param after: only images whose original has a key behind this one
+        :param after: only images whose original has a key behind this one, in the container
         """
+        prefix = principal.namespace + prefix
         self._access.authorise(principal, Action.LIST, prefix)
         listed: dict[str, Original] = {}
         for entry in self._keys(prefix, after):

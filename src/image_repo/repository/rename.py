@@ -25,7 +25,8 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
     :raises ImageNotFound: if there is no such image
     :raises PreconditionFailed: if the new name is taken, or the image is changed meanwhile
     """
-    repo.access.authorise(principal, Action.DELETE, name.text)  # before there is a copy
+    qualified = principal.qualify(name)
+    repo.access.authorise(principal, Action.DELETE, qualified.text)  # before there is a copy
     try:
         original = repo.reader.resolve(principal, [name], aliases=False)
     except ImageNotFound:
@@ -35,8 +36,9 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
         before = repo.reader.record(principal, original)
         with repo.reader.original(principal, original) as (_, spool):
             repo.writer.put(principal, new_name, spool, conditions=_ABSENT, filename=before.filename, data=before.data)
-    renamed = keep_provenance(repo, new_name, before)
-    unchanged = Conditions(holds=lambda document: document == before.public())
+    renamed = keep_provenance(repo, principal, new_name, before)
+    known = {**before.public(), "name": qualified.text}
+    unchanged = Conditions(holds=lambda document: document == known)
     try:
         repo.writer.delete(principal, name, unchanged, disposal="moved")
     except PreconditionFailed:
@@ -45,12 +47,13 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
     return renamed
 
 
-def keep_provenance(repo: Repository, name: ImageName, before: Record) -> Record:
+def keep_provenance(repo: Repository, principal: Principal, asked: ImageName, before: Record) -> Record:
     """Give a stored image the time of upload and the owner of an earlier record; return its redacted record."""
+    name = principal.qualify(asked)
     with repo.metadata.lock(name):
         stored = read_record(repo.origin, name)
         if stored is None:
-            raise ImageNotFound(f"There is no image {name.text!r} any more.", name=name.text)
+            raise ImageNotFound(f"There is no image {asked.text!r} any more.", name=asked.text)
         record = replace(stored, uploaded=before.uploaded, owner=before.owner)
         repo.metadata.write(record)
-    return repo.metadata.redact(record)
+    return principal.view(repo.metadata.redact(record))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
@@ -28,21 +27,25 @@ def restore(
     :raises ImageNotFound: when it is not in the bin
     :raises PreconditionFailed: when a description would replace something
     """
-    repo.access.authorise(principal, Action.WRITE, readings[0].text)
-    item = _find(repo, readings, item_id)
+    repo.access.authorise(principal, Action.WRITE, principal.qualify(readings[0]).text)
+    name, item = _find(repo, principal, readings, item_id)
     spool = repo.trash.open(item)
     if spool is None:
-        repo.writer.replace_data(principal, item.name, item.record.data, Conditions(absent=True))
+        repo.writer.replace_data(principal, name, item.record.data, Conditions(absent=True))
     else:
         with spool:
-            repo.writer.put(principal, item.name, spool, filename=item.record.filename, data=item.record.data)
-    restored = keep_provenance(repo, item.name, item.record)
+            repo.writer.put(principal, name, spool, filename=item.record.filename, data=item.record.data)
+    restored = keep_provenance(repo, principal, name, item.record)
     repo.trash.erase(item.name, item.id)
     return restored
 
 
-def _find(repo: Repository, readings: Sequence[ImageName], item_id: str | None) -> TrashItem:
-    for name in readings[:-1]:
-        with suppress(ImageNotFound):
-            return repo.trash.find(name, item_id)
-    return repo.trash.find(readings[-1], item_id)
+def _find(
+    repo: Repository, principal: Principal, readings: Sequence[ImageName], item_id: str | None
+) -> tuple[ImageName, TrashItem]:
+    """Return the caller's name of what is in the bin, and the version there."""
+    for name in readings:
+        item = repo.trash.find(principal.qualify(name), item_id, principal.owner)
+        if item:
+            return name, item
+    raise ImageNotFound(f"There is no such {readings[-1].text!r} in the bin.", name=readings[-1].text)

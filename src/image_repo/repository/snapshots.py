@@ -3,6 +3,7 @@
 ``.snapshots/ID.jsonl`` is the manifest (:mod:`.manifest`), ``.snapshots/ID.json`` its description. The description is
 written last, and can be made again from the manifest. A snapshot is named by the Merkle root over its entries: the
 same images with the same data are the same snapshot, whenever they are frozen. Nothing here changes or removes one.
+Where users are kept apart, those of a user lie in ``.snapshots/users/OWNER/``, and are ``OWNER/ID`` to administrators.
 
 Each entry was true at its own moment, as the catalogue had it. Where images change meanwhile, no two entries need
 have been true at once.
@@ -25,6 +26,7 @@ from heapq import nlargest
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from image_repo.access.control import Action
+from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.grammar import IMAGES
@@ -65,6 +67,8 @@ MOST_BYTES = 4 << 30
 #: the longest line that is read: a record may be no larger
 _MOST_LINE = 2 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
+#: of a snapshot in the container: the folder of its owner, if it has one, and its Merkle root
+_NAME = re.compile(rf"(?:[^/.][^/]*/)?{_ID.pattern}")
 #: members of a record that a snapshot does not hold
 _ABSENT = Record.description("", {}).public()
 #: locked while a snapshot is frozen, one at a time on a node; no image has this name
@@ -82,16 +86,18 @@ class Snapshot:
 
     :param bytes: of the manifest
     :param sha256: of the manifest, in lower-case hex
+    :param folder: of its owner, with its ``/``; empty where it has none, and for the owner
     """
 
     header: Header
     bytes: int
     sha256: str
+    folder: str = ""
 
     @property
     def id(self) -> str:
         """Its name."""
-        return self.header.id
+        return self.folder + self.header.id
 
     @property
     def count(self) -> int:
@@ -104,8 +110,8 @@ class Snapshot:
         return datetime.fromisoformat(self.header.created).timestamp()
 
     def public(self) -> dict[str, Any]:
-        """Return it as clients see it, and as it is stored."""
-        return {**asdict(self.header), "bytes": self.bytes, "sha256": self.sha256}
+        """Return it as clients see it; without the folder as it is stored."""
+        return {**asdict(self.header), "id": self.id, "bytes": self.bytes, "sha256": self.sha256}
 
 
 def _load(text: bytes) -> Snapshot:
@@ -161,22 +167,23 @@ class Snapshots:
         if indexer.lacking(index) is not None:
             raise CatalogueUnavailable("The catalogue is still being made, and a snapshot would lack what it lacks.")
         refuse_unknown_keys(unknown_keys(index, IMAGES, visible, (part.path for part in criteria.parts())))
-        criteria &= visible
+        criteria = criteria.below(principal.namespace) & visible
         spool = self._repo.policy.spool
         with self._repo.metadata.lock(_FREEZING), Spool(spool, MOST_BYTES, hashed=False) as entries:
             tree, left_out = self._collect(principal, criteria, entries, exif=exif)
             if not tree.count:
                 raise ImageNotFound("No image matches, so there is nothing to be frozen.")
-            known = self._about(tree.root())
+            known = self._about(principal.namespace + tree.root())
             if known and self._is_whole(known):
-                return Frozen(known, new=False, left_out=left_out)
+                return Frozen(_seen_by(principal, known), new=False, left_out=left_out)
             header = known.header if known else _header(tree, query_string)
             with Spool(spool, MOST_BYTES + manifest.MOST_HEADER) as whole:
                 whole.write(header.line())
                 entries.seek(0)
                 whole.fill(iter(lambda: entries.read(CHUNK), b""))
-                made = self._keep(Snapshot(header, whole.size, whole.sha256), whole, fresh=known is None)
-        return Frozen(made, new=known is None, left_out=left_out)
+                made = Snapshot(header, whole.size, whole.sha256, principal.namespace)
+                made = self._keep(made, whole, fresh=known is None)
+        return Frozen(_seen_by(principal, made), new=known is None, left_out=left_out)
 
     def _collect(self, principal: Principal, criteria: Filter, entries: Spool, *, exif: bool) -> tuple[Tree, int]:
         """Write a line for each image, in the order of their names."""
@@ -203,12 +210,12 @@ class Snapshots:
         if document.get("sha256"):
             return document
         reader = self._repo.reader
-        original = reader.resolve(principal, [ImageName(document["name"])], aliases=False)
-        return reader.record(principal, original).public()
+        original = reader.resolve(principal, [ImageName(principal.relative(document["name"]))], aliases=False)
+        return {**reader.record(principal, original).public(), "name": document["name"]}
 
     def _keep(self, made: Snapshot, whole: Spool, *, fresh: bool) -> Snapshot:
         """Store the manifest, then its description. Of two nodes that do so at once, one manifest stays."""
-        key = PREFIX + made.id + _MANIFEST
+        key = _key(made.id) + _MANIFEST
         try:
             etag = self._put(key, whole.file, MANIFEST_TYPE, overwrite=not fresh).etag
         except PreconditionFailed:
@@ -227,7 +234,7 @@ class Snapshots:
         Swift may accept two conditional puts at once, and the later manifest stays. So the last to describe looks last.
         """
         for _ in range(_ATTEMPTS):
-            entry = self._origin.head(PREFIX + made.id + _MANIFEST)
+            entry = self._origin.head(_key(made.id) + _MANIFEST)
             there = self._reread(made.id) if entry and entry.etag != etag else None
             if entry is None or there is None:
                 break
@@ -236,8 +243,8 @@ class Snapshots:
         return made
 
     def _describe(self, made: Snapshot) -> None:
-        about = json.dumps(made.public(), ensure_ascii=False, separators=(",", ":")).encode()
-        self._put(PREFIX + made.id + _ABOUT, about, ABOUT_TYPE)
+        about = json.dumps(replace(made, folder="").public(), ensure_ascii=False, separators=(",", ":")).encode()
+        self._put(_key(made.id) + _ABOUT, about, ABOUT_TYPE)
 
     def _put(self, key: str, data: bytes | BinaryIO, media_type: str, *, overwrite: bool = True) -> Entry:
         """Store an object, unless another node may hold the lock by now."""
@@ -246,7 +253,7 @@ class Snapshots:
 
     def _reread(self, snapshot_id: str) -> Snapshot | None:
         """Return the description of a stored manifest; None when it is not complete."""
-        body = self._origin.get(PREFIX + snapshot_id + _MANIFEST)
+        body = self._origin.get(_key(snapshot_id) + _MANIFEST)
         if body is None:
             return None
         try:
@@ -255,8 +262,9 @@ class Snapshots:
                 header, tree = Header.load(next(lines, b"")), Tree()
                 for line in lines:
                     tree.add(line)
-                if header.id == header.merkle_root == tree.root() == snapshot_id and header.count == tree.count:
-                    return Snapshot(header, spool.size, spool.sha256)
+                folder, root = _split(snapshot_id)
+                if header.id == header.merkle_root == tree.root() == root and header.count == tree.count:
+                    return Snapshot(header, spool.size, spool.sha256, folder)
         except (ValueError, OriginalDamaged) as error:
             log.warning("the manifest of the snapshot %s is damaged: %s", snapshot_id, error)
         return None
@@ -268,17 +276,23 @@ class Snapshots:
 
         :raises SnapshotNotFound: when the container has none of this name
         """
-        self._check(principal, snapshot_id)
-        return self._get(snapshot_id)
+        return _seen_by(principal, self._get(self._name(principal, snapshot_id), snapshot_id))
 
-    def _check(self, principal: Principal, snapshot_id: str) -> None:
-        self._authorise(principal, Action.READ, PREFIX + snapshot_id, lambda _: _not_found(snapshot_id))
+    def _name(self, principal: Principal, snapshot_id: str) -> str:
+        """Return the name in the container of a snapshot that the principal may read."""
+        name = principal.namespace + snapshot_id
+        self._authorise(principal, Action.READ, _key(name), lambda _: _not_found(snapshot_id))
+        return name
 
-    def _get(self, snapshot_id: str) -> Snapshot:
-        found = self._about(snapshot_id) if _ID.fullmatch(snapshot_id) else None
+    def _get(self, name: str, asked: str) -> Snapshot:
+        found = self._about(name) if _NAME.fullmatch(name) else None
         if found is None:
-            raise _not_found(snapshot_id)
+            raise _not_found(asked)
         return found
+
+    def is_shared(self, principal: Principal, snapshot: Snapshot) -> bool:
+        """Return whether every caller gets the same answer to a request for it."""
+        return self._authorise(principal, Action.READ, _key(principal.namespace + snapshot.id)).is_shared
 
     @contextmanager
     def open(self, principal: Principal, snapshot: Snapshot) -> Iterator[Spool]:
@@ -286,19 +300,18 @@ class Snapshots:
 
         :raises OriginalDamaged: when it is not what was stored, or not there any more
         """
-        self._check(principal, snapshot.id)
-        with self._verified(snapshot) as spool:
+        with self._verified(self._name(principal, snapshot.id), snapshot) as spool:
             yield spool
 
     @contextmanager
-    def _verified(self, snapshot: Snapshot) -> Iterator[Spool]:
-        body = self._origin.get(PREFIX + snapshot.id + _MANIFEST)
+    def _verified(self, name: str, snapshot: Snapshot) -> Iterator[Spool]:
+        body = self._origin.get(_key(name) + _MANIFEST)
         if body is None:
             raise OriginalDamaged("The manifest of this snapshot is not there any more.", snapshot=snapshot.id)
         with body, Spool(self._repo.policy.spool, body.entry.size) as spool:
             spool.fill(body)
             if spool.sha256 != snapshot.sha256:
-                log.error("the snapshot %s is damaged: the SHA-256 of its manifest is %s", snapshot.id, spool.sha256)
+                log.error("the snapshot %s is damaged: the SHA-256 of its manifest is %s", name, spool.sha256)
                 raise OriginalDamaged("The manifest of this snapshot is not what was stored.", snapshot=snapshot.id)
             yield spool
 
@@ -316,7 +329,7 @@ class Snapshots:
             for line in lines:
                 entry = json.loads(line)
                 facts = {"version": entry["sha256"], "image_id": f"sha256:{entry['sha256']}", "exif": {}}
-                yield {**_ABSENT, **facts, **entry}
+                yield {**_ABSENT, **facts, **entry, "name": principal.relative(entry["name"])}
 
     def damaged(self) -> Iterator[str]:
         """Read every manifest; yield a line for each that is not what was stored."""
@@ -324,7 +337,8 @@ class Snapshots:
             if not entry.key.endswith(_ABOUT):
                 continue
             try:
-                with self._verified(self._get(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT))):
+                name = _name_of(entry.key)
+                with self._verified(name, self._get(name, name)):
                     pass
             except (OriginalDamaged, SnapshotNotFound) as problem:
                 yield f"{entry.key}: {problem.detail}"
@@ -336,17 +350,17 @@ class Snapshots:
 
         def each() -> Iterator[Entry]:
             nonlocal count
-            for entry in self._origin.keys(PREFIX):
+            for entry in self._origin.keys(f"{PREFIX}{USERS}{principal.namespace}" if principal.namespace else PREFIX):
                 if entry.key.endswith(_ABOUT) and allows(principal, Action.READ, entry.key.removesuffix(_ABOUT)):
                     count += 1
                     yield entry
 
         newest = nlargest(skip + limit, each(), key=lambda entry: (entry.modified, entry.key))[skip:]
-        found = (self._about(entry.key.removeprefix(PREFIX).removesuffix(_ABOUT)) for entry in newest)
-        return [snapshot for snapshot in found if snapshot], count
+        found = (self._about(_name_of(entry.key)) for entry in newest)
+        return [_seen_by(principal, snapshot) for snapshot in found if snapshot], count
 
-    def _about(self, snapshot_id: str) -> Snapshot | None:
-        body = self._origin.get(PREFIX + snapshot_id + _ABOUT)
+    def _about(self, name: str) -> Snapshot | None:
+        body = self._origin.get(_key(name) + _ABOUT)
         if body is None:
             return None
         with body:
@@ -354,13 +368,14 @@ class Snapshots:
         try:
             found = _load(text)
         except ValueError as error:
-            log.warning("the description of the snapshot %s cannot be read: %s", snapshot_id, error)
+            log.warning("the description of the snapshot %s cannot be read: %s", name, error)
             return None
-        return found if found.id == snapshot_id else None
+        folder, root = _split(name)
+        return replace(found, folder=folder) if found.id == root else None
 
     def _is_whole(self, snapshot: Snapshot) -> bool:
         """Return whether the manifest is there, with as many bytes as it should have; they are not read."""
-        entry = self._origin.head(PREFIX + snapshot.id + _MANIFEST)
+        entry = self._origin.head(_key(snapshot.id) + _MANIFEST)
         return entry is not None and entry.size == snapshot.bytes
 
     # -- what became of it -----------------------------------------------------------
@@ -403,6 +418,28 @@ class Snapshots:
                 raise
             return name, "changed"  # other bytes, or what is no picture at all
         return name, None
+
+
+def _seen_by(principal: Principal, snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot under the name that a caller uses."""
+    return replace(snapshot, folder=principal.relative(snapshot.folder))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the folder of the owner, with its ``/``, and the Merkle root of a snapshot's name in the container."""
+    folder, slash, root = name.rpartition("/")
+    return folder + slash, root
+
+
+def _key(name: str) -> str:
+    """Return what the keys of a snapshot begin with."""
+    folder, root = _split(name)
+    return f"{PREFIX}{USERS if folder else ''}{folder}{root}"
+
+
+def _name_of(key: str) -> str:
+    """Return the name of a snapshot from the key of its description."""
+    return key.removeprefix(PREFIX).removeprefix(USERS).removesuffix(_ABOUT)
 
 
 def _not_found(snapshot_id: str) -> SnapshotNotFound:

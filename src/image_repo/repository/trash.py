@@ -99,27 +99,29 @@ class Trash:
             self._origin.put(key, spool.file, media_type=original.media_type)
         return key
 
-    def items(self, prefix: str = "") -> Iterator[TrashItem]:
+    def items(self, prefix: str = "", owner: str | None = None) -> Iterator[TrashItem]:
         """Yield what is in the bin, by name, the oldest version first.
 
         :param prefix: a folder with its ``/``; empty for everything
+        :param owner: of the versions; None for anybody
         """
-        return self._items(self._origin.keys(PREFIX + prefix))
+        items = self._items(self._origin.keys(PREFIX + prefix))
+        return (item for item in items if owner in (None, item.record.owner))
 
     def _items(self, entries: Iterable[Entry]) -> Iterator[TrashItem]:
         for entry in entries:
             if entry.key.endswith(_RECORD) and (item := self._read(entry.key)):
                 yield item
 
-    def find(self, name: ImageName, item_id: str | None = None) -> TrashItem:
-        """Return a version of an image; the newest where no id is given.
+    def find(self, name: ImageName, item_id: str | None = None, owner: str | None = None) -> TrashItem | None:
+        """Return a version of an image; the newest where no id is given, None where there is none in the bin.
 
-        :raises ImageNotFound: when there is none in the bin
+        :param owner: of the version; None for anybody
         """
         for item in reversed(list(self._items(self._entries(name)))):
-            if item_id in (None, item.id):
+            if item_id in (None, item.id) and owner in (None, item.record.owner):
                 return item
-        raise ImageNotFound(f"There is no such {name.text!r} in the bin.", name=name.text)
+        return None
 
     def open(self, item: TrashItem) -> Spool | None:
         """Return the bytes of an original in a temporary file; None for a description.
@@ -130,7 +132,7 @@ class Trash:
             return None
         body = self._origin.get(item.original)
         if body is None:
-            raise ImageNotFound(f"There is no such {item.name.text!r} in the bin any more.", name=item.name.text)
+            raise ImageNotFound("There is no such image in the bin any more.")
         spool = Spool(self._spool_folder, body.entry.size)
         try:
             with body:
@@ -139,12 +141,16 @@ class Trash:
             spool.close()
             raise
 
-    def erase(self, name: ImageName, item_id: str | None = None) -> int:
+    def erase(self, name: ImageName, item_id: str | None = None, owner: str | None = None) -> int:
         """Erase the versions of an image, and return how many there were.
 
         :param item_id: None for all
+        :param owner: of the versions; None for anybody
         """
         entries = [entry for entry in self._entries(name) if item_id is None or _id(entry.key) == item_id]
+        if owner is not None:
+            owned = {item.id for item in self._items(entries) if item.record.owner == owner}
+            entries = [entry for entry in entries if _id(entry.key) in owned]
         # The record goes last: while it is there, the same again completes it.
         for entry in sorted(entries, key=lambda entry: entry.key.endswith(_RECORD)):
             self._origin.delete(entry.key)

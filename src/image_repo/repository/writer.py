@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from image_repo import render
-from image_repo.access.control import AccessControl, Action
+from image_repo.access.control import AccessControl, Action, image_not_found
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, listed
-from image_repo.errors import ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
+from image_repo.errors import NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.record import Record, record_key, timestamp
@@ -24,8 +24,10 @@ from image_repo.repository.metadata import (
     Conditions,
     MetadataStore,
     check_data,
+    check_owner,
     describe,
     fitting,
+    is_owned,
     patched,
 )
 from image_repo.repository.policy import Policy
@@ -48,17 +50,19 @@ class Upload:
 
     :param uploaded: seconds since the epoch
     :param data: the user's own; None for what is there
+    :param owner: None for the one who is there
     """
 
     sha256: str
     filename: str | None
     uploaded: float
     data: Any
+    owner: str | None
 
     def changes(self, stored: Record | None) -> bool:
         """Return whether a record that is made anew from the original and the stored one would differ."""
         if stored is None:
-            return self.data is not None
+            return self.data is not None or self.owner is not None
         renamed = self.filename is not None and self.filename != stored.filename
         return self.data is not None or renamed or stored.intent is not None
 
@@ -73,7 +77,9 @@ class Upload:
 
 
 class Writer:
-    """Stores, changes and deletes images on behalf of a principal.
+    """Stores, changes and deletes images on behalf of a principal, whose names it takes.
+
+    A principal with an owner changes what is this owner's alone; to all else it is as if nothing were there.
 
     :raises Unauthenticated, Forbidden, ImageNotFound: from every method with a principal that may not
     """
@@ -99,6 +105,12 @@ class Writer:
         self._trash = trash
         self.policy = policy
 
+    def _authorise(self, principal: Principal, action: Action, name: ImageName) -> ImageName:
+        """Return the name in the container of a caller's name, for an action that is allowed."""
+        qualified = principal.qualify(name)
+        self._access.authorise(principal, action, qualified.text, lambda _: image_not_found(name.text))
+        return qualified
+
     def spool(self) -> Spool:
         """Return a temporary file for an upload while it arrives; the caller closes it."""
         return Spool(self.policy.spool, self.policy.most_upload)
@@ -121,35 +133,44 @@ class Writer:
         :param data: the user's own; what was there stays where None
         :returns: its record, and whether there was none of this name before
         :raises PreconditionFailed: when a condition, or ``overwrite: false``, forbids it
-        :raises NameConflict: when the name is a content address of other bytes
+        :raises NameConflict: when the name is a content address of other bytes, or of another owner's image
         """
-        name = name or ImageName(f"sha256:{spool.sha256}")
-        self._access.authorise(principal, Action.WRITE, name.text)
+        address = f"sha256:{spool.sha256}"
+        asked = name or ImageName(address)
+        name = self._authorise(principal, Action.WRITE, asked)
         if data is not None:
             check_data(data)
-        info, mezzanine = self._inspect(name, spool)
+        info, mezzanine = self._inspect(asked, spool)
         with self._metadata.lock(name):
             before = self._resolver.look_up(name)
             stored = read_record(self._origin, name)
-            self._check_conditions(before, stored, conditions)
-            if before and stored and stored.version == before.version and name.text == f"sha256:{stored.sha256}":
-                return self._merge_into(stored, data), False
+            check_owner(principal.owner, before, stored)
+            self._check_conditions(before, stored, conditions, asked)
+            if before and stored and stored.version == before.version and asked.text == f"sha256:{stored.sha256}":
+                return principal.view(self._merge_into(stored, data)), False
             if before and stored and stored.intent and fitting(stored, before) is None:
                 stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
             self._keep_replaced(before, stored, spool.sha256)
             uploaded = time.time()
-            with self._intent(name, before, stored, Upload(spool.sha256, filename, uploaded, data)):
+            upload = Upload(spool.sha256, filename, uploaded, data, principal.owner)
+            with self._intent(name, before, stored, upload):
                 is_new = conditions.absent or (before is None and not self.policy.overwrite)
                 entry = self._put_original(f"{name.text}.{info.kind}", spool, info.media_type, is_new=is_new)
             original = original_of(name, entry)
             self._resolver.note_write(name, original)  # whatever fails from here on, the picture is there, and seen
             stored = replace(stored, intent=None) if stored else None
-            record = describe(original, info, spool.sha256, stored, uploaded=uploaded, filename=filename, data=data)
+            record = describe(
+                *(original, info, spool.sha256, stored),
+                uploaded=uploaded,
+                filename=filename,
+                data=data,
+                owner=principal.owner,
+            )
             self._metadata.write(record)
             self._resolver.note_write(name, original)  # the record may hold another focus
             self._delete_older(name, entry.key)
         self._renditions.replaced(original, mezzanine)
-        return self._metadata.redact(record), before is None
+        return principal.view(self._metadata.redact(record)), before is None
 
     def _put_original(self, key: str, spool: Spool, media_type: str, *, is_new: bool) -> Entry:
         """Store an original: the commit point of an upload.
@@ -176,7 +197,7 @@ class Writer:
         if not upload.changes(stored):
             yield
             return
-        has_announced = self._metadata.announce(name, stored, upload.intent())
+        has_announced = self._metadata.announce(name, stored, upload.intent(), upload.owner)
         try:
             yield
         except Exception:
@@ -198,10 +219,12 @@ class Writer:
         spool.file.seek(0)
         return replace(info, is_damaged=verification.is_damaged), verification.mezzanine
 
-    def _check_conditions(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
+    def _check_conditions(
+        self, before: Original | None, stored: Record | None, conditions: Conditions, asked: ImageName
+    ) -> None:
         self._check_match(before, stored, conditions)
         if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
-            raise PreconditionFailed(f"There is an image {before.name.text!r} already.", name=before.name.text)
+            raise PreconditionFailed(f"There is an image {asked.text!r} already.", name=asked.text)
 
     def _check_match(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         """Check ``If-Match``, which may name the version, the picture's entity tag or the record's."""
@@ -265,20 +288,22 @@ class Writer:
         :raises PreconditionFailed: when ``If-Match`` forbids it
         :raises StoreUnavailable: when something may be left; the same again removes it
         """
-        self._access.authorise(principal, Action.DELETE, name.text)
+        asked, name = name, self._authorise(principal, Action.DELETE, name)
         with self._metadata.lock(name):
             keys = {entry.key for entry in self._resolver.originals(name)}
             original = self._resolver.look_up(name)  # knows by the record what a listing that lags does not show
             record = read_record(self._origin, name)
             if original is None and record is None:
-                if disposal == "erase" and (erased := self._trash.erase(name)):
+                if disposal == "erase" and (erased := self._trash.erase(name, owner=principal.owner)):
                     return {"trash": erased}
-                raise ImageNotFound(f"There is no image {name.text!r}.", name=name.text)
+                raise image_not_found(asked.text)
+            if not is_owned(principal.owner, original, record):
+                raise image_not_found(asked.text)
             self._check_match(original, record, conditions)
             if disposal == "bin":
                 self._trash.keep(name, original, record, "deleted")
             self._metadata.confirm()  # to copy an original takes its time
-            trash = {"trash": self._trash.erase(name)} if disposal == "erase" else {}
+            trash = {"trash": self._trash.erase(name, owner=principal.owner)} if disposal == "erase" else {}
             originals = sum(self._origin.delete(key) for key in sorted(keys | ({original.key} if original else set())))
             self._resolver.note_write(name, None)
             renditions = self._renditions.deleted(name)
@@ -290,7 +315,7 @@ class Writer:
 
     def purge(self, principal: Principal, name: ImageName) -> dict[str, int]:
         """Drop the renditions of an image from every layer; layer → how many."""
-        self._access.authorise(principal, Action.WRITE, name.text)
+        name = self._authorise(principal, Action.WRITE, name)
         counts = self._renditions.purge(name)
         self._resolver.note_write(name, self._resolver.look_up(name))
         return counts
@@ -305,16 +330,21 @@ class Writer:
         :returns: the record, and whether there was none
         :raises Problem: as :meth:`MetadataStore.change` says
         """
-        self._access.authorise(principal, Action.WRITE, name.text)
-        return self._metadata.change(name, lambda _: data, conditions)
+        qualified = self._authorise(principal, Action.WRITE, name)
+        record, is_new = self._metadata.change(qualified, lambda _: data, conditions, principal.owner)
+        return principal.view(record), is_new
 
     def replace_many(
         self, principal: Principal, data_by_name: Mapping[ImageName, Any]
     ) -> dict[ImageName, bulk.BulkOutcome]:
         """Replace the data of at most :data:`.bulk.MAX_NAMES` images together: :func:`.bulk.replace_many`."""
-        for name in data_by_name:
-            self._access.authorise(principal, Action.WRITE, name.text)
-        return bulk.replace_many(self._origin, self._resolver, self._metadata, self._indexer, data_by_name)
+        asked = {self._authorise(principal, Action.WRITE, name): name for name in data_by_name}
+        outcomes = bulk.replace_many(
+            *(self._origin, self._resolver, self._metadata, self._indexer),
+            {name: data_by_name[asked[name]] for name in asked},
+            principal.owner,
+        )
+        return {asked[name]: outcome for name, outcome in outcomes.items()}
 
     def patch_data(self, principal: Principal, name: ImageName, patch: Any, conditions: Conditions) -> Record:
         """Merge a patch into the user's data of an image (RFC 7396).
@@ -322,5 +352,8 @@ class Writer:
         :raises ImageNotFound: when there is neither a picture nor a description
         :raises Problem: as :meth:`MetadataStore.change` says
         """
-        self._access.authorise(principal, Action.WRITE, name.text)
-        return self._metadata.change(name, patched(name, patch), conditions)[0]
+        qualified = self._authorise(principal, Action.WRITE, name)
+        if principal.owner is not None:
+            self._authorise(principal, Action.READ, name)
+        record, _ = self._metadata.change(qualified, patched(name, patch), conditions, principal.owner)
+        return principal.view(record)

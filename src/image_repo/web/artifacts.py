@@ -106,7 +106,7 @@ class _Views:
         check_encoding(request.environ)
         parameters = catalogue.read_parameters(_READ_PARAMETERS)
         artifact, conditions = self._artifacts.get(principal(), artifact_id), ConditionalRequest(request.environ)
-        shared = is_shared(self._repo, Action.READ, PREFIX + artifact.sha256)
+        shared = self._artifacts.is_shared(principal(), artifact)
         if read_boolean("meta", parameters.get("meta", "false")):
             return responses.send_tagged(conditions, artifact.public(), origin=self._origin, is_shared=shared)
         head = responses.ResponseHead(
@@ -123,7 +123,7 @@ class _Views:
         if unchanged:
             return unchanged
         if request.method == "HEAD":
-            if not self._artifacts.is_whole(artifact):
+            if not self._artifacts.is_whole(principal(), artifact):
                 raise ArtifactNotFound(f"The bytes of {artifact.artifact_id} are not there any more.")
             return responses.send_head(head, artifact.bytes)
         with ExitStack() as stack:

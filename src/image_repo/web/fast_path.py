@@ -30,6 +30,7 @@ from image_repo.access.control import Action, Grant
 from image_repo.access.principal import ANONYMOUS, Principal
 from image_repo.concurrency import deadline
 from image_repo.errors import Problem
+from image_repo.model.names import ImageName
 from image_repo.model.rendition import Rendition
 from image_repo.observability import metrics
 from image_repo.repository.repository import Repository
@@ -283,7 +284,7 @@ class FastPath:
         if now >= entry.until or entry.hit.uses_focus:
             return False
         try:
-            current = self._repo.reader.resolve(principal, (original.name,))
+            current = self._repo.reader.resolve(principal, (ImageName(principal.relative(original.name.text)),))
         except Problem:
             return False
         lease = self._repo.reader.lease(current) if current == original else None

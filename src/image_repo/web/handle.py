@@ -195,7 +195,8 @@ class Pictures:
             return None
         if request.principal.shared is not None and not recipe_request.values:
             return None
-        targets = signed_targets(request.path.removesuffix(_IMAGE_OF)) + signed_targets(request.path)
+        paths = (request.path.removesuffix(_IMAGE_OF), request.path)
+        targets = [request.principal.qualify_target(target) for path in paths for target in signed_targets(path)]
         return self._rules.check(recipe_request, targets, rest.get("regex"), rest.get("signature"))
 
     def _named_record(self, read: _Read, path: str) -> Reply:
@@ -217,7 +218,7 @@ class Pictures:
             self._refuse_description(principal, readings)
             raise
         reply = self._image(read, original)
-        if original.name != readings[0]:  # an image of the first reading may be written at any time
+        if original.name != principal.qualify(readings[0]):  # an image of the first reading may be written at any time
             reply.hit = None
         return reply
 
@@ -227,7 +228,7 @@ class Pictures:
         Only names in the index are looked for, so that a missing one costs the store nothing.
         """
         with suppress(CatalogueDisabled, CatalogueUnavailable, QueryTooSlow):
-            if not self._repo.indexer.index.stamps([name.text for name in readings]):
+            if not self._reader.is_indexed(principal, readings):
                 return
             name = self._reader.description(principal, readings).name
             raise ImageNotFound(f"{name!r} has data, but no picture yet; ?meta=True is its record.", name=name)
@@ -235,7 +236,7 @@ class Pictures:
     def _image(self, read: _Read, original: Original) -> Reply:
         principal = read.request.principal
         if read.options.share:
-            return self._share(read, original.name.text)
+            return self._share(read, principal.relative(original.name.text))
         if read.options.meta:
             return self._record(read, self._reader.record(principal, original))
         if read.options.widths is not None:
@@ -254,7 +255,8 @@ class Pictures:
         return unchanged or self._rendition(read, variant, head)
 
     def _record(self, read: _Read, record: Record) -> Reply:
-        grant = self._repo.access.authorise(read.request.principal, Action.READ, record.name)
+        principal = read.request.principal
+        grant = self._repo.access.authorise(principal, Action.READ, principal.qualify_target(record.name))
         return responses.send_record(read.request.conditions, record, origin=self._origin, is_shared=grant.is_shared)
 
     def _rendition(self, read: _Read, variant: Variant, head: ResponseHead) -> Reply:
@@ -370,7 +372,7 @@ class Pictures:
         size = record.width, record.height
         sources = self._sized_urls.sources(root, principal, original, read.recipe, size, widths, share)
         members = {
-            "name": original.name.text,
+            "name": principal.relative(original.name.text),
             "version": original.version,
             "srcset": ", ".join(f"{source.url} {source.width}w" for source in sources),
             "sources": [source.public() for source in sources],
@@ -379,14 +381,19 @@ class Pictures:
         return responses.send_json(members, cache_control="no-store", origin=self._origin)
 
     def _share(self, read: _Read, target: str) -> Reply:
-        """Return a link by which anybody may read an image or a folder until its time."""
-        self._repo.access.check_may_share(read.request.principal, target)
+        """Return a link by which anybody may read an image or a folder until its time.
+
+        :param target: the caller's name of it
+        """
+        principal = read.request.principal
+        path = principal.namespace + target
+        self._repo.access.check_may_share(principal, path)
         lifetime = read.options.lifetime or self._repo.policy.url_lifetime
-        token, expires = self._repo.authenticator.shares.sign(target, lifetime)
+        token, expires = self._repo.authenticator.shares.sign(path, lifetime, principal.owner)
         root = (self._public_url or read.request.root_url()).rstrip("/")
         link = {
             "name": target,
-            "url": f"{root}{self._base}{quote(target)}?share={token}",
+            "url": f"{root}{self._base}{quote(path)}?share={token}",
             "expires": timestamp(expires),
         }
         return responses.send_json(link, cache_control="no-store", origin=self._origin)
@@ -406,14 +413,18 @@ class Pictures:
             raise ImageNotFound("No image matches.", name=prefix)
         everything = itertools.chain(first, images)
         if read.options.meta:
-            return _stream_list(everything, lambda original: self._reader.record(principal, original).public())
+            return _stream_list(
+                principal, everything, lambda original: self._reader.record(principal, original).public()
+            )
         if len(first) == 1 and not read.options.url:
             reply = self._image(read, first[0])
             reply.hit = None  # another image may match at any time
             return reply
         self._settle(read, first[0])  # a mistake in the parameters is raised now
         if read.options.url:
-            return _stream_list(everything, lambda original: self._link(read, original, self._recipe(read, original)))
+            return _stream_list(
+                principal, everything, lambda original: self._link(read, original, self._recipe(read, original))
+            )
         members = exporter.pictures(self._repo, principal, everything, partial(self._member, read))
         filename = (prefix.rstrip("/").rpartition("/")[2] or "images") + ".zip"
         return responses.send_zip(stream_zip(members, self._repo.policy.spool), filename)
@@ -459,14 +470,16 @@ def _filename(original: Original, recipe: Recipe, download: str | None) -> str:
     return download
 
 
-def _stream_list(images: Iterable[Original], describe: Callable[[Original], dict[str, Any]]) -> Reply:
+def _stream_list(
+    principal: Principal, images: Iterable[Original], describe: Callable[[Original], dict[str, Any]]
+) -> Reply:
     """Return a JSON list, one image at a time; the problem of an image stands in its place."""
 
     def item(original: Original) -> str:
         try:
             return responses.to_json(describe(original))
         except Problem as problem:
-            return responses.to_json({"name": original.name.text, **problems.document(problem)})
+            return responses.to_json({"name": principal.relative(original.name.text), **problems.document(problem)})
 
     def stream() -> Iterator[str]:
         separator = "["

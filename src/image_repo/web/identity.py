@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 
 from flask import current_app, request
 
-from image_repo.access.control import Action, Grant
+from image_repo.access.control import Action, Grant, image_not_found
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.model.original import Original
 from image_repo.model.parameters import is_boolean
 from image_repo.repository.repository import Repository
 from image_repo.web.client_address import is_local
@@ -68,12 +69,19 @@ def has_credentials(caller: Principal) -> bool:
     return not caller.is_anonymous and caller.shared is None
 
 
+def name_of(original: Original) -> str:
+    """Return the name of an image as the caller uses it."""
+    return principal().relative(original.name.text)
+
+
 def authorise(repo: Repository, action: Action, target: str) -> Grant:
     """Return the grant of the caller. Called before the body of a request is read.
 
+    :param target: as :meth:`~image_repo.access.control.Rules.decide` takes it, but under the caller's own name
     :raises Problem: when the action is refused
     """
-    return repo.access.authorise(principal(), action, target)
+    caller = principal()
+    return repo.access.authorise(caller, action, caller.qualify_target(target), lambda _: image_not_found(target))
 
 
 def is_shared(repo: Repository, action: Action, target: str) -> bool:

@@ -19,7 +19,7 @@ from image_repo.model.recipe import listed_sizes
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
-from image_repo.web.identity import authorise, principal
+from image_repo.web.identity import authorise, name_of, principal
 from image_repo.web.manifests import Manifests, send_document
 from image_repo.web.paths import check_encoding, path_as_sent
 from image_repo.web.responses import Reply
@@ -76,13 +76,13 @@ class _Views:
             raise BadRequest("The configuration allows the sizes and tiles that info.json lists, as default.jpg.")
         reply = self._reads.handle(original, image_request.parameters(), is_listed=is_listed)
         # Relative, because a response is repeated under any name of this host.
-        base = presentation.service_of(request.script_root, original.name.text, dialect)
+        base = presentation.service_of(request.script_root, name_of(original), dialect)
         reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))
         return reply
 
     def _info(self, identifier: str, dialect: Dialect) -> Reply:
         original = self._reads.resolve(identifier)
-        grant = authorise(self._repo, Action.READ, original.name.text)
+        grant = authorise(self._repo, Action.READ, name_of(original))
         record = self._repo.reader.record(principal(), original)
         size = record.width, record.height
         most = grant.limits.max_width if grant.limits else None
@@ -104,7 +104,7 @@ class _Views:
 
     def _service(self, original: Original, dialect: Dialect) -> str:
         """Return the absolute address of an image service."""
-        return presentation.service_of(self._manifests.root(), original.name.text, dialect)
+        return presentation.service_of(self._manifests.root(), name_of(original), dialect)
 
 
 def _identifier(parts: Sequence[str]) -> str:

@@ -102,9 +102,12 @@ class Images:
         parameters = read_parameters(openapi.TRASH)
         prefix = parse_prefix(parameters.get("prefix", ""))
         most = _read_most("limit", parameters.get("limit", "100"))
-        allows = partial(self._repo.access.allows, principal(), Action.WRITE)
-        items = (item for item in self._repo.trash.items(prefix) if allows(item.name.text))
-        return responses.send_json({"items": [item.public() for item in islice(items, most)]})
+        caller = principal()
+        allows = partial(self._repo.access.allows, caller, Action.WRITE)
+        stored = self._repo.trash.items(caller.namespace + prefix, caller.owner)
+        items = islice((item for item in stored if allows(item.name.text)), most)
+        listed = [{**item.public(), "name": caller.relative(item.name.text)} for item in items]
+        return responses.send_json({"items": listed})
 
     # -- writing ---------------------------------------------------------------------
 
@@ -120,7 +123,7 @@ class Images:
         readings = ImageName.readings(path)
         if request.method == "POST" and (parameters := read_parameters(openapi.MOVES)):
             return self._move(readings, parameters)
-        return self._write(self._repo.reader.resolve_name(readings) if uploads.has_data() else readings[0])
+        return self._write(self._repo.reader.resolve_name(principal(), readings) if uploads.has_data() else readings[0])
 
     def _move(self, readings: Sequence[ImageName], parameters: Mapping[str, str]) -> Reply:
         """``POST /images/NAME?rename=NEW``, and ``?restore=True`` or ``?restore=ID``."""
@@ -128,7 +131,7 @@ class Images:
             raise BadParameter("restore", "Expected either rename or restore, not both.")
         if "rename" in parameters:
             new_name = ImageName.readings(parameters["rename"])[0]
-            name = self._repo.reader.resolve_name(readings)
+            name = self._repo.reader.resolve_name(principal(), readings)
             return _written(rename(self._repo, principal(), name, new_name), 201)
         item = parameters["restore"]
         item_id = None if item.lower() in TRUE else item
@@ -168,7 +171,7 @@ class Images:
             raise BadName("A folder has no data: name an image.")
         readings = ImageName.readings(path)
         authorise(self._repo, Action.WRITE, readings[0].text)
-        name = self._repo.reader.resolve_name(readings)
+        name = self._repo.reader.resolve_name(principal(), readings)
         record = self._repo.writer.patch_data(principal(), name, uploads.read_patch(), self._conditions())
         return _written(record, 200)
 
@@ -184,10 +187,11 @@ class Images:
         readings, writer = ImageName.readings(path), self._repo.writer
         authorise(self._repo, Action.DELETE, readings[0].text)
         if renditions_only:
-            name = self._repo.reader.resolve(principal(), readings).name
+            original = self._repo.reader.resolve(principal(), readings)
+            name = ImageName(principal().relative(original.name.text))
             deleted = writer.purge(principal(), name)
         else:  # where there is no picture, there may be what a failed deletion has left
-            name = self._repo.reader.resolve_name(readings)
+            name = self._repo.reader.resolve_name(principal(), readings)
             deleted = writer.delete(principal(), name, self._conditions(), disposal="erase" if permanent else "bin")
         return responses.send_json({"name": name.text, "deleted": deleted})
 

@@ -26,11 +26,11 @@ from image_repo.model.original import Original
 from image_repo.model.parameters import integer
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.repository.snapshots import PREFIX, Snapshots
+from image_repo.repository.snapshots import Snapshots
 from image_repo.web import responses
 from image_repo.web.catalogue import read_parameters, read_query
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import authorise, is_shared, principal
+from image_repo.web.identity import authorise, is_shared, name_of, principal
 from image_repo.web.responses import Reply
 
 _LD_PRESENTATION = f'application/ld+json;profile="{presentation.CONTEXT}"'
@@ -93,7 +93,7 @@ class Manifests:
 
     def of_picture(self, original: Original) -> Reply:
         """Return the manifest of one picture."""
-        grant = authorise(self._repo, Action.READ, original.name.text)
+        grant = authorise(self._repo, Action.READ, name_of(original))
         record = self._repo.reader.record(principal(), original)
         address = f"{presentation.service_of(self.root(), record.name)}/manifest.json"
         return self._manifest(address, record.name.rpartition("/")[2], [record.public()], is_shared=grant.is_shared)
@@ -116,7 +116,7 @@ class Manifests:
         parameters = read_parameters(_WORDS)
         number = _read_page("page", parameters["page"]) if "page" in parameters else None
         snapshot = self._snapshots.get(principal(), snapshot_id)
-        shared = is_shared(self._repo, Action.READ, PREFIX + snapshot.id)
+        shared = self._snapshots.is_shared(principal(), snapshot)
         if number is None and snapshot.count > MAX_CANVASES:
             return self._in_parts(snapshot.id, snapshot.count, is_shared=shared)
         first = ((number or 1) - 1) * MAX_CANVASES

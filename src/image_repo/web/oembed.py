@@ -24,7 +24,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
 from image_repo.web.catalogue import read_parameters
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import is_shared, principal
+from image_repo.web.identity import is_shared, name_of, principal
 from image_repo.web.responses import Reply
 from image_repo.web.sized_urls import SizedUrls
 
@@ -65,13 +65,14 @@ class _Views:
         format_ = _read_format("format", parameters.get("format", "json"))
         name, image_request, rest = self._read_address(parameters["url"])
         original = self._repo.reader.resolve(principal(), ImageName.readings(name))
-        self._rules.check(image_request, signed_targets(name), None, rest.get("signature"))
+        targets = [principal().qualify_target(target) for target in signed_targets(name)]
+        self._rules.check(image_request, targets, None, rest.get("signature"))
         members = self._photo(original, image_request, _read_limits(parameters))
         return responses.send_tagged(
             ConditionalRequest(request.environ),
             members if format_ == "json" else _xml(members),
             origin=self._origin,
-            is_shared=is_shared(self._repo, Action.READ, original.name.text),
+            is_shared=is_shared(self._repo, Action.READ, name_of(original)),
             media_type="application/json" if format_ == "json" else "text/xml; charset=utf-8",
         )
 
@@ -85,14 +86,14 @@ class _Views:
         fitting = self._fitted(image_request, most)
         size = self._sized_urls.size(principal(), original, fitting, (record.width, record.height))
         if any(limit and side > limit for side, limit in zip(size, most, strict=True)):
-            raise ImageNotFound("The picture is not served in a size that small.", name=original.name.text)
+            raise ImageNotFound("The picture is not served in a size that small.", name=name_of(original))
         return {
             "version": "1.0",
             "type": "photo",
-            "url": self._sized_urls.url(self._root(), original, fitting),
+            "url": self._sized_urls.url(self._root(), principal(), original, fitting),
             "width": size[0],
             "height": size[1],
-            **_about(original.name.text, record.data),
+            **_about(name_of(original), record.data),
             "provider_name": "image_repo",
             "provider_url": f"{self._root()}/",
         }

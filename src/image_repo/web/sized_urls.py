@@ -61,7 +61,14 @@ class SizedUrls:
             raise BadParameter("rotate", "Expected quarter turns, because the size has to be known.")
         return result_size(self._repo.reader.variant(principal, original, recipe).recipe, source)
 
-    def url(self, root: str, original: Original, request: RecipeRequest, more: Iterable[tuple[str, str]] = ()) -> str:
+    def url(
+        self,
+        root: str,
+        principal: Principal,
+        original: Original,
+        request: RecipeRequest,
+        more: Iterable[tuple[str, str]] = (),
+    ) -> str:
         """Return the URL of a request, which caches may keep for ever.
 
         :param root: scheme and host of this server
@@ -71,7 +78,7 @@ class SizedUrls:
         if self._mode == "signed":
             pairs.append(("signature", self._signer.sign(original.name.text, signed_lines(request, None))))
         query = urlencode([*pairs, *more, ("v", original.version)], quote_via=quote, safe=",")
-        return f"{root}{self._base}{quote(original.name.text)}?{query}"
+        return f"{root}{self._base}{quote(principal.relative(original.name.text))}?{query}"
 
     def sources(
         self,
@@ -100,7 +107,7 @@ class SizedUrls:
             size = self.size(principal, original, each, source)
             # The largest there is has no box: one rendition however it is requested.
             is_whole = size[0] < each.values["xsize"] and "ysize" not in each.values
-            url = self.url(root, original, _without_box(each) if is_whole else each, more)
+            url = self.url(root, principal, original, _without_box(each) if is_whole else each, more)
             found.setdefault(size[0], SizedUrl(*size, url))
         return [found[width] for width in sorted(found)]
 

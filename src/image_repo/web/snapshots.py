@@ -96,7 +96,7 @@ class _Views:
             return self._check(snapshot)
         conditions, shared = (
             ConditionalRequest(request.environ),
-            is_shared(self._repo, Action.READ, PREFIX + snapshot.id),
+            self._snapshots.is_shared(principal(), snapshot),
         )
         if meta:
             return responses.send_tagged(conditions, snapshot.public(), origin=self._origin, is_shared=shared)
@@ -104,7 +104,7 @@ class _Views:
             media_type=_JSON_LINES,
             etag=snapshot.sha256,
             modified=snapshot.modified,
-            filename=f"{snapshot.id}.jsonl",
+            filename=f"{snapshot.header.id}.jsonl",
             attachment=True,
             cache_control=responses.caching(0, is_immutable=True, is_shared=shared),
             origin=self._origin,

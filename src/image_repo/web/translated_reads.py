@@ -19,7 +19,7 @@ from image_repo.model.original import Original
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
 from image_repo.web.handle import Pictures, ReadRequest
-from image_repo.web.identity import is_shared, principal
+from image_repo.web.identity import is_shared, name_of, principal
 from image_repo.web.responses import Reply
 
 Size = tuple[int, int]
@@ -58,7 +58,7 @@ class TranslatedReads:
 
     def is_shared(self, original: Original) -> bool:
         """Return whether every caller gets the same answer about an original."""
-        return is_shared(self._repo, Action.READ, original.name.text)
+        return is_shared(self._repo, Action.READ, name_of(original))
 
     def handle(
         self,
@@ -79,7 +79,7 @@ class TranslatedReads:
         pairs = list(parameters)
         signatures = [("signature", text) for text in request.args.getlist("signature")]
         read = replace(
-            read := ReadRequest.of(request.environ, original.name.text, principal()),
+            read := ReadRequest.of(request.environ, name_of(original), principal()),
             query=[*pairs, *signatures],
             accept=read.accept if ("kind", "auto") in pairs else None,
             is_listed=is_signed if self._mode == "signed" else is_listed,
