@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .tests/servers
 FORMATS := .tests/formats
+IIIF := .tests/iiif
 NODE := .tests/node
 JOBS ?= 2
 # make soak SECONDS=3600
@@ -14,7 +15,7 @@ PORT ?= 5000
 CODE := src tests samples bench
 
 # nginx, Varnish, exiftool, curl, a browser and decoders for the tests; venv, which Debian keeps apart from python3
-DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples varnish varnish-modules chromium
+DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples varnish varnish-modules chromium file
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
 
@@ -33,9 +34,10 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
+test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(IIIF)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
 	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
 	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_NODE=$(CURDIR)/$(NODE) \
+	  IMAGE_REPO_TEST_IIIF=$(CURDIR)/$(IIIF)/bin/python \
 	  $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
@@ -102,6 +104,12 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	  pycocotools==2.0.11 pillow
 	@touch $@
 
+# Judges of IIIF and of signed URLs; they pin Pillow: kept apart from ours
+$(IIIF)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(IIIF)
+	$(IIIF)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2
+	@touch $@
+
 # A real OpenID provider, a linter of workflows, and the Node.js that they need: Debian's is too old
 $(NODE)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NODE)
@@ -114,7 +122,7 @@ $(NODE)/.installed: Makefile | $(VENV)/bin/python
 .tests/debian: Makefile
 	@mkdir -p .tests
 	@if command -v nginx && command -v exiftool && command -v curl && command -v opj_decompress && \
-	  command -v heif-convert && command -v chromium && command -v varnishd && ls /usr/lib/*/varnish/vmods/libvmod_xkey.so; then touch $@; \
+	  command -v heif-convert && command -v file && command -v chromium && command -v varnishd && ls /usr/lib/*/varnish/vmods/libvmod_xkey.so; then touch $@; \
 	elif $(SUDO) true 2>/dev/null; then \
 	  $(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) && touch $@; \
 	else echo "not installed, for want of root: $(DEBIAN)"; fi
