@@ -25,6 +25,8 @@ from image_repo.sync.lease import KEY, WriteLease
 
 #: seconds of each race; `make soak` has more
 RACE_S = float(os.environ.get("IMAGE_REPO_SOAK_S", "4"))
+#: records that take one change after the other, and how many each: the data of a record is bounded
+PLAIN, PLAIN_KEYS = [f"plain-{number}" for number in range(6)], 2_000
 PICTURES = [pictures.jpeg(pictures.photo(48, 32, seed)) for seed in range(3)]
 
 
@@ -53,16 +55,17 @@ def nodes(folder: Path, **settings: Any) -> Iterator[Nodes]:
         yield Nodes(clients)
 
 
-@pytest.fixture(params=["disk", pytest.param("swift", marks=pytest.mark.servers)])
+@pytest.fixture(params=["disk", *(pytest.param(kind, marks=pytest.mark.servers) for kind in ("swift", "s3"))])
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
-    """Two nodes on one folder; or on one Swift container, with one PostgreSQL."""
+    """Two nodes on one folder; or on one Swift container or S3 bucket, with one PostgreSQL."""
     if request.param == "disk":
         settings: dict[str, Any] = {"persistent_store_configuration": {"kind": "disk", "path": str(tmp_path / "data")}}
     else:
-        swift = request.getfixturevalue("swift")
+        server, settings_of = ("swift", swift_settings) if request.param == "swift" else ("moto", bucket_settings)
+        store = settings_of(*map(request.getfixturevalue, (server, "container")))
         settings = {
             "create_new": True,
-            "persistent_store_configuration": swift_settings(swift, request.getfixturevalue("container")),
+            "persistent_store_configuration": store,
             "swift_cache_configuration": {"enabled": False},
             "catalogue": {"url": request.getfixturevalue("postgres")},
         }
@@ -73,6 +76,11 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
 def swift_settings(swift: Any, container: str) -> dict[str, Any]:
     credentials = {"authurl": f"{swift.url}/auth/v1.0", "username": "test:tester", "password": "testing"}
     return {"kind": "swift", "container": container, "credentials": credentials}
+
+
+def bucket_settings(endpoint: str, container: str) -> dict[str, Any]:
+    credentials = {"access_key_id": "a", "secret_access_key": "b", "endpoint": endpoint}
+    return {"kind": "s3", "container": container, "credentials": credentials}
 
 
 def patch(client: Client, path: str, data: Any, **headers: str) -> Answer:
@@ -87,17 +95,18 @@ def data_of(client: Client, name: str) -> dict[str, Any]:
 
 
 def test_no_acknowledged_change_is_lost_and_if_match_holds_over_two_nodes(two: Nodes) -> None:
-    for client, name in zip(two.clients, ("plain", "counter"), strict=True):
-        assert client.put(f"/images/{name}", PICTURES[0]).status == 201
+    for name in (*PLAIN, "counter"):
+        assert two.clients[0].put(f"/images/{name}", PICTURES[0]).status == 201
     assert patch(two.clients[0], "/images/counter", {"count": 0}).status == 200
-    end, acknowledged = time.monotonic() + RACE_S, set()
+    end, acknowledged = time.monotonic() + RACE_S, set[tuple[str, str]]()
 
     def write(number: int, client: Client) -> int:
         counted = 0
         while time.monotonic() < end:
             key = f"{number}-{counted}-{time.monotonic_ns()}"
-            if patch(client, "/images/plain", {key[-12:]: 1}).status == 200:
-                acknowledged.add(key[-12:])
+            plain = PLAIN[len(acknowledged) // PLAIN_KEYS % len(PLAIN)]
+            if patch(client, f"/images/{plain}", {key[-12:]: 1}).status == 200:
+                acknowledged.add((plain, key[-12:]))
             current = client.get("/images/counter?meta=True")
             assert current.status == 200, current.body
             more = {"count": current.json()["data"]["count"] + 1}
@@ -111,7 +120,7 @@ def test_no_acknowledged_change_is_lost_and_if_match_holds_over_two_nodes(two: N
     assert counted
     print(f"{len(acknowledged)} changes and {counted} compare-and-set changes were acknowledged")
     for client in two.clients:
-        assert set(data_of(client, "plain")) == acknowledged
+        assert {(plain, key) for plain in PLAIN for key in data_of(client, plain)} == acknowledged
         assert data_of(client, "counter") == {"count": counted}
 
 
