@@ -50,27 +50,22 @@ export function addressOf(view) {
  * @param {View} view
  */
 export function gridQuery(view) {
-  const query = filterQuery(view);
+  const query = new URLSearchParams(view.filters);
   if (view.folder) query.set('folder', view.folder);
   if (view.sort) query.set('sort', view.sort);
   return query;
 }
 
 /**
- * Return the filters of a view; free text may stand there once.
- * @param {View} view
- */
-function filterQuery(view) {
-  return new URLSearchParams(view.filters);
-}
-
-/**
- * Return a view's filters as parameters of the catalogue, the folder as a condition on names.
+ * Return a view's filters as parameters of the catalogue, the folder as conditions on names.
  * @param {View} view
  */
 export function catalogueQuery(view) {
-  const query = filterQuery(view);
-  if (view.folder) query.append('name__regex', `^${view.folder.replace(/[\\^$.|?*+()[\]{}]/g, '\\$&')}/`);
+  const query = new URLSearchParams(view.filters);
+  if (view.folder) {
+    query.append('name__gte', `${view.folder}/`);
+    query.append('name__lt', `${view.folder}0`); // 0 comes behind /
+  }
   return query;
 }
 

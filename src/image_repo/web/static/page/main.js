@@ -3,10 +3,13 @@
 import { addressOf, gridQuery, readView } from './address.js';
 import { caller } from './api.js';
 import { alertText, element, part } from './dom.js';
+import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
 import { Grid } from './grid.js';
+import { installGridKeys, installKeys, showHelp } from './keys.js';
 import { Listing } from './listing.js';
 import { installDensity, installSort, installTheme, showSort } from './options.js';
+import { PictureView } from './picture.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
 import { counted, lastPart } from './words.js';
@@ -21,17 +24,20 @@ class Page {
     this.selection = new Selection();
     this.grid = new Grid(this.selection, (index) => this.open(index));
     this.loading = new AbortController();
-    /** The query of the present listing. */
-    this.query = '';
+    /** @type {Caller | undefined} */
+    this.caller = undefined;
+    /** @type {string | null} query of the present listing */
+    this.query = null;
     installTheme();
     installDensity((height) => {
       this.grid.rowHeight = height;
       this.grid.update();
     });
     installSort((sort) => this.go({ ...this.view, sort }));
-    installSearch(() => this.view, (view) => this.go(view));
+    this.facets = new Facets(installSearch(() => this.view, (view) => this.go(view)));
     addEventListener('popstate', () => this.show(readView()));
     document.addEventListener('click', (event) => this.#follow(event));
+    part('help').addEventListener('click', showHelp);
     part('menu').addEventListener('click', () => this.#toggleMenu());
   }
 
@@ -43,6 +49,9 @@ class Page {
       return;
     }
     showCaller(this.caller);
+    this.picture = new PictureView(this);
+    installGridKeys(this.grid, { open: () => this.open(this.grid.current), remove: () => {}, edit: () => {} });
+    installKeys(() => {});
     if (this.caller.may.includes('list')) await this.show(this.view);
     else refuse(this.caller);
   }
@@ -52,7 +61,7 @@ class Page {
    * @param {View} view
    */
   go(view) {
-    history.pushState(null, '', addressOf(view));
+    history.pushState({ isPicture: Boolean(view.picture) }, '', addressOf(view));
     this.show(view);
   }
 
@@ -64,7 +73,57 @@ class Page {
     showSort(view.sort);
     document.title = `${view.folder ? lastPart(view.folder) : 'Pictures'} · image_repo`;
     const query = gridQuery(view).toString();
-    if (query !== this.query || !this.listing.length) await this.#list(query);
+    if (query !== this.query || !this.listing.length) {
+      this.facets.show(view);
+      await this.#list(query);
+    }
+    this.#showPicture();
+  }
+
+  /** Open the picture of the address, or close the one that is open. */
+  #showPicture() {
+    const { picture: name } = this.view;
+    if (name) {
+      document.title = `${lastPart(name)} · image_repo`;
+      this.picture?.show(name);
+    } else if (this.picture?.dialog.open) {
+      const index = this.listing.indexOf(this.picture.name);
+      this.picture.close();
+      if (index >= 0) this.grid.focus(index);
+    }
+  }
+
+  /** @param {string} name of the picture to show in place of the one that is open */
+  moveTo(name) {
+    this.view = { ...this.view, picture: name };
+    history.replaceState(history.state, '', addressOf(this.view));
+    this.#showPicture();
+  }
+
+  /** Close the picture. */
+  leave() {
+    // back, so that the way back from the grid does not lead to the picture again
+    if (history.state?.isPicture) history.back();
+    else this.go({ ...this.view, picture: '' });
+  }
+
+  /** @param {string[]} names that are gone */
+  removed(names) {
+    this.listing.remove(new Set(names));
+    this.selection.drop(names);
+    this.grid.update();
+    this.#describe();
+  }
+
+  /** List the view again. */
+  reload() {
+    this.query = null;
+    return this.show(this.view);
+  }
+
+  /** @param {string} action such as `write` */
+  may(action) {
+    return this.caller?.may.includes(action) ?? false;
   }
 
   /** @param {string} query of `/grid` */
@@ -100,9 +159,14 @@ class Page {
     } else {
       this.grid.update();
     }
-    part('count').textContent = counted(listing.count, 'picture');
-    showFolders(this.view, listing);
-    showEmpty(this.view, listing);
+    this.#describe();
+  }
+
+  /** Say what the listing has. */
+  #describe() {
+    part('count').textContent = counted(this.listing.count, 'picture');
+    showFolders(this.view, this.listing);
+    showEmpty(this.view, this.listing);
   }
 
   /** @param {number} index */

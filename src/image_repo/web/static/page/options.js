@@ -8,8 +8,8 @@ const ORDERS = [
   ['Name, backwards', '-name'],
   ['Newest upload', '-uploaded'],
   ['Oldest upload', 'uploaded'],
-  ['Last taken', '-exif.DateTimeOriginal'],
-  ['First taken', 'exif.DateTimeOriginal'],
+  ['Last taken', '-exif.captured'],
+  ['First taken', 'exif.captured'],
   ['Largest file', '-bytes'],
 ];
 /** Heights of rows in CSS pixels. */

@@ -60,6 +60,12 @@ export class Selection {
     this.#tell();
   }
 
+  /** @param {string[]} names that are gone */
+  drop(names) {
+    names.forEach((name) => this.names.delete(name));
+    this.#tell();
+  }
+
   clear() {
     this.names.clear();
     this.#tell();

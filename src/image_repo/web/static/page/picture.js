@@ -1,0 +1,166 @@
+/** One picture: large, with its record beside it, and its neighbours by the arrow keys. */
+
+import { imageUrl } from './api.js';
+import { deleteImage, restoreImage } from './changes.js';
+import { element, icon, iconButton } from './dom.js';
+import { isTyping } from './keys.js';
+import { Labels } from './labels.js';
+import { openUrlPanel } from './makeurl.js';
+import { confirmAction, notify, notifyError } from './notices.js';
+import { RecordPanel } from './record.js';
+import { Viewer } from './viewer.js';
+import { digits, lastPart } from './words.js';
+
+/** @import { Listing } from './listing.js' */
+
+/** Longer side of the preview in pixels. */
+const PREVIEW_PX = 960;
+
+/**
+ * @typedef {object} Host the page, as a picture needs it
+ * @property {Listing} listing
+ * @property {import('./api.js').Caller | undefined} caller
+ * @property {(name: string) => void} moveTo shows another picture, under its own address
+ * @property {() => void} leave goes back to the grid
+ * @property {(names: string[]) => void} removed takes pictures out of the grid
+ * @property {() => void} reload lists the view again
+ * @property {(action: string) => boolean} may
+ */
+
+/** The dialog with a picture. */
+export class PictureView {
+  /** @param {Host} host */
+  constructor(host) {
+    this.host = host;
+    this.name = '';
+    this.stage = element('div', { className: 'stage' });
+    this.viewer = new Viewer(this.stage);
+    this.title = element('h2', { id: 'picture-title' });
+    this.place = element('span', { className: 'quiet', role: 'status' });
+    this.record = new RecordPanel(host);
+    this.labels = new Labels();
+    this.dialog = element('dialog', { className: 'picture', 'aria-labelledby': 'picture-title' });
+    this.dialog.append(this.#main(), this.#side());
+    this.dialog.addEventListener('keydown', (event) => this.#key(event));
+    this.dialog.addEventListener('cancel', (event) => {
+      event.preventDefault();
+      host.leave();
+    });
+    document.body.append(this.dialog);
+  }
+
+  #main() {
+    const tools = element(
+      'div', { className: 'tools' },
+      iconButton('close', 'Close', () => this.host.leave()),
+      this.title,
+      this.place,
+      element('span', { className: 'space' }),
+      iconButton('minus', 'Zoom out', () => this.viewer.zoom(1 / 1.5)),
+      iconButton('plus', 'Zoom in', () => this.viewer.zoom(1.5)),
+      iconButton('whole', 'All of it', () => this.viewer.whole()),
+      iconButton('info', 'Record', () => this.#togglePanel()),
+    );
+    this.before = element('button', { type: 'button', className: 'step before', 'aria-label': 'Previous', on: { click: () => this.step(-1) } }, icon('left'));
+    this.after = element('button', { type: 'button', className: 'step after', 'aria-label': 'Next', on: { click: () => this.step(1) } }, icon('right'));
+    return element('div', { className: 'view' }, tools, this.stage, this.before, this.after);
+  }
+
+  #side() {
+    const actions = element(
+      'div', { className: 'buttons' },
+      element('button', { type: 'button', on: { click: () => this.#download() } }, 'Download'),
+      element('button', { type: 'button', on: { click: () => openUrlPanel(this.record.current, Boolean(this.host.caller?.name)) } }, 'URL'),
+    );
+    if (this.host.may('write')) actions.append(element('button', { type: 'button', on: { click: () => this.record.edit() } }, 'Edit'));
+    if (this.host.may('delete')) actions.append(element('button', { type: 'button', className: 'danger', on: { click: () => this.#delete() } }, 'Delete'));
+    return element('aside', { className: 'record', 'aria-label': 'Record' }, actions, this.record.element);
+  }
+
+  /**
+   * Show a picture of the listing, or one that it does not have.
+   * @param {string} name
+   */
+  async show(name) {
+    this.name = name;
+    this.title.textContent = lastPart(name);
+    this.title.title = name;
+    const { listing } = this.host;
+    const index = listing.indexOf(name);
+    this.place.textContent = index < 0 ? '' : `${digits(index + 1)} of ${digits(listing.count)}`;
+    this.before.disabled = index <= 0;
+    this.after.disabled = index < 0 || index >= listing.length - 1;
+    if (!this.dialog.open) this.dialog.showModal();
+    this.viewer.open(name, imageUrl(name, { xsize: PREVIEW_PX, ysize: PREVIEW_PX, ...(index < 0 ? {} : { v: listing.versions[index] }) })).catch(notifyError);
+    await this.record.show(name);
+  }
+
+  close() {
+    if (!this.dialog.open) return;
+    this.viewer.close();
+    this.dialog.close();
+  }
+
+  /** @param {number} by 1 for the next picture, -1 for the one before */
+  step(by) {
+    const { listing } = this.host;
+    const index = listing.indexOf(this.name);
+    const name = index < 0 ? undefined : listing.names[index + by];
+    if (name !== undefined) this.host.moveTo(name);
+  }
+
+  #togglePanel() {
+    this.dialog.classList.toggle('alone');
+  }
+
+  #download() {
+    element('a', { href: imageUrl(this.name, { download: '' }), download: '' }).click();
+  }
+
+  async #delete() {
+    const { name } = this;
+    const isSure = await confirmAction(`Delete ${lastPart(name)}?`, 'It stays in the bin for some days, and can be brought back.', 'Delete');
+    if (!isSure) return;
+    try {
+      await deleteImage(name);
+    } catch (error) {
+      notifyError(error);
+      return;
+    }
+    this.host.removed([name]);
+    this.host.leave();
+    notify(`${lastPart(name)} is deleted.`, { label: 'Undo', run: () => restoreImage(name).then(() => this.host.reload(), notifyError) });
+  }
+
+  /** Give the picture a label, and go on. @param {Promise<boolean>} labelled */
+  async #goOn(labelled) {
+    try {
+      if (await labelled) this.step(1);
+    } catch (error) {
+      notifyError(error);
+    }
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (isTyping(event)) return;
+    /** @type {Record<string, () => void>} */
+    const acts = {
+      ArrowLeft: () => this.step(-1),
+      ArrowRight: () => this.step(1),
+      '+': () => this.viewer.zoom(1.5),
+      '-': () => this.viewer.zoom(1 / 1.5),
+      0: () => this.viewer.whole(),
+      i: () => this.#togglePanel(),
+    };
+    if (this.host.may('write')) {
+      acts.e = () => this.record.edit();
+      acts.r = () => this.#goOn(this.labels.repeat(this.name));
+      if (/^[1-9]$/.test(event.key)) acts[event.key] = () => this.#goOn(this.labels.give(event.key, this.name));
+    }
+    if (this.host.may('delete')) acts.Delete = () => this.#delete();
+    if (!Object.hasOwn(acts, event.key)) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+}
