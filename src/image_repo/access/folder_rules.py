@@ -11,7 +11,7 @@ from functools import cached_property
 
 from image_repo.access.control import Action, Denial, Grant
 from image_repo.access.principal import Principal, Role
-from image_repo.access.rules import NEEDED, PRIVATE, SHARED, deny, role_of, within
+from image_repo.access.rules import NEEDED, PRIVATE, SHARED, deny, grant_by_link, role_of, within
 from image_repo.catalogue.query import Condition, Filter
 from image_repo.model import regex
 
@@ -106,6 +106,8 @@ class FolderRules:
         needed, everybody = NEEDED[action], self._everybody
         if _reaches(everybody, action, target) >= needed and action is not Action.LIST:
             return SHARED
+        if (by_link := grant_by_link(principal, action, target)) is not None:
+            return by_link
         own = everybody if principal.name is None else self._table(principal.name, principal.roles)
         if _reaches(own, action, target) < needed:
             return deny(principal, action, target)

@@ -62,12 +62,18 @@ class AnonymousLimits:
 
 def deny(principal: Principal, action: Action, target: str) -> Grant | Denial:
     """Return the decision for a caller whose role does not suffice: a share link allows reading all the same."""
-    shared = principal.shared
-    if shared is not None and action in (Action.READ, Action.LIST):
-        is_folder = not shared or shared.endswith("/")
-        if target.startswith(shared) if is_folder else target == shared:
-            return PRIVATE
+    if (grant := grant_by_link(principal, action, target)) is not None:
+        return grant
     return Denial.UNAUTHENTICATED if principal.name is None else Denial.FORBIDDEN
+
+
+def grant_by_link(principal: Principal, action: Action, target: str) -> Grant | None:
+    """Return the grant of a share link; None where it does not reach."""
+    shared = principal.shared
+    if shared is None or action not in (Action.READ, Action.LIST):
+        return None
+    is_folder = not shared or shared.endswith("/")
+    return PRIVATE if (target.startswith(shared) if is_folder else target == shared) else None
 
 
 def within(prefix: str, action: Action, target: str) -> Grant | Denial:

@@ -32,6 +32,7 @@ from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import authorise, is_shared, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
+from image_repo.web.shared_queries import SHARING, SharedQueries
 
 #: of a key, in statistics
 MAX_VALUES = 1_000
@@ -107,13 +108,17 @@ class _Views:
         self._repo = repo
         self._collection = collection
         self._origin = config.cors_origin
+        self._shares = SharedQueries(repo, config)
         # The server ends requests that take too long; the report has to be sent before.
         self._seconds = config.server.request_timeout / 2
 
     # -- reading ---------------------------------------------------------------------
 
     def list(self) -> Reply:
-        """``GET /images``: a page of records."""
+        """``GET /images``: a page of records, or with ``share=True`` a link to it."""
+        if self._shares.is_wanted():
+            read_query((*FILTER_WORDS, *PAGE_WORDS), SHARING)  # a mistake in it is raised now
+            return self._shares.make()
         return self._page(single_underscore=False)
 
     def search(self) -> Reply:
@@ -121,8 +126,13 @@ class _Views:
         return self._page(single_underscore=True)
 
     def _page(self, *, single_underscore: bool) -> Reply:
-        query = read_query((*FILTER_WORDS, *PAGE_WORDS), single_underscore=single_underscore)
-        page, shared = self._collection.page(principal(), query.query), is_shared(self._repo, Action.LIST, "")
+        caller = principal()
+        by_link = caller.shared is not None
+        words = ("share",) if by_link else ()
+        query = read_query((*FILTER_WORDS, *PAGE_WORDS), words, single_underscore=single_underscore)
+        page, shared = self._collection.page(caller, query.query), is_shared(self._repo, Action.LIST, "")
+        if by_link:
+            page = self._shares.with_urls(page)
         state = {**self._state(surely=page.count == 0), **self._unknown(query.query.paths())}
         return send_page(page, query, "images", state, self._origin, is_shared=shared)
 
@@ -324,7 +334,7 @@ def paths(base: str) -> openapi.Paths:
     key = openapi.in_path("key", "a field of the record, or a key of data: width, site.plot, data.site.plot")
     return {
         base: {
-            "get": openapi.operation("A page of the records that match", asking, page),
+            "get": openapi.operation("A page of the records that match", [*asking, *openapi.query(SHARING)], page),
             "patch": _changing("Merge into the data of all images that match (RFC 7396)", requestBody=openapi.DATA),
             "delete": _changing("Delete all images that match", PERMANENT),
         },

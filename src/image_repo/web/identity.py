@@ -10,6 +10,8 @@ from flask import current_app, request
 
 from image_repo.access.control import Action, Grant, image_not_found
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.access.share_links import ShareLinks
+from image_repo.access.shared_queries import signed_text
 from image_repo.model.original import Original
 from image_repo.model.parameters import is_boolean
 from image_repo.repository.repository import Repository
@@ -34,25 +36,34 @@ def by_credentials(repo: Repository, base: str = "images") -> Identify:
 
     :param base: what the paths of images begin with
     """
-    authenticator, prefix = repo.authenticator, f"/{base}/"
+    authenticator, collection = repo.authenticator, f"/{base}"
     authenticate, shares = authenticator.principal, authenticator.shares
 
     def identify(environ: Mapping[str, Any]) -> Principal:
-        if "share=" in environ.get("QUERY_STRING", "") and environ.get("PATH_INFO", "").startswith(prefix):
-            token = _share_token(environ["QUERY_STRING"])
-            if token is not None:
-                path = environ["PATH_INFO"].removeprefix(prefix).encode("latin-1").decode(errors="replace")
-                return shares.principal(path, token)
+        if "share=" in environ.get("QUERY_STRING", "") and environ.get("PATH_INFO", "").startswith(collection):
+            shared = _shared(shares, environ, collection)
+            if shared is not None:
+                return shared
         caller = authenticate(environ.get("HTTP_AUTHORIZATION"))
         return session_of(authenticator, environ) if caller is ANONYMOUS and "HTTP_COOKIE" in environ else caller
 
     return identify
 
 
-def _share_token(query: str) -> str | None:
-    """Return the value of ``share`` where it is a link's; True and False ask for one."""
-    values = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "share"]
-    return values[0] if len(values) == 1 and not is_boolean(values[0]) else None
+def _shared(shares: ShareLinks, environ: Mapping[str, Any], collection: str) -> Principal | None:
+    """Return who may read what a share link is for; None without a link. True and False ask for one.
+
+    :param collection: the path of the collection
+    """
+    pairs = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
+    values = [value for name, value in pairs if name == "share"]
+    if len(values) != 1 or is_boolean(values[0]):
+        return None
+    path = environ["PATH_INFO"].removeprefix(collection).encode("latin-1").decode(errors="replace")
+    if path.startswith("/"):
+        return shares.principal(path[1:], values[0])
+    owners = (value for name, value in pairs if name == "owner")
+    return None if path else shares.query_principal(signed_text(pairs), values[0], owners)
 
 
 def principal() -> Principal:
