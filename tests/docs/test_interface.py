@@ -86,3 +86,22 @@ def test_every_problem_has_its_page(get, slug):
     assert KNOWN[slug].title in page
     assert str(KNOWN[slug].status) in page
     assert KNOWN[slug].__doc__, "which is what the page says"
+
+
+def test_every_operation_has_an_id_a_group_and_the_statuses_of_its_problems(get):
+    document = get("/openapi.json").json()
+    operations = [
+        (path, method, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+    identifiers = [operation["operationId"] for _, _, operation in operations]
+    assert len(set(identifiers)) == len(identifiers)
+    assert {"getImagesByName", "putImagesByName", "getSearch"} <= set(identifiers)
+    for path, _, operation in operations:
+        assert {"400", "401", "403", "404", "503"} <= operation["responses"].keys(), path
+        assert len(operation["tags"]) == 1
+    picture = document["paths"]["/api/images/{name}"]["get"]["responses"]
+    assert {"200", "206", "304", "416", "422", "429", "504"} <= picture.keys()
+    assert "ETag" in picture["200"]["headers"]

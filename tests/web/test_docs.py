@@ -9,7 +9,7 @@ import pytest
 from webserver import embedded, serving
 
 
-@pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/busy", "/problems/not-found"])
+@pytest.mark.parametrize("path", ["/problems", "/problems/busy", "/problems/not-found"])
 def test_a_page_loads_nothing_but_the_style_sheet_of_its_server(tmp_path: Path, path: str) -> None:
     with serving(embedded(tmp_path), tmp_path) as served:
         page = served.client.get(path)

@@ -12,6 +12,12 @@ from image_repo.web import problems
 from image_repo.web.responses import NOSNIFF
 
 _METHODS = ("get", "put", "post", "patch", "delete")
+_POLICY = "default-src 'none'; style-src 'self'"
+#: Swagger UI: its scripts, icons in its style sheet, and the requests that people try
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 def install(app: Flask, document: dict[str, Any]) -> None:
@@ -19,7 +25,7 @@ def install(app: Flask, document: dict[str, Any]) -> None:
 
     :param document: of OpenAPI
     """
-    app.add_url_rule("/docs", "docs", lambda: _page("docs.html", document=document, methods=_METHODS))
+    app.add_url_rule("/docs", "docs", lambda: _docs(document))
     app.add_url_rule("/problems", "problems", _problems)
     app.add_url_rule("/problems/<slug>", "problem", _problem)
 
@@ -41,6 +47,10 @@ def _problem(slug: str) -> Response:
     raise ImageNotFound(f"No problem is called {slug[:40]!r}.")
 
 
-def _page(template: str, **values: Any) -> Response:
-    policy = ("Content-Security-Policy", "default-src 'none'; style-src 'self'")
-    return Response(render_template(template, **values), mimetype="text/html", headers=[policy, NOSNIFF])
+def _docs(document: dict[str, Any]) -> Response:
+    return _page("docs.html", _DOCS_POLICY, document=document, methods=_METHODS)
+
+
+def _page(template: str, policy: str = _POLICY, **values: Any) -> Response:
+    headers = [("Content-Security-Policy", policy), NOSNIFF]
+    return Response(render_template(template, **values), mimetype="text/html", headers=headers)

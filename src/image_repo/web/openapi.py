@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 
 from image_repo import __version__
 from image_repo.config import Config
 from image_repo.model.formats import BY_KIND, WRITABLE
 from image_repo.model.operations import PARAMETERS
 from image_repo.web import problems, responses
+from image_repo.web.openapi_responses import METHODS, complete, components
+from image_repo.web.responses import Reply
 from image_repo.web.sessions import SESSION_COOKIE
 
 #: parameters of a picture beside those of the recipe: name → (schema, help)
@@ -53,7 +55,10 @@ def _reference(schema: str) -> dict[str, str]:
 
 _PROBLEM = {"description": "a problem (RFC 9457)", "content": {problems.MEDIA_TYPE: {"schema": _reference("Problem")}}}
 _RECORD = {"application/json": {"schema": _reference("Record")}}
-_DATA = {"schema": {"description": "your data: any JSON but null, at most 64 KiB, nested at most 32 deep"}}
+_DATA = {
+    "schema": {"description": "your data: any JSON but null, at most 64 KiB, nested at most 32 deep"},
+    "example": {"species": "fox", "stars": 3},
+}
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _TRASH = {"application/json": {"schema": _reference("Trash")}}
@@ -78,11 +83,15 @@ def install(app: Flask, config: Config, *more: Paths) -> dict[str, Any]:
 
     :param more: paths of other parts of the interface
     """
-    paths = document("/" + config.repository_base_pathname, *more)
-    app.add_url_rule(
-        "/openapi.json", "openapi", lambda: responses.send_json(paths, cache_control="no-cache", origin="*")
-    )
-    return paths
+    made = document("/" + config.repository_base_pathname, *more)
+
+    def send() -> Reply:
+        root = config.public_url or request.script_root or "/"
+        members = {**made, "servers": [{"url": root}]}
+        return responses.send_json(members, cache_control="no-cache", origin="*")
+
+    app.add_url_rule("/openapi.json", "openapi", send)
+    return made
 
 
 def document(base: str, *more: Paths) -> dict[str, Any]:
@@ -95,6 +104,11 @@ def document(base: str, *more: Paths) -> dict[str, Any]:
     for paths in more:
         for path, item in paths.items():
             made["paths"][path] = {**made["paths"].get(path, {}), **item}
+    for path, item in made["paths"].items():
+        name = "/images" + path.removeprefix(base) if f"{path}/".startswith(f"{base}/") else path
+        for method in METHODS & item.keys():
+            complete(item[method], method, name)
+    made["components"] |= components(_PROBLEM)
     return made
 
 
@@ -110,7 +124,7 @@ def _document(base: str) -> dict[str, Any]:
         "paths": {
             base: {"post": _upload("Store a picture under its content address, a description under its own name")},
             one: {
-                "parameters": [in_path("name", "a path; slashes and a known image ending are allowed")],
+                "parameters": [in_path("name", "a path; slashes and a known image ending are allowed", "lake")],
                 "get": _picture("A picture, its record, or a temporary URL of it"),
                 "put": _upload("Store a picture, or replace its data"),
                 "post": _upload("Store a picture, or replace its data; rename or restore an image", MOVES),
@@ -164,9 +178,10 @@ def query(parameters: Mapping[str, tuple[dict[str, Any], str]]) -> list[dict[str
     ]
 
 
-def in_path(name: str, text: str) -> dict[str, Any]:
+def in_path(name: str, text: str, example: str | None = None) -> dict[str, Any]:
     """Return the Parameter Object of a part of the path."""
-    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+    made = {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+    return made if example is None else {**made, "example": example}
 
 
 def _typed(type_: str | list[str], *names: str) -> dict[str, Any]:
