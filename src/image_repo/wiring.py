@@ -270,7 +270,7 @@ def build(
         origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
-    owners = Owners(origin, TtlCache(epochs, names, "owner", read_owner, freshness=config.freshness))
+    owners = _owners(node, names)
     access = AccessControl(rules or _access_rules(node, owners))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     trash = Trash(origin, config.trash.days, use.spool)
@@ -278,7 +278,7 @@ def build(
     cache = node.stores.cache
     links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()
-    closing = (renditions.caches, renditions.mezzanines, renditions.decoded, resolver)
+    closing = (renditions.caches, renditions.mezzanines, renditions.decoded, resolver, owners)
     for part in (node.counters, origin, indexer, *closing):
         resources.callback(part.close)
     if order is not None:
@@ -290,6 +290,16 @@ def build(
         *(access, authenticator, reader, writer, links, trash, metadata, renditions, indexer, origin, epochs, use),
         *(node.counters, resources),
     )
+
+
+def _owners(node: _Node, names: Tier | None) -> Owners:
+    """Return what tells the owners of images.
+
+    :param names: what is remembered of names on disk
+    """
+    freshness = node.config.freshness
+    known: TtlCache[str] = TtlCache(node.epochs, names, "owner", read_owner, freshness=freshness)
+    return Owners(node.origin, known, freshness)
 
 
 def _purge_hook(node: _Node) -> PurgeHook | None:

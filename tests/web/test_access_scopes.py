@@ -20,7 +20,7 @@ from identity_provider import IdentityProvider, running_provider
 from webserver import Answer
 
 from image_repo.access.api_keys import new_key
-from image_repo.config import AccessConfiguration, OidcConfiguration
+from image_repo.config import AccessConfiguration, DialectsConfiguration, OidcConfiguration
 
 PICTURES = [pictures.jpeg(pictures.photo(60, 40, seed)) for seed in range(4)]
 SHARED_BYTES = PICTURES[3]
@@ -34,6 +34,10 @@ class Users:
 
     site: Site
     provider: IdentityProvider
+
+    @property
+    def host(self) -> str:
+        return f"{self.site.client.host}:{self.site.client.port}"
 
     def headers(self, user: str | None) -> dict[str, str]:
         if user is None:
@@ -80,7 +84,8 @@ def users(provider: IdentityProvider, tmp_path: Path) -> Iterator[Users]:
 @pytest.fixture(scope="module")
 def filled(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Users]:
     """Two users with pictures of the same name and of the same bytes; one from before is in a folder ``ann``."""
-    with running_site(tmp_path_factory.mktemp("scopes"), scoped(provider)) as site:
+    dialects = DialectsConfiguration(deep_zoom=True)
+    with running_site(tmp_path_factory.mktemp("scopes"), scoped(provider), dialects=dialects) as site:
         users = Users(site, provider)
         site.put("ann/before", PICTURES[2])
         users.put("ann", "a", PICTURES[0], colour="red", secretive="x")
@@ -229,6 +234,15 @@ READS: dict[str, tuple[str, str, dict[str, str]]] = {
     "its base": ("GET", "/iiif/3/NAME", {}),
     "a tile": ("GET", "/iiif/3/NAME/0,0,20,20/10,/0/default.jpg", {}),
     "a tile of IIIF 2": ("GET", "/iiif/2/NAME/0,0,20,20/10,/0/default.jpg", {}),
+    "widths": ("GET", "/images/NAME?srcset=True", {}),
+    "a placeholder": ("GET", "/images/NAME?kind=thumbhash", {}),
+    "a manifest of a picture": ("GET", "/iiif/3/NAME/manifest.json", {}),
+    "a manifest of a folder": ("GET", "/iiif/3/collection/NAME/manifest.json", {}),
+    "a Deep Zoom image": ("GET", "/dzi/NAME.dzi", {}),
+    "a tile of Deep Zoom": ("GET", "/dzi/NAME_files/5/0_0.jpg", {}),
+    "an embedding": ("GET", "/oembed?url=http://HOST/images/NAME", {}),
+    "the columns of a grid": ("GET", "/grid?name=NAME", {}),
+    "the columns of a folder": ("GET", "/grid?folder=NAME", {}),
     "a page of records": ("GET", "/images?name=NAME", {}),
     "a search": ("GET", "/search?name_gte=NAME&name_lte=NAME", {}),
     "statistics": ("GET", "/stats/name?name=NAME", {}),
@@ -254,12 +268,26 @@ def test_anothers_image_is_answered_as_a_missing_one(filled: Users, way: tuple[s
     def ask(name: str) -> Answer:
         spelt = name.replace("/", "%2F") if path.startswith("/iiif") else name
         sent = {key: value.replace("ETAG", hot.headers["ETag"]) for key, value in headers.items()}
-        return filled("bob", method, path.replace("NAME", spelt).replace("VERSION", version), body, **sent)
+        asked = path.replace("NAME", spelt).replace("VERSION", version).replace("HOST", filled.host)
+        return filled("bob", method, asked, body, **sent)
 
-    for name, missing in (("trip/one", "trip/two"), ("ann/a", "amm/a"), ("ann/trip/one", "amm/trip/one")):
+    pairs = (("trip/one", "trip/two"), ("trip", "trop"), ("ann/a", "amm/a"), ("ann/trip/one", "amm/trip/one"))
+    for name, missing in pairs:
         one, other = (unsaid(ask(each), each, each.replace("/", "%2F")) for each in (name, missing))
         assert one == other
-        assert "/images/" not in path or "?name" in path or "regex" in path or one[0] in (404, 409), one
+        is_list = path.startswith(("/images?", "/search", "/stats", "/trash", "/grid"))
+        assert one[0] == (200 if is_list else 404), one
+
+
+@pytest.mark.parametrize("way", [way for way in READS.items() if way[1][0] == "GET"], ids=lambda way: str(way[0]))
+def test_each_of_these_ways_leads_the_owner_to_the_image(filled: Users, way: tuple[str, tuple[str, str, Any]]) -> None:
+    title, (_, path, headers) = way
+    name = "trip" if "folder" in title else "trip/one"
+    spelt = name.replace("/", "%2F") if path.startswith("/iiif") else name
+    answer = filled.get(
+        "ann", path.replace("NAME", spelt).replace("VERSION", "1").replace("HOST", filled.host), **headers
+    )
+    assert answer.status in (200, 206, 303, 304, 412, 416)
 
 
 # -- a folder that was there before ---------------------------------------------------------
@@ -273,7 +301,7 @@ def test_what_was_there_before_is_no_users(filled: Users, way: str) -> None:
     body = b"{}" if method == "PATCH" else None
 
     def ask(name: str) -> Answer:
-        asked = path.replace("NAME", name).replace("VERSION", "1")
+        asked = path.replace("NAME", name).replace("VERSION", "1").replace("HOST", filled.host)
         return filled(
             "ann", method, asked, body, **{key: value.replace("ETAG", '"1"') for key, value in headers.items()}
         )

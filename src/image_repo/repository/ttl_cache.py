@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -56,12 +57,15 @@ class TtlCache(Generic[T]):
 
     def get(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:
         """Return the fresh value, else what ``ask`` returns, else the last known value."""
-        mark = self._marks.read(name.text)
-        with self._lock:
-            known = self._known.get(name.text)
-        known = known if known and known[2] == mark else None
+        known = self._remembered(name, self._marks.read(name.text))
         if known and self._clock() - known[1] < self._freshness:
             return known[0]
+        return self.renew(name, ask)
+
+    def renew(self, name: ImageName, ask: Callable[[], T | None]) -> T | None:
+        """Return what ``ask`` returns, else the last known value."""
+        mark = self._marks.read(name.text)
+        known = self._remembered(name, mark)
         try:
             value = ask()
         except StoreUnavailable:
@@ -71,6 +75,23 @@ class TtlCache(Generic[T]):
         if known is None or known[0] != value:
             self._to_disk(name, value)
         return value
+
+    def last(self, name: ImageName) -> tuple[T | None, float, int] | None:
+        """Return the last value, its age in seconds, and the mark of the name; None where no value is known.
+
+        A value from disk is infinitely old.
+        """
+        mark = self._marks.read(name.text)
+        known = self._remembered(name, mark)
+        if known:
+            return known[0], self._clock() - known[1], mark
+        stored = self._from_disk(name)
+        return None if stored is None else (stored, math.inf, mark)
+
+    def _remembered(self, name: ImageName, mark: int) -> tuple[T | None, float, int] | None:
+        with self._lock:
+            known = self._known.get(name.text)
+        return known if known and known[2] == mark else None
 
     def until(self, name: ImageName) -> float:
         """Return until when the value holds, in monotonic seconds; in the past when there is none."""
