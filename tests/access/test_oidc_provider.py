@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from servers.launch import free_port, running_oidc_provider
 
 from image_repo.access.provider import ProviderKeys, fetch_keys
 from image_repo.access.tokens import TokenPolicy, TokenVerifier
-from image_repo.config import AccessConfiguration, OidcConfiguration
+from image_repo.config import AccessConfiguration, OidcConfiguration, load
 from image_repo.errors import InvalidToken, ProviderUnavailable
 
 pytestmark = [
@@ -93,3 +94,26 @@ def test_known_keys_outlive_an_outage_and_new_ones_are_found_after_it(tmp_path: 
         assert all(each.verify(new)[0].name == "writer" for each in processes)
         with pytest.raises(InvalidToken):
             processes[0].verify(old)
+
+
+def test_the_set_up_of_the_docs_gives_every_user_their_own(provider: dict[str, Any], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/access.md").read_text()
+    documented = re.search(r"## Every user their own\n\n```yaml\n(.*?)```", text, re.DOTALL)
+    assert documented
+    yaml = documented[1].replace("https://id.example.org/realms/museum", provider["issuer"])
+    (tmp_path / "config.yml").write_text(yaml.replace("audience: images", "audience: urn:images"))
+    access = load(tmp_path / "config.yml", {}).access
+    with running_site(tmp_path, access) as site:
+        users = {
+            name: {"Authorization": f"Bearer {_token(provider, name)}"}
+            for name in ("writer", "reader", "guest", "admin")
+        }
+        made = site.client.put("/images/a", pictures.jpeg(), **users["writer"])
+        assert (made.status, made.json()["owner"]) == (201, "writer")
+        assert site.client.get("/images/a", **users["writer"]).status == 200
+        assert site.client.get("/images/a", **users["reader"]).status == 404
+        assert site.client.get("/images/writer/a", **users["reader"]).status == 404
+        assert site.client.put("/images/a", pictures.jpeg(), **users["reader"]).status == 403
+        assert site.client.get("/images/a", **users["guest"]).status == 403
+        assert site.client.get("/images/writer/a", **users["admin"]).status == 200
+        assert site.client.get("/images/a").status == 401

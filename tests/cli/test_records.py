@@ -171,3 +171,42 @@ def test_the_help_tells_how_to_complete_words_in_the_shell() -> None:
     completion = subprocess.run(script, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert "complete" in completion.stdout
     assert "_IMAGE_REPO_COMPLETE=bash_source" in CliRunner().invoke(main, ["--help"]).stdout
+
+
+def test_an_image_given_to_a_user_is_moved_below_the_folder_of_the_user(command: Command) -> None:
+    command("set", "sites/north", "species=fox")
+    uploaded = command.json("ls", "name=sites/north")[0]["uploaded"]
+    assert command.lines("set", "sites/north", "--owner", "ann") == ["1 given."]
+    (record,) = command.json("ls", "owner=ann")
+    assert (record["name"], record["data"], record["uploaded"]) == ("ann/sites/north", {"species": "fox"}, uploaded)
+    assert command.lines("set", "ann/sites/north", "--owner", "ann") == ["1 given."], "again"
+    assert command.lines("set", "ann/sites/north", "--owner", "") == ["1 given."]
+    assert command.json("ls", "name=ann/sites/north")[0]["owner"] is None
+
+
+def test_a_folder_is_given_to_a_user(command: Command) -> None:
+    assert command.lines("mv", "sites/west", "ann/west") == ["sites/west is now ann/west."]
+    assert command.lines("set", "ann/", "--owner", "ann") == ["1 given."]
+    assert command.lines("set", "sites/", "--owner", "ann", "--where", "width__gte=90", "--dry-run") == ["2 matched."]
+    assert command.json("set", "sites/", "--owner", "ann", "--where", "width__gte=90") == [{"given": 2}]
+    assert command.lines("ls", "owner=ann") == ["ann/sites/north", "ann/sites/south", "ann/west"]
+
+
+def test_what_cannot_be_given_is_named_and_stays(command: Command) -> None:
+    command("mv", "sites/west", "ann/sites/north")
+    outcome = command("set", "sites/", "--owner", "ann")
+    assert outcome.exit_code == 1
+    assert "sites/north: " in outcome.stderr
+    assert command.lines("ls", "owner=ann") == ["ann/sites/south"]
+    assert "sites/north" in command.lines("ls")
+    assert command("set", "sites/north", "--owner", " ann").exit_code == 1
+    assert command("set", "sites/north", "a=b", "--owner", "ann").exit_code == 2
+    assert command("set", "sites/none", "--owner", "ann").exit_code == 1
+
+
+def test_the_trial_names_folders_whose_images_are_no_users(command: Command) -> None:
+    command.config.write_text(command.config.read_text() + "access: {image_scope: user, user_identifier: sub}\n")
+    command("set", "sites/north", "--owner", "ann")
+    command("mv", "sites/west", "ann/west")
+    (line,) = [line for line in command.lines("-t") if "users:" in line]
+    assert "2 images belong to administrators alone, some below ann/, sites/" in line

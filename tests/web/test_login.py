@@ -241,3 +241,19 @@ def test_a_change_by_token_may_come_from_anywhere(site: Site) -> None:
     cookie = _session(site, Principal("ann", frozenset({"writer"})))
     elsewhere = {"Origin": "https://lab.example", "Authorization": f"Bearer {key}", **cookie}
     assert site.client.put("/images/by-token", pictures.jpeg(), **elsewhere).status == 201
+
+
+def test_people_who_log_in_have_their_own_images_where_users_are_kept_apart(
+    provider: dict[str, Any], tmp_path: Path
+) -> None:
+    with running_site(tmp_path, _access(provider, image_scope="user")) as site:
+        ann, bob = (_logged_in(site, name) for name in ("writer-ann", "writer-bob"))
+        origin, body = {"Origin": _own(site), "Content_Type": "image/jpeg"}, pictures.jpeg(pictures.photo(60, 40))
+        assert ann("PUT", f"{_own(site)}/images/a", body, **origin).json()["owner"] == "writer-ann"
+        assert ann("GET", f"{_own(site)}/me").json()["owner"] == "writer-ann"
+        for _ in range(2):
+            assert ann("GET", _own(site) + PICTURE).status == 200
+        assert bob("GET", _own(site) + PICTURE).status == 404
+        assert bob("GET", f"{_own(site)}/images").json()["count"] == 0
+        admin = _logged_in(site, "admin-eve")
+        assert [each["name"] for each in admin("GET", f"{_own(site)}/images").json()["images"]] == ["writer-ann/a"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import click
 
@@ -14,7 +15,7 @@ from image_repo import wiring
 from image_repo.catalogue.base import Indexed
 from image_repo.catalogue.grammar import FILTER_WORDS, IMAGES, ParsedQuery
 from image_repo.catalogue.indexer import SweepState, lacking
-from image_repo.catalogue.query import Filter
+from image_repo.catalogue.query import Condition, Filter
 from image_repo.cli.options import Options, fail, verb
 from image_repo.cli.progress import Bar
 from image_repo.config import Config
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: originals and records that are read at a time
 _AT_ONCE = 4
+#: images of no user that are looked through for folders, and folders that are named
+_MAX_UNOWNED, _MAX_FOLDERS = 10_000, 10
 
 
 # -- rebuild ---------------------------------------------------------------------------
@@ -256,6 +259,22 @@ def state(config: Config, stores: wiring.Stores) -> State | None:
         return State(False, problem.detail or problem.title)
     progress = "complete" if missing is None else f"{float(missing):.0%} complete; a server makes the rest"
     return State(True, f"{index.description}, {engine}, {size / 1e6:.1f} MB, {images} images, {progress}")
+
+
+def folders_without_owner(config: Config, stores: wiring.Stores) -> tuple[int, list[str]] | None:
+    """Return how many images no user owns, and the first folders at the top that hold some; None without a catalogue.
+
+    :raises Problem: if the catalogue cannot be queried
+    """
+    index = wiring.open_index(config, stores.origin)
+    if index is None:
+        return None
+    unowned = Filter((Condition(("owner",), "eq", (None,)),))
+    with closing(index):
+        count = index.count(unowned)
+        names = (str(document["name"]) for document in islice(index.each(unowned), _MAX_UNOWNED))
+        folders = {folder: None for name in names for folder, slash, _ in (name.partition("/"),) if slash}
+    return count, list(folders)[:_MAX_FOLDERS]
 
 
 def node_conflict(config: Config, stores: wiring.Stores) -> str | None:

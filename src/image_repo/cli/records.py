@@ -16,12 +16,12 @@ from image_repo.catalogue.grammar import IMAGES
 from image_repo.catalogue.query import Filter, Path
 from image_repo.cli.catalogue import complete_catalogue, parse_selection
 from image_repo.cli.options import DRY_RUN, JSON, Options, fail, verb
-from image_repo.errors import ImageNotFound
+from image_repo.errors import Problem
 from image_repo.model.names import ImageName, parse_prefix
-from image_repo.model.record import Record
 from image_repo.model.strict_json import read_json
 from image_repo.repository.collection import Changed, Collection
 from image_repo.repository.metadata import UNCONDITIONAL, merge
+from image_repo.repository.ownership import give, name_below, record_of
 from image_repo.repository.rename import rename
 from image_repo.repository.repository import Repository
 from image_repo.repository.restore import restore
@@ -103,7 +103,7 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool,
             return
         names = [repo.reader.resolve_name(ADMIN, ImageName.readings(name)) for name in arguments]
         for name in names:
-            _find_record(repo, name)
+            record_of(repo, name)
         for name in [] if dry_run else names:
             repo.writer.delete(ADMIN, name, disposal="erase" if permanent else "bin")
     _report(options, {"matched": len(names)} | ({} if dry_run else {"modified": len(names)}), as_json=as_json)
@@ -156,6 +156,7 @@ def mv_command(options: Options, /, source: str, target: str, as_json: bool) -> 
 @click.argument("members", nargs=-1, metavar="[KEY=TEXT | KEY:=JSON]...")
 @click.option("--unset", multiple=True, metavar="KEY", help="Remove KEY; may be repeated.")
 @click.option("--where", multiple=True, metavar="FILTER", help="Only images that match; may be repeated.")
+@click.option("--owner", metavar="USER", help="Give them to a user, and move them below USER/; '' for administrators.")
 @DRY_RUN
 @JSON
 @verb
@@ -166,20 +167,27 @@ def set_command(
     members: tuple[str, ...],
     unset: tuple[str, ...],
     where: tuple[str, ...],
+    owner: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Set members of the data of one image, or of many.
+    """Set members of the data of one image, or of many, or give them to a user.
 
     \b
     image_repo set sites/north species=fox stars:=5
     image_repo set sites/ checked:=true --where species=fox --dry-run
+    image_repo set inbox/ --owner ann
     """
     patch = _patch(members, unset)
-    if not patch:
-        raise click.UsageError("Expected KEY=TEXT, KEY:=JSON or --unset KEY.")
+    if not patch and owner is None:
+        raise click.UsageError("Expected KEY=TEXT, KEY:=JSON, --unset KEY or --owner USER.")
+    if patch and owner is not None:
+        raise click.UsageError("--owner goes without KEY=TEXT, KEY:=JSON and --unset.")
     if where and not target.endswith("/"):
         raise click.UsageError("--where needs a PATH/; / is the whole repository.")
+    if owner is not None:
+        _give(options, target, where, owner or None, dry_run=dry_run, as_json=as_json)
+        return
     with closing(options.repo()) as repo:
         if target.endswith("/"):
             complete_catalogue(options.load(), repo, options.progress)
@@ -187,7 +195,7 @@ def set_command(
             _update(options, Collection(repo), arguments, patch, dry_run=dry_run, as_json=as_json)
             return
         name = repo.reader.resolve_name(ADMIN, ImageName.readings(target))
-        before = _find_record(repo, name).data
+        before = record_of(repo, name).data
         data = merge(before, patch) if dry_run else repo.writer.patch_data(ADMIN, name, patch, UNCONDITIONAL).data
     if as_json or dry_run:
         click.echo(_json(data))
@@ -204,6 +212,37 @@ def _update(
         _report(options, {"matched": matched}, as_json=as_json)
     else:
         _report_changes(options, collection.update(ADMIN, selection, patch, everything=everything), as_json=as_json)
+
+
+def _give(
+    options: Options, target: str, where: tuple[str, ...], owner: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Give one image, or those that match, to a user."""
+    name_below(ImageName("-"), owner)  # a bad owner is a mistake before anything is moved
+    with closing(options.repo()) as repo:
+        if target.endswith("/"):
+            complete_catalogue(options.load(), repo, options.progress)
+            selection, _ = _bulk_selection((target, *where) if target != "/" else where)
+            # The list is whole before the first is moved, which changes what matches.
+            names = [ImageName(document["name"]) for document in Collection(repo).each(ADMIN, selection)]
+        else:
+            names = [repo.reader.resolve_name(ADMIN, ImageName.readings(target))]
+        failed = [] if dry_run else [problem for name in names if (problem := _give_one(repo, name, owner))]
+    for line in failed:
+        click.echo(line, err=True)
+    given = len(names) if dry_run else len(names) - len(failed)
+    _report(options, {"matched" if dry_run else "given": given}, as_json=as_json)
+    if failed:
+        fail(f"{len(failed)} failed.")
+
+
+def _give_one(repo: Repository, name: ImageName, owner: str | None) -> str | None:
+    """Give an image to a user; return what is wrong."""
+    try:
+        give(repo, name, owner)
+    except Problem as problem:
+        return f"{name}: {problem.detail or problem.title}"
+    return None
 
 
 def _bulk_selection(arguments: tuple[str, ...]) -> tuple[Filter, bool]:
@@ -224,13 +263,6 @@ def _patch(members: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
 
 def _is_selection(arguments: tuple[str, ...]) -> bool:
     return any("=" in argument or argument.endswith("/") for argument in arguments)
-
-
-def _find_record(repo: Repository, name: ImageName) -> Record:
-    try:
-        return repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [name]))
-    except ImageNotFound:
-        return repo.reader.description(ADMIN, [name])
 
 
 def _report_changes(options: Options, changes: Changed, *, as_json: bool) -> None:

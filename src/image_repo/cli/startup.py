@@ -81,6 +81,7 @@ def trial(config: Config) -> list[Finding]:
         if all(finding.ok for finding in findings):
             findings.append(_check_links(config, stores.cache or stores.origin))
             findings += _check_catalogue(config, stores)
+            findings += _check_owners(config, stores)
         findings.append(_check_access(config, stores.origin, is_reachable=findings[at].ok))
     finally:
         stores.close()
@@ -212,6 +213,27 @@ def _check_catalogue(config: Config, stores: wiring.Stores) -> Iterator[Finding]
         yield Finding(False, "other nodes", f"it cannot be determined whether there are any: {error}")
     else:
         yield Finding(conflict is None, "other nodes", conflict or "none with a catalogue of their own")
+
+
+def _check_owners(config: Config, stores: wiring.Stores) -> Iterator[Finding]:
+    """Name the folders whose images are no user's, where users are kept apart."""
+    if config.access.image_scope != "user":
+        return
+    try:
+        unowned = catalogue.folders_without_owner(config, stores)
+    except Problem as error:
+        yield Finding(False, "users", f"it cannot be determined which images belong to none: {error.detail}")
+        return
+    if unowned is None or not unowned[0]:
+        return
+    count, folders = unowned
+    where = f", some below {', '.join(f'{folder}/' for folder in folders)}" if folders else ""
+    yield Finding(
+        True,
+        "users",
+        f"{count} images belong to administrators alone{where}: also where a user is called like the folder. "
+        "image_repo set FOLDER/ --owner USER gives them to a user",
+    )
 
 
 def prepare(config: Config) -> list[str]:

@@ -16,12 +16,15 @@ from image_repo.repository.resolver import read_record
 _ABSENT = Conditions(absent=True)
 
 
-def rename(repo: Repository, principal: Principal, name: ImageName, new_name: ImageName) -> Record:
+def rename(
+    repo: Repository, principal: Principal, name: ImageName, new_name: ImageName, owner: str | None = None
+) -> Record:
     """Rename an image, or a description, with its record; time of upload, owner and data stay.
 
     The new one is complete before the old one is deleted: if that is interrupted, both exist, and the same again
     fails because the new name is taken.
 
+    :param owner: of the new one; None for that of the old one
     :raises ImageNotFound: if there is no such image
     :raises PreconditionFailed: if the new name is taken, or the image is changed meanwhile
     """
@@ -36,7 +39,7 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
         before = repo.reader.record(principal, original)
         with repo.reader.original(principal, original) as (_, spool):
             repo.writer.put(principal, new_name, spool, conditions=_ABSENT, filename=before.filename, data=before.data)
-    renamed = keep_provenance(repo, principal, new_name, before)
+    renamed = keep_provenance(repo, principal, new_name, before, owner=owner or before.owner)
     known = {**before.public(), "name": qualified.text}
     unchanged = Conditions(holds=lambda document: document == known)
     try:
@@ -47,13 +50,16 @@ def rename(repo: Repository, principal: Principal, name: ImageName, new_name: Im
     return renamed
 
 
-def keep_provenance(repo: Repository, principal: Principal, asked: ImageName, before: Record) -> Record:
-    """Give a stored image the time of upload and the owner of an earlier record; return its redacted record."""
+def keep_provenance(
+    repo: Repository, principal: Principal, asked: ImageName, before: Record, *, owner: str | None
+) -> Record:
+    """Give a stored image the time of upload of an earlier record, and an owner; return its redacted record."""
     name = principal.qualify(asked)
     with repo.metadata.lock(name):
         stored = read_record(repo.origin, name)
         if stored is None:
             raise ImageNotFound(f"There is no image {asked.text!r} any more.", name=asked.text)
-        record = replace(stored, uploaded=before.uploaded, owner=before.owner)
+        record = replace(stored, uploaded=before.uploaded, owner=owner)
         repo.metadata.write(record)
+        repo.epochs.mark(name.text)  # what is known of the owner is outdated
     return principal.view(repo.metadata.redact(record))

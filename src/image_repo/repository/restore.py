@@ -35,7 +35,7 @@ def restore(
     else:
         with spool:
             repo.writer.put(principal, name, spool, filename=item.record.filename, data=item.record.data)
-    restored = keep_provenance(repo, principal, name, item.record)
+    restored = keep_provenance(repo, principal, name, item.record, owner=item.record.owner)
     repo.trash.erase(item.name, item.id)
     return restored
 

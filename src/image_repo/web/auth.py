@@ -45,7 +45,8 @@ class _Views:
         caller, allows = principal(), self._repo.access.allows
         may = [action.name.lower() for action in Action if allows(caller, action, "")]
         members = {"name": caller.name, "roles": sorted(caller.roles), "prefix": caller.prefix, "may": may}
-        return responses.send_json({**members, **self._login()})
+        owner = {} if caller.owner is None else {"owner": caller.owner}
+        return responses.send_json({**members, **owner, **self._login()})
 
     def _login(self) -> dict[str, str]:
         """Return where people log in, where they can; where they log out in a session."""
