@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := .tests/servers
 FORMATS := .tests/formats
-IIIF := .tests/iiif
+JUDGES := .tests/judges
 NODE := .tests/node
 JOBS ?= 2
 # make soak SECONDS=3600
@@ -34,10 +34,10 @@ serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http:
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(IIIF)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
+test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(JUDGES)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
 	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
 	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_NODE=$(CURDIR)/$(NODE) \
-	  IMAGE_REPO_TEST_IIIF=$(CURDIR)/$(IIIF)/bin/python \
+	  IMAGE_REPO_TEST_JUDGES=$(CURDIR)/$(JUDGES)/bin/python \
 	  $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
@@ -104,10 +104,10 @@ $(FORMATS)/.installed: Makefile | $(VENV)/bin/python
 	  pycocotools==2.0.11 pillow
 	@touch $@
 
-# Judges of IIIF and of signed URLs; they pin Pillow: kept apart from ours
-$(IIIF)/.installed: Makefile | $(VENV)/bin/python
-	$(PYTHON) -m venv $(IIIF)
-	$(IIIF)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2
+# Judges of IIIF, of signed URLs and of the interface; they pin Pillow: kept apart from ours
+$(JUDGES)/.installed: Makefile | $(VENV)/bin/python
+	$(PYTHON) -m venv $(JUDGES)
+	$(JUDGES)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2 schemathesis==4.32.5
 	@touch $@
 
 # A real OpenID provider, a linter of workflows, and the Node.js that they need: Debian's is too old

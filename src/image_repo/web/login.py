@@ -113,5 +113,5 @@ def paths() -> openapi.Paths:
     target = openapi.query(_NEXT)
     return {
         LOGIN: {"get": _redirecting("Log in at the identity provider", target)},
-        LOGOUT: {"get": _redirecting("End the session of this browser", target)},
+        LOGOUT: {method: _redirecting("End the session of this browser", target) for method in ("get", "post")},
     }

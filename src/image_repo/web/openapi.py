@@ -62,7 +62,7 @@ _DATA = {
 #: the body of a change of data
 DATA = {"required": True, "content": {"application/merge-patch+json": _DATA, "application/json": _DATA}}
 _TRASH = {"application/json": {"schema": _reference("Trash")}}
-_RECORD_OR_LINK = {"schema": {"oneOf": [_reference("Record"), _reference("Link")]}}
+_RECORD_OR_LINK = {"schema": {"anyOf": [_reference("Record"), _reference("Link")]}}
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "a token of the provider, or an API key"},
     "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "of a browser, by /login"},
@@ -134,7 +134,10 @@ def _document(base: str) -> dict[str, Any]:
             folder: {
                 "parameters": [in_path("folder", "a path")],
                 "get": _picture("All below a folder: the one picture, a zip, or a list", {"application/zip": {}}),
-                "post": _upload("Store a picture under its file's own name, a description under its own"),
+                **{
+                    method: _upload("Store a picture under its file's own name, a description under its own")
+                    for method in ("post", "put")
+                },
             },
             "/trash": {"get": operation("What was deleted or replaced, by name", query(TRASH), _TRASH)},
             "/health": {"get": operation("Liveness of the process", [], {"application/json": {}})},
