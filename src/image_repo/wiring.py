@@ -613,11 +613,18 @@ def request_signer(config: Config) -> RequestSigner:
     return RequestSigner([str(key) for key in (config.requests.key, config.requests.key_2) if key])
 
 
-def render_budget(config: Config, origin: Store) -> RateLimiter | None:
-    """Return what counts the renders of each client on this node; None where nothing bounds them."""
+def render_budget(config: Config, repo: Repository) -> RateLimiter | None:
+    """Return what counts the renders of each client on this node; None where nothing bounds them.
+
+    It is closed with the repository.
+    """
     quota = config.requests.renders_per_minute
-    own = own_folder(config, origin) if quota else None
-    return RateLimiter(quota, own and own / "renders") if quota else None
+    if not quota:
+        return None
+    own = own_folder(config, repo.origin)
+    limiter = RateLimiter(quota, own and own / "renders")
+    repo.resources.callback(limiter.close)
+    return limiter
 
 
 def rendition_lifetime(config: Config) -> int:

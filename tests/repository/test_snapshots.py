@@ -32,7 +32,7 @@ from image_repo.config import CatalogueConfiguration
 from image_repo.errors import OriginalDamaged
 from image_repo.model.names import ImageName
 from image_repo.repository.manifest import Header, Tree, canonical
-from image_repo.repository.snapshots import Snapshots, _in_turn
+from image_repo.repository.snapshots import Snapshots
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "snapshots.md"
 
@@ -419,19 +419,6 @@ def test_a_content_address_is_missing_though_its_bytes_are_there_under_another_n
     assert alone.client.get(f"/images/{name}").status == 200, "any image with these bytes is found by it"
     assert check(alone.client, told["id"])["changes"] == [{"name": name, "is": "missing"}]
     assert "_missing.txt" in members(exported(alone.client, told["id"]))
-
-
-def test_much_is_looked_at_in_turn_and_few_at_a_time():
-    begun, most = [], 0
-
-    def work(number):
-        begun.append(number)
-        return number * number
-
-    for number, made in enumerate(_in_turn(work, iter(range(200)))):
-        assert made == number * number
-        most = max(most, len(begun) - number)
-    assert most < 20
 
 
 # -- exporting --------------------------------------------------------------------------------

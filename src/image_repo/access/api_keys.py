@@ -26,7 +26,7 @@ from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import BadParameter, InvalidToken, KeyNotFound, NameConflict, StoreUnavailable
 from image_repo.model.names import parse_prefix
 from image_repo.model.record import timestamp
-from image_repo.stores.base import Store
+from image_repo.stores.base import Store, read_small
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ TOKEN_PREFIX = "ir_"  # noqa: S105, no secret
 _CLOSED = PREFIX + "closed"
 _MEDIA_TYPE = "application/vnd.image-repo.key+json"
 _KEY_BYTES = 32
+#: of the object of a key
+_MAX_BYTES = 1 << 14
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROLES = tuple(role.name.lower() for role in Role if role)
 #: seconds between two looks for the marker at least
@@ -196,11 +198,9 @@ class ApiKeys:
                 yield entry.key, key
 
     def _read(self, path: str) -> ApiKey | None:
-        body = self._store.get(path)
-        if body is None:
+        text = read_small(self._store, path, _MAX_BYTES)
+        if text is None:
             return None
-        with body:
-            text = b"".join(body)
         try:
             return ApiKey(**json.loads(text))
         except (ValueError, TypeError) as error:

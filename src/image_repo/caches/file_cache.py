@@ -33,7 +33,8 @@ from typing import Any, BinaryIO, cast
 
 from image_repo.caches.entry_file import BLOCK_BYTES, DamagedEntry, EntryReader, EntryWriter, entry_bytes
 from image_repo.caches.eviction import Item, Limits, evict
-from image_repo.caches.sweeper import FillMeter, Sweeper
+from image_repo.caches.fill_meter import FillMeter
+from image_repo.concurrency.background import BackgroundWorker
 from image_repo.concurrency.private_folder import make_private
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ _TOUCH_EVERY_S = 3_600.0
 _ABANDONED_S = 3_600.0
 #: the beginning of the name of a temporary file that room was reserved for
 _RESERVED = ".reserved-"
+#: to wait for the end of a sweep
+_STEP_TIMEOUT_S = 5.0
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -83,7 +86,8 @@ class FileCache:
         self._touch_every = touch_every
         self._evicted = evicted
         self._meter = FillMeter(limits, resized)
-        self._sweeper = Sweeper(self.sweep, label)
+        #: off the path of requests; one sweep may wait for another one's end
+        self._sweeper = BackgroundWorker("image_repo-sweep", capacity=1)
 
     # -- reading ---------------------------------------------------------------------
 
@@ -155,7 +159,7 @@ class FileCache:
         """
         if until is None and not self._meter.has_room(_file_bytes(size)):
             self.delete(key)  # what is not replaced must not stay
-            self._sweeper.wake()
+            self._sweeper.offer(self._sweep)
             return
         self.put_file(key, facts, chunks, until=until, cost=cost)
 
@@ -183,7 +187,7 @@ class FileCache:
             writer.finish()
             self._commit(file, path, until, cost)
         if self._meter.add(_file_bytes(writer.size)):
-            self._sweeper.wake()
+            self._sweeper.offer(self._sweep)
 
     def fits(self, size: int, block: int) -> bool:
         """Return whether there is room for a body of this size when all other entries are evicted."""
@@ -295,7 +299,7 @@ class FileCache:
 
     def close(self) -> None:
         """End the thread that sweeps."""
-        self._sweeper.close()
+        self._sweeper.close(_STEP_TIMEOUT_S)
 
     # -- eviction --------------------------------------------------------------------
 
@@ -309,6 +313,12 @@ class FileCache:
             dropped, size, count = self._evict(0, before)
             self._meter.reset((size, count))
         return dropped
+
+    def _sweep(self) -> None:
+        try:
+            self.sweep()
+        except OSError as error:
+            log.warning("the %s could not be swept: %s", self._label, error)
 
     def _make_room(self, size: int) -> bool:
         """Evict until so many bytes more are within the bound; whether they are."""

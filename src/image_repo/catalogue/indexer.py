@@ -206,6 +206,4 @@ class Indexer:
 
     def _failed(self, name: str, error: Exception) -> None:
         self._backoff.fail()
-        known = isinstance(error, Problem)
-        reason = (error.detail or error.title) if isinstance(error, Problem) else error
-        log.warning("%s could not be indexed, and will be: %s", name, reason, exc_info=not known)
+        log.warning("%s could not be indexed, and will be: %s", name, error, exc_info=not isinstance(error, Problem))

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateSchema
 
 from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.postgres_json import PostgresJson
-from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.catalogue.tables import MADE, VERSION, Json, Tables
 from image_repo.catalogue.watchdog import Watchdog
 from image_repo.catalogue.writing import first_key
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
@@ -30,8 +30,6 @@ _LOCK_TIMEOUT_S = 5.0
 _IDLE_S = 30.0
 #: codes of errors (postgresql.org/docs/current/errcodes-appendix.html)
 _TOO_SLOW, _GONE = "57014", ("42P01", "3F000")
-#: the note that describes the tables
-_MADE = ""
 
 
 class PostgresDialect(PostgresJson):
@@ -209,7 +207,7 @@ class PostgresDialect(PostgresJson):
             if self._found(connection) != made:
                 self.tables.metadata.drop_all(connection)
                 self.tables.metadata.create_all(connection)
-                connection.execute(self.tables.notes.insert().values(what=_MADE, text=made))
+                connection.execute(self.tables.notes.insert().values(what=MADE, text=made))
                 connection.execute(self.tables.keys.insert().values(first_key()))
         self._there = True
 
@@ -218,7 +216,7 @@ class PostgresDialect(PostgresJson):
         name = f'"{self._schema}".{notes.name}'
         if connection.execute(sa.select(sa.func.to_regclass(name))).scalar() is None:
             return None
-        return connection.execute(sa.select(notes.c.text).where(notes.c.what == _MADE)).scalar()
+        return connection.execute(sa.select(notes.c.text).where(notes.c.what == MADE)).scalar()
 
     def settle(self) -> None:
         """Vacuum: until then, each fact is looked up in its table to see whether it is visible to all."""
@@ -233,11 +231,7 @@ class PostgresDialect(PostgresJson):
                 alone.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
 
     def empty(self, connection: sa.Connection) -> None:
-        notes = self.tables.notes
-        for emptied in (self.tables.documents, self.tables.facts, self.tables.paths, self._words):
-            connection.execute(sa.delete(emptied))
-        connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
-        connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))
+        self.tables.empty(connection, self._words)
 
     # -- words and facts -------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from sqlalchemy.sql.selectable import Join
 
 from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.sqlite_json import SqliteJson
-from image_repo.catalogue.tables import VERSION, Json, Tables
+from image_repo.catalogue.tables import MADE, VERSION, Json, Tables
 from image_repo.catalogue.writing import first_key
 from image_repo.concurrency import deadline
 from image_repo.concurrency.locks import try_lock, wait_for
@@ -54,8 +54,6 @@ _DAMAGED = (11, 26)
 
 _NOT_PLAIN = re.compile("[^a-y0-9]")
 _DIALECT = sqlite_spelling(paramstyle="named")
-#: the note that describes the tables
-_MADE = ""
 
 
 class SqliteDialect(SqliteJson):
@@ -204,7 +202,7 @@ class SqliteDialect(SqliteJson):
             connection.execute(
                 f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, {without_text}detail=none, tokenize='ascii')"
             )
-            connection.execute(_spelled(self.tables.notes.insert()), {"what": _MADE, "text": made})
+            connection.execute(_spelled(self.tables.notes.insert()), {"what": MADE, "text": made})
             connection.execute(_spelled(self.tables.keys.insert()), first_key())
             connection.execute("COMMIT")
         except BaseException:
@@ -218,7 +216,7 @@ class SqliteDialect(SqliteJson):
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (notes.name,)).fetchone():
             return None
         cursor = connection.execute(
-            _spelled(sa.select(notes.c.text).where(notes.c.what == sa.bindparam("what"))), {"what": _MADE}
+            _spelled(sa.select(notes.c.text).where(notes.c.what == sa.bindparam("what"))), {"what": MADE}
         )
         row = cursor.fetchone()
         return row[0] if row else None
@@ -227,11 +225,7 @@ class SqliteDialect(SqliteJson):
         """Do nothing: SQLite needs no vacuum here."""
 
     def empty(self, connection: sa.Connection) -> None:
-        notes = self.tables.notes
-        for emptied in (self.tables.documents, self.tables.facts, self.tables.paths, self._words_table):
-            connection.execute(sa.delete(emptied))
-        connection.execute(sa.delete(notes).where(notes.c.what != _MADE))
-        connection.execute(sa.update(self.tables.keys).values(filled=None, several=False))
+        self.tables.empty(connection, self._words_table)
 
     # -- words -----------------------------------------------------------------------------
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Integer, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    TableClause,
+    Text,
+    delete,
+    func,
+    update,
+)
 from sqlalchemy.types import UserDefinedType
 
 #: incremented when the tables change: then they start empty
@@ -36,6 +51,10 @@ class Json(UserDefinedType[str]):
 
     def column_expression(self, column: Any) -> ColumnElement[str]:
         return self.outward(column)
+
+
+#: the note that describes the tables
+MADE = ""
 
 
 class Tables:
@@ -93,6 +112,16 @@ class Tables:
             Column("what", Text, primary_key=True),
             Column("text", Text, nullable=False),
         )
+
+    def empty(self, connection: Connection, words: TableClause) -> None:
+        """Delete all documents, facts, words and notes.
+
+        :param words: the table of words, which each engine makes in its own way
+        """
+        for emptied in (self.documents, self.facts, self.paths, words):
+            connection.execute(delete(emptied))
+        connection.execute(delete(self.notes).where(self.notes.c.what != MADE))
+        connection.execute(update(self.keys).values(filled=None, several=False))
 
 
 def _documents_table(metadata: MetaData, collection: str, number: BigInteger, json: Json, text: Text) -> Table:

@@ -227,7 +227,7 @@ def differences(repo: Repository) -> tuple[list[str], list[str]]:
     except CatalogueDisabled:
         return [], []
     except Problem as problem:
-        return [f"catalogue: {problem.detail or problem.title}"], []
+        return [f"catalogue: {problem}"], []
     numbers = {
         "are not in it yet": difference.missing,
         "have changed since": difference.stale,
@@ -256,7 +256,7 @@ def state(config: Config, stores: wiring.Stores) -> State | None:
             index.check()
             images, missing, (engine, size) = index.count(Filter()), lacking(index), index.engine()
     except Problem as problem:
-        return State(False, problem.detail or problem.title)
+        return State(False, str(problem))
     progress = "complete" if missing is None else f"{float(missing):.0%} complete; a server makes the rest"
     return State(True, f"{index.description}, {engine}, {size / 1e6:.1f} MB, {images} images, {progress}")
 

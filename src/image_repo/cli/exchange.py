@@ -299,9 +299,7 @@ def _merge_table(options: Options, path: Path, match: str | None, *, dry_run: bo
 
 
 def _print_problem(outcome: ImportOutcome) -> None:
-    problem = outcome.problem
-    reason = (problem.detail or problem.title) if problem else ""
-    click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(reason)}", err=True)
+    click.echo(f"{clean(outcome.entry)}: {outcome.status}: {clean(str(outcome.problem or ''))}", err=True)
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,7 @@ def warm(
                 original, recipe = find(repo, config, image.name.text, parameters)
                 is_rendered = repo.reader.fetch(repo.reader.variant(ADMIN, original, recipe)).layer == "rendered"
             except Problem as problem:
-                report.failed.append((image.name.text, problem.detail or problem.title))
+                report.failed.append((image.name.text, str(problem)))
             else:
                 report.rendered += is_rendered
                 report.cached += not is_rendered

@@ -267,7 +267,7 @@ def _is_selection(arguments: tuple[str, ...]) -> bool:
 
 def _report_changes(options: Options, changes: Changed, *, as_json: bool) -> None:
     for failure in changes.failed:
-        click.echo(f"{failure.name}: {failure.problem.detail or failure.problem.title}", err=True)
+        click.echo(f"{failure.name}: {failure.problem}", err=True)
     _report(options, {"matched": changes.matched, "modified": changes.modified}, as_json=as_json)
     if not changes.is_whole:
         ended = changes.ended

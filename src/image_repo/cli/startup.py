@@ -181,9 +181,8 @@ def _check_store(subject: str, store: Store, *, create: bool) -> Finding:
     try:
         store.check(create=create)
     except StoreUnavailable as error:
-        detail = error.detail or error.title
-        is_named = detail.startswith(store.description)
-        return Finding(False, subject, detail if is_named else f"{store.description}: {detail}")
+        is_named = str(error).startswith(store.description)
+        return Finding(False, subject, str(error) if is_named else f"{store.description}: {error}")
     return Finding(
         True, subject, "; ".join(filter(None, (store.description, store.capabilities.probed, _passed_over(store))))
     )
@@ -197,7 +196,7 @@ def _check_links(config: Config, store: Store) -> Finding:
             detail = "url_key is no key of the container, so links would be refused: image_repo link-key sets it"
             return Finding(False, "temporary URLs", detail)
     except LinksNotConfigured as error:
-        return Finding(True, "temporary URLs", f"none: {error.detail or error.title} (image_repo link-key makes a key)")
+        return Finding(True, "temporary URLs", f"none: {error} (image_repo link-key makes a key)")
     return Finding(True, "temporary URLs", "signed by the store's key")
 
 

@@ -1,4 +1,4 @@
-"""Work beside the requests: threads of its own and a bounded queue."""
+"""Work beside the requests: threads with a bounded queue, and threads that run until they are closed."""
 
 from __future__ import annotations
 
@@ -91,3 +91,29 @@ def _run(task: Task) -> None:
         task()
     except Exception:
         log.exception("background work failed")
+
+
+class StoppableThread:
+    """A thread that a subclass runs until it is closed: :attr:`_ended` says so.
+
+    :param name: of the thread
+    :param timeout_s: to wait for the end of the present step
+    """
+
+    def __init__(self, name: str, timeout_s: float = 5.0) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._timeout_s = timeout_s
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the present step."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(self._timeout_s)
+
+    def _run(self) -> None:
+        raise NotImplementedError

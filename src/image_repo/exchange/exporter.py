@@ -9,9 +9,7 @@ import io
 import logging
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +20,7 @@ from typing import BinaryIO, Self
 from image_repo import render
 from image_repo.access.principal import Principal
 from image_repo.catalogue.base import Document
+from image_repo.concurrency.in_order import map_ahead
 from image_repo.errors import NameConflict, OriginalDamaged, Problem
 from image_repo.exchange.base import About, Exported, File, retry_while_busy, write_file
 from image_repo.exchange.formats import coercion
@@ -268,7 +267,7 @@ class Export:
             kinds: tuple[type[FormatWriter], ...] = (*self._formats, ImageFolder)
             formats = [opened.enter_context(closing(kind(self._about))) for kind in kinds]
             newest = 0.0
-            for ready in self._in_turn(documents):
+            for ready in map_ahead(self._ready, documents, self._ahead, self._ahead, _Ready.close):
                 with closing(ready):
                     if ready.picture and ready.exported.file:
                         yield ready.exported.file.name, ready.modified, ready.picture.body
@@ -291,22 +290,6 @@ class Export:
             self.pictures += 1
         else:
             self.descriptions += 1
-
-    def _in_turn(self, documents: Iterable[Document]) -> Iterator[_Ready]:
-        """Render some pictures ahead, and yield them in the order of their documents."""
-        pending: deque[Future[_Ready]] = deque()
-        with ThreadPoolExecutor(self._ahead, thread_name_prefix="export") as pool:
-            try:
-                for document in documents:
-                    pending.append(pool.submit(self._ready, document))
-                    if len(pending) > self._ahead:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    if not future.cancel():
-                        future.add_done_callback(_close_result)
 
     def _ready(self, document: Document) -> _Ready:
         moment = _moment(document)
@@ -365,11 +348,6 @@ class Export:
         split = _folder(coercion.text_at(document, self._about.split) or NO_SPLIT)
         self._splits |= {split} if len(self._splits) < MAX_SPLITS else set()
         return split if split in self._splits else NO_SPLIT
-
-
-def _close_result(done: Future[_Ready]) -> None:
-    if not done.cancelled() and not done.exception():
-        done.result().close()
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:

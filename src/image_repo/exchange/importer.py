@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO
 from image_repo import render
 from image_repo.access.control import Action
 from image_repo.access.principal import Principal
+from image_repo.concurrency.in_order import map_ahead
 from image_repo.errors import (
     BadBody,
     BrokenArchive,
@@ -86,18 +85,8 @@ class Importer:
 
         Closing the generator stops the import after the items that have begun.
         """
-        pending: deque[Future[list[ImportOutcome]]] = deque()
-        with ThreadPoolExecutor(at_once, thread_name_prefix="import") as pool:
-            try:
-                for batch in self._batches(items):
-                    pending.append(pool.submit(self._import_batch, batch))
-                    if len(pending) >= 2 * at_once:
-                        yield from pending.popleft().result()
-                while pending:
-                    yield from pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        for outcomes in map_ahead(self._import_batch, self._batches(items), at_once, 2 * at_once - 1):
+            yield from outcomes
 
     def _batches(self, items: Iterable[Item]) -> Iterator[list[_NamedItem]]:
         """Group consecutive descriptions; pictures are imported one by one."""

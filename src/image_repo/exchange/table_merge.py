@@ -75,5 +75,5 @@ def merge_table(
         elif patch:
             changes = collection.update(principal, selection, patch)
             report.modified += changes.modified
-            report.failed += [(each.name, each.problem.detail or each.problem.title) for each in changes.failed]
+            report.failed += [(each.name, str(each.problem)) for each in changes.failed]
     return report

@@ -37,7 +37,7 @@ from image_repo.model.record import MAX_RECORD_BYTES, timestamp
 from image_repo.repository.metadata import check_data, merge
 from image_repo.repository.repository import Repository
 from image_repo.repository.spool import Spool
-from image_repo.stores.base import Entry
+from image_repo.stores.base import Entry, read_small
 
 log = logging.getLogger(__name__)
 
@@ -235,14 +235,9 @@ class Artifacts:
         return self._repo.access.authorise(principal, Action.READ, key).is_shared
 
     def _read(self, name: str) -> Artifact | None:
-        key = _key(name)
-        body = self._origin.get(key + _RECORD)
-        if body is None:
+        text = read_small(self._origin, _key(name) + _RECORD, MAX_RECORD_BYTES)
+        if text is None:
             return None
-        with body:
-            if body.entry.size > MAX_RECORD_BYTES:
-                return None
-            text = b"".join(body)
         try:
             found = Artifact.load(text)
         except ValueError as error:

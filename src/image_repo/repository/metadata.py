@@ -346,7 +346,7 @@ class MetadataStore:
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
-            log.warning("%s cannot be read: %s", original.key, problem.detail or problem.title)
+            log.warning("%s cannot be read: %s", original.key, problem)
             document = None
         self._completed(original, stamp, document)
         return document is not None

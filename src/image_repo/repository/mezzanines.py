@@ -263,7 +263,7 @@ class Mezzanines:
             with self._limiter.slot(self._limits.wait):
                 packed = b"".join(mezzanine.write(packed=True))
         except Problem as problem:  # other nodes decode it themselves
-            log.warning("the mezzanine of %s is not shared: %s", original.key, problem.detail or problem.title)
+            log.warning("the mezzanine of %s is not shared: %s", original.key, problem)
             return
         key = self._key(original, 0)
         etag = hashlib.sha256(key.encode()).hexdigest()[:32]

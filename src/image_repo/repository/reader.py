@@ -142,7 +142,7 @@ class Reader:
             names = [str(document["name"]) for document in page.documents]
             stamps = index.stamps(names)
         except Problem as problem:
-            log.info("content addresses are not looked up: %s", problem.detail or problem.title)
+            log.info("content addresses are not looked up: %s", problem)
             return None
         for text in names:
             if self._access.allows(principal, Action.READ, text):

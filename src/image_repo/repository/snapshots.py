@@ -15,15 +15,13 @@ import json
 import logging
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from heapq import nlargest
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 
 from image_repo.access.control import Action
 from image_repo.access.namespaces import USERS
@@ -32,6 +30,7 @@ from image_repo.catalogue import indexer
 from image_repo.catalogue.grammar import IMAGES
 from image_repo.catalogue.query import Filter
 from image_repo.catalogue.unknown_keys import refuse_unknown_keys, unknown_keys
+from image_repo.concurrency.in_order import map_ahead
 from image_repo.errors import (
     CatalogueUnavailable,
     ImageNotFound,
@@ -49,11 +48,9 @@ from image_repo.repository.manifest import Header, Tree
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 from image_repo.repository.spool import Spool
-from image_repo.stores.base import CHUNK, Entry
+from image_repo.stores.base import CHUNK, Entry, read_small
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-R = TypeVar("R")
 
 PREFIX = ".snapshots/"
 #: as it is stored; it is served as ``application/jsonl``
@@ -360,11 +357,9 @@ class Snapshots:
         return [_seen_by(principal, snapshot) for snapshot in found if snapshot], count
 
     def _about(self, name: str) -> Snapshot | None:
-        body = self._origin.get(_key(name) + _ABOUT)
-        if body is None:
+        text = read_small(self._origin, _key(name) + _ABOUT, manifest.MOST_HEADER)
+        if text is None:
             return None
-        with body:
-            text = b"".join(body) if body.entry.size <= manifest.MOST_HEADER else b""
         try:
             found = _load(text)
         except ValueError as error:
@@ -403,7 +398,7 @@ class Snapshots:
         """
         documents = self.documents(principal, snapshot)
         try:
-            yield from _in_turn(partial(self._change, principal), documents)
+            yield from map_ahead(partial(self._change, principal), documents, _AT_ONCE, 2 * _AT_ONCE)
         finally:
             documents.close()
 
@@ -461,19 +456,3 @@ def _lines(spool: Spool) -> Iterator[bytes]:
         if not line.endswith(b"\n"):
             raise ValueError("a line is too long, or cut off")
         yield line[:-1]
-
-
-def _in_turn(work: Callable[[T], R], each: Iterable[T]) -> Iterator[R]:
-    """Work on several at a time, and yield the outcomes in their order; memory does not grow with their number."""
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            for one in each:
-                waiting.append(pool.submit(work, one))
-                if len(waiting) > 2 * _AT_ONCE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

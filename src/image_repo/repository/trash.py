@@ -21,7 +21,7 @@ from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
 from image_repo.repository.spool import Spool
-from image_repo.stores.base import Entry, Store
+from image_repo.stores.base import Entry, Store, read_small
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +168,9 @@ class Trash:
         return (entry for entry in self._origin.keys(prefix) if "/" not in entry.key.removeprefix(prefix))
 
     def _read(self, key: str) -> TrashItem | None:
-        body = self._origin.get(key)
-        if body is None:
+        text = read_small(self._origin, key, _MAX_RECORD_BYTES)
+        if text is None:
             return None
-        with body, Spool(self._spool_folder, _MAX_RECORD_BYTES, hashed=False) as spool:
-            text = spool.fill(body).file.read()
         try:
             members = json.loads(text)
             name = ImageName(key.removeprefix(PREFIX).rpartition("/")[0])

@@ -254,3 +254,12 @@ class Store(Protocol):
     def close(self) -> None:
         """Close connections."""
         ...
+
+
+def read_small(store: Store, key: str, max_bytes: int) -> bytes | None:
+    """Return the bytes of a small object; None when there is none, and nothing of one that is larger."""
+    body = store.get(key)
+    if body is None:
+        return None
+    with body:
+        return b"".join(body) if body.entry.size <= max_bytes else b""

@@ -33,7 +33,7 @@ _FROZEN_AFTER_S = 2.0
 
 
 class CircuitBreaker:
-    """A store behind a circuit breaker.
+    """A :class:`~image_repo.stores.base.Store` behind a circuit breaker.
 
     :param failures: in a row, that open the circuit
     :param pause: seconds until the first probe; they grow to :data:`LONGEST_PAUSE_S`
@@ -59,7 +59,6 @@ class CircuitBreaker:
 
     @property
     def identity(self) -> str:
-        """The identity of the store itself."""
         return self._store.identity
 
     def check(self, *, create: bool = False) -> None:
@@ -67,7 +66,6 @@ class CircuitBreaker:
         self._store.check(create=create)
 
     def head(self, key: str) -> Entry | None:
-        """Return the entry of an object."""
         return self._ask("head", lambda: self._store.head(key))
 
     def get(self, key: str) -> Body | None:
@@ -85,7 +83,6 @@ class CircuitBreaker:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Store an object whole."""
         return self._ask(
             "put",
             lambda: self._store.put(
@@ -95,15 +92,12 @@ class CircuitBreaker:
         )
 
     def restore_etag(self, key: str, present: str, former: str) -> bool:
-        """Give an object the entity tag of a former time."""
         return self._ask("put", lambda: self._store.restore_etag(key, present, former))
 
     def batch(self) -> AbstractContextManager[None]:
-        """Flush at the end of the block what is written inside."""
         return self._store.batch()
 
     def delete(self, key: str) -> bool:
-        """Delete an object. False when there was none."""
         return self._ask("delete", lambda: self._store.delete(key))
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
@@ -115,27 +109,21 @@ class CircuitBreaker:
             entry = self._breaker.call(lambda: self._answered(lambda: next(found, None)))
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """Find objects by name and ending."""
         return self._ask("keys", lambda: self._store.find(names, endings))
 
     def passed_over(self) -> list[str]:
-        """Return where listings passed something over."""
         return self._store.passed_over()
 
     def presign(self, key: str, expires: int, filename: str) -> str:
-        """Return a temporary URL of an object."""
         return self._ask("link", lambda: self._store.presign(key, expires, filename))
 
     def verify_presigned(self, key: str, signature: str, expires: str) -> None:
-        """Accept the signature of a temporary URL, or raise."""
         self._ask("link", lambda: self._store.verify_presigned(key, signature, expires))
 
     def stored_link_keys(self) -> tuple[str, ...]:
-        """Return the keys of temporary URLs that are stored where they are verified."""
         return self._ask("link", self._store.stored_link_keys)
 
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
-        """Store a key of temporary URLs."""
         self._ask("link", lambda: self._store.set_link_key(secret, second=second))
 
     def close(self) -> None:

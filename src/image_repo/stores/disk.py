@@ -126,7 +126,7 @@ def _unavailable(verb: str, error: OSError) -> NoReturn:
 
 
 class DiskStore:
-    """A store in a folder; any number of threads and processes may share it.
+    """A :class:`~image_repo.stores.base.Store` in a folder; any number of threads and processes may share it.
 
     :param root: the folder; made by :meth:`check` or the first write
     :param secrets: keys of temporary URLs, the first one signs; the folder's own when empty
@@ -202,7 +202,6 @@ class DiskStore:
     # -- reading ---------------------------------------------------------------------
 
     def head(self, key: str) -> Entry | None:
-        """Return the entry of an object; None when there is none."""
         with _translated("read"):
             body = self._open(key)
         if body is None:
@@ -211,7 +210,6 @@ class DiskStore:
             return body.entry
 
     def get(self, key: str) -> DiskBody | None:
-        """Open an object for reading; None when there is none."""
         with _translated("read"):
             return self._open(key)
 
@@ -300,7 +298,6 @@ class DiskStore:
         expires: float | None = None,
         overwrite: bool = True,
     ) -> Entry:
-        """Store an object whole: :meth:`image_repo.stores.base.Store.put`."""
         encode(key)  # says at once when it is no key
         attributes = Attributes(media_type, {name.lower(): text for name, text in (metadata or {}).items()}, expires)
         if not overwrite and self.head(key) is not None:
@@ -478,11 +475,6 @@ class DiskStore:
     # -- listing ---------------------------------------------------------------------
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """List the objects whose key begins with ``prefix``, by code points of the key, folder by folder.
-
-        :param after: only keys behind this one
-        :param before: only keys ahead of this one
-        """
         self._must_be_there()
         yield from self._walk("", [str(self._root)], Window(prefix, after, before), frozenset())
 
@@ -522,11 +514,9 @@ class DiskStore:
             log.warning("%s cannot be read, and is passed over: %s", path, error.strerror)
 
     def passed_over(self) -> list[str]:
-        """Return the files and folders that could not be read, in order."""
         return sorted(self._passed_over)
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
         self._must_be_there()
         places: dict[str, str] = {}
         for folder, group in by_folder(names):
@@ -568,11 +558,9 @@ class DiskStore:
     # -- temporary URLs --------------------------------------------------------------
 
     def presign(self, key: str, expires: int, filename: str) -> str:
-        """Return a temporary URL of an object: :meth:`image_repo.stores.base.Store.presign`."""
         return tempurl.temporary_url(self.link_base(), key, expires, filename)
 
     def verify_presigned(self, key: str, signature: str, expires: str) -> None:
-        """Accept what :meth:`presign` has signed, or raise."""
         tempurl.verify(self.link_secrets(), self.link_base().path + key, signature, expires, time.time())
 
     def link_base(self) -> tempurl.LinkBase:
@@ -591,10 +579,6 @@ class DiskStore:
         return self._link_keys.stored()
 
     def set_link_key(self, secret: str, *, second: bool = False) -> None:
-        """Store a key of temporary URLs in the folder.
-
-        :param second: as the one that is only verified with
-        """
         with _translated("written"):
             self._link_keys.set(secret, second=second)
 

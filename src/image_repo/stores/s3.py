@@ -40,7 +40,7 @@ _ENCRYPTED_ETAGS = frozenset(("aws:kms", "aws:kms:dsse"))
 
 
 class S3Store:
-    """One bucket.
+    """A :class:`~image_repo.stores.base.Store` in one bucket.
 
     :param client: the connections to its endpoint
     :param page: keys of one page of a listing
@@ -103,12 +103,10 @@ class S3Store:
     # -- one object ------------------------------------------------------------------
 
     def head(self, key: str) -> Entry | None:
-        """Return the entry of an object; None when there is none."""
         answer = absent(lambda: self._call("head_object", Key=key))
         return _current(_entry(key, answer)[0]) if answer else None
 
     def get(self, key: str) -> HttpBody | None:
-        """Open an object for reading; None when there is none."""
         self._client.acquire()
         try:
             answer = absent(lambda: self._open(key))
@@ -210,7 +208,6 @@ class S3Store:
     # -- listing ---------------------------------------------------------------------
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """List the objects whose key begins with ``prefix``: :meth:`image_repo.stores.base.Store.keys`."""
         size = min(_SHORT_PAGE if before else _PAGE, self._page)
         while True:
             place = {"StartAfter": after} if after else {}
@@ -225,7 +222,6 @@ class S3Store:
             after, size = page[-1].key, min(8 * size, self._page)
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
         return lookup.find(self.keys, names, endings)
 
     # -- temporary URLs --------------------------------------------------------------
@@ -235,7 +231,6 @@ class S3Store:
         return []
 
     def presign(self, key: str, expires: int, filename: str) -> str:
-        """Return a presigned URL of an object: :meth:`image_repo.stores.base.Store.presign`."""
         client, credentials = self._client.signer()
         if credentials is None:
             raise LinksNotConfigured("There are no credentials to sign URLs of S3 with.")

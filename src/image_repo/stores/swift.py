@@ -39,7 +39,7 @@ _META = "x-object-meta-"
 
 
 class SwiftStore:
-    """One container.
+    """A :class:`~image_repo.stores.base.Store` in one container.
 
     :param pool: the connections to its account
     :param container: its name
@@ -102,7 +102,6 @@ class SwiftStore:
     # -- one object ------------------------------------------------------------------
 
     def head(self, key: str) -> Entry | None:
-        """Return the entry of an object; None when there is none."""
         headers = absent(
             lambda: self._pool.run(
                 lambda connection: connection.head_object(self._container, key, headers=_read_headers()),
@@ -112,7 +111,6 @@ class SwiftStore:
         return None if headers is None else _entry(key, headers)
 
     def get(self, key: str) -> HttpBody | None:
-        """Open an object for reading; None when there is none."""
         lease = self._pool.lease(self._silence)
         try:
             found = absent(
@@ -205,7 +203,6 @@ class SwiftStore:
         return contextlib.nullcontext()
 
     def delete(self, key: str) -> bool:
-        """Delete an object. False when there was none."""
         return (
             absent(lambda: self._pool.run(lambda connection: (connection.delete_object(self._container, key),)))
             is not None
@@ -214,7 +211,6 @@ class SwiftStore:
     # -- listing ---------------------------------------------------------------------
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
-        """List the objects whose key begins with ``prefix``: :meth:`image_repo.stores.base.Store.keys`."""
         while True:
             page = self._list(prefix, after, before)
             yield from map(_listed, page)
@@ -223,7 +219,6 @@ class SwiftStore:
             after = page[-1]["name"]
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
-        """Find objects by name and ending: :meth:`image_repo.stores.base.Store.find`."""
         return lookup.find(self.keys, names, endings)
 
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
@@ -250,11 +245,9 @@ class SwiftStore:
         return []
 
     def presign(self, key: str, expires: int, filename: str) -> str:
-        """Return a temporary URL of an object: :meth:`image_repo.stores.base.Store.presign`."""
         return tempurl.temporary_url(self.link_base(), key, expires, filename)
 
     def verify_presigned(self, key: str, signature: str, expires: str) -> None:
-        """Accept what :meth:`presign` has signed, or raise."""
         tempurl.verify(self.link_secrets(), self.link_base().path + key, signature, expires, time.time())
 
     def link_base(self) -> tempurl.LinkBase:
@@ -288,7 +281,6 @@ class SwiftStore:
         self._links.forget()
 
     def close(self) -> None:
-        """Close the connections of the whole account."""
         self._pool.close()
 
 

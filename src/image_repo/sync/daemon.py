@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from image_repo.catalogue.base import Index
 from image_repo.catalogue.indexer import REBUILDING, TROUBLE, UNREAD, SweepState
 from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
+from image_repo.concurrency.background import StoppableThread
 from image_repo.concurrency.backoff import Backoff
 from image_repo.concurrency.locks import is_current, try_lock
 from image_repo.errors import Busy, Problem
@@ -50,8 +50,6 @@ _REST, _LONGEST_REST_S = 1.0, 1.0
 _CLAIM_S = 60.0
 #: of backoff, at first and at most
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-#: to wait for the end of a step
-_STEP_TIMEOUT_S = 5.0
 #: originals and records read at a time
 _AT_ONCE = 2
 
@@ -60,7 +58,7 @@ class _Stopped(Exception):
     """The daemon is to end."""
 
 
-class CatalogueDaemon:
+class CatalogueDaemon(StoppableThread):
     """Runs in a thread of a serving process.
 
     :param own: the private folder of the node, where its processes elect one of them
@@ -77,6 +75,7 @@ class CatalogueDaemon:
         nodes: Membership | None = None,
         artifacts: Artifacts | None = None,
     ) -> None:
+        super().__init__("image_repo-catalogue")
         self._repo = repo
         self._index = repo.indexer.index
         self._every = every
@@ -95,17 +94,6 @@ class CatalogueDaemon:
         self._reading: Iterator[int] | None = None
         self._progress = Progress(self._index)
         self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="image_repo-catalogue", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """End after the current step."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(_STEP_TIMEOUT_S)
 
     # -- the thread ------------------------------------------------------------------
 
@@ -127,11 +115,10 @@ class CatalogueDaemon:
             raise
         except Exception as error:  # whatever it is, it is retried
             pause = self._backoff.fail()
-            known = isinstance(error, Problem)
-            reason = (error.detail or error.title) if isinstance(error, Problem) else error
-            log.warning("the catalogue does not follow, and will in %.1f s: %s", pause, reason, exc_info=not known)
+            is_unforeseen = not isinstance(error, Problem)
+            log.warning("the catalogue does not follow, and will in %.1f s: %s", pause, error, exc_info=is_unforeseen)
             with contextlib.suppress(Problem):  # it may be the index that does not answer
-                self._index.keep_note(TROUBLE, str(reason))
+                self._index.keep_note(TROUBLE, str(error))
         else:
             if self._backoff.is_failing and not self._every:  # otherwise the next sweep shows whether it is over
                 self._index.keep_note(TROUBLE, None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from image_repo.concurrency.background import StoppableThread
 from image_repo.errors import Problem
 from image_repo.stores.base import NoContainer, Store
 from image_repo.sync.daemon import Lock
@@ -18,11 +18,9 @@ log = logging.getLogger(__name__)
 _EVERY_S, _LOOK_S = 86_400.0, 60.0
 #: seconds that the clocks of a store and of this node may differ
 _SKEW_S = 900.0
-#: to wait for the end of a deletion
-_STEP_TIMEOUT_S = 5.0
 
 
-class ExpirySweeper:
+class ExpirySweeper(StoppableThread):
     """Deletes expired objects, in a thread of one process of the node.
 
     :param ages: prefix of keys → seconds after which an object below it has expired for certain
@@ -31,23 +29,12 @@ class ExpirySweeper:
     """
 
     def __init__(self, store: Store, ages: Mapping[str, float], own: Path, *, every: float = _EVERY_S) -> None:
+        super().__init__("image_repo-expiry")
         self._store = store
         self._ages = ages
         self._every = every
         self._duty = Lock(own / "sweeping-expired")
         self._swept = own / "swept"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="image_repo-expiry", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End after the current deletion."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(_STEP_TIMEOUT_S)
 
     def sweep(self) -> int:
         """Delete what has expired; return how many objects.

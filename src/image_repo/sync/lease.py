@@ -26,7 +26,7 @@ from pathlib import Path
 
 from image_repo.concurrency.locks import try_lock, wait_for
 from image_repo.errors import Busy, NotTheWriter, PreconditionFailed, Problem
-from image_repo.stores.base import Store, reading_newest
+from image_repo.stores.base import Store, read_small, reading_newest
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +76,8 @@ def read_claim(store: Store) -> Claim | None:
     :raises StoreUnavailable: when it cannot be asked
     """
     with reading_newest():
-        body = store.get(KEY)
-        if body is None:
-            return None
-        with body:
-            return Claim.load(b"".join(body) if body.entry.size <= _MAX_BYTES else b"")
+        text = read_small(store, KEY, _MAX_BYTES)
+    return None if text is None else Claim.load(text)
 
 
 class WriteLease:

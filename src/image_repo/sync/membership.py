@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from image_repo.stores.base import Store
+from image_repo.stores.base import Store, read_small
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ class StoreMembershipBoard:
 
     def all(self) -> Iterator[bytes]:
         for entry in list(self._store.keys(PREFIX))[:_MOST_NODES]:
-            body = self._store.get(entry.key) if entry.size <= _MOST_BYTES else None
-            if body is not None:
-                with body:
-                    yield b"".join(body)
+            yield read_small(self._store, entry.key, _MOST_BYTES) or b""
 
 
 class FolderMembershipBoard:
@@ -94,9 +91,8 @@ class FolderMembershipBoard:
 
     def write(self, name: str, text: bytes, until: float) -> None:
         for folder in (self._folder.parent, self._folder):
-            folder.mkdir(
-                mode=0o700, exist_ok=True
-            )  # but not the folder of the originals, whose disk may not be mounted
+            # Not the folder of the originals, whose disk may not be mounted.
+            folder.mkdir(mode=0o700, exist_ok=True)
         aside = self._folder / f".{name}"
         aside.write_bytes(text)
         os.utime(aside, (until, until))

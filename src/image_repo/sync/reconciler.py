@@ -156,7 +156,7 @@ class Sweep:
                 continue
             there.add(name)
             if isinstance(found, Problem):
-                outcome.failed.append((name, found.detail or found.title))
+                outcome.failed.append((name, str(found)))
         self._put([row for row in rows.values() if isinstance(row, Row)], outcome)
         after = self._marked(names)
         for name in (name for name in names if before.get(name) != after.get(name)):
@@ -169,7 +169,7 @@ class Sweep:
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
-            log.warning("%s cannot be indexed: %s", name, problem.detail or problem.title)
+            log.warning("%s cannot be indexed: %s", name, problem)
             return problem
 
     def _nothing(self, name: str, stamp: str) -> None:

@@ -257,7 +257,7 @@ def _partly(changed: Changed, counts: Mapping[str, Any]) -> Problem:
     detail = f"Of {changed.matched} records that match, {changed.modified} are changed and {failed} could not be."
     if changed.ended:
         members["last"] = changed.last
-        detail += f" It ended before all were looked at: {changed.ended.detail or changed.ended.title}"
+        detail += f" It ended before all were looked at: {changed.ended}"
         detail += " With name__gt and the last name, it goes on behind that."
     return (Unfinished if changed.ended or changed.passing else PartlyDone)(detail, **members)
 

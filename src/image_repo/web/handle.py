@@ -157,7 +157,7 @@ class Pictures:
         self._base = f"/{config.repository_base_pathname}/"
         self._surrogate_header = config.surrogate_header
         self._rules = wiring.request_rules(config)
-        self._budget = wiring.render_budget(config, repo.origin)
+        self._budget = wiring.render_budget(config, repo)
         self._sized_urls = SizedUrls(repo, config)
 
     def handle(self, request: ReadRequest) -> Reply:

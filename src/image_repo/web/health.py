@@ -124,7 +124,7 @@ def _describe(check: Callable[[], object]) -> str:
     try:
         check()
     except Problem as problem:
-        return problem.detail or problem.title
+        return str(problem)
     return "ok"
 
 

@@ -1,15 +1,12 @@
-"""When a cache of files is swept: a meter guesses how full it is, and a thread sweeps off the path of requests."""
+"""When a cache of files has to be swept, by an estimate of how full it is."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 
 from image_repo.caches.eviction import Limits
-
-log = logging.getLogger(__name__)
 
 #: the folder is surveyed after this time in any case, while there are writes
 _SWEEP_EVERY_S = 3_600.0
@@ -67,44 +64,3 @@ class FillMeter:
             room = [int(limit * share) - known for limit, known in zip(limits, self._known, strict=True)]
             step = [max(left // _SURVEY_AFTER_PART, limit // 100) for left, limit in zip(room, limits, strict=True)]
             self._steps = (self._added[0] + step[0], self._added[1] + step[1])
-
-
-class Sweeper:
-    """A thread that sweeps when it is woken, off the path of requests.
-
-    :param label: the name of the cache in the log
-    """
-
-    def __init__(self, sweep: Callable[[], object], label: str) -> None:
-        self._sweep = sweep
-        self._label = label
-        self._lock = threading.Lock()
-        self._woken = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def wake(self) -> None:
-        """Start a sweep soon."""
-        self._woken.set()
-        with self._lock:
-            # A thread does not live on in a forked child.
-            if not self._closed and (self._thread is None or not self._thread.is_alive()):
-                self._thread = threading.Thread(target=self._run, name="image_repo-sweep", daemon=True)
-                self._thread.start()
-
-    def _run(self) -> None:
-        while self._woken.wait() and not self._closed:
-            self._woken.clear()
-            try:
-                self._sweep()
-            except OSError as error:
-                log.warning("the %s could not be swept: %s", self._label, error)
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
-        self._woken.set()
-        if thread:
-            thread.join(5.0)
