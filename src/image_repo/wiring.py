@@ -43,11 +43,12 @@ from image_repo.concurrency.rate_limiter import RateLimiter
 from image_repo.concurrency.single_flight import SingleFlight
 from image_repo.config import Config, LocalCacheConfiguration, PersistentStoreConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
-from image_repo.errors import CatalogueUnavailable, ConfigurationError, StoreUnavailable
+from image_repo.errors import BrokenPicture, CatalogueUnavailable, ConfigurationError, StoreUnavailable
 from image_repo.model.key import prefix_of
 from image_repo.model.names import ImageName, parse_prefix
 from image_repo.model.operations import Focus, read_focus
 from image_repo.model.recipe import Defaults, read_request
+from image_repo.model.watermark import Watermark
 from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.repository.artifacts import Artifacts
@@ -324,9 +325,25 @@ def _access_rules(node: _Node, owners: Owners) -> Rules:
     rules = _unlimited_rules(node)
     if _is_scoped(node.config):
         rules = ScopeRules(rules, owners.owner_of)
-    if limits.max_width is None and not limits.kinds:
-        return rules
-    return AnonymousLimits(rules, RenditionLimits(limits.max_width, limits.kinds))
+    most = RenditionLimits(limits.max_width, limits.kinds, watermark(node.config))
+    return rules if most == RenditionLimits() else AnonymousLimits(rules, most)
+
+
+def watermark(config: Config) -> Watermark | None:
+    """Return the watermark of renditions for callers without credentials; None without one.
+
+    :raises ConfigurationError: when it cannot be drawn
+    """
+    mark = config.access.anonymous_limits.watermark
+    if mark.text is None and mark.picture is None:
+        return None
+    try:
+        picture = Path(mark.picture).read_bytes() if mark.picture else b""
+        made = Watermark.of(mark.text or "", picture, mark.opacity, repeat=mark.repeat)
+        render.check_watermark(made)
+    except (OSError, BrokenPicture) as error:
+        raise ConfigurationError([f"access.anonymous_limits.watermark: {error}"]) from error
+    return made
 
 
 def _unlimited_rules(node: _Node) -> Rules:

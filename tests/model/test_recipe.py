@@ -24,6 +24,7 @@ from image_repo.model.operations import (
     rows_of,
 )
 from image_repo.model.recipe import Defaults, Recipe, RecipeRequest, negotiate, read_request
+from image_repo.model.watermark import Watermark
 
 DEFAULTS = Defaults()
 JPEG = Recipe(background="ffffff", quality=DEFAULTS.quality["jpg"])
@@ -190,7 +191,15 @@ regions = st.builds(Region, st.just("pct"), *[numbers] * 4) | st.builds(
     Region, st.just("px"), *[st.integers(0, 99_999).map(float)] * 4
 )
 colours = st.from_regex(r"[0-9a-f]{6}([0-9a-f]{2})?", fullmatch=True)
-OF_TYPE = {Region: regions, float: numbers, bool: st.booleans(), str: colours, type(None): st.none()}
+watermarks = st.builds(Watermark, st.from_regex(r"[0-9a-f]{12}", fullmatch=True))
+OF_TYPE = {
+    Region: regions,
+    Watermark: watermarks,
+    float: numbers,
+    bool: st.booleans(),
+    str: colours,
+    type(None): st.none(),
+}
 
 
 def of_type(hint: Any, known: dict[Any, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:

@@ -10,7 +10,9 @@ from typing import Protocol
 from image_repo.access.principal import Principal
 from image_repo.catalogue.query import Condition, Filter
 from image_repo.errors import Forbidden, ImageNotFound, Problem, Unauthenticated
+from image_repo.model.formats import SUMMARY_KINDS
 from image_repo.model.recipe import Recipe
+from image_repo.model.watermark import Watermark
 
 
 class Action(IntEnum):
@@ -30,13 +32,17 @@ class RenditionLimits:
 
     :param max_width: in pixels; None for any
     :param kinds: the formats; empty for all
+    :param watermark: that each has; None for none
     """
 
     max_width: int | None = None
     kinds: tuple[str, ...] = ()
+    watermark: Watermark | None = None
 
     def limit(self, recipe: Recipe) -> Recipe:
         """Return the recipe within the limits: a box that is too wide shrinks, in its ratio where both sides are given.
+
+        It has the watermark, but for what is no picture.
 
         :raises Forbidden: for an original, another format, or an angle at which the picture exceeds its box
         """
@@ -45,6 +51,12 @@ class RenditionLimits:
             raise Forbidden(f"Without credentials there is {allowed} here.", parameter="kind")
         if self.max_width is not None and recipe.rotate % 90:  # which makes it wider than its box
             raise Forbidden("Without credentials there are quarter turns alone here.", parameter="rotate")
+        limited = self._narrow(recipe)
+        has_mark = self.watermark is not None and recipe.kind not in SUMMARY_KINDS
+        return replace(limited, watermark=self.watermark) if has_mark else limited
+
+    def _narrow(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with a box that is not too wide."""
         most, width, height = self.max_width, recipe.width, recipe.height
         if most is None or (width is not None and width <= most):
             return recipe

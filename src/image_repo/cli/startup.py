@@ -19,7 +19,7 @@ from image_repo.cli import catalogue
 from image_repo.cli.options import JSON, Options, verb
 from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config, foreign
-from image_repo.errors import LibraryMissing, LinksNotConfigured, Problem, StoreUnavailable
+from image_repo.errors import ConfigurationError, LibraryMissing, LinksNotConfigured, Problem, StoreUnavailable
 from image_repo.repository.resolver import image_of
 from image_repo.server import address, process
 from image_repo.stores.base import Store
@@ -83,9 +83,19 @@ def trial(config: Config) -> list[Finding]:
             findings += _check_catalogue(config, stores)
             findings += _check_owners(config, stores)
         findings.append(_check_access(config, stores.origin, is_reachable=findings[at].ok))
+        findings += _check_watermark(config)
     finally:
         stores.close()
     return findings
+
+
+def _check_watermark(config: Config) -> Iterator[Finding]:
+    """Check that the watermark of renditions can be drawn, where there is one."""
+    try:
+        if wiring.watermark(config) is not None:
+            yield Finding(True, "watermark", "callers without credentials get renditions with it")
+    except ConfigurationError as error:
+        yield Finding(False, "watermark", str(error))
 
 
 def _check_access(config: Config, store: Store, *, is_reachable: bool) -> Finding:

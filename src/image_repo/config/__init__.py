@@ -39,6 +39,7 @@ from image_repo.config.settings import (
     ServerConfiguration,
     SwiftCacheConfiguration,
     TrashConfiguration,
+    WatermarkConfiguration,
 )
 
 __all__ = [
@@ -46,6 +47,6 @@ __all__ = [
     "CatalogueConfiguration", "Config", "Credentials", "DialectsConfiguration",
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "PurgeConfiguration", "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
-    "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration", "dump", "foreign",
-    "load", "migrate",
+    "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration",
+    "WatermarkConfiguration", "dump", "foreign", "load", "migrate",
 ]  # fmt: skip

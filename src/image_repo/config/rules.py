@@ -206,6 +206,7 @@ def _access(config: Config) -> Iterator[Violation]:
         if not rule.who:
             yield ("access", "rules"), f"rule {number + 1}: expected who it is for"
     yield from _login(access)
+    yield from _watermark(access)
     for name in ("audience", "roles_claim", "roles"):
         if getattr(access.oidc, name) and not access.oidc.is_configured:
             yield (*above, name), "expected issuer or jwks_uri beside it"
@@ -254,6 +255,20 @@ def _purge(config: Config) -> Iterator[Violation]:
         yield ("purge", "secret_header"), secret.problem
     elif secret is not None and not _HEADER.fullmatch(secret):
         yield ("purge", "secret_header"), "expected a header such as 'Fastly-Key: …'"
+
+
+#: characters of the text of a watermark
+_MAX_MARK = 100
+
+
+def _watermark(access: AccessConfiguration) -> Iterator[Violation]:
+    mark, above = access.anonymous_limits.watermark, ("access", "anonymous_limits", "watermark")
+    if mark.text is not None and mark.picture is not None:
+        yield (*above, "picture"), "expected either text or picture, not both"
+    if mark.text is not None and not (mark.text.strip() and mark.text.isprintable() and len(mark.text) <= _MAX_MARK):
+        yield (*above, "text"), f"expected one line of at most {_MAX_MARK} characters"
+    if mark.picture is not None and not File(mark.picture).is_file():
+        yield (*above, "picture"), f"expected a file, but there is no {mark.picture}"
 
 
 def _containers(config: Config) -> Iterator[Violation]:

@@ -288,11 +288,24 @@ Rules = tuple[AccessRule, ...]
 
 
 @_section
+class WatermarkConfiguration:
+    """What is put on each rendition; a text or a picture."""
+
+    text: str | None = _setting(
+        None, "a line of text, white with a dark outline: letters without accents, digits, ©; null: none"
+    )
+    picture: str | None = _setting(None, "a PNG, WebP, JPEG or GIF file of at most 4 megapixels; null: none")
+    opacity: Fraction = _setting(0.6, "0 cannot be seen, 1 hides what is below")
+    repeat: bool = _setting(False, "all over the rendition; else in its lower right corner")
+
+
+@_section
 class AnonymousLimitsConfiguration:
     """What callers without credentials get at most, where they may read."""
 
     max_width: Side | None = _setting(None, "width of a rendition in pixels: wider ones shrink to it; null: any width")
-    kinds: Kinds = _setting((), "formats, such as [jpg, webp]; empty: all. With either limit there are no originals")
+    kinds: Kinds = _setting((), "formats, such as [jpg, webp]; empty: all. With any limit there are no originals")
+    watermark: WatermarkConfiguration = _group(WatermarkConfiguration)
 
 
 @_section

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from image_repo.errors import BadParameter
@@ -32,6 +33,7 @@ from image_repo.model.parameters import (
     matched,
     read_boolean,
 )
+from image_repo.model.watermark import Watermark
 
 V = TypeVar("V")
 Fit = Literal["inside", "cover", "contain", "fill"]
@@ -286,6 +288,8 @@ class Operations:
     animate: bool = operation(False, flag("animate"), "render",
         Parameter("animate", read_boolean, "keep the animation, in gif and webp"),
         applies=lambda values: BY_KIND[values["kind"]].animated)
+    watermark: Watermark | None = operation(None, call("wm", Watermark, attrgetter("id")), "watermark.stamp",
+        applies=lambda values: values["kind"] not in SUMMARY_KINDS)
     copyright: bool = operation(False, flag("copyright"), "encoders.encode")
     quality: int | None = operation(None, call("q", int), "encoders.encode",
         Parameter("quality", integer(1, 100), "1 (small) to 100 (good)", ("q",)),

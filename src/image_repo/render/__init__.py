@@ -43,6 +43,8 @@ from image_repo.render.tiff import is_cut_off
 from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
 from image_repo.render.tolerant import DECODER_ERRORS
+from image_repo.render.watermark import check as check_watermark
+from image_repo.render.watermark import stamp
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
 VERSION = 10
@@ -325,6 +327,8 @@ def _plan(recipe: Recipe, upright: Size, limits: RenderConfiguration, frames: in
 def _written(
     recipe: Recipe, frames: list[Image.Image], timing: writing.Timing | None, rights: tuple[str, str]
 ) -> Rendered:
+    if recipe.watermark is not None:
+        frames = [stamp(frame, recipe.watermark) for frame in frames]
     body = writing.encode(
         frames, recipe.kind, recipe.quality, timing=timing, rights=rights if recipe.copyright else ("", "")
     )
@@ -456,6 +460,7 @@ __all__ = [
     "Pixels",
     "Rendered",
     "Verification",
+    "check_watermark",
     "choose_scale",
     "configure",
     "cut",
