@@ -14,7 +14,7 @@ def test_a_page_loads_nothing_but_the_style_sheet_of_its_server(tmp_path: Path, 
     with serving(embedded(tmp_path), tmp_path) as served:
         page = served.client.get(path)
         assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-        assert page.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'self'"
+        assert page.headers["Content-Security-Policy"] == "default-src 'none'; img-src 'self'; style-src 'self'"
         assert b"<script" not in page.body and b"<style" not in page.body
         (sheet,) = re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.body.decode())
         style = served.client.get(sheet)

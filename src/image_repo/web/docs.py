@@ -12,7 +12,7 @@ from image_repo.web import problems
 from image_repo.web.responses import NOSNIFF
 
 _METHODS = ("get", "put", "post", "patch", "delete")
-_POLICY = "default-src 'none'; style-src 'self'"
+_POLICY = "default-src 'none'; img-src 'self'; style-src 'self'"
 #: Swagger UI: its scripts, icons in its style sheet, and the requests that people try
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
