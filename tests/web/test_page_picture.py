@@ -140,6 +140,7 @@ def test_data_is_edited_as_fields(page: Page, site: Site) -> None:
 def test_a_change_by_somebody_else_is_not_overwritten_unseen(page: Page, site: Site) -> None:
     page.goto("./?picture=cams/night+1")
     page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Data").wait_for()
     site.client.put("/images/cams/night%201", b'{"species": "lynx"}', Content_Type="application/json")
     page.get_by_role("textbox", name="Data").fill('{"species": "wolf"}')
     page.get_by_role("button", name="Save").click()

@@ -1,6 +1,6 @@
 /** Facets: the values of keys in what the view finds, with counts; and suggestions for the search box. */
 
-import { addFilters, addressOf, catalogueQuery } from './address.js';
+import { addFilters, addressOf, catalogueQuery, RECORD } from './address.js';
 import { getJson } from './api.js';
 import { element, part } from './dom.js';
 import { digits } from './words.js';
@@ -12,8 +12,6 @@ const MAX_FACETS = 6;
 const MAX_VALUES = 7;
 /** Keys that are facets where records have nothing better. */
 const USUAL = ['exif.camera_model', 'media_type'];
-/** Members of a record that are no facets: nearly each has a value of its own, or they are among the usual. */
-const RECORD = /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|exif|exif\..*)$/;
 
 /** Shows facets of views, and suggests keys and values. */
 export class Facets {
@@ -71,7 +69,8 @@ export class Facets {
  */
 function facetKeys(keys) {
   const isFacet = (/** @type {{key: string, types: Record<string, number>}} */ { key, types }) => !RECORD.test(key) && (types.text || types.boolean || types.number);
-  const own = keys.filter(isFacet).map(({ key }) => key);
+  // labels before numbers
+  const own = [...keys.filter((each) => isFacet(each) && each.types.text), ...keys.filter((each) => isFacet(each) && !each.types.text)].map(({ key }) => key);
   const usual = USUAL.filter((key) => keys.some((each) => each.key === key));
   return [...own.slice(0, MAX_FACETS), ...usual];
 }

@@ -2,7 +2,8 @@
 
 import { addressOf, gridQuery, readView } from './address.js';
 import { caller } from './api.js';
-import { alertText, element, part } from './dom.js';
+import { SelectionBar } from './bulk.js';
+import { alertText, element, icon, part } from './dom.js';
 import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
 import { Grid } from './grid.js';
@@ -12,6 +13,7 @@ import { installDensity, installSort, installTheme, showSort } from './options.j
 import { PictureView } from './picture.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
+import { UploadPanel } from './upload_panel.js';
 import { counted, lastPart } from './words.js';
 
 /** @import { View } from './address.js' */
@@ -50,8 +52,9 @@ class Page {
     }
     showCaller(this.caller);
     this.picture = new PictureView(this);
-    installGridKeys(this.grid, { open: () => this.open(this.grid.current), remove: () => {}, edit: () => {} });
-    installKeys(() => {});
+    const bar = new SelectionBar(this, this.selection);
+    installGridKeys(this.grid, { open: () => this.open(this.grid.current), remove: () => bar.remove(), edit: () => bar.edit() });
+    this.#installUpload();
     if (this.caller.may.includes('list')) await this.show(this.view);
     else refuse(this.caller);
   }
@@ -119,6 +122,14 @@ class Page {
   reload() {
     this.query = null;
     return this.show(this.view);
+  }
+
+  #installUpload() {
+    const panel = this.may('write') ? new UploadPanel(() => this.view.folder, () => this.reload()) : null;
+    installKeys(() => panel?.open());
+    if (!panel) return;
+    const button = element('button', { type: 'button', className: 'primary', on: { click: () => panel.open() } }, icon('upload'), element('span', {}, 'Upload'));
+    part('actions').prepend(button);
   }
 
   /** @param {string} action such as `write` */

@@ -70,7 +70,7 @@ export class PictureView {
     const actions = element(
       'div', { className: 'buttons' },
       element('button', { type: 'button', on: { click: () => this.#download() } }, 'Download'),
-      element('button', { type: 'button', on: { click: () => openUrlPanel(this.record.current, Boolean(this.host.caller?.name)) } }, 'URL'),
+      element('button', { type: 'button', on: { click: () => this.#openUrl() } }, 'URL'),
     );
     if (this.host.may('write')) actions.append(element('button', { type: 'button', on: { click: () => this.record.edit() } }, 'Edit'));
     if (this.host.may('delete')) actions.append(element('button', { type: 'button', className: 'danger', on: { click: () => this.#delete() } }, 'Delete'));
@@ -115,6 +115,11 @@ export class PictureView {
 
   #download() {
     element('a', { href: imageUrl(this.name, { download: '' }), download: '' }).click();
+  }
+
+  async #openUrl() {
+    await this.record.loading; // a srcset has no width beyond the picture's
+    openUrlPanel(this.record.current, Boolean(this.host.caller?.name));
   }
 
   async #delete() {

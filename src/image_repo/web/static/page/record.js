@@ -26,10 +26,17 @@ export class RecordPanel {
     /** @type {Record<string, any>} */
     this.current = { name: '' };
     this.etag = '';
+    this.loading = Promise.resolve();
   }
 
   /** @param {string} name */
-  async show(name) {
+  show(name) {
+    this.loading = this.#load(name);
+    return this.loading;
+  }
+
+  /** @param {string} name */
+  async #load(name) {
     this.current = { name };
     try {
       const response = await send(imageUrl(name, { meta: 'True' }), { headers: { Accept: 'application/json' } });
@@ -62,7 +69,8 @@ export class RecordPanel {
   }
 
   /** Edit the data: single values as fields, all of it as JSON. */
-  edit() {
+  async edit() {
+    await this.loading; // the form would be replaced by what arrives
     const text = element('textarea', { id: 'data', rows: 12, spellcheck: false, 'aria-describedby': 'data-mistake' });
     text.value = JSON.stringify(this.current.data ?? {}, null, 2);
     const mistake = element('p', { id: 'data-mistake', role: 'alert', className: 'mistake' });

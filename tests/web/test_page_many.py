@@ -1,0 +1,117 @@
+"""The page in Chromium: many pictures at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pictures
+import pytest
+from access_site import Site, running_site
+from chromium import needs_browser, open_page, running_browser
+
+from image_repo.config import AccessConfiguration
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = needs_browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Six pictures, every second of a fox."""
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        for number in range(6):
+            site.put(f"cams/n{number}", pictures.jpeg(pictures.photo(300, 200)))
+            body = json.dumps({"species": ("fox", "badger")[number % 2]}).encode()
+            site.client.put(f"/images/cams/n{number}", body, Content_Type="application/json")
+        yield site
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
+        page.goto("./")
+        page.get_by_role("gridcell").first.wait_for()
+        yield page
+
+
+def _species(site: Site) -> list[str]:
+    return [site.client.get(f"/images/cams/n{n}?meta=True").json()["data"]["species"] for n in range(6)]
+
+
+def test_clicks_and_ranges_select(page: Page) -> None:
+    page.get_by_role("checkbox", name="Select n1").check()
+    page.get_by_text("1 selected").wait_for()
+    page.get_by_role("gridcell", name="n4").click(modifiers=["Shift"])
+    page.get_by_text("4 selected").wait_for()
+    page.get_by_role("gridcell", name="n2").click()
+    page.get_by_text("3 selected").wait_for()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("toolbar").is_hidden()
+    page.keyboard.press("Shift+ArrowRight")
+    page.get_by_text("2 selected").wait_for()
+
+
+def test_data_of_all_selected_is_edited_beside_a_tally(page: Page, site: Site) -> None:
+    page.get_by_role("gridcell").first.focus()
+    for _ in range(3):
+        page.keyboard.press("x")
+        page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog", name="Edit 3 pictures")
+    dialog.get_by_text("fox (2), badger (1)").wait_for()
+    dialog.get_by_role("textbox", name="species").fill("lynx")
+    dialog.get_by_role("button", name="Save").click()
+    page.get_by_text("3 pictures changed.").wait_for()
+    assert _species(site) == ["lynx", "lynx", "lynx", "badger", "fox", "badger"]
+
+
+def test_all_that_a_query_finds_are_edited_by_that_query(page: Page, site: Site) -> None:
+    page.goto("./?species=fox")
+    page.get_by_text("3 pictures").wait_for()
+    page.get_by_role("gridcell").first.focus()
+    page.keyboard.press("Control+a")
+    page.get_by_text("3 selected").wait_for()
+    page.keyboard.press("e")
+    dialog = page.get_by_role("dialog", name="Edit 3 pictures")
+    dialog.get_by_role("textbox", name="Data").fill('{"species": "wolf"}')
+    with page.expect_request(lambda request: request.method == "PATCH") as request:
+        dialog.get_by_role("button", name="Save").click()
+    assert request.value.url.endswith("/images?species=fox")
+    page.get_by_text("No picture matches.").wait_for()
+    assert _species(site) == ["wolf", "badger"] * 3
+
+
+def test_selected_pictures_are_deleted_after_a_question_with_their_count_and_come_back(page: Page, site: Site) -> None:
+    page.get_by_role("checkbox", name="Select n1").check()
+    page.get_by_role("checkbox", name="Select n3").check()
+    page.keyboard.press("Delete")
+    page.get_by_role("dialog", name="Delete 2 pictures?").get_by_role("button", name="Cancel").click()
+    page.get_by_role("toolbar").get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog", name="Delete 2 pictures?").get_by_role("button", name="Delete").click()
+    page.get_by_text("4 pictures").wait_for()
+    assert site.client.get("/images").json()["count"] == 4
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("6 pictures").wait_for()
+    assert _species(site) == ["fox", "badger"] * 3
+
+
+def test_selected_pictures_are_downloaded_as_a_zip(page: Page) -> None:
+    page.get_by_role("checkbox", name="Select n0").check()
+    page.get_by_role("checkbox", name="Select n5").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    names = zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())).namelist()
+    assert {"cams/n0.jpg", "cams/n5.jpg", "metadata.jsonl"} == {*names}
