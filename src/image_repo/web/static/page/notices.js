@@ -5,13 +5,14 @@ import { element, iconButton } from './dom.js';
 /** Milliseconds until a notice without a button goes by itself. */
 const NOTICE_MS = 6000;
 
-/** @returns {HTMLElement} the region of notices, above everything that is open */
-function region() {
-  const open = [...document.querySelectorAll('dialog[open]')].pop() ?? document.body;
-  let found = /** @type {HTMLElement | null} */ (document.querySelector('.notices'));
-  if (!found) found = element('div', { className: 'notices', role: 'status' });
-  if (found.parentElement !== open) open.append(found);
-  return found;
+const region = element('div', { className: 'notices', role: 'status' });
+
+/** Put the notices where they can be used: within the dialog that is on top, as all else is inert meanwhile. */
+function placeRegion() {
+  const top = [...document.querySelectorAll('dialog[open]')].pop() ?? document.body;
+  if (region.parentElement === top) return;
+  top.append(region);
+  top.addEventListener('close', () => placeRegion(), { once: true });
 }
 
 /**
@@ -31,7 +32,8 @@ export function notify(text, action) {
     setTimeout(() => notice.remove(), NOTICE_MS);
   }
   notice.append(iconButton('close', 'Dismiss', () => notice.remove()));
-  region().replaceChildren(notice);
+  placeRegion();
+  region.replaceChildren(notice);
 }
 
 /** @param {unknown} error tells what failed */
