@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -120,6 +123,52 @@ def test_a_provider_that_fails_is_unavailable_and_known_addresses_outlive_it(pro
         flow.complete(HERE, {"code": "c", "state": parse_qs(urlsplit(url).query)["state"][0]}, cookie)
     with pytest.raises(ProviderUnavailable):
         _flow(provider).begin(HERE, "/")
+
+
+def _flow_of(endpoints: Callable[[str], Mapping[str, Any]], clock: Callable[[], float] = time.monotonic) -> LoginFlow:
+    verifier = TokenVerifier(TokenPolicy(), ProviderKeys(dict))
+    client = LoginClient("http://127.0.0.1", "web")
+    return LoginFlow(client, verifier, verifier, CookieSigner(["x"], "login", 600), endpoints, clock)
+
+
+def test_many_logins_at_a_provider_that_does_not_answer_wait_for_one_fetch(provider: IdentityProvider) -> None:
+    fetches, has_begun, fails = [], threading.Event(), threading.Event()
+
+    def fetch(issuer: str) -> Mapping[str, Any]:
+        fetches.append(issuer)
+        has_begun.set()
+        assert fails.wait(10)
+        raise TimeoutError
+
+    flow = _flow_of(fetch)
+    with ThreadPoolExecutor(8) as pool:
+        logins = [pool.submit(flow.begin, HERE, "/") for _ in range(8)]
+        assert has_begun.wait(10)
+        fails.set()
+        assert all(isinstance(login.exception(10), ProviderUnavailable) for login in logins)
+    assert len(fetches) == 1
+
+
+def test_nobody_waits_for_the_provider_where_its_addresses_are_known(provider: IdentityProvider) -> None:
+    now, fetches, has_begun, ends = [0.0], [], threading.Event(), threading.Event()
+
+    def fetch(issuer: str) -> Mapping[str, Any]:
+        fetches.append(issuer)
+        if len(fetches) > 1:
+            has_begun.set()
+            assert ends.wait(10)
+        return find_endpoints(provider.issuer)
+
+    flow = _flow_of(fetch, lambda: now[0])
+    flow.begin(HERE, "/")
+    now[0] = 1000.0
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(flow.begin, HERE, "/")
+        assert has_begun.wait(10)
+        flow.begin(HERE, "/")
+        ends.set()
+        fetching.result(10)
+    assert len(fetches) == 2
 
 
 def test_a_login_takes_ten_minutes_at_most(provider: IdentityProvider) -> None:

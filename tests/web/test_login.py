@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pictures
 import pytest
 from access_site import Site, running_site
 from browser import Browser
+from cryptography.hazmat.primitives.asymmetric import rsa
 from servers.launch import running_oidc_provider
 
 from image_repo.access.api_keys import new_key
@@ -257,3 +259,13 @@ def test_people_who_log_in_have_their_own_images_where_users_are_kept_apart(
         assert bob("GET", f"{_own(site)}/images").json()["count"] == 0
         admin = _logged_in(site, "admin-eve")
         assert [each["name"] for each in admin("GET", f"{_own(site)}/images").json()["images"]] == ["writer-ann/a"]
+
+
+@pytest.mark.parametrize("audit", [None, "log"])
+def test_a_token_that_cannot_be_verified_now_is_503_beside_a_session(tmp_path: Path, audit: str | None) -> None:
+    with running_site(tmp_path, _access({"issuer": "http://127.0.0.1:9"}, audit=audit)) as site:
+        token = jwt.encode({"sub": "eve"}, rsa.generate_private_key(65537, 2048), "RS256", {"kid": "new"})
+        headers = {"Authorization": f"Bearer {token}", **_session(site, Principal("ann", frozenset({"writer"})))}
+        for method, path in WRITES:
+            answer = site.client(method, path, b"{}", Content_Type="application/json", **headers)
+            assert (answer.status, answer.slug) == (503, "provider-unavailable")

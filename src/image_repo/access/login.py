@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hmac
 import itertools
+import logging
+import math
 import secrets
 import threading
 import time
@@ -23,10 +25,14 @@ from image_repo.access.signed_cookies import CookieSigner
 from image_repo.access.tokens import TokenVerifier
 from image_repo.errors import InvalidToken, LibraryMissing, LoginFailed, ProviderUnavailable
 
+log = logging.getLogger(__name__)
+
 #: seconds that a login may take
 LOGIN_LIFETIME_S = 600
 #: seconds after which the discovery document is fetched again
 _DISCOVERY_LIFETIME_S = 300.0
+#: seconds without a fetch after one that has failed, and to wait for that of another thread
+_DISCOVERY_COOLDOWN_S, _DISCOVERY_WAIT_S = 2.0, 4.5
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint")
 _RANDOM_BYTES = 32
 _AGAIN = "Begin again at /login."
@@ -71,7 +77,7 @@ class LoginFlow:
         self._find_endpoints = endpoints
         self._clock = clock
         self._document: Mapping[str, Any] | None = None
-        self._until = 0.0
+        self._until = -math.inf
         self._lock = threading.Lock()
 
     def begin(self, redirect_uri: str, target: str) -> tuple[str, str]:
@@ -176,16 +182,30 @@ class LoginFlow:
         )
 
     def _endpoints(self) -> Mapping[str, Any]:
-        """Return the discovery document; an old one while the provider cannot be reached."""
-        with self._lock:
-            if self._document is None or self._clock() >= self._until:
-                try:
-                    self._document = self._find_endpoints(self._client.issuer)
-                    self._until = self._clock() + _DISCOVERY_LIFETIME_S
-                except (OSError, ValueError) as error:
-                    if self._document is None:
-                        raise ProviderUnavailable("The identity provider cannot be reached.") from error
-            return self._document
+        """Return the discovery document; an old one while the provider cannot be reached.
+
+        One thread fetches it. Others go on with the old one, or wait; none waits for a second fetch.
+        """
+        is_current = self._document is not None and self._clock() < self._until
+        if not is_current and self._lock.acquire(timeout=_DISCOVERY_WAIT_S if self._document is None else 0):
+            try:
+                self._refresh()
+            finally:
+                self._lock.release()
+        if self._document is None:
+            raise ProviderUnavailable("The identity provider cannot be reached.")
+        return self._document
+
+    def _refresh(self) -> None:
+        """Fetch the discovery document, unless that was done just now."""
+        if self._clock() < self._until:
+            return
+        try:
+            self._document = self._find_endpoints(self._client.issuer)
+            self._until = self._clock() + _DISCOVERY_LIFETIME_S
+        except (OSError, ValueError) as error:
+            log.warning("the discovery document of the identity provider cannot be fetched: %s", error)
+            self._until = self._clock() + _DISCOVERY_COOLDOWN_S
 
 
 def find_endpoints(issuer: str) -> Mapping[str, Any]:

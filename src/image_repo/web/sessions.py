@@ -14,7 +14,7 @@ from werkzeug.http import dump_cookie
 
 from image_repo.access.authenticator import Authenticator
 from image_repo.access.principal import ANONYMOUS, Principal
-from image_repo.errors import CrossOrigin, InvalidToken
+from image_repo.errors import CrossOrigin, Problem
 from image_repo.web import problems
 from image_repo.web.responses import Headers
 
@@ -66,7 +66,7 @@ class SessionRules:
             return False
         try:
             return self._authenticator.principal(environ.get("HTTP_AUTHORIZATION")) is ANONYMOUS
-        except InvalidToken:  # the application answers with it
+        except Problem:  # the application answers with it
             return False
 
     def _is_same_origin(self, environ: WSGIEnvironment) -> bool:
