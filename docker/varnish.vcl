@@ -31,15 +31,15 @@ sub vcl_recv {
         set req.http.purged = xkey.purge(req.http.xkey-purge);
         return (synth(200, req.http.purged + " purged"));
     }
-    # What one caller may see is not for the next. Cookies of other programs mean nothing.
-    if (req.http.Authorization || req.http.Cookie ~ "(^|; )image_repo_session=") {
+    # What one caller may see is not for the next, nor is a login. Cookies of other programs mean nothing.
+    if (req.http.Authorization || req.http.Cookie ~ "(^|; )image_repo_(session|login)=") {
         return (pass);
     }
     unset req.http.Cookie;
 }
 
 sub vcl_backend_response {
-    # What is private or not to be stored has no xkey, or is refused by Varnish itself.
+    # What is private or not to be stored is refused by Varnish itself; what a signature with an end is for has no xkey.
     if (beresp.http.xkey && beresp.http.Cache-Control ~ "public") {
         set beresp.ttl = 1d;
         set beresp.grace = 0s;      # what was purged is not served once more

@@ -15,7 +15,8 @@ from servers.nginx import free_port
 from webserver import Answer, Client
 
 from image_repo.access.api_keys import new_key
-from image_repo.config import AccessConfiguration, PurgeConfiguration
+from image_repo.access.request_rules import RequestSigner
+from image_repo.config import AccessConfiguration, PurgeConfiguration, RequestsConfiguration
 
 VCL = Path(__file__).parents[2] / "docker" / "varnish.vcl"
 
@@ -121,3 +122,26 @@ def test_what_one_caller_may_see_is_not_for_the_next(tmp_path: Path) -> None:
             for _ in range(2):
                 assert front.get("/images/a", **bearer).status == 200
                 assert front.get("/images/a").status == 401
+
+
+@pytest.mark.parametrize("cookie", ["image_repo_login=x.y", "other=1; image_repo_session=x.y"])
+def test_a_request_of_a_login_or_a_session_goes_through_as_it_is(fronted: Fronted, cookie: str) -> None:
+    path = "/images/c?xsize=20"
+    assert len(fronted.hit(path, Cookie="other=1").headers["X-Varnish"].split()) == 2
+    # Varnish names the request that filled its cache as well, where it answers from there.
+    assert len(fronted.front.get(path, Cookie=cookie).headers["X-Varnish"].split()) == 1
+
+
+def test_what_a_signature_with_an_end_is_for_is_not_kept_for_a_day(tmp_path: Path) -> None:
+    port, key = free_port(), "k" * 16
+    requests = RequestsConfiguration(mode="signed", key=key)
+    access = AccessConfiguration(anonymous="write")
+    with running_site(_folder(tmp_path, "site"), access, surrogate_header="xkey", requests=requests) as site:
+        vcl = tmp_path / "varnish.vcl"
+        vcl.write_text(VCL.read_text().replace('.port = "5000"', f'.port = "{site.client.port}"'))
+        with varnish.running(vcl, tmp_path, port):
+            site.put("a", pictures.jpeg())
+            signature = RequestSigner([key]).sign("a", [], 2)
+            front, path = Client("127.0.0.1", port), f"/images/a?signature={signature}"
+            assert front.get(path).status == 200
+            until(lambda: front.get(path).status == 410, "it has ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,3 +195,36 @@ def test_who_may_not_read_gets_no_picture_by_another_address(tmp_path: Path) -> 
         fill(site)
         assert site.client.get(thumbor_url("60x0/a/b")).status == 401
         assert site.client.get(imgproxy_url("/w:60/plain/a/b")).status == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "thumbor/unsafe/30x0/x.tif.jpg",
+        "imgproxy/_/w:30/plain/x.tif.jpg",
+        "iiif/3/x.tif.jpg/full/30,/0/default.jpg",
+        "iiif/3/x.tif.jpg/0,0,60,60/30,/0/default.jpg",
+        "dzi/x.tif.jpg_files/6/0_0.jpg",
+    ],
+)
+def test_a_name_that_ends_as_pictures_do_is_that_image_and_no_other(tmp_path: Path, path: str) -> None:
+    with running_site(tmp_path, AccessConfiguration(), dialects=ALL) as site:
+        site.put("x", pictures.jpeg(pictures.photo(300, 200)))
+        site.put("x.tif", pictures.jpeg(pictures.photo(60, 60)))
+        size = site.client.get(f"/{path}").image().size
+        assert size[0] == size[1]
+        service = site.client.get("/iiif/3/x.tif.jpg/info.json").json()["id"]
+        assert site.client.get(f"{service.partition(str(site.client.port))[2]}/info.json").json()["width"] == 60
+
+
+def test_what_ends_is_kept_by_no_cache_beyond_its_end(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration(), dialects=ALL, surrogate_header="xkey") as site:
+        fill(site)
+        now = int(time.time())
+        for seconds, most in ((600, 600), (100_000, 3600), (1, 0)):
+            headers = site.client.get(f"/imgproxy/_/exp:{now + seconds}/w:33/plain/a/b").headers
+            ages = [int(age) for age in re.findall(r"max-age=(\d+)", headers["Cache-Control"])]
+            assert "xkey" not in headers
+            assert all(age <= most for age in ages)
+            assert ages or "no-cache" in headers["Cache-Control"]
+        assert "xkey" in site.client.get("/imgproxy/_/w:33/plain/a/b").headers

@@ -30,11 +30,11 @@ KEY, OLD = "a key of the tests, for requests", "the key before it, for requests"
 DOCS = Path(__file__).parents[2] / "docs" / "requests.md"
 
 
-def _running(folder: Path, mode: Any, **settings: Any) -> Any:
+def _running(folder: Path, mode: Any, surrogate_header: str | None = None, **settings: Any) -> Any:
     requests = RequestsConfiguration(mode=mode, **settings)
     presets = {"card": {"xsize": "77", "kind": "png"}}
     access = AccessConfiguration(secret="a secret of the tests")
-    return running_site(folder, access, requests=requests, presets=presets)
+    return running_site(folder, access, requests=requests, presets=presets, surrogate_header=surrogate_header)
 
 
 def _site(tmp_path_factory: pytest.TempPathFactory, mode: str, **settings: Any) -> Iterator[Site]:
@@ -241,3 +241,18 @@ def test_the_recipe_of_the_documentation_signs_as_the_server_does(language: str,
     expected = wiring.request_signer(config).sign("sites/north plot", ["kind=webp", "xsize=300"])
     printed = subprocess.run(command, input=match[1], capture_output=True, text=True, timeout=60, check=True).stdout
     assert printed.strip() == expected
+
+
+def test_what_a_signature_with_an_end_is_for_is_kept_by_no_cache_beyond_it(tmp_path: Path) -> None:
+    with _running(tmp_path, "signed", key=KEY, surrogate_header="xkey") as site:
+        site.put("s/a", pictures.jpeg())
+        for_ever, for_a_minute = (
+            site.client.get(
+                _signed(site, "s/a", lifetime, v=site.client.get("/images/s/a?meta=True").json()["version"])
+            )
+            for lifetime in (None, 60)
+        )
+        assert "immutable" in for_ever.headers["Cache-Control"]
+        assert "xkey" in for_ever.headers
+        assert int(for_a_minute.headers["Cache-Control"].rpartition("max-age=")[2]) <= 60
+        assert "xkey" not in for_a_minute.headers

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from xml.etree import ElementTree
 
 import pictures
 import pytest
 from access_site import Site, running_site
 
+from image_repo.access.request_rules import RequestSigner
 from image_repo.config import AccessConfiguration, AnonymousLimitsConfiguration, RequestsConfiguration
 
 
@@ -172,3 +173,32 @@ def test_oembed_speaks_xml(site: Site) -> None:
 )
 def test_what_is_wrong_has_its_status(site: Site, query: str, status: int) -> None:
     assert site.client.get(f"/oembed?{query}").status == status
+
+
+def test_oembed_in_xml_leaves_out_what_xml_cannot_hold(site: Site) -> None:
+    site.put("t", pictures.jpeg())
+    site.client(
+        "PATCH", "/images/t", b'{"title": "a\\u0000\\u000b<b>\\uffff \\ud83e\\udd8a"}', Content_Type="application/json"
+    )
+    answer = site.client.get("/oembed?format=xml&url=/images/t")
+    assert ElementTree.fromstring(answer.body).findtext("title") == "a<b> \U0001f98a"
+
+
+def test_oembed_gives_no_signature_that_outlives_that_of_the_request(tmp_path: Path) -> None:
+    requests = RequestsConfiguration(mode="signed", key="k" * 16)
+    with running_site(tmp_path, AccessConfiguration(), requests=requests) as site:
+        site.put("a", pictures.jpeg(pictures.photo(120, 80)))
+        signature = RequestSigner(["k" * 16]).sign("a", ["xsize=60"], 600)
+        told = site.client.get(f"/oembed?url=/images/a.jpg%3Fw%3D60%26signature%3D{signature}").json()
+        assert parse_qs(urlsplit(told["url"]).query)["signature"] == [signature]
+        assert site.client.get(told["url"].partition(str(site.client.port))[2]).image().size == (60, 40)
+
+
+def test_urls_of_a_name_that_ends_as_pictures_do_are_of_no_other_image(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        site.put("a", pictures.jpeg(pictures.photo(60, 40)))
+        site.put("a.tif", pictures.jpeg(pictures.photo(80, 80)))
+        for source in site.client.get("/images/a.tif.jpg?srcset=20,30").json()["sources"]:
+            assert source["width"] == source["height"]
+            check(site, source)
+        check(site, site.client.get("/oembed?url=/images/a.tif.jpg").json())

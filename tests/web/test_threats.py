@@ -137,6 +137,20 @@ def test_a_name_that_only_looks_like_an_attack_comes_back_as_it_is(server: Runni
     assert server.get(f"/images/{path}?w=20").status == 404
 
 
+QUERIED = (
+    *("/", "/images", "/images/a", "/search", "/keys", "/stats/width", "/grid", "/export", "/trash", "/artifacts"),
+    *("/snapshots", "/oembed", "/iiif/3/a/info.json", "/iiif/3/a/full/9,/0/default.jpg", "/iiif/3/query/manifest.json"),
+    *(
+        "/iiif/discovery/1/changes.json",
+        "/temp/a",
+        "/me",
+        "/logout",
+        "/access/keys",
+        "/docs",
+        "/openapi.json",
+    ),
+    *("/livez", "/readyz", "/metrics"),
+)
 TARGETS = {
     "a whole URL": "http://evil.example/images/a",
     "another scheme": "file:///etc/passwd",
@@ -157,6 +171,7 @@ TARGETS = {
     "a question only": "?",
     "20,000 slashes": "/" * 20_000,
     "20,000 parameters": "/images/a?" + "&" * 20_000,
+    **{f"raw bytes in the query of {path}": f"{path}?url=\xff" for path in QUERIED},
 }
 
 

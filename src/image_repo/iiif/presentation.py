@@ -12,6 +12,8 @@ from json.encoder import encode_basestring
 from typing import Any
 from urllib.parse import quote
 
+from image_repo.model.names import path_of
+
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 #: of the extension with positions (https://iiif.io/api/extension/navplace/)
 _PLACE_CONTEXT = "http://iiif.io/api/extension/navplace/context.json"
@@ -49,7 +51,7 @@ def service_of(root: str, name: str, dialect: int = 3) -> str:
 
     :param root: the address of this server
     """
-    return f"{root}/iiif/{dialect}/{quote(name, safe='')}"
+    return f"{root}/iiif/{dialect}/{quote(path_of(name), safe='')}"
 
 
 def manifest(

@@ -74,6 +74,15 @@ class ImageName:
         return self.text
 
 
+def path_of(name: str) -> str:
+    """Return a path whose first reading is this name: one that ends as pictures do gets another ending.
+
+    >>> path_of("a/b"), path_of("a/x.tif")
+    ('a/b', 'a/x.tif.jpg')
+    """
+    return f"{name}.jpg" if split_ending(name)[1] else name
+
+
 def parse_prefix(text: str) -> str:
     """Return the prefix of a folder: empty for the whole repository, else a name with a trailing ``/``.
 

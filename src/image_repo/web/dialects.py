@@ -71,8 +71,8 @@ class _Views:
             raise LinkExpired("This URL has expired.")
         original = self._reads.resolve(name_of(image.source, self._sources))
         parameters = image.parameters(self._reads.size(original), self._kind_of(original))
-        is_signed, has_end = self._imgproxy_keys is not None, image.expires is not None
-        return self._reads.handle(original, parameters, is_signed=is_signed, has_end=has_end)
+        is_signed = self._imgproxy_keys is not None
+        return self._reads.handle(original, parameters, is_signed=is_signed, ends=image.expires)
 
     def _kind_of(self, original: Original) -> str | None:
         """Return the format of the original, as these servers have it where a URL names none."""

@@ -7,6 +7,7 @@ what it returns is what the fast path and coalesced requests repeat (:mod:`image
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from image_repo.exchange import exporter
 from image_repo.exchange.zip_writer import stream_zip
 from image_repo.model import regex
 from image_repo.model.formats import BY_ENDING, split_ending
-from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.names import ImageName, parse_prefix, path_of
 from image_repo.model.original import Original
 from image_repo.model.parameters import integer, is_boolean, read_boolean
 from image_repo.model.recipe import Recipe, RecipeRequest, read_request
@@ -61,6 +62,7 @@ class ReadRequest:
     :param is_listed: whether the configuration offers exactly this rendition, whatever ``requests.mode`` says of others
     :param root_url: returns this server's URL as the client sees it
     :param client: what counts as one client
+    :param ends: seconds since the epoch from which on it is refused; None for never
     """
 
     path: str
@@ -71,6 +73,7 @@ class ReadRequest:
     root_url: Callable[[], str]
     client: str = ""
     is_listed: bool = False
+    ends: int | None = None
 
     @classmethod
     def of(cls, environ: dict[str, Any], path: str, principal: Principal) -> ReadRequest:
@@ -135,13 +138,13 @@ _IMAGE_OF = "/image"
 class _Read:
     """A request whose parameters are understood.
 
-    :param has_end: whether it is refused from a time on, so that its response is not repeated
+    :param ends: seconds since the epoch from which on it is refused, so that its response is not repeated
     """
 
     request: ReadRequest
     recipe: RecipeRequest
     options: Options
-    has_end: bool = False
+    ends: int | None = None
 
 
 class Pictures:
@@ -172,8 +175,9 @@ class Pictures:
         options = Options.read(rest, self._repo.policy.url_lifetime_most)
         wants_record = not request.query and _accepts_records_alone(request.accept)
         is_rendered = not (options.meta or options.share or wants_record or options.widths is not None)
-        ends = is_rendered and self._check(request, recipe_request, rest)
-        read = _Read(request, recipe_request.with_preset(self._defaults.presets), options, bool(ends))
+        ends = self._check(request, recipe_request, rest) if is_rendered else None
+        resolved = recipe_request.with_preset(self._defaults.presets)
+        read = _Read(request, resolved, options, request.ends if ends is None else ends)
         if options.regex or not request.path or request.path.endswith("/"):
             return self._folder(read, parse_prefix(request.path))
         answer = self._named_record if wants_record else self._named
@@ -321,16 +325,21 @@ class Pictures:
             filename=_filename(original, recipe, options.download),
             attachment=options.download is not None,
             cache_control=responses.caching(
-                self._freshness,
-                is_immutable=not read.has_end and (is_content_address or options.version == original.version),
+                self._freshness if read.ends is None else min(self._freshness, read.ends - time.time()),
+                is_immutable=read.ends is None and (is_content_address or options.version == original.version),
                 is_shared=variant.grant.is_shared,
             ),
             is_negotiated=is_negotiated,
             origin=self._origin,
             sha256=sha256,
-            surrogate_keys=surrogate_keys(header, original.name.text) if (header := self._surrogate_header) else None,
+            surrogate_keys=self._surrogate_keys(read, original),
             step=self._step(read.recipe, recipe),
         )
+
+    def _surrogate_keys(self, read: _Read, original: Original) -> tuple[str, str] | None:
+        """Return the header by which caches in front purge; they may keep what has one for longer than it says."""
+        header = self._surrogate_header if read.ends is None else None
+        return surrogate_keys(header, original.name.text) if header else None
 
     def _step(self, request: RecipeRequest, recipe: Recipe) -> str:
         """Return the box where it is not the requested one."""
@@ -393,7 +402,7 @@ class Pictures:
         root = (self._public_url or read.request.root_url()).rstrip("/")
         link = {
             "name": target,
-            "url": f"{root}{self._base}{quote(path)}?share={token}",
+            "url": f"{root}{self._base}{quote(path_of(path))}?share={token}",
             "expires": timestamp(expires),
         }
         return responses.send_json(link, cache_control="no-store", origin=self._origin)
@@ -451,7 +460,7 @@ def _read_srcset(text: str) -> tuple[int, ...] | None:
 
 
 def _hit(read: _Read, variant: Variant, head: ResponseHead) -> CacheableHit | None:
-    if read.has_end:
+    if read.ends is not None:
         return None
     return CacheableHit(variant.original, variant.key, read.recipe.uses_record_focus, head.is_negotiated, variant.grant)
 

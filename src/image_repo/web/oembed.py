@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,6 +21,8 @@ from image_repo.model.operations import MAX_SIDE_PX
 from image_repo.model.original import Original
 from image_repo.model.parameters import choice, integer
 from image_repo.model.recipe import RecipeRequest, read_request
+from image_repo.model.record import Record
+from image_repo.render.geometry import Size
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
 from image_repo.web.catalogue import read_parameters
@@ -35,6 +38,8 @@ _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "maxheight": (_SIDE, "its greatest height in pixels"),
     "format": ({"enum": ["json", "xml"]}, "json (default) or xml"),
 }
+#: characters that no XML document may hold (XML 1.0, section 2.2)
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _read_format = choice({"json": "json", "xml": "xml"})
 _read_side = integer(1, 1_000_000)
 
@@ -67,7 +72,20 @@ class _Views:
         original = self._repo.reader.resolve(principal(), ImageName.readings(name))
         targets = [principal().qualify_target(target) for target in signed_targets(name)]
         self._rules.check(image_request, targets, None, rest.get("signature"))
-        members = self._photo(original, image_request, _read_limits(parameters))
+        record = self._repo.reader.record(principal(), original)
+        fitting, size = self._fit(original, record, image_request, _read_limits(parameters))
+        # The caller's own signature: a new one would have no end.
+        url = self._sized_urls.url(self._root(), name, original, fitting, signature=rest.get("signature"))
+        members = {
+            "version": "1.0",
+            "type": "photo",
+            "url": url,
+            "width": size[0],
+            "height": size[1],
+            **_about(record),
+            "provider_name": "image_repo",
+            "provider_url": f"{self._root()}/",
+        }
         return responses.send_tagged(
             ConditionalRequest(request.environ),
             members if format_ == "json" else _xml(members),
@@ -76,27 +94,19 @@ class _Views:
             media_type="application/json" if format_ == "json" else "text/xml; charset=utf-8",
         )
 
-    def _photo(self, original: Original, image_request: RecipeRequest, most: list[int | None]) -> dict[str, object]:
-        """Return the members of the response.
+    def _fit(
+        self, original: Original, record: Record, image_request: RecipeRequest, most: list[int | None]
+    ) -> tuple[RecipeRequest, Size]:
+        """Return the request within these sides, and the size of what it gives.
 
         :param most: greatest width and height in pixels
         :raises ImageNotFound: when the configuration allows no picture that small
         """
-        record = self._repo.reader.record(principal(), original)
         fitting = self._fitted(image_request, most)
         size = self._sized_urls.size(principal(), original, fitting, (record.width, record.height))
         if any(limit and side > limit for side, limit in zip(size, most, strict=True)):
-            raise ImageNotFound("The picture is not served in a size that small.", name=name_of(original))
-        return {
-            "version": "1.0",
-            "type": "photo",
-            "url": self._sized_urls.url(self._root(), principal(), original, fitting),
-            "width": size[0],
-            "height": size[1],
-            **_about(name_of(original), record.data),
-            "provider_name": "image_repo",
-            "provider_url": f"{self._root()}/",
-        }
+            raise ImageNotFound("The picture is not served in a size that small.", name=record.name)
+        return fitting, size
 
     def _read_address(self, text: str) -> tuple[str, RecipeRequest, Mapping[str, str]]:
         """Return name, recipe and other parameters of the address of a picture.
@@ -144,18 +154,19 @@ def _read_limits(parameters: Mapping[str, str]) -> list[int | None]:
     ]
 
 
-def _about(name: str, data: object) -> dict[str, str]:
+def _about(record: Record) -> dict[str, str]:
     """Return title and author, as the data of the image has them."""
-    values = data if isinstance(data, Mapping) else {}
+    values = record.data if isinstance(record.data, Mapping) else {}
     title, author = values.get("title"), values.get("author")
     return {
-        "title": title if isinstance(title, str) else name.rpartition("/")[2],
+        "title": title if isinstance(title, str) else record.name.rpartition("/")[2],
         **({"author_name": author} if isinstance(author, str) else {}),
     }
 
 
 def _xml(members: Mapping[str, object]) -> bytes:
-    text = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in members.items())
+    texts = ((name, escape(_NOT_XML.sub("", str(value)))) for name, value in members.items())
+    text = "".join(f"<{name}>{each}</{name}>" for name, each in texts)
     return f'<?xml version="1.0" encoding="utf-8" standalone="yes"?>\n<oembed>{text}</oembed>\n'.encode()
 
 

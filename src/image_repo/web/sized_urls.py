@@ -12,6 +12,7 @@ from image_repo.access.principal import Principal
 from image_repo.access.request_rules import signed_lines
 from image_repo.config import Config
 from image_repo.errors import BadParameter
+from image_repo.model.names import path_of
 from image_repo.model.operations import MAX_SIDE_PX
 from image_repo.model.original import Original
 from image_repo.model.recipe import RecipeRequest
@@ -64,21 +65,25 @@ class SizedUrls:
     def url(
         self,
         root: str,
-        principal: Principal,
+        path: str,
         original: Original,
         request: RecipeRequest,
         more: Iterable[tuple[str, str]] = (),
+        signature: str | None = None,
     ) -> str:
         """Return the URL of a request, which caches may keep for ever.
 
         :param root: scheme and host of this server
+        :param path: as the caller calls the image
         :param more: further parameters
+        :param signature: of this request, where the caller has one; else it is signed where that is needed
         """
         pairs = [(name, text) for name, _, text in (line.partition("=") for line in request.canonical_lines())]
         if self._mode == "signed":
-            pairs.append(("signature", self._signer.sign(original.name.text, signed_lines(request, None))))
+            signature = signature or self._signer.sign(original.name.text, signed_lines(request, None))
+            pairs.append(("signature", signature))
         query = urlencode([*pairs, *more, ("v", original.version)], quote_via=quote, safe=",")
-        return f"{root}{self._base}{quote(principal.relative(original.name.text))}?{query}"
+        return f"{root}{self._base}{quote(path)}?{query}"
 
     def sources(
         self,
@@ -103,11 +108,12 @@ class SizedUrls:
         if self._mode == "signed":
             self._repo.access.authorise(principal, Action.WRITE, original.name.text)
         found: dict[int, SizedUrl] = {}
+        path = path_of(principal.relative(original.name.text))
         for each in _in_widths(request, widths or [*(w for w in self._ladder if w >= _LEAST_WIDTH_PX), MAX_SIDE_PX]):
             size = self.size(principal, original, each, source)
             # The largest there is has no box: one rendition however it is requested.
             is_whole = size[0] < each.values["xsize"] and "ysize" not in each.values
-            url = self.url(root, principal, original, _without_box(each) if is_whole else each, more)
+            url = self.url(root, path, original, _without_box(each) if is_whole else each, more)
             found.setdefault(size[0], SizedUrl(*size, url))
         return [found[width] for width in sorted(found)]
 

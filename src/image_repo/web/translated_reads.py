@@ -14,7 +14,7 @@ from flask import request
 
 from image_repo.access.control import Action
 from image_repo.config import Config
-from image_repo.model.names import ImageName
+from image_repo.model.names import ImageName, path_of
 from image_repo.model.original import Original
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
@@ -67,25 +67,24 @@ class TranslatedReads:
         *,
         is_listed: bool = False,
         is_signed: bool = False,
-        has_end: bool = False,
+        ends: int | None = None,
     ) -> Reply:
         """Return the picture.
 
         :param parameters: of ``/images``
         :param is_listed: whether the configuration offers exactly this rendition
         :param is_signed: whether a signature of the dialect itself was accepted
-        :param has_end: whether the request is refused from a time on, so that its response is not repeated
+        :param ends: seconds since the epoch from which on the request is refused; None for never
         """
         pairs = list(parameters)
         signatures = [("signature", text) for text in request.args.getlist("signature")]
         read = replace(
-            read := ReadRequest.of(request.environ, name_of(original), principal()),
+            read := ReadRequest.of(request.environ, path_of(name_of(original)), principal()),
             query=[*pairs, *signatures],
             accept=read.accept if ("kind", "auto") in pairs else None,
             is_listed=is_signed if self._mode == "signed" else is_listed,
+            ends=ends,
         )
         reply = self._pictures.handle(read)
-        if has_end:
-            reply.hit = None
         request.environ[responses.HIT] = reply.hit
         return reply

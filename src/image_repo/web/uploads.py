@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from flask import Request, current_app, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.utils import cached_property
 
-from image_repo.errors import BadBody
+from image_repo.errors import BadBody, BadRequest
 from image_repo.model.formats import SNIFF_BYTES, sniff_kind
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
@@ -52,6 +54,17 @@ class UploadRequest(Request):
     """A request that spools its files once, hashed on their way."""
 
     _spools: Sequence[Spool] = ()
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The parameters of the query.
+
+        :raises BadRequest: for a query string that is not UTF-8
+        """
+        try:
+            return super().args
+        except UnicodeDecodeError as error:
+            raise BadRequest("The query is not UTF-8.") from error
 
     def _get_file_stream(
         self,
