@@ -24,6 +24,7 @@
     ├── PartlyDone         409 a change of many records that some of them did not take
     ├── PreconditionFailed 412 `If-Match`, `If-None-Match` or `overwrite: false`
     ├── TooLarge           413 more bytes than the configuration allows
+    │   └── QuotaExceeded      the bytes that a user may have are used up
     ├── UriTooLong         414 a request line with more bytes than the configuration allows
     ├── NotAPicture        415 bytes that are none of the formats we read
     ├── UnsupportedPicture 415 a sound picture, of a kind that is not read here
@@ -273,6 +274,13 @@ class TooLarge(Problem):
     status = 413
     slug = "too-large"
     title = "Too many bytes"
+
+
+class QuotaExceeded(TooLarge):
+    """413: a user would have more bytes than the configuration allows each."""
+
+    slug = "quota-exceeded"
+    title = "The quota of this user is used up"
 
 
 class UriTooLong(Problem):

@@ -60,6 +60,7 @@ from image_repo.repository.originals import Originals
 from image_repo.repository.owners import Owners, read_owner
 from image_repo.repository.policy import Policy
 from image_repo.repository.purge_hook import PurgeHook, PurgeRequest
+from image_repo.repository.quotas import Quotas
 from image_repo.repository.reader import Reader
 from image_repo.repository.renditions import Renditions
 from image_repo.repository.repository import Repository
@@ -275,7 +276,8 @@ def build(
     access = AccessControl(rules or _access_rules(node, owners))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     trash = Trash(origin, config.trash.days, use.spool)
-    writer = Writer(access, origin, resolver, metadata, indexer, renditions, use, trash)
+    quotas = Quotas(origin, indexer, config.access.owner_quota if _is_scoped(config) else 0)
+    writer = Writer(access, origin, resolver, metadata, indexer, renditions, use, trash, quotas)
     cache = node.stores.cache
     links = Links(access, reader, target, cache or origin, PREFIX if cache else "", use)
     resources = ExitStack()

@@ -83,6 +83,39 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[
         yield site, {name: {"Authorization": f"Bearer {key}"} for name, key in callers.items()}
 
 
+@pytest.fixture(scope="module")
+def scoped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, dict[str, str]]]]:
+    """A server whose users are kept apart, the owner of a picture, and another user."""
+    access = AccessConfiguration(image_scope="user", secret="sixteen letters!")
+    with running_site(tmp_path_factory.mktemp("scoped"), access) as site:
+        keys = site.repo.authenticator.keys
+        users = {
+            name: {"Authorization": f"Bearer {keys.add(new_key(name, 'writer'))}"} for name in ("owner", "another")
+        }
+        made = site.client.put("/images/a/b", pictures.jpeg(), **users["owner"])
+        assert made.status == 201
+        changed = {"Content_Type": "application/json", **users["owner"]}
+        assert site.client("PATCH", "/images/a/b", b'{"secretive": "treasure"}', **changed).status == 200
+        yield site, users
+
+
+@pytest.mark.parametrize("route", TABLE, ids=" ".join)
+def test_nothing_of_a_user_is_in_an_answer_to_another(
+    scoped: tuple[Site, dict[str, dict[str, str]]], route: tuple[str, str]
+) -> None:
+    site, users = scoped
+    path = TABLE[route][1]
+    body = None if route[0] == "GET" else b"{}"
+    # As if through a proxy: what this machine may do is not what is tested.
+    headers = {"Content_Type": "application/json", "X_Forwarded_For": "192.0.2.1"}
+    answer = site.client(route[0], path, body, **headers, **users["another"])
+    if "a/b" in path:
+        missing = site.client(route[0], path.replace("a/b", "a/c"), body, **headers, **users["another"])
+        assert answer.status == missing.status
+    assert not any(word in answer.body for word in (b"treasure", b"secretive", b"key:owner"))
+    assert site.client.get("/images/a/b", **users["owner"]).status == 200
+
+
 def _routes(site: Site) -> set[tuple[str, str]]:
     """Return every method and path that the application has."""
     rules = create_app(site.repo, site.config).url_map.iter_rules()

@@ -619,3 +619,72 @@ def test_a_key_is_of_the_user_whose_folder_it_ends_at_or_a_user_of_its_own(users
     assert users.get("root", "/images/key:3/a").status == 200
     admin = _key(users, "4", "admin")
     assert get("/images/old/c", **admin).status == get("/images/ann/a", **admin).status == 200
+
+
+# -- quotas ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bounded(provider: IdentityProvider, tmp_path: Path) -> Iterator[Users]:
+    """Each user may have two pictures and a half."""
+    quota = int(2.5 * len(PICTURES[0]))
+    with running_site(tmp_path, scoped(provider, owner_quota=quota)) as site:
+        yield Users(site, provider)
+
+
+def _put(users: Users, user: str, name: str, body: bytes) -> int:
+    answer = users(user, "PUT", f"/images/{name}", body, Content_Type="image/jpeg")
+    assert answer.status != 413 or answer.slug == "quota-exceeded"
+    return answer.status
+
+
+def test_the_bytes_of_a_user_are_bounded(bounded: Users) -> None:
+    one, two = PICTURES[0], PICTURES[0] + bytes(10)
+    assert [_put(bounded, "ann", name, body) for name, body in (("a", one), ("b", two), ("c", one))] == [201, 201, 413]
+    assert bounded.names("ann") == ["a", "b"], "a refused upload changes nothing"
+    assert _put(bounded, "ann", "a", one) == 200, "the same bytes are no more"
+    assert _put(bounded, "bob", "a", one) == 201, "another user has a quota of its own"
+    assert _put(bounded, "root", "ann/c", one) == 201, "administrators have none"
+    assert bounded("ann", "POST", "/artifacts", one).status == 413
+    assert bounded("bob", "POST", "/artifacts", one).status == 201
+    assert bounded("bob", "POST", "/artifacts", one).status == 200
+    assert _put(bounded, "bob", "b", two) == 413
+
+
+def test_what_waits_in_the_bin_counts_until_it_is_erased(bounded: Users) -> None:
+    assert [_put(bounded, "ann", name, PICTURES[0]) for name in "ab"] == [201, 201]
+    assert bounded("ann", "DELETE", "/images/a").status == 200
+    assert _put(bounded, "ann", "c", PICTURES[0]) == 413
+    assert bounded("ann", "DELETE", "/images/a?permanent=True").status == 200
+    assert _put(bounded, "ann", "c", PICTURES[0]) == 201
+
+
+def test_a_user_whose_quota_is_used_up_renames_and_restores(bounded: Users) -> None:
+    assert [_put(bounded, "ann", name, PICTURES[0]) for name in "ab"] == [201, 201]
+    assert bounded("ann", "POST", "/images/a?rename=c").status == 201
+    assert bounded("ann", "DELETE", "/images/c").status == 200
+    assert bounded("ann", "POST", "/images/c?restore=True").status == 201
+    assert bounded.names("ann") == ["b", "c"]
+    assert _put(bounded, "ann", "a", PICTURES[0]) == 413
+
+
+def test_an_import_is_refused_where_the_quota_ends(bounded: Users) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.jpg", PICTURES[0] + bytes(number))
+    report = bounded("ann", "POST", "/import", packed.getvalue(), Content_Type="application/zip").json()
+    assert (report["stored"], report["failed"]) == (2, 2)
+    problems = [entry["problem"]["status"] for entry in report["entries"] if "problem" in entry]
+    assert problems == [413, 413]
+
+
+def test_a_share_link_of_a_query_shows_the_images_of_its_maker_alone(filled: Users) -> None:
+    link = filled.get("ann", "/images?colour__exists=True&share=True").json()["url"]
+    path = "/" + link.partition("127.0.0.1")[2].partition("/")[2]
+    page = filled.get(None, path).json()
+    assert page["count"] == 2
+    assert "bob" not in json.dumps(page)
+    picture = page["images"][0]["url"].partition("127.0.0.1")[2].partition("/")[2]
+    assert filled.get(None, f"/{picture}").status == 200
+    assert filled.get(None, path.replace("owner=ann", "owner=bob")).status == 401

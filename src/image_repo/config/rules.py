@@ -210,8 +210,6 @@ def _access(config: Config) -> Iterator[Violation]:
     for name in ("audience", "roles_claim", "roles"):
         if getattr(access.oidc, name) and not access.oidc.is_configured:
             yield (*above, name), "expected issuer or jwks_uri beside it"
-    if not access.user_identifier:
-        yield ("access", "user_identifier"), "expected the name of a claim, such as sub"
     if access.oidc.roles and not access.oidc.roles_claim:
         yield (*above, "roles"), "expected roles_claim beside it"
 
@@ -269,6 +267,16 @@ def _watermark(access: AccessConfiguration) -> Iterator[Violation]:
         yield (*above, "text"), f"expected one line of at most {_MAX_MARK} characters"
     if mark.picture is not None and not File(mark.picture).is_file():
         yield (*above, "picture"), f"expected a file, but there is no {mark.picture}"
+
+
+def _scope(config: Config) -> Iterator[Violation]:
+    access = config.access
+    if access.owner_quota and access.image_scope != "user":
+        yield ("access", "owner_quota"), "expected image_scope: user beside it"
+    if access.owner_quota and not config.catalogue.enabled:
+        yield ("access", "owner_quota"), "expected catalogue.enabled: true beside it"
+    if not access.user_identifier:
+        yield ("access", "user_identifier"), "expected the name of a claim, such as sub"
 
 
 def _containers(config: Config) -> Iterator[Violation]:
@@ -346,6 +354,6 @@ def _lower(error: BadParameter) -> str:
 
 
 _RULES: tuple[Callable[[Config], Iterator[Violation]], ...] = (
-    _clean_text, _listen, _base, _addresses, _keys, _credentials, _access,
+    _clean_text, _listen, _base, _addresses, _keys, _credentials, _access, _scope,
     _containers, _folders, _times, _pictures, _presets, _requests, _dialects, _purge,
 )  # fmt: skip

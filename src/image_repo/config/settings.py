@@ -322,6 +322,9 @@ class AccessConfiguration:
         "preferred_username",
         "claim of a token, dotted, with the user for image_scope (USER_IDENTIFIER); sub cannot be changed by users",
     )
+    owner_quota: Bytes = _setting(
+        0, "bytes of originals and artifacts that each user may have with image_scope: user; 0: any number"
+    )
     anonymous_limits: AnonymousLimitsConfiguration = _group(AnonymousLimitsConfiguration)
     secret: Secret | None = _setting(
         None, "signs share links and sessions: at least 16 characters, the same on all nodes"

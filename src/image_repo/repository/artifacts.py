@@ -278,7 +278,8 @@ class Artifacts:
             )
             check_data(made.meta, "meta")
             # Known bytes are written again: so a repeated upload repairs damaged ones.
-            stored = self._store(key, spool.file, made.media_type)
+            with self._repo.writer.quotas.reserved(principal, 0 if before else spool.size):
+                stored = self._store(key, spool.file, made.media_type)
             record = self._store(key + _RECORD, made.dump(), MEDIA_TYPE)
             self.indexer.wrote(name, _document(made), _stamp(stored, record))
         return replace(made, artifact_id=principal.relative(name)), before is None

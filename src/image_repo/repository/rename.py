@@ -38,7 +38,13 @@ def rename(
     else:
         before = repo.reader.record(principal, original)
         with repo.reader.original(principal, original) as (_, spool):
-            repo.writer.put(principal, new_name, spool, conditions=_ABSENT, filename=before.filename, data=before.data)
+            repo.writer.put(
+                *(principal, new_name, spool),
+                conditions=_ABSENT,
+                filename=before.filename,
+                data=before.data,
+                is_moved=True,
+            )
     renamed = keep_provenance(repo, principal, new_name, before, owner=owner or before.owner)
     known = {**before.public(), "name": qualified.text}
     unchanged = Conditions(holds=lambda document: document == known)

@@ -34,7 +34,7 @@ def restore(
         repo.writer.replace_data(principal, name, item.record.data, Conditions(absent=True))
     else:
         with spool:
-            repo.writer.put(principal, name, spool, filename=item.record.filename, data=item.record.data)
+            repo.writer.put(principal, name, spool, filename=item.record.filename, data=item.record.data, is_moved=True)
     restored = keep_provenance(repo, principal, name, item.record, owner=item.record.owner)
     repo.trash.erase(item.name, item.id)
     return restored

@@ -75,6 +75,11 @@ class Trash:
         self._days = days
         self._spool_folder = spool_folder
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a bin."""
+        return self._days > 0
+
     def keep(self, name: ImageName, original: Original | None, record: Record | None, reason: Reason) -> None:
         """Copy an image, or a description, into the bin; nothing where there is no bin.
 

@@ -31,6 +31,7 @@ from image_repo.repository.metadata import (
     patched,
 )
 from image_repo.repository.policy import Policy
+from image_repo.repository.quotas import Quotas
 from image_repo.repository.renditions import Renditions, etag_of
 from image_repo.repository.resolver import Resolver, original_of, read_record
 from image_repo.repository.spool import Spool
@@ -94,6 +95,7 @@ class Writer:
         renditions: Renditions,
         policy: Policy,
         trash: Trash,
+        quotas: Quotas,
     ) -> None:
         self._access = access
         self._origin = origin
@@ -104,6 +106,7 @@ class Writer:
         self._limits = renditions.limits
         self._trash = trash
         self.policy = policy
+        self.quotas = quotas
 
     def _authorise(self, principal: Principal, action: Action, name: ImageName) -> ImageName:
         """Return the name in the container of a caller's name, for an action that is allowed."""
@@ -126,11 +129,13 @@ class Writer:
         conditions: Conditions = UNCONDITIONAL,
         filename: str | None = None,
         data: Any = None,
+        is_moved: bool = False,
     ) -> tuple[Record, bool]:
         """Store an original, whole or not at all.
 
         :param name: None to name it by its content
         :param data: the user's own; what was there stays where None
+        :param is_moved: whether it is deleted elsewhere, so that its owner has no more than before
         :returns: its record, and whether there was none of this name before
         :raises PreconditionFailed: when a condition, or ``overwrite: false``, forbids it
         :raises NameConflict: when the name is a content address of other bytes, or of another owner's image
@@ -150,27 +155,42 @@ class Writer:
                 return principal.view(self._merge_into(stored, data)), False
             if before and stored and stored.intent and fitting(stored, before) is None:
                 stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
-            self._keep_replaced(before, stored, spool.sha256)
-            uploaded = time.time()
-            upload = Upload(spool.sha256, filename, uploaded, data, principal.owner)
-            with self._intent(name, before, stored, upload):
-                is_new = conditions.absent or (before is None and not self.policy.overwrite)
-                entry = self._put_original(f"{name.text}.{info.kind}", spool, info.media_type, is_new=is_new)
-            original = original_of(name, entry)
-            self._resolver.note_write(name, original)  # whatever fails from here on, the picture is there, and seen
-            stored = replace(stored, intent=None) if stored else None
-            record = describe(
-                *(original, info, spool.sha256, stored),
-                uploaded=uploaded,
-                filename=filename,
-                data=data,
-                owner=principal.owner,
-            )
-            self._metadata.write(record)
-            self._resolver.note_write(name, original)  # the record may hold another focus
-            self._delete_older(name, entry.key)
+            upload = Upload(spool.sha256, filename, time.time(), data, principal.owner)
+            is_new = conditions.absent or (before is None and not self.policy.overwrite)
+            growth = 0 if is_moved else self._growth(before, stored, spool)
+            with self.quotas.reserved(principal, growth):
+                original, record = self._store(name, before, stored, spool, info, upload, is_new=is_new)
+            self._delete_older(name, original.key)
         self._renditions.replaced(original, mezzanine)
         return principal.view(self._metadata.redact(record)), before is None
+
+    def _store(
+        self,
+        name: ImageName,
+        before: Original | None,
+        stored: Record | None,
+        spool: Spool,
+        info: ImageInfo,
+        upload: Upload,
+        *,
+        is_new: bool,
+    ) -> tuple[Original, Record]:
+        """Store an original and its record; what they replace goes into the bin."""
+        self._keep_replaced(before, stored, spool.sha256)
+        with self._intent(name, before, stored, upload):
+            entry = self._put_original(f"{name.text}.{info.kind}", spool, info.media_type, is_new=is_new)
+        original = original_of(name, entry)
+        self._resolver.note_write(name, original)  # whatever fails from here on, the picture is there, and seen
+        record = describe(
+            *(original, info, spool.sha256, replace(stored, intent=None) if stored else None),
+            uploaded=upload.uploaded,
+            filename=upload.filename,
+            data=upload.data,
+            owner=upload.owner,
+        )
+        self._metadata.write(record)
+        self._resolver.note_write(name, original)  # the record may hold another focus
+        return original, record
 
     def _put_original(self, key: str, spool: Spool, media_type: str, *, is_new: bool) -> Entry:
         """Store an original: the commit point of an upload.
@@ -179,6 +199,13 @@ class Writer:
         """
         self._metadata.confirm()
         return self._origin.put(key, spool.file, media_type=media_type, overwrite=not is_new)
+
+    def _growth(self, before: Original | None, stored: Record | None, spool: Spool) -> int:
+        """Return by how many bytes an upload makes grow what its owner has."""
+        known = fitting(stored, before)
+        if known and known.sha256 == spool.sha256:
+            return 0
+        return spool.size - (before.size if before and not self._trash.is_there else 0)
 
     def _keep_replaced(self, before: Original | None, stored: Record | None, sha256: str) -> None:
         """Put what an upload replaces into the bin, unless it has the same bytes."""
