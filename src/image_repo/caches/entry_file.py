@@ -145,7 +145,8 @@ class EntryReader(io.RawIOBase):
         """
         data = self._recent.get(number)
         if data is None:
-            data = self._read(self._offset + number * self._block, self._block_bytes(number))
+            begin = number * self._block
+            data = self._read(self._offset + begin, min(self._block, self.size - begin))
             if hashlib.sha256(data).digest() != self._digests[number]:
                 raise self._damaged(f"block {number} is not as it was written")
             self._recent[number] = data
@@ -246,9 +247,6 @@ class EntryReader(io.RawIOBase):
         if whole.digest() != digest:
             raise self._damaged("its body is not as it was written")
         return digests
-
-    def _block_bytes(self, number: int) -> int:
-        return min(self._block, self.size - number * self._block)
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size <= len(self._first):

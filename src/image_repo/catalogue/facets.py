@@ -99,11 +99,8 @@ class Tally:
         for kind, values in kinds:
             first = heapq.nsmallest(most, ((-times, value) for value, times in values.items()))
             ranked += [(times, kind, value, value) for times, value in first]
-        return [(_plain(value), -times) for times, _, _, value in heapq.nsmallest(most, ranked, key=_without_value)]
-
-
-def _without_value(ranked: tuple[Any, ...]) -> tuple[Any, ...]:
-    return ranked[:3]
+        frequent = heapq.nsmallest(most, ranked, key=lambda each: each[:3])
+        return [(_plain(value), -times) for times, _, _, value in frequent]
 
 
 def _plain(value: Any) -> Any:

@@ -232,7 +232,7 @@ class Grammar:
         if path == (self.name,) and not is_inside:
             text = unicodedata.normalize("NFC", text)  # as names are
         if op == "regex":
-            return _regex(name, path, text)
+            return Condition(path, op, (text,), regex.searcher(name, text))
         if op in ("eq", "ne"):
             read = literals.listed if operator.endswith("in") else literals.equal
             return Condition(path, op, read(name, text, kind))
@@ -337,10 +337,6 @@ def _pass_over(settings: Mapping[str, str]) -> int:
     if other:
         raise BadParameter("skip", f"Expected either skip or {other}, not both.")
     return _skipped("skip", settings["skip"])
-
-
-def _regex(name: str, path: Path, text: str) -> Condition:
-    return Condition(path, "regex", (text,), regex.searcher(name, text))
 
 
 def _free_text(text: str) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool,
     image_repo rm sites/ species=fox --dry-run
     """
     with closing(options.repo()) as repo:
-        if _is_selection(arguments):
+        if any("=" in argument or argument.endswith("/") for argument in arguments):
             complete_catalogue(options.load(), repo, options.progress)
             selection, everything = _bulk_selection(arguments)
             collection = Collection(repo)
@@ -259,10 +259,6 @@ def _patch(members: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
             raise click.UsageError(f"Expected KEY=TEXT or KEY:=JSON, but received {member!r}.")
         patch[key.removesuffix(":")] = read_json(text, key) if key.endswith(":") else text
     return patch
-
-
-def _is_selection(arguments: tuple[str, ...]) -> bool:
-    return any("=" in argument or argument.endswith("/") for argument in arguments)
 
 
 def _report_changes(options: Options, changes: Changed, *, as_json: bool) -> None:

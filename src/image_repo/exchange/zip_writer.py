@@ -36,7 +36,8 @@ def stream_zip(members: Iterable[Member], folder: Path | None = None) -> Iterato
     with temporary(folder) as file, temporary(folder) as directory:
         entries = _Entries(file)
         for name, modified, body in members:
-            info = _member_info(name, modified, body, offset)
+            moment = min(max(time.gmtime(modified)[:6], _FIRST_TIME), _LAST_TIME)
+            info = _info(name, moment, *_measure(body), offset)
             yield (head := info.FileHeader())
             yield from chunks(body)
             entries.append(info)
@@ -87,10 +88,6 @@ class _Entries(list[zipfile.ZipInfo]):
         self._file.seek(0)
         for line in self._file:
             yield _info(*json.loads(line))
-
-
-def _member_info(name: str, modified: float, body: bytes | BinaryIO, offset: int) -> zipfile.ZipInfo:
-    return _info(name, min(max(time.gmtime(modified)[:6], _FIRST_TIME), _LAST_TIME), *_measure(body), offset)
 
 
 def _info(

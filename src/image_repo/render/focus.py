@@ -29,7 +29,7 @@ def attention(image: Image.Image) -> tuple[float, float]:
     # only what stands out counts, or the sum of a dull sky would outweigh a face
     high = scores.getextrema()[1]
     strong = scores.point([max(0, value - int(high * 0.7)) for value in range(256)])  # type: ignore[operator]
-    return _centre(strong)
+    return _mean(strong, (strong.width, 1)), _mean(strong, (1, strong.height))
 
 
 def _scores(image: Image.Image) -> Image.Image:
@@ -49,11 +49,6 @@ def _scores(image: Image.Image) -> Image.Image:
 #: hues from red to orange, 0 to 255 standing for the circle
 _SKIN_HUE = [255 if v <= 28 or v >= 250 else 0 for v in range(256)]
 _SKIN_SATURATION = [255 if 50 <= v <= 170 else 0 for v in range(256)]
-
-
-def _centre(weights: Image.Image) -> tuple[float, float]:
-    x, y = _mean(weights, (weights.width, 1)), _mean(weights, (1, weights.height))
-    return x, y
 
 
 def _mean(weights: Image.Image, size: Size) -> float:

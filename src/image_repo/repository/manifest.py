@@ -42,14 +42,10 @@ def _text(value: Any) -> str:
     if isinstance(value, int | float):
         return _whole(value) if isinstance(value, int) else _double(value)
     if isinstance(value, Mapping):
-        members = sorted(value.items(), key=_by_utf16)
+        # in the order of UTF-16 code units (RFC 8785, section 3.2.3)
+        members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
         return "{" + ",".join([f"{encode_basestring(name)}:{_text(inner)}" for name, inner in members]) + "}"
     return "[" + ",".join([_text(inner) for inner in value]) + "]"
-
-
-def _by_utf16(member: tuple[str, Any]) -> bytes:
-    """Members stand in the order of UTF-16 code units (RFC 8785, section 3.2.3)."""
-    return member[0].encode("utf-16-be")
 
 
 def _whole(value: int) -> str:

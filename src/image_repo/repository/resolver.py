@@ -327,7 +327,8 @@ class Resolver:
             if original is None:
                 self._disk.delete(prefix_of(name))
             else:
-                self._disk.put(prefix_of(name), Rendition(_dump(original), "application/json", original.version, 0.0))
+                text = json.dumps(asdict(original) | {"name": original.name.text}).encode()
+                self._disk.put(prefix_of(name), Rendition(text, "application/json", original.version, 0.0))
         except OSError as error:
             log.warning("the original of %s cannot be noted on disk: %s", name, error)
             with contextlib.suppress(OSError):  # better nothing than what was true before
@@ -379,10 +380,6 @@ def _forms(text: str) -> tuple[str, ...]:
 def _may_be_picture(entry: Entry) -> bool:
     """Return whether an object without an image ending may be an original: records and notes are not."""
     return entry.media_type.startswith("image/") or "." not in entry.key.rpartition("/")[2]
-
-
-def _dump(original: Original) -> bytes:
-    return json.dumps(asdict(original) | {"name": original.name.text}).encode()
 
 
 def _load(text: bytes) -> Original:

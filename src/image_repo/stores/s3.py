@@ -157,7 +157,8 @@ class S3Store:
         texts = {name: quote(text, safe="") for name, text in (metadata or {}).items()}
         facts: dict[str, Any] = {"ContentType": media_type, "Metadata": texts | own}
         if not overwrite:
-            self._refuse_present(key)
+            if self.head(key):
+                raise _there_already(key)
             if self._is_conditional():
                 facts["IfNoneMatch"] = "*"
         try:
@@ -185,10 +186,6 @@ class S3Store:
                 raise StoreUnavailable(f"The store has other bytes for {key!r} than it was sent.")
         date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
         return answer["ETag"].strip('"'), parsedate_to_datetime(date).timestamp()
-
-    def _refuse_present(self, key: str) -> None:
-        if self.head(key):
-            raise _there_already(key)
 
     def restore_etag(self, key: str, present: str, former: str) -> bool:
         """Do nothing: the entity tag follows from the bytes."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config as ClientConfig  # type: ignore[import-untyped]
@@ -113,7 +113,8 @@ class S3Client:
                     raise
             with aside():
                 time.sleep(pause)
-            _rewind(rewind)
+            if rewind:
+                rewind[0].seek(rewind[1])
 
     def _attempt(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
@@ -216,11 +217,6 @@ def _may_repeat(problem: StoreUnavailable, again: bool) -> bool:
     if not isinstance(problem, S3Refusal):
         return again
     return problem.http_status in _NOT_DONE or (again and problem.http_status in _PERHAPS_DONE)
-
-
-def _rewind(place: tuple[BinaryIO, int] | None) -> None:
-    if place:
-        place[0].seek(place[1])
 
 
 def _plain(text: str | None) -> str | None:

@@ -96,7 +96,7 @@ class Sweep:
     ) -> None:
         self._index = index
         self._load = load
-        self._settle = settle or self._overwrite
+        self._settle = settle or (lambda name: overwrite(index, name, load(name)))
         self._marks = marks
         self._workers = at_once
         #: hashes of records without an original: they are not read again and again
@@ -212,9 +212,6 @@ class Sweep:
                     yield outcome
             outcome.removed += len(gone) - len(self._index.stamps(gone))
             yield outcome
-
-    def _overwrite(self, name: str) -> None:
-        overwrite(self._index, name, self._load(name))
 
 
 def overwrite(index: Index, name: str, row: Row | None) -> None:

@@ -48,7 +48,8 @@ class Placement:
 
     def outline(self, polygon: Sequence[float]) -> list[float] | None:
         """Return the visible part of a polygon ``x1, y1, x2, y2, …``; None if nothing is visible."""
-        points = [(x * self.sx + self.dx, y * self.sy + self.dy) for x, y in _pairs(polygon)]
+        pairs = zip(polygon[::2], polygon[1::2], strict=True)
+        points = [(x * self.sx + self.dx, y * self.sy + self.dy) for x, y in pairs]
         for axis, edge, side in ((0, 0, 1), (1, 1, 1), (0, 2, -1), (1, 3, -1)):
             points = _clip(points, axis, self.visible[edge], side)
         points = [(round(x, _DIGITS), round(y, _DIGITS)) for x, y in points]
@@ -95,10 +96,6 @@ def _planned(recipe: Recipe, original: Size, exported: Size) -> Placement | None
     # `contain` lies in the middle of its box
     x, y = ((exported[0] - width) // 2, (exported[1] - height) // 2) if planned.canvas else (0, 0)
     return Placement(exported, sx, sy, x - left * sx, y - top * sy, (x, y, x + width, y + height))
-
-
-def _pairs(polygon: Sequence[float]) -> list[Point]:
-    return list(zip(polygon[::2], polygon[1::2], strict=True))
 
 
 def _clip(points: list[Point], axis: int, edge: float, side: int) -> list[Point]:

@@ -87,12 +87,9 @@ def _is_changed(name: str, content: Any, value: Any) -> bool:
         text = content["base64"] if isinstance(content, Mapping) else content
         return isinstance(value, bytes) and base64.b64encode(value) != str(text).encode()
     if name in ("$symbol", "$code", "$regularExpression", "$regex"):
-        return not _is_text(content)
+        parts = content.values() if isinstance(content, Mapping) else [content]
+        return not all(isinstance(each, str) for each in parts)
     return isinstance(value, float) and math.isinf(value) and "Inf" not in content
-
-
-def _is_text(content: Any) -> bool:
-    return all(isinstance(each, str) for each in (content.values() if isinstance(content, Mapping) else [content]))
 
 
 def _abbreviated(content: Any) -> str:
