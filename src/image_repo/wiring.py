@@ -23,6 +23,7 @@ from image_repo.access.provider import Keys, ProviderKeys, fetch_keys
 from image_repo.access.request_rules import RequestRules, RequestSigner
 from image_repo.access.rules import AnonymousLimits, RoleRules
 from image_repo.access.scope_rules import ScopeRules
+from image_repo.access.sealed_tokens import SealedTokens
 from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
 from image_repo.access.signed_cookies import CookieSigner
@@ -407,7 +408,12 @@ def _authenticator(node: _Node) -> Authenticator:
     tokens = TokenVerifier(replace(policy, audience=oidc.client_id), provider)
     sessions = Sessions(CookieSigner(_secrets(config), "session", config.access.session_lifetime))
     return Authenticator(
-        keys, shares, bearer, sessions=sessions, login=LoginFlow(client, tokens, bearer, states, find_endpoints)
+        keys,
+        shares,
+        bearer,
+        sessions=sessions,
+        login=LoginFlow(client, tokens, bearer, states, find_endpoints),
+        probe_tokens=SealedTokens(_secrets(config), "iiif-probe"),
     )
 
 

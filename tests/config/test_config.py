@@ -162,6 +162,7 @@ def part(config: Any, setting: str) -> Any:
         ("access: {anonymous_limits: {watermark: {picture: /not/there}}}", "config.yml:1: access.anonymous_limits.watermark.picture: expected a file, but there is no /not/there"),
         ("access: {anonymous_limits: {watermark: {text: a, picture: /etc/passwd}}}", "config.yml:1: access.anonymous_limits.watermark.picture: expected either text or picture, not both"),
         ("access: {anonymous_limits: {watermark: {text: ' '}}}", "config.yml:1: access.anonymous_limits.watermark.text: expected one line of at most 100 characters"),
+        ("access: {iiif_info: true}", "config.yml:1: access.iiif_info: expected access.oidc.client_id beside it: people log in there"),
         ("access: {oidc: {audience: images}}", "config.yml:1: access.oidc.audience: expected issuer or jwks_uri beside it"),
         ("access: {oidc: {issuer: 'https://a', roles: {x: reader}}}", "config.yml:1: access.oidc.roles: expected roles_claim beside it"),
         ("access: {oidc: {issuer: 'https://a', roles_claim: r, roles: {x: owner}}}", "config.yml:1: access.oidc.roles: expected values of the claim, each with reader, writer or admin but received {'x': 'owner'}"),

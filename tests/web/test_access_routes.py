@@ -17,6 +17,7 @@ from image_repo.web.app import create_app
 PUBLIC = {
     "/", "/me", "/docs", "/openapi.json", "/problems", "/problems/{slug}", "/health", "/healthz", "/livez", "/readyz",
     "/static/{filename}", "/login", "/login/callback", "/logout",
+    "/iiif/auth/2/probe/{path}", "/iiif/auth/2/access", "/iiif/auth/2/token",
     # the signature is the permission
     "/temp/{path}",
 }  # fmt: skip

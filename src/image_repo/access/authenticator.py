@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from image_repo.access.api_keys import TOKEN_PREFIX, ApiKeys
 from image_repo.access.principal import ANONYMOUS, Principal
+from image_repo.access.sealed_tokens import SealedTokens
 from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
 from image_repo.errors import InvalidToken
@@ -42,6 +43,7 @@ class Authenticator:
     :param shares: the share links
     :param verifier: of all other bearer tokens; None where they say nothing
     :param sessions: of people who have logged in by ``login``; None where nobody can
+    :param probe_tokens: of people who have logged in, for IIIF viewers
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Authenticator:
         *,
         sessions: Sessions | None = None,
         login: LoginFlow | None = None,
+        probe_tokens: SealedTokens | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.keys = keys
         self.shares = shares
         self.sessions = sessions
         self.login = login
+        self.probe_tokens = probe_tokens
         self._epoch = keys.epoch
         self._verifier = verifier
         self._clock = clock

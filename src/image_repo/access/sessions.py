@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from image_repo.access.principal import ANONYMOUS, Principal
 from image_repo.access.signed_cookies import CookieSigner
@@ -34,7 +35,7 @@ class Sessions:
 
     def begin(self, principal: Principal) -> str:
         """Return the cookie of a new session."""
-        return self._signer.sign({**asdict(principal), "roles": sorted(principal.roles)})
+        return self._signer.sign(to_members(principal))
 
     def principal(self, cookie: str) -> Principal:
         """Return whose session it is (measured: 0.2 µs for a cookie seen before); anonymous where it does not hold."""
@@ -48,9 +49,19 @@ class Sessions:
         if members is None:
             return ANONYMOUS
         ends = members.pop("expires")
-        principal = Principal(**{**members, "roles": frozenset(members["roles"])})
+        principal = from_members(members)
         with self._lock:
             while len(self._verified) >= _MAX_SESSIONS:
                 del self._verified[next(iter(self._verified))]
             self._verified[cookie] = principal, ends
         return principal
+
+
+def to_members(principal: Principal) -> dict[str, Any]:
+    """Return a principal as JSON members."""
+    return {**asdict(principal), "roles": sorted(principal.roles)}
+
+
+def from_members(members: dict[str, Any]) -> Principal:
+    """Return the principal of JSON members that this server has written."""
+    return Principal(**{**members, "roles": frozenset(members["roles"])})

@@ -216,6 +216,10 @@ def _access(config: Config) -> Iterator[Violation]:
 
 def _login(access: AccessConfiguration) -> Iterator[Violation]:
     oidc, above = access.oidc, ("access", "oidc")
+    if access.iiif_info and access.image_scope == "user":
+        yield ("access", "iiif_info"), "expected false, because access.image_scope keeps users apart"
+    elif access.iiif_info and not oidc.client_id:
+        yield ("access", "iiif_info"), "expected access.oidc.client_id beside it: people log in there"
     secret = oidc.client_secret
     if isinstance(secret, SourcedText) and secret.problem:
         yield (*above, "client_secret"), secret.problem

@@ -330,6 +330,10 @@ class AccessConfiguration:
         None, "signs share links and sessions: at least 16 characters, the same on all nodes"
     )
     secret_2: Secret | None = _setting(None, "second secret that is accepted, so that the first can be changed")
+    iiif_info: bool = _setting(
+        False,
+        "everybody may read the info.json (size, services) of closed pictures: IIIF viewers need it to log people in",
+    )
     session_lifetime: Positive = _setting(28_800, "seconds after which people have to log in again")
     audit: str | None = _setting(
         None, "file for a JSON line on each write, deletion, link, share, export and change of keys; log: in the log"

@@ -19,6 +19,7 @@ from image_repo.web import (
     exchange,
     gallery,
     iiif,
+    iiif_auth,
     login,
     oembed,
     openapi,
@@ -95,7 +96,15 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     docs.install(
         app,
         openapi.install(
-            app, config, *more, gallery.paths(), iiif.paths(), login.paths(), dialects.paths(config), oembed.paths()
+            app,
+            config,
+            *more,
+            gallery.paths(),
+            iiif.paths(),
+            iiif_auth.paths(),
+            login.paths(),
+            dialects.paths(config),
+            oembed.paths(),
         ),
     )
     pictures = Pictures(repo, config)
@@ -108,6 +117,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     oembed.install(app, repo, config)
     artifacts.install(app, repo, config)
     auth.install(app, repo, config)
+    iiif_auth.install(app, repo, config)
     login.install(app, repo.authenticator, config)
     exchange.install(app, repo, collection, config)
     snapshots.install(app, repo, config)

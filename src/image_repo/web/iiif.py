@@ -9,16 +9,20 @@ from flask import Flask, request
 from werkzeug.exceptions import NotFound
 
 from image_repo import wiring
-from image_repo.access.control import Action
+from image_repo.access.control import Action, Grant
+from image_repo.access.principal import ADMIN
+from image_repo.access.rules import PRIVATE
 from image_repo.config import Config
-from image_repo.errors import BadName, BadRequest
-from image_repo.iiif import image_api, presentation
+from image_repo.errors import BadName, BadRequest, InvalidToken, Unauthenticated
+from image_repo.iiif import auth, image_api, presentation
 from image_repo.iiif.image_api import Dialect, Size
+from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.recipe import listed_sizes
+from image_repo.model.record import Record
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
-from image_repo.web import openapi, responses
+from image_repo.web import iiif_auth, openapi, responses
 from image_repo.web.identity import authorise, name_of, principal
 from image_repo.web.manifests import Manifests, send_document
 from image_repo.web.paths import check_encoding, path_as_sent
@@ -41,6 +45,7 @@ class _Views:
 
     def __init__(self, repo: Repository, reads: TranslatedReads, collection: Collection, config: Config) -> None:
         self._repo = repo
+        self._config = config
         self._manifests = Manifests(repo, collection, config)
         self._reads = reads
         self._origin = config.cors_origin
@@ -81,9 +86,7 @@ class _Views:
         return reply
 
     def _info(self, identifier: str, dialect: Dialect) -> Reply:
-        original = self._reads.resolve(identifier)
-        grant = authorise(self._repo, Action.READ, name_of(original))
-        record = self._repo.reader.record(principal(), original)
+        original, record, grant = self._described(identifier)
         size = record.width, record.height
         most = grant.limits.max_width if grant.limits else None
         listed = self._listed(size)
@@ -95,8 +98,27 @@ class _Views:
             listed=listed,
             max_width=most,
         )
+        services = [] if grant.is_shared else iiif_auth.services(self._repo, self._config, name_of(original))
+        document = auth.declare(document, services) if services else document
         ld_type = _LD_IMAGE.format(dialect)
         return send_document(document, self._origin, ld_type, is_shared=grant.is_shared, is_usual=dialect == 3)
+
+    def _described(self, identifier: str) -> tuple[Original, Record, Grant]:
+        """Return an image, its record, and what the caller may.
+
+        Where the configuration says so, everybody learns size and services of a closed one: viewers have no cookies
+        before they know where to log in.
+        """
+        try:
+            original = self._reads.resolve(identifier)
+            grant = authorise(self._repo, Action.READ, name_of(original))
+            return original, self._repo.reader.record(principal(), original), grant
+        except Unauthenticated as error:
+            is_told = self._config.access.iiif_info and not isinstance(error, InvalidToken)
+            if not is_told or not principal().is_anonymous:
+                raise
+        original = self._repo.reader.resolve(ADMIN, ImageName.readings(identifier))
+        return original, self._repo.reader.record(ADMIN, original), PRIVATE
 
     def _listed(self, size: Size) -> list[Size] | None:
         """Return the sizes of the whole picture that may be requested; None for any."""
