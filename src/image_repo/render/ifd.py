@@ -77,13 +77,17 @@ class Block:
 
         :raises ValueError: when it does not lie within the block
         """
-        head, code, size = (8, "Q", 20) if self.is_big else (2, "H", 12)
+        head, code, size, fields = (8, "Q", 20, "HHQQ") if self.is_big else (2, "H", 12, "HHLL")
         count = self._unpack(code, offset)
         if count > _MOST_ENTRIES:
             raise ValueError("too many tags")
         start = offset + head
-        entries = [self._entry(start + n * size) for n in range(count)]
         end = start + count * size
+        table = bytes(self.data[start:end])
+        if len(table) < count * size:
+            raise ValueError("cut off")
+        rows = struct.iter_unpack(self.order + fields, table)
+        entries = [self._entry(start + n * size, *row) for n, row in enumerate(rows)]
         try:
             following = self._unpack("Q" if self.is_big else "L", end)
         except ValueError:  # cut off behind the last tag, as cameras do it in EXIF
@@ -113,15 +117,10 @@ class Block:
         if entry is None or _TYPES[entry.type][1] == "s":
             return ()
         unit, code = _TYPES[entry.type]
-        values: list[float] = []
-        for n in range(min(entry.count, _MOST_VALUES)):
-            try:
-                at = entry.offset + n * unit
-                value = struct.unpack(self.order + code, self.data[at : at + unit])
-            except struct.error:
-                break
-            values.append(value[0] if len(value) == 1 else value[0] / value[1] if value[1] else math.nan)
-        return tuple(values) if all(math.isfinite(value) for value in values) else ()
+        data = bytes(self.data[entry.offset : entry.offset + min(entry.count, _MOST_VALUES) * unit])
+        rows = struct.iter_unpack(self.order + code, data[: len(data) // unit * unit])
+        values = tuple(row[0] if len(row) == 1 else row[0] / row[1] if row[1] else math.nan for row in rows)
+        return values if all(math.isfinite(value) for value in values) else ()
 
     def integer(self, directory: Directory, tag: int) -> int | None:
         """Return the first value of a tag as a whole number."""
@@ -143,14 +142,11 @@ class Block:
             return b""
         return bytes(self.data[entry.offset : entry.offset + min(entry.size, most)])
 
-    def _entry(self, at: int) -> Entry:
-        tag, kind = self._unpack("H", at), self._unpack("H", at + 2)
-        count = self._unpack("Q" if self.is_big else "L", at + 4)
+    def _entry(self, at: int, tag: int, kind: int, count: int, value: int) -> Entry:
         kind = kind if kind in _TYPES else 7
         size = count * _TYPES[kind][0]
-        place = at + 12 if self.is_big else at + 8
-        inline = size <= (8 if self.is_big else 4)
-        return Entry(tag, kind, count, place if inline else self._unpack("Q" if self.is_big else "L", place), size)
+        room = 8 if self.is_big else 4
+        return Entry(tag, kind, count, at + 4 + room if size <= room else value, size)
 
     def _unpack(self, code: str, offset: int) -> int:
         try:
