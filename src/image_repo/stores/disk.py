@@ -138,6 +138,7 @@ class DiskStore:
         self.identity = f"folder:{os.path.realpath(root)}"
         self._root = Path(os.path.abspath(root))
         self._own = self._root / OWN
+        self._real_root = ""
         self._sidecars = Sidecars(self._own)
         self.capabilities = Capabilities(conditional_put=True, immediate_listing=True, folder=self._own)
         self._link_keys = DiskLinkKeys(self._own, secrets, self._write)
@@ -253,8 +254,9 @@ class DiskStore:
         return None
 
     def _is_inside(self, real: str) -> bool:
-        root = os.path.realpath(self._root).rstrip("/") + "/"
-        return real.startswith(root) and not f"{real}/".startswith(f"{root}{OWN}/")
+        if not self._real_root or not real.startswith(self._real_root):  # the root may be a link to elsewhere by now
+            self._real_root = os.path.realpath(self._root).rstrip("/") + "/"
+        return real.startswith(self._real_root) and not f"{real}/".startswith(f"{self._real_root}{OWN}/")
 
     def _entry(
         self, key: str, found: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
