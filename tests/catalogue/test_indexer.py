@@ -497,7 +497,7 @@ def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, mo
                     repo.writer.delete(ADMIN, ImageName(name))
         else:
             pytest.fail("it never went well")
-    assert covered >= 4
+    assert covered >= (3 if write == "changed data" else 4)  # a listing, the record, the record anew
 
 
 def catch_up(repo: Repository) -> None:
