@@ -28,6 +28,7 @@ SECTIONS = (
     "catalogue",
     "imports",
     "access",
+    "sizing",
 )
 
 

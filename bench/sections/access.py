@@ -13,9 +13,13 @@ from image_repo.access.control import AccessControl, Action, Rules
 from image_repo.access.folder_rules import FolderRule, FolderRules
 from image_repo.access.principal import Principal, Role
 from image_repo.access.rules import RoleRules
+from image_repo.access.sessions import Sessions
 from image_repo.access.share_links import ShareLinks
+from image_repo.access.signed_cookies import CookieSigner
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.stores.disk import DiskStore
+from image_repo.web.identity import identify_by
+from image_repo.web.sessions import SESSION_COOKIE
 
 from bench.report import Section, Table, middle, spread
 
@@ -42,33 +46,40 @@ def run(bench: Bench) -> Section:
     store.check(create=True)
     epochs = InvalidationEpochs(None)
     marker = ClosingMarker(store, epochs, None, 3600.0)
-    authenticator = Authenticator(ApiKeys(store, epochs, 3600.0), ShareLinks(()), _Accepts())
-    token = "Bearer " + "x" * _TOKEN_CHARS
+    sessions = Sessions(CookieSigner(["a secret of the bench"], "session", 3600))
+    authenticator = Authenticator(ApiKeys(store, epochs, 3600.0), ShareLinks(()), _Accepts(), sessions=sessions)
+    token = {"HTTP_AUTHORIZATION": "Bearer " + "x" * _TOKEN_CHARS}
+    session = sessions.begin(Principal("ann", frozenset({"reader"})))
+    cookie = {"HTTP_COOKIE": f"a=b; {SESSION_COOKIE}={session}"}
     folders = [FolderRule(f"closed/{number}/", "anonymous", Role.NONE) for number in range(10)]
-    cases: dict[str, tuple[Rules, str | None]] = {
-        "nothing configured": (RoleRules(lambda: Role.NONE if marker.is_closed() else Role.WRITER), None),
-        "anonymous: read": (RoleRules(lambda: Role.READER), None),
-        "anonymous: read, ten rules by folder": (FolderRules(lambda: Role.READER, folders), None),
+    cases: dict[str, tuple[Rules, dict[str, str]]] = {
+        "nothing configured": (RoleRules(marker.anonymous_role), {}),
+        "anonymous: read": (RoleRules(lambda: Role.READER), {}),
+        "anonymous: read, ten rules by folder": (FolderRules(lambda: Role.READER, folders), {}),
         "a token seen before": (RoleRules(lambda: Role.NONE), token),
+        "a session seen before": (RoleRules(lambda: Role.NONE), cookie),
     }
     table = Table("", ["", "µs"])
     figures = {}
-    for name, (rules, header) in cases.items():
-        figures[name] = _measure(AccessControl(rules), authenticator, header, bench.rounds)
+    for name, (rules, headers) in cases.items():
+        figures[name] = _measure(AccessControl(rules), authenticator, headers, bench.rounds)
         table.rows.append([name, spread(figures[name], 1e6)])
     section.tables.append(table)
     section.goal(
         "callers without credentials may read", (middle(figures["anonymous: read"]) or 0) * 1e6, _ANONYMOUS, " µs"
     )
     section.goal("a token seen before", (middle(figures["a token seen before"]) or 0) * 1e6, _TOKEN, " µs")
+    section.goal("a session seen before", (middle(figures["a session seen before"]) or 0) * 1e6, _TOKEN, " µs")
     return section
 
 
-def _measure(access: AccessControl, authenticator: Authenticator, header: str | None, rounds: int) -> list[float]:
+def _measure(access: AccessControl, authenticator: Authenticator, headers: dict[str, str], rounds: int) -> list[float]:
     """Return seconds of CPU of a call, for each round."""
+    identify = identify_by(authenticator)
+    environ = {"PATH_INFO": "/images/sites/north", "QUERY_STRING": "xsize=300", **headers}
 
     def hit() -> object:
-        return access.authorise(authenticator.principal(header), Action.READ, "sites/north")
+        return access.authorise(identify(environ), Action.READ, "sites/north")
 
     return [_best(hit) for _ in range(rounds)]
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from flask import current_app, request
 
+from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import Action, Grant, image_not_found
 from image_repo.access.principal import ANONYMOUS, Principal
 from image_repo.access.share_links import ShareLinks
@@ -36,7 +37,12 @@ def by_credentials(repo: Repository, base: str = "images") -> Identify:
 
     :param base: what the paths of images begin with
     """
-    authenticator, collection = repo.authenticator, f"/{base}"
+    return identify_by(repo.authenticator, base)
+
+
+def identify_by(authenticator: Authenticator, base: str = "images") -> Identify:
+    """Return what identifies callers by an authenticator."""
+    collection = f"/{base}"
     authenticate, shares = authenticator.principal, authenticator.shares
 
     def identify(environ: Mapping[str, Any]) -> Principal:
