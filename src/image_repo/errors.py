@@ -177,11 +177,11 @@ class LoginFailed(Problem):
 
 
 class CrossOrigin(Problem):
-    """403: a session's cookie counts for changes that pages of this server ask for, not those of other sites."""
+    """403: a page of another site requests a change; browsers send its forms, and cookies, without a preflight."""
 
     status = 403
     slug = "cross-origin"
-    title = "A session does not count for requests of other sites"
+    title = "Pages of other sites change nothing here"
 
 
 class OriginalsNotServed(Problem):

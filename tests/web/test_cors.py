@@ -86,3 +86,26 @@ def test_nothing_is_allowed_where_no_origin_may_read(tmp_path) -> None:
 )
 def test_a_mistake_in_the_origins_is_told(tmp_path, settings) -> None:
     assert ("cors_write_origins",) in first_violations(embedded(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", ["/images/a", "/images", "/images?name=a", "/import", "/artifacts", "/snapshots"])
+def test_pages_of_other_sites_change_nothing(client: Client, method: str, path: str) -> None:
+    for origin in (OTHER, "null"):
+        answer = client(method, path, b"{}", Origin=origin, Sec_Fetch_Site="cross-site", Content_Type="text/plain")
+        assert (answer.status, answer.slug) == (403, "cross-origin")
+    assert client.get("/images/a", Origin=OTHER, Sec_Fetch_Site="cross-site").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": APP, "Sec_Fetch_Site": "cross-site"},
+        {"Origin": OTHER, "Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "same-origin"},
+        {"Sec_Fetch_Site": "none"},
+        {},
+    ],
+)
+def test_others_change_what_they_may(client: Client, headers: dict[str, str]) -> None:
+    assert client.put("/images/c", PICTURE, **headers).status in (200, 201)

@@ -8,6 +8,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from urllib.parse import quote
 
 import pictures
 import pytest
@@ -242,3 +243,12 @@ def test_links_at_once_are_made_once(served):
     with ThreadPoolExecutor(8) as pool:
         links = list(pool.map(lambda _: served.client.get("/images/plots/a/n?w=57&url=True").json(), range(8)))
     assert len({link["url"] for link in links}) == 1
+
+
+def test_a_folder_holds_nothing_of_one_that_is_called_as_it_is_quoted(served):
+    client = served.client
+    for path in ("/images/q%20r/a", "/images/q%2520r/b"):
+        assert client.put(path, pictures.jpeg()).status == 201
+    for path, name in (("/images/q%20r/", "q r/a"), ("/images/q%2520r/", "q%20r/b")):
+        assert [record["name"] for record in client.get(f"{path}?meta=True").json()] == [name]
+        assert client.delete(f"/images/{quote(name)}").status == 200

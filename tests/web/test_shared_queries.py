@@ -16,9 +16,11 @@ from access_site import Site, running_site
 from commands import until
 
 from image_repo.access.api_keys import new_key
+from image_repo.access.principal import ADMIN
 from image_repo.access.share_links import ShareLinks
 from image_repo.access.shared_queries import signed_text
 from image_repo.config import AccessConfiguration, AccessRule, AnonymousLimitsConfiguration
+from image_repo.model.names import ImageName
 
 SECRET = "a secret of the tests"
 KINDS = {"s/a": "cat", "s/b": "dog", "s/deep/c": "cat", "s/secret/d": "cat", "open/e": "cat", "open/f": "dog"}
@@ -154,6 +156,22 @@ def test_a_key_of_the_data_may_be_called_share(site: Shop) -> None:
     for query in ("share=50", "lifetime=3"):
         found = site[0].client.get(f"/images?{query}", **site[1]["reader"]).json()["images"]
         assert [record["name"] for record in found] == ["s/b"]
+
+
+def test_its_holder_adds_no_condition(site: Shop) -> None:
+    link = _link(site, "species=cat")
+    for more in ("lifetime=3", "text=a", "sort=name", "select=data", "owner=x", "species=dog"):
+        assert site[0].client.get(f"{link}&{more}").status == 401
+
+
+def test_the_url_of_a_name_that_ends_as_pictures_do_opens_that_picture(site: Shop) -> None:
+    site[0].put("ends/x", pictures.jpeg(pictures.photo(20, 10)))
+    site[0].put("ends/x.tif", pictures.jpeg(pictures.photo(10, 30)))
+    record = site[0].client.get(_link(site, "name=ends/x.tif")).json()["images"][0]
+    parts = urlsplit(record["url"])
+    assert site[0].client.get(f"{parts.path}?{parts.query}").image().size == (10, 30)
+    for name in ("ends/x", "ends/x.tif"):
+        site[0].repo.writer.delete(ADMIN, ImageName(name))
 
 
 def test_it_ends_with_its_time_and_with_its_secret() -> None:

@@ -12,7 +12,7 @@ from image_repo.catalogue.query import Condition
 from image_repo.errors import Forbidden, Unauthenticated
 
 #: parameters that a holder of the link may choose: which page it is
-_UNSIGNED = frozenset(("share", "lifetime", "limit", "page", "skip", "after"))
+_UNSIGNED = frozenset(("share", "limit", "page", "skip", "after"))
 
 _NOT_ALL = "With these credentials a query cannot be shared: share single images."
 

@@ -259,7 +259,8 @@ class Reader:
             # Originals of one name begin with it, and a dot or plus: they stand together but for what sorts in between.
             for text in [text for text in listed if not text <= entry.key < text + "/"]:
                 yield listed.pop(text)
-            if name is None or (matches and not matches(name.text[len(prefix) :])):
+            # Keys of the first image_repo begin with the quoted folder, as those of another folder may.
+            if name is None or not name.text.startswith(prefix) or (matches and not matches(name.text[len(prefix) :])):
                 continue
             if not self._access.allows(principal, Action.READ, name.text):
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from image_repo.errors import CrossOrigin
+from image_repo.web import problems
 from image_repo.web.responses import Headers, Reply, allow_origin
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ _MAX_AGE_S = 86_400
 class Cors:
     """Answers preflights, and lets scripts of some origins read the responses to what they write; reads pass unchanged.
 
+    Other sites change nothing: browsers send their forms without a preflight, also to a server that is open to all.
+
     :param read_origin: ``*``, an origin, or None: Access-Control-Allow-Origin of pictures and records
     :param write_origins: origins whose scripts may write
     """
@@ -34,12 +38,16 @@ class Cors:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
-        origin = environ.get("HTTP_ORIGIN")
+        origin, method = environ.get("HTTP_ORIGIN"), environ["REQUEST_METHOD"]
+        is_foreign = environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and origin not in self._write_origins
+        if is_foreign and method in _WRITES:
+            refusal = CrossOrigin("Pages of other sites change nothing here, unless cors_write_origins names them.")
+            return problems.respond(refusal, method, environ.get("PATH_INFO", ""))(environ, start_response)
         if origin is None:
             return self._application(environ, start_response)
-        if environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+        if method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
             return self._preflight(origin)(environ, start_response)
-        if origin not in self._write_origins or environ["REQUEST_METHOD"] in _READS:
+        if origin not in self._write_origins or method in _READS:
             return self._application(environ, start_response)
 
         def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:

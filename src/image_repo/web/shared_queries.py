@@ -14,6 +14,7 @@ from image_repo.access.shared_queries import signed_text, visible_conditions
 from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import Words
 from image_repo.config import Config
+from image_repo.model.names import path_of
 from image_repo.model.parameters import integer, is_boolean, read_boolean
 from image_repo.model.record import timestamp
 from image_repo.repository.repository import Repository
@@ -69,7 +70,7 @@ class SharedQueries:
         caller = principal()
         whole_name = caller.namespace + name
         token = self._shares.sign_until(whole_name, expires, caller.owner)
-        return {**document, "url": f"{self._root()}{self._base}/{quote(whole_name)}?share={token}"}
+        return {**document, "url": f"{self._root()}{self._base}/{quote(path_of(whole_name))}?share={token}"}
 
     def _root(self) -> str:
         return (self._public_url or get_current_url(request.environ, root_only=True)).rstrip("/")

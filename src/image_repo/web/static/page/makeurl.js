@@ -110,7 +110,7 @@ async function linkOf(name, parameters, form) {
  * @param {string} url
  */
 function spellings(record, parameters, url) {
-  const alt = lastPart(record.name).replaceAll('"', '&quot;');
+  const alt = lastPart(record.name).replaceAll('&', '&amp;').replaceAll('"', '&quot;');
   const rest = { ...parameters };
   delete rest.xsize;
   delete rest.ysize;
@@ -120,7 +120,7 @@ function spellings(record, parameters, url) {
   const texts = [
     ['URL', url],
     ['HTML', `<img src="${escaped(url)}" srcset="${escaped(set)}" sizes="100vw" alt="${alt}">`],
-    ['Markdown', `![${lastPart(record.name)}](${url})`],
+    ['Markdown', `![${lastPart(record.name).replace(/[\\[\]]/g, '\\$&')}](${url})`],
     ['IIIF', `${serviceUrl(record.name)}/info.json`],
   ];
   return texts.map(([label, text]) => {
