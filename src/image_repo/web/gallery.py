@@ -19,6 +19,7 @@ from image_repo.web import openapi, responses
 from image_repo.web.catalogue import filters, read_query, tell_unknown_keys
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import is_shared, principal
+from image_repo.web.problem_page import prefers_page
 from image_repo.web.responses import NOSNIFF, Reply
 
 #: pictures in one answer of ``/grid``; measured: 10,000 take 0.2 s and 600 kB
@@ -46,15 +47,10 @@ def install(app: Flask, repo: Repository, collection: Collection, config: Config
     app.add_url_rule("/grid", "grid", lambda: _grid(repo, collection, origin), methods=["GET"])
 
 
-def prefers_page() -> bool:
-    """Return whether the client prefers HTML to JSON, as browsers do (RFC 9110, section 12.5.1)."""
-    return request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html"
-
-
 def _index(base: str) -> Reply | Response:
     """``GET /``: the page where a browser asks, else where the interface is."""
     varies = ("Vary", "Accept")
-    if not prefers_page():
+    if not prefers_page(request.environ):
         reply = responses.send_json({"name": "image_repo", "version": __version__, "images": f"/{base}"})
         reply.headers.append(varies)
         return reply

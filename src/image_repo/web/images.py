@@ -22,7 +22,7 @@ from image_repo.repository.metadata import Conditions
 from image_repo.repository.rename import rename
 from image_repo.repository.repository import Repository
 from image_repo.repository.restore import restore
-from image_repo.web import openapi, problems, responses, uploads
+from image_repo.web import openapi, problem_page, problems, responses, uploads
 from image_repo.web.catalogue import read_parameters
 from image_repo.web.handle import Pictures, ReadRequest
 from image_repo.web.identity import Identify, authorise, principal
@@ -63,7 +63,8 @@ class ReadsWithoutFlask:
             read = ReadRequest.of(environ, path.removeprefix(self._prefix), self._identify(environ))
             reply = self._pictures.handle(read)
         except Exception as error:
-            reply = problems.respond(error, environ["REQUEST_METHOD"], path)
+            problem = problems.respond(error, environ["REQUEST_METHOD"], path)
+            reply = problem_page.for_browsers(problem, environ)
         return reply(environ, start_response)
 
 
