@@ -99,11 +99,23 @@ def test_many_lines_keep_their_order_and_each_is_written_once(written: io.String
         ("/temp/a?temp_url_sig=0123abc&temp_url_expires=5", "/temp/a?temp_url_sig=…&temp_url_expires=5"),
         ("/temp/a?temp%5Furl_sig=0123abc&x=5", "/temp/a?temp%5Furl_sig=…&x=5"),
         ("/temp/a?%74EMP_url%255fsig%3d0123abc", "/temp/a?%74EMP_url%255fsig%3d…"),
+        (f"/thumbor/{'A-_0' * 7}/300x0/thumbor/{'b' * 28}/c", f"/thumbor/…/300x0/thumbor/{'b' * 28}/c"),
+        ("/thumbor/unsafe/300x0/a?w=1", "/thumbor/unsafe/300x0/a?w=1"),
+        (f"/imgproxy/{'A-_0' * 7}/w:3/plain/a", "/imgproxy/…/w:3/plain/a"),
+        (f"/images/imgproxy/{'a' * 28}/b", f"/images/imgproxy/{'a' * 28}/b"),
+        (
+            "/oembed?url=%2Fimages%2Fa%3Fw%3D1%26signature%3D0123abc",
+            "/oembed?url=%2Fimages%2Fa%3Fw%3D1%26signature%3D…",
+        ),
+        ("/login/callback?code=0123abc&state=0123abc", "/login/callback?…"),
         ("/images/a\n2026 200 GET /forged", r"/images/a\x0a2026 200 GET /forged"),
         ("/images/\x1b[2J", r"/images/\x1b[2J"),
         ("/images/" + "x" * 5000, "/images/" + "x" * 2040),
     ],
-    ids=["a signature", "a percent-encoded one", "one encoded twice", "a line feed", "an escape", "too long"],
+    ids=[
+        *("a signature", "a percent-encoded one", "one encoded twice", "thumbor's", "none of thumbor's", "imgproxy's"),
+        *("an image's name", "of an address", "a login", "a line feed", "an escape", "too long"),
+    ],
 )
 def test_what_is_told_of_a_request_line(uri: str, told: str) -> None:
     assert printable_uri(uri) == told

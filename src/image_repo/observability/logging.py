@@ -33,6 +33,10 @@ _SECRET = re.compile(
     r"|Temp-URL-Key(?:-2)?['\"]?\s*[:=]\s*['\"]?)[^&\s'\"]+",
     re.IGNORECASE,
 )
+#: signatures that are a part of the path of thumbor's and imgproxy's URLs, and the code by which a login ends
+_SECRET_OF_PATH = re.compile(
+    r"(?P<begin>(?<![\w%.~-])/(?:thumbor|imgproxy)/)[\w=%-]{20,}(?=/)|(?P<login>/login/callback\?)[^\s'\"]+"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -57,6 +61,7 @@ def clean(text: str) -> str:
 
 def hide(text: str) -> str:
     """Return the text without signatures, tokens and keys."""
+    text = _SECRET_OF_PATH.sub(lambda match: (match["begin"] or match["login"]) + "…", text)
     return _SECRET.sub(lambda match: match["name"] + "…", text)
 
 
