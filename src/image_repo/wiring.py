@@ -202,8 +202,8 @@ def prepare(config: Config, stores: Stores) -> list[str]:
             warnings.append(error.detail)
     settings = config.persistent_store_configuration
     if not warnings and settings.url_key_create and stores.cache is not None:
-        stored = stores.cache.stored_link_keys()
-        if stored and not any(stored):
+        link_keys = stores.cache.stored_link_keys()
+        if link_keys and not any(link_keys):
             stores.cache.set_link_key(str(settings.url_key) if settings.url_key else new_link_key())
             log.info("%s has got a key for temporary URLs", stores.cache.description)
     return warnings

@@ -99,12 +99,12 @@ def _load_config(arguments: list[str]) -> Config:
     parser.add_argument("-V", "--debug", dest="level", action="store_const", const=logging.DEBUG)
     parser.add_argument("-l", "--log-file", type=Path)
     parser.add_argument("-c", "--config-log-file", type=Path)
-    given = parser.parse_args(arguments)
-    if uwsgi.running_api() or given.level or given.log_file or given.config_log_file:
-        configure(LogSettings(given.level or logging.WARNING, given.log_file, given.config_log_file))
-    overrides = {"persistent_store_configuration.kind": "disk"} if given.test_run else {}
+    options = parser.parse_args(arguments)
+    if uwsgi.running_api() or options.level or options.log_file or options.config_log_file:
+        configure(LogSettings(options.level or logging.WARNING, options.log_file, options.config_log_file))
+    overrides = {"persistent_store_configuration.kind": "disk"} if options.test_run else {}
     try:
-        return load(given.yaml_config and Path(given.yaml_config), os.environ, overrides=overrides)
+        return load(options.yaml_config and Path(options.yaml_config), os.environ, overrides=overrides)
     except ConfigurationError as error:
         for mistake in error.mistakes:
             log.critical("%s", mistake)

@@ -162,10 +162,10 @@ class ApiKeys:
 
         :raises KeyNotFound: when there is none of this name
         """
-        found = [path for path, key in self._each() if key.name == name]
-        if not found:
+        paths = [path for path, key in self._each() if key.name == name]
+        if not paths:
             raise KeyNotFound(f"There is no key {name!r}.", name=name)
-        for path in found:
+        for path in paths:
             self._store.delete(path)
         self._epochs.mark(PREFIX)
 

@@ -58,11 +58,11 @@ class ContainerTier:
                 chunks = list(body)
             except OriginalDamaged:
                 chunks = None
-        found = None if chunks is None else _rendition(body.entry, b"".join(chunks))
-        if found is None:
+        rendition = None if chunks is None else _rendition(body.entry, b"".join(chunks))
+        if rendition is None:
             with contextlib.suppress(Exception):
                 self.delete(key)
-        return found
+        return rendition
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
         """Store a rendition, unless it is stored for longer already.
@@ -189,18 +189,18 @@ def _sha256(body: bytes | BinaryIO) -> str:
     if isinstance(body, bytes):
         return hashlib.sha256(body).hexdigest()
     start = body.tell()
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     while chunk := body.read(CHUNK):
-        made.update(chunk)
+        digest.update(chunk)
     body.seek(start)
-    return made.hexdigest()
+    return digest.hexdigest()
 
 
 def _copy(body: Body, file: BinaryIO) -> None:
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for chunk in body:
-        made.update(chunk)
+        digest.update(chunk)
         file.write(chunk)
-    if made.hexdigest() != body.entry.metadata.get("sha256", made.hexdigest()):
+    if digest.hexdigest() != body.entry.metadata.get("sha256", digest.hexdigest()):
         raise OriginalDamaged(f"The bytes of {body.entry.key!r} are not those that were kept.")
     file.seek(0)

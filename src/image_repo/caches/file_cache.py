@@ -106,10 +106,10 @@ class FileCache:
         except (*_ABSENT, DamagedEntry):
             return None
         now = time.time()
-        found = reader.stat()
-        if found.st_mtime < now - self._touch_every:
+        status = reader.stat()
+        if status.st_mtime < now - self._touch_every:
             with contextlib.suppress(OSError):  # a disk that can only be read
-                _set_use(reader.handle, now, found.st_mtime_ns)
+                _set_use(reader.handle, now, status.st_mtime_ns)
         return reader
 
     def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
@@ -127,11 +127,11 @@ class FileCache:
     def pinned_until(self, key: str) -> float | None:
         """Return until when an entry is pinned: a time in the past where it is not; None when there is no entry."""
         try:
-            found = os.stat(self._path(key))
+            status = os.stat(self._path(key))
         except _ABSENT:
             return None
         now = time.time()
-        return found.st_mtime if _is_pinned(found, now) else min(found.st_mtime, now)
+        return status.st_mtime if _is_pinned(status, now) else min(status.st_mtime, now)
 
     # -- writing ---------------------------------------------------------------------
 
@@ -358,9 +358,9 @@ class FileCache:
             for name in _names(f"{self._root}/{shard}"):
                 path = f"{self._root}/{shard}/{name}"
                 with contextlib.suppress(*_ABSENT):
-                    found = os.stat(path)
-                    if not (_is_temporary(path) and _remove_abandoned(path, found)):
-                        yield path, found
+                    status = os.stat(path)
+                    if not (_is_temporary(path) and _remove_abandoned(path, status)):
+                        yield path, status
 
     def _remove_stray(self, name: str) -> None:
         """Remove what an older version has left in the folder itself."""
@@ -372,8 +372,8 @@ class FileCache:
         """Remove an item, unless it was used or pinned meanwhile."""
         with contextlib.suppress(OSError), _locked(os.path.dirname(item.path)):
             now = time.time()
-            found = os.stat(item.path)
-            if not _is_pinned(found, now) and _last_use(found, now) <= item.used:
+            status = os.stat(item.path)
+            if not _is_pinned(status, now) and _last_use(status, now) <= item.used:
                 os.unlink(item.path)
                 return True
         return False
@@ -439,10 +439,10 @@ def _is_pinned(found: os.stat_result, now: float) -> bool:
 
 def _pin_of(path: str) -> float:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except _ABSENT:
         return 0.0
-    return found.st_mtime if _is_pinned(found, time.time()) else 0.0
+    return status.st_mtime if _is_pinned(status, time.time()) else 0.0
 
 
 def _last_use(found: os.stat_result, now: float) -> float:

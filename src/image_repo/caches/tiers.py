@@ -95,16 +95,16 @@ class Caches:
     def get(self, key: str) -> tuple[Rendition, Layer] | None:
         """Return the first hit and its layer; the tiers above get it too."""
         for place, tier in enumerate(self.tiers):
-            found = self._try(tier, "get", partial(tier.get, key), None)
-            if found is not None:
-                self.fill(key, found, self.tiers[:place])
-                return found, tier.name
+            rendition = self._try(tier, "get", partial(tier.get, key), None)
+            if rendition is not None:
+                self.fill(key, rendition, self.tiers[:place])
+                return rendition, tier.name
         return None
 
     def open(self, key: str) -> CachedFile | None:
         """Return the first hit as a file; the tiers above do not get it."""
-        found = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
-        return next((kept for kept in found if kept is not None), None)
+        files = (self._try(tier, "open", partial(tier.open, key), None) for tier in self.tiers)
+        return next((file for file in files if file is not None), None)
 
     def contains(self, key: str) -> bool:
         """Return whether a tier has a rendition. It may be evicted at any time."""

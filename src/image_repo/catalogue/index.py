@@ -99,9 +99,9 @@ class SqlIndex:
     def _paged(self, plan: QueryPlan, query: Query, sorted_by: Order, after: Place | None) -> tuple[Listed, int]:
         """Return a page and one row more, and how many match."""
         skip, limit = query.skip, query.limit + 1
-        known = None if query.exact else self._estimates.of(query.filter)
-        if known is not None:
-            return _in_order(plan, sorted_by, after, skip, limit), known
+        estimate = None if query.exact else self._estimates.of(query.filter)
+        if estimate is not None:
+            return _in_order(plan, sorted_by, after, skip, limit), estimate
         if plan.is_complete(plan.walks(sorted_by)):
             listed = _in_order(plan, sorted_by, after, skip, limit)
             count = _counted(plan, exact=query.exact)

@@ -68,8 +68,8 @@ def bare(known: str) -> str:
 
 
 def _short(text: str) -> str:
-    made = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()
-    return base64.urlsafe_b64encode(made).decode()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest()
+    return base64.urlsafe_b64encode(digest).decode()
 
 
 # -- how complete it is --------------------------------------------------------------

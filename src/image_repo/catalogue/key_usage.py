@@ -28,7 +28,7 @@ KeyType = tuple[Path, str]
 
 def key_types(document: Mapping[str, Any]) -> set[KeyType]:
     """Return the paths of a document with the types of their values: of an array ``list`` and those of its elements."""
-    found: set[KeyType] = set()
+    types: set[KeyType] = set()
     waiting: list[tuple[Path, Any]] = [((), document)]
     while waiting:
         path, value = waiting.pop()
@@ -36,10 +36,10 @@ def key_types(document: Mapping[str, Any]) -> set[KeyType]:
             if isinstance(each, Mapping) and len(path) < MAX_LEVELS:
                 waiting += [((*path, str(member)), below) for member, below in each.items()]
             if path and each is not value:
-                found.add((path, _type(each)))
+                types.add((path, _type(each)))
         if path:
-            found |= {(path, ANY), (path, _type(value))}
-    return found
+            types |= {(path, ANY), (path, _type(value))}
+    return types
 
 
 def _type(value: Any) -> str:
@@ -51,8 +51,8 @@ def usages(counts: Mapping[KeyType, int]) -> list[KeyUsage]:
     types: dict[Path, dict[str, int]] = {}
     for (path, type_), count in sorted(counts.items()):
         types.setdefault(path, {})[type_] = count
-    made = [KeyUsage(path, of_key.pop(ANY), of_key) for path, of_key in types.items()]
-    return sorted(made, key=lambda usage: (-usage.count, usage.path))
+    usages = [KeyUsage(path, of_key.pop(ANY), of_key) for path, of_key in types.items()]
+    return sorted(usages, key=lambda usage: (-usage.count, usage.path))
 
 
 def count_keys(documents: Iterable[Mapping[str, Any]]) -> list[KeyUsage]:

@@ -68,12 +68,10 @@ class PostgresDialect(PostgresJson):
         self._there = False
         self._waits = Watchdog(2 * timeout + self._patience)
         facts = f'"{self._schema}".{self.tables.facts.name}'
-        given = "unnest(%s::int[], %s::bytea[], %s::bytea[], %s::text[])"
-        self._insert_facts = (
-            f"INSERT INTO {facts} (key, value, sort, name) SELECT * FROM {given} ON CONFLICT DO NOTHING"  # noqa: S608
-        )
+        rows = "unnest(%s::int[], %s::bytea[], %s::bytea[], %s::text[])"
+        self._insert_facts = f"INSERT INTO {facts} (key, value, sort, name) SELECT * FROM {rows} ON CONFLICT DO NOTHING"  # noqa: S608
         self._delete_facts = (
-            f"DELETE FROM {facts} f USING {given} AS g (key, value, sort, name) "  # noqa: S608
+            f"DELETE FROM {facts} f USING {rows} AS g (key, value, sort, name) "  # noqa: S608
             "WHERE f.key = g.key AND f.value = g.value AND f.sort = g.sort AND f.name = g.name"
         )
 
@@ -200,14 +198,14 @@ class PostgresDialect(PostgresJson):
         """Make what is missing, once; drop what is of another version."""
         if self._there:
             return
-        made = str(VERSION)
+        layout = str(VERSION)
         with self._pool.get().connect() as connection, connection.begin():
             self._be_alone(connection)
             connection.execute(CreateSchema(self._schema, if_not_exists=True))
-            if self._found(connection) != made:
+            if self._found(connection) != layout:
                 self.tables.metadata.drop_all(connection)
                 self.tables.metadata.create_all(connection)
-                connection.execute(self.tables.notes.insert().values(what=MADE, text=made))
+                connection.execute(self.tables.notes.insert().values(what=MADE, text=layout))
                 connection.execute(self.tables.keys.insert().values(first_key()))
         self._there = True
 

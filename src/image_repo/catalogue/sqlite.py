@@ -187,8 +187,8 @@ class SqliteDialect(SqliteJson):
 
     def _make_tables(self, connection: Any) -> None:
         """Make what is missing; drop what is of another version or scope."""
-        made = f"{VERSION} {_HAS_JSONB} {_FORGETS_WORDS} {self._scope}"
-        if self._found(connection) == made:
+        layout = f"{VERSION} {_HAS_JSONB} {_FORGETS_WORDS} {self._scope}"
+        if self._found(connection) == layout:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -202,7 +202,7 @@ class SqliteDialect(SqliteJson):
             connection.execute(
                 f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, {without_text}detail=none, tokenize='ascii')"
             )
-            connection.execute(_spelled(self.tables.notes.insert()), {"what": MADE, "text": made})
+            connection.execute(_spelled(self.tables.notes.insert()), {"what": MADE, "text": layout})
             connection.execute(_spelled(self.tables.keys.insert()), first_key())
             connection.execute("COMMIT")
         except BaseException:

@@ -26,8 +26,8 @@ def unknown_keys(index: Index, grammar: Grammar, visible: Filter, paths: Iterabl
         missing = [path for path in members if path in missing or not _is_there(index, visible, path)]
     if not missing:
         return {}
-    known = index.keys()[0] if visible.is_empty else count_keys(islice(index.each(visible), _SAMPLE))
-    return {grammar.key(path): grammar.nearest(path, [usage.path for usage in known]) for path in missing}
+    usages = index.keys()[0] if visible.is_empty else count_keys(islice(index.each(visible), _SAMPLE))
+    return {grammar.key(path): grammar.nearest(path, [usage.path for usage in usages]) for path in missing}
 
 
 def _is_there(index: Index, visible: Filter, path: Path) -> bool:

@@ -110,8 +110,8 @@ def check(repo: Repository, scan: ContainerScan, step: Step) -> Iterator[str]:
         if len(entries) > 1:
             others = ", ".join(entry.key for entry in entries[1:])
             yield f"{name}: has more than one original: {entries[0].key} is the image, not {others}"
-    known = {record_key(name.text) for name in scan.originals}
-    for key in sorted(scan.records.keys() - known):
+    record_keys = {record_key(name.text) for name in scan.originals}
+    for key in sorted(scan.records.keys() - record_keys):
         record = read_record(repo.origin, ImageName(key.removesuffix(".json")))
         if record is None or not record.is_description:
             yield f"{key}: a record without an original"

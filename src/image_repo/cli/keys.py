@@ -46,8 +46,8 @@ def set_link_key(config: Config, *, second: bool, force: bool = False) -> tuple[
     store = stores.cache or stores.origin
     try:
         secret = str(configured) if configured else new_link_key()
-        stored = store.stored_link_keys()
-        before = stored[second] if stored else ""
+        link_keys = store.stored_link_keys()
+        before = link_keys[second] if link_keys else ""
         if before == secret:
             return store.description, secret
         if before and not force:

@@ -126,5 +126,5 @@ def advice(setting: str) -> str | None:
     :param setting: its dotted name
     """
     last = setting.rpartition(".")[2]
-    known = next((each for each in FOREIGN if each.names.fullmatch(last.upper())), None)
-    return MOVED_HERE.get(setting) or MOVED.get(last) or (f"is not read here: {known.advice}" if known else None)
+    variable = next((each for each in FOREIGN if each.names.fullmatch(last.upper())), None)
+    return MOVED_HERE.get(setting) or MOVED.get(last) or (f"is not read here: {variable.advice}" if variable else None)

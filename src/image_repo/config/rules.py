@@ -149,23 +149,23 @@ def _credentials(config: Config) -> Iterator[Violation]:
     if store.resolved_kind == "disk":
         return
     above = (_STORE, "credentials")
-    given = store.credentials
-    values = {path: getattr(given, path[-1]) for path, _ in leaves(type(given), above)}
+    credentials = store.credentials
+    values = {path: getattr(credentials, path[-1]) for path, _ in leaves(type(credentials), above)}
     problems = {path: text.problem for path, text in values.items() if isinstance(text, SourcedText) and text.problem}
     if problems:
         yield from problems.items()
     elif store.resolved_kind == "s3":
         yield from _s3_credentials(store, above)
     else:
-        yield from _swift_credentials(given, above)
+        yield from _swift_credentials(credentials, above)
 
 
 def _s3_credentials(store: PersistentStoreConfiguration, above: Path) -> Iterator[Violation]:
-    given = store.credentials
-    endpoint = given.endpoint
+    credentials = store.credentials
+    endpoint = credentials.endpoint
     if endpoint is not None and (not _is_address(endpoint) or urlsplit(endpoint).path.strip("/")):
         yield (*above, "endpoint"), f"expected scheme://host without a path but received {str(endpoint)!r}"
-    if bool(given.access_key_id) != bool(given.secret_access_key):
+    if bool(credentials.access_key_id) != bool(credentials.secret_access_key):
         yield above, "expected access_key_id and secret_access_key together (S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY)"
     if store.url_lifetime + store.url_lifetime_slack > _LONGEST_S3_LINK_S:
         expected = f"expected at most {_LONGEST_S3_LINK_S} together with url_lifetime_slack: no URL of S3 holds longer"

@@ -158,11 +158,11 @@ class Importer:
                 raise NotAPicture("It is empty.")
             if item.sha256 and item.sha256 != spool.sha256:
                 raise DigestMismatch("Its SHA-256 differs from the expected one.", sha256=spool.sha256)
-            stored = self._stored_picture(name)
+            record = self._stored_picture(name)
             if item.merge:
                 item = replace(item, data=_merged(item.data, self._stored(name)))
-            if stored and stored.sha256 in (spool.sha256, item.original):
-                return self._replace_data(name, item.data, stored)
+            if record and record.sha256 in (spool.sha256, item.original):
+                return self._replace_data(name, item.data, record)
             is_new = self._is_new(name, spool) if self._dry_run else self._put(name, item, spool)
         return "stored" if is_new else "replaced"
 

@@ -79,8 +79,8 @@ def split_ending(text: str) -> tuple[str, Format | None]:
     ('a/b', 'a/b.tar')
     """
     stem, dot, ending = text.rpartition(".")
-    known = BY_ENDING.get(ending.lower()) if dot and stem and not stem.endswith("/") else None
-    return (stem, known) if known else (text, None)
+    format_ = BY_ENDING.get(ending.lower()) if dot and stem and not stem.endswith("/") else None
+    return (stem, format_) if format_ else (text, None)
 
 
 #: number of bytes that identify a format

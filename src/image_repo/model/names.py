@@ -52,10 +52,10 @@ class ImageName:
         :raises BadName: with the reason
         """
         whole = cls.parse(text)
-        stem, known = split_ending(whole.text)
-        if known:
+        stem, format_ = split_ending(whole.text)
+        if format_:
             _check(stem)
-        return (cls(stem), whole) if known else (whole,)
+        return (cls(stem), whole) if format_ else (whole,)
 
     def below(self, folder: str) -> ImageName:
         """Return this name below a folder.

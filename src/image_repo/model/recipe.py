@@ -158,8 +158,8 @@ class RecipeRequest:
         own = dict(self.values)
         preset = presets.get(name := own.pop("preset"))
         if preset is None:
-            known = ", ".join(sorted(presets)) or "none is configured"
-            raise BadParameter.expected(f"the name of a preset ({known})", "preset", name)
+            names = ", ".join(sorted(presets)) or "none is configured"
+            raise BadParameter.expected(f"the name of a preset ({names})", "preset", name)
         return RecipeRequest(is_listed=not own, **{**preset.values, **own})
 
     def canonical_lines(self) -> list[str]:
@@ -257,12 +257,12 @@ def _box(given: Mapping[str, Any], defaults: Defaults) -> tuple[int | None, int 
 
 def _fill_in(values: dict[str, Any], defaults: Defaults, focus: Focus | None) -> None:
     """Set what was not requested and depends on other values: focus, quality, background."""
-    made = BY_KIND[values["kind"]]
+    format_ = BY_KIND[values["kind"]]
     if values.get("fit") == "cover":
         values.setdefault("focus", focus or (0.5, 0.5))
-    if made.quality:
-        values.setdefault("quality", defaults.quality.get(made.kind))
-    if not made.alpha or values.get("fit") == "contain":
+    if format_.quality:
+        values.setdefault("quality", defaults.quality.get(format_.kind))
+    if not format_.alpha or values.get("fit") == "contain":
         values.setdefault("background", defaults.background)
 
 

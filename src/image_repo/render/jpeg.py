@@ -102,9 +102,9 @@ def _has_all_scans(data: memoryview) -> bool:
             count = data[start]
             first, last, approximation = data[start + 1 + 2 * count : start + 4 + 2 * count]
             for n in range(count):
-                known = bits.get(data[start + 1 + 2 * n], [0] * 64)
-                known[first : last + 1] = [approximation & 15] * (last + 1 - first)
-    return all(set(known) == {0} for known in bits.values())
+                lengths = bits.get(data[start + 1 + 2 * n], [0] * 64)
+                lengths[first : last + 1] = [approximation & 15] * (last + 1 - first)
+    return all(set(lengths) == {0} for lengths in bits.values())
 
 
 def _segments(data: memoryview) -> Iterator[tuple[int, int, int]]:

@@ -107,14 +107,14 @@ def _resized(image: Image.Image, size: Size, kernel: Image.Resampling, box: Box)
     width, height = size
     if width * height <= _WHOLE_RESULT:
         return image.resize(size, kernel, box=box)
-    made = Image.new(image.mode, size)
+    canvas = Image.new(image.mode, size)
     left, top, right, bottom = box
     step = max(1, _STRIP // width)
     for first in range(0, height, step):
         last = min(height, first + step)
         upper, lower = (min(bottom, top + (bottom - top) * row / height) for row in (first, last))
-        made.paste(image.resize((width, last - first), kernel, box=(left, upper, right, lower)), (0, first))
-    return made
+        canvas.paste(image.resize((width, last - first), kernel, box=(left, upper, right, lower)), (0, first))
+    return canvas
 
 
 def drafted(image: Image.Image, picture: Picture) -> Scale:
@@ -312,12 +312,12 @@ STEPS: tuple[Step, ...] = (shrink, upright, colour, turn, tone, soften, pad, fla
 
 def make(image: Image.Image, job: Job) -> Image.Image:
     """Take one frame through all steps; return a fresh picture in L, LA, RGB or RGBA that carries no metadata."""
-    made: Image.Image = image
+    picture: Image.Image = image
     for step in STEPS:
-        made = step(made, job)
-    if made is image:
+        picture = step(picture, job)
+    if picture is image:
         # The decoder's own object knows its file, and the writers would copy from there. A
         # single picture need not be held twice for that; an animation's is drawn over.
-        made = image.copy() if job.recipe.animate else image._new(image.im)
-    made.info = {}
-    return made
+        picture = image.copy() if job.recipe.animate else image._new(image.im)
+    picture.info = {}
+    return picture

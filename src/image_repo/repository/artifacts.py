@@ -117,15 +117,16 @@ class Artifact:
         """
         try:
             members = json.loads(text)
-            made = cls(**{f.name: members[f.name] for f in fields(cls) if f.name in members})
-            texts = (made.artifact_id, made.kind, made.media_type, made.uploaded, made.filename or "")
-            whole = all(isinstance(value, str) for value in texts) and type(made.bytes) is int
-            good = whole and isinstance(made.meta, dict) and made.modified >= 0 and KIND.fullmatch(made.kind)
+            artifact = cls(**{f.name: members[f.name] for f in fields(cls) if f.name in members})
+            texts = (artifact.artifact_id, artifact.kind, artifact.media_type, artifact.uploaded)
+            whole = all(isinstance(text, str) for text in (*texts, artifact.filename or ""))
+            good = whole and type(artifact.bytes) is int and isinstance(artifact.meta, dict)
+            good = good and artifact.modified >= 0 and KIND.fullmatch(artifact.kind) is not None
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not a record of an artifact: {error}") from error
-        if not good or not _NAME.fullmatch(made.artifact_id):
+        if not good or not _NAME.fullmatch(artifact.artifact_id):
             raise ValueError("not a record of an artifact")
-        return made
+        return artifact
 
 
 class Artifacts:
@@ -158,10 +159,10 @@ class Artifacts:
 
         :raises ArtifactNotFound: when the container has none of this name
         """
-        found = self._read(self._authorise(principal, Action.READ, artifact_id))
-        if found is None:
+        artifact = self._read(self._authorise(principal, Action.READ, artifact_id))
+        if artifact is None:
             raise _not_found(artifact_id)
-        return replace(found, artifact_id=artifact_id)
+        return replace(artifact, artifact_id=artifact_id)
 
     @contextmanager
     def open(self, principal: Principal, artifact: Artifact) -> Iterator[Spool]:
@@ -189,10 +190,10 @@ class Artifacts:
         """Read every artifact; yield a line for each whose bytes are not those that were stored."""
         for name, _ in self.stamps():
             try:
-                found = self._read(name)
-                if found is None:
+                artifact = self._read(name)
+                if artifact is None:
                     raise _not_found(name)
-                with self._verified(name, found):
+                with self._verified(name, artifact):
                     pass
             except OriginalDamaged as problem:
                 yield f"{name}: {problem.detail}"
@@ -239,11 +240,11 @@ class Artifacts:
         if text is None:
             return None
         try:
-            found = Artifact.load(text)
+            artifact = Artifact.load(text)
         except ValueError as error:
             log.warning("the record of the artifact %s cannot be read: %s", name, error)
             return None
-        return replace(found, artifact_id=name) if name.endswith(_ID + found.sha256) else None
+        return replace(artifact, artifact_id=name) if name.endswith(_ID + artifact.sha256) else None
 
     # -- writing ---------------------------------------------------------------------
 
@@ -268,21 +269,21 @@ class Artifacts:
         key = _key(name)
         with self._repo.metadata.lock(ImageName(key)):
             before = self._read(name)
-            made = before or Artifact(name, DEFAULT_KIND, spool.size, OCTETS, None, timestamp(time.time()))
-            made = replace(
-                made,
-                kind=kind or made.kind,
-                media_type=media_type or made.media_type,
-                filename=filename or made.filename,
+            artifact = before or Artifact(name, DEFAULT_KIND, spool.size, OCTETS, None, timestamp(time.time()))
+            artifact = replace(
+                artifact,
+                kind=kind or artifact.kind,
+                media_type=media_type or artifact.media_type,
+                filename=filename or artifact.filename,
                 meta=merge(before.meta, meta or {}) if before else (meta or {}),
             )
-            check_data(made.meta, "meta")
+            check_data(artifact.meta, "meta")
             # Known bytes are written again: so a repeated upload repairs damaged ones.
             with self._repo.writer.quotas.reserved(principal, 0 if before else spool.size):
-                stored = self._store(key, spool.file, made.media_type)
-            record = self._store(key + _RECORD, made.dump(), MEDIA_TYPE)
-            self.indexer.wrote(name, _document(made), _stamp(stored, record))
-        return replace(made, artifact_id=principal.relative(name)), before is None
+                stored = self._store(key, spool.file, artifact.media_type)
+            record = self._store(key + _RECORD, artifact.dump(), MEDIA_TYPE)
+            self.indexer.wrote(name, _document(artifact), _stamp(stored, record))
+        return replace(artifact, artifact_id=principal.relative(name)), before is None
 
     def _store(self, key: str, data: BinaryIO | builtins.bytes, media_type: str) -> Entry:
         """Store an object, unless another node may hold the lock by now."""
@@ -335,8 +336,8 @@ class Artifacts:
             return None
         key = _key(name)
         record, stored = (self._origin.head(key + ending) for ending in (_RECORD, ""))
-        found = self._read(name) if record and stored else None
-        return Row(name, _document(found), _stamp(stored, record)) if found and stored and record else None
+        artifact = self._read(name) if record and stored else None
+        return Row(name, _document(artifact), _stamp(stored, record)) if artifact and stored and record else None
 
 
 def _document(artifact: Artifact) -> dict[str, Any]:

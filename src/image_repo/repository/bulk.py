@@ -109,18 +109,20 @@ def _look_up(origin: Store, names: Sequence[ImageName]) -> Iterator[tuple[ImageN
     :param names: in order
     """
     # other tools spell what is not ASCII in several ways
-    found: dict[str, list[Entry]] = {name.text: [] for name in names if name.text.isascii()}
-    for entry in origin.find(found, _ENDINGS):
+    by_name: dict[str, list[Entry]] = {name.text: [] for name in names if name.text.isascii()}
+    for entry in origin.find(by_name, _ENDINGS):
         name = _image_of(entry)
-        if name in found:
-            found[name].append(entry)
-        if entry.key in found:  # a picture without an ending, perhaps, or one that is called like another with it
-            found[entry.key] += [entry, entry]
-    described = [text for text, entries in found.items() if not any(entry.key != record_key(text) for entry in entries)]
+        if name in by_name:
+            by_name[name].append(entry)
+        if entry.key in by_name:  # a picture without an ending, perhaps, or one that is called like another with it
+            by_name[entry.key] += [entry, entry]
+    described = [
+        text for text, entries in by_name.items() if not any(entry.key != record_key(text) for entry in entries)
+    ]
     for entry in origin.find([first_names.original_stem(text) for text in described], ENDINGS):
-        found[_image_of(entry)].append(entry)
+        by_name[_image_of(entry)].append(entry)
     for image in names:
-        state = _state(origin, image, found[image.text]) if image.text in found else None
+        state = _state(origin, image, by_name[image.text]) if image.text in by_name else None
         if state:
             yield image, state
 

@@ -185,9 +185,9 @@ class Collection:
 
         :param surely: whether an answer of a moment ago will not do
         """
-        asked, known = self._rebuilding
+        asked_at, known = self._rebuilding
         now = time.monotonic()
-        if surely or now - asked > _REMEMBERED:
+        if surely or now - asked_at > _REMEMBERED:
             known = indexer.lacking(self._repo.indexer.index)
             self._rebuilding = (now, known)
         return known

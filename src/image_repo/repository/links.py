@@ -83,14 +83,14 @@ class Links:
         recipe = variant.recipe
         if not recipe.is_original:
             served = self._reader.fetch(variant)
-            made = self._reader.variant(principal, replace(variant.original, version=served.version), recipe)
-            target.pin(made.key, served.rendition.body, served.rendition, until)
-            return made
+            current = self._reader.variant(principal, replace(variant.original, version=served.version), recipe)
+            target.pin(current.key, served.rendition.body, served.rendition, until)
+            return current
         with self._reader.original(principal, variant.original) as (original, spool):
-            made = self._reader.variant(principal, original, recipe)
-            facts = Rendition(b"", original.media_type, made.etag, original.modified)
-            target.pin(made.key, spool.file, facts, until)
-        return made
+            current = self._reader.variant(principal, original, recipe)
+            facts = Rendition(b"", original.media_type, current.etag, original.modified)
+            target.pin(current.key, spool.file, facts, until)
+        return current
 
     def open(self, key: str, signature: str, expires: str) -> CachedFile:
         """Open what a temporary URL points to, where this program answers it itself. The signature is the permission.

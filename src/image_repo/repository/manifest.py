@@ -91,22 +91,22 @@ class Tree:
 
     def add(self, data: bytes) -> None:
         """Adds a leaf."""
-        made = hashlib.sha256(_LEAF + data).digest()
+        digest = hashlib.sha256(_LEAF + data).digest()
         joined = self.count
         while joined & 1:
-            made = hashlib.sha256(_NODE + self._full.pop() + made).digest()
+            digest = hashlib.sha256(_NODE + self._full.pop() + digest).digest()
             joined >>= 1
-        self._full.append(made)
+        self._full.append(digest)
         self.count += 1
 
     def root(self) -> str:
         """The root in lower-case hex; of no leaves, the hash of nothing."""
         if not self._full:
             return hashlib.sha256().hexdigest()
-        made = self._full[-1]
+        digest = self._full[-1]
         for left in reversed(self._full[:-1]):
-            made = hashlib.sha256(_NODE + left + made).digest()
-        return made.hex()
+            digest = hashlib.sha256(_NODE + left + digest).digest()
+        return digest.hex()
 
 
 def entry(document: Mapping[str, Any], *, exif: bool = False) -> dict[str, Any]:
@@ -147,10 +147,10 @@ class Header:
         """
         try:
             members = json.loads(line)
-            made = cls(**{f.name: members[f.name] for f in fields(cls)})
+            header = cls(**{f.name: members[f.name] for f in fields(cls)})
         except (TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"not a header: {error}") from error
-        texts = (made.id, made.created, made.filter, made.merkle_root)
-        if not isinstance(made.count, int) or not all(isinstance(text, str) for text in texts):
+        texts = (header.id, header.created, header.filter, header.merkle_root)
+        if not isinstance(header.count, int) or not all(isinstance(text, str) for text in texts):
             raise ValueError("not a header")
-        return made
+        return header

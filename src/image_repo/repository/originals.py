@@ -49,9 +49,9 @@ class Originals:
         :raises ImageNotFound: when it was deleted meanwhile
         :raises OriginalDamaged: when the bytes are not those that were stored, or never stay the same
         """
-        found, spool = self.of_one_version(original, lambda current: (current, self.read(current)))
+        newest, spool = self.of_one_version(original, lambda current: (current, self.read(current)))
         with spool:
-            yield found, spool
+            yield newest, spool
 
     def of_one_version(self, original: Original, read: Callable[[Original], T]) -> T:
         """Return what ``read`` returns, which begins anew while it raises :class:`OriginalChanged`.

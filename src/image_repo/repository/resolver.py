@@ -81,8 +81,8 @@ class Lease:
 
 def original_of(name: ImageName, entry: Entry) -> Original:
     """Return the original of a name from a store's entry."""
-    known = split_ending(entry.key)[1]
-    media_type = known.media_type if known else entry.media_type
+    format_ = split_ending(entry.key)[1]
+    media_type = format_.media_type if format_ else entry.media_type
     # Swift's Last-Modified is its time rounded up: a listing has fractions, a HEAD does not.
     return Original(name, entry.key, entry.etag, entry.size, float(math.ceil(entry.modified)), media_type)
 
@@ -92,8 +92,8 @@ def image_of(key: str, media_type: str) -> ImageName | None:
 
     Originals have a known ending, or none and the media type of an image, and a key that is a valid name.
     """
-    stem, made = split_ending(key)
-    if not made and not media_type.startswith("image/"):
+    stem, format_ = split_ending(key)
+    if not format_ and not media_type.startswith("image/"):
         return None
     return ImageName.of_key(first_names.name_of_original(stem) or stem)
 

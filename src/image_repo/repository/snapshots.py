@@ -282,10 +282,10 @@ class Snapshots:
         return name
 
     def _get(self, name: str, asked: str) -> Snapshot:
-        found = self._about(name) if _NAME.fullmatch(name) else None
-        if found is None:
+        snapshot = self._about(name) if _NAME.fullmatch(name) else None
+        if snapshot is None:
             raise _not_found(asked)
-        return found
+        return snapshot
 
     def is_shared(self, principal: Principal, snapshot: Snapshot) -> bool:
         """Return whether every caller gets the same answer to a request for it."""
@@ -361,12 +361,12 @@ class Snapshots:
         if text is None:
             return None
         try:
-            found = _load(text)
+            snapshot = _load(text)
         except ValueError as error:
             log.warning("the description of the snapshot %s cannot be read: %s", name, error)
             return None
         folder, root = _split(name)
-        return replace(found, folder=folder) if found.id == root else None
+        return replace(snapshot, folder=folder) if snapshot.id == root else None
 
     def _is_whole(self, snapshot: Snapshot) -> bool:
         """Return whether the manifest is there, with as many bytes as it should have; they are not read."""

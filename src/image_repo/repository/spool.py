@@ -72,12 +72,12 @@ class Spool:
         """Return the digest of all bytes by an algorithm of :mod:`hashlib`."""
         if algorithm == "sha256" and self._passing:
             return self._passing.digest()
-        made = hashlib.new(algorithm, usedforsecurity=False)
+        digest = hashlib.new(algorithm, usedforsecurity=False)
         self.file.seek(0)
         while chunk := self.file.read(CHUNK):
-            made.update(chunk)
+            digest.update(chunk)
         self.file.seek(0)
-        return made.digest()
+        return digest.digest()
 
     def share(self) -> Self:
         """Return it for another user, who closes it too: the file goes with the last one."""

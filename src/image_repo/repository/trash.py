@@ -91,8 +91,8 @@ class Trash:
         item = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
         key = f"{PREFIX}{name.text}/{item}"
         copied = self._copy(original, f"{key}{_ending(original)}") if original else None
-        known = replace(record, intent=None) if record else Record.description(name.text, {})
-        members = {"reason": reason, "original": copied, "record": json.loads(known.dump())}
+        described = replace(record, intent=None) if record else Record.description(name.text, {})
+        members = {"reason": reason, "original": copied, "record": json.loads(described.dump())}
         self._origin.put(key + _RECORD, json.dumps(members).encode(), media_type=MEDIA_TYPE)
 
     def _copy(self, original: Original, key: str) -> str | None:

@@ -85,8 +85,8 @@ class TtlCache(Generic[T]):
         known = self._remembered(name, mark)
         if known:
             return known[0], self._clock() - known[1], mark
-        stored = self._from_disk(name)
-        return None if stored is None else (stored, math.inf, mark)
+        value = self._from_disk(name)
+        return None if value is None else (value, math.inf, mark)
 
     def _remembered(self, name: ImageName, mark: int) -> tuple[T | None, float, int] | None:
         with self._lock:

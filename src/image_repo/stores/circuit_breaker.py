@@ -102,11 +102,11 @@ class CircuitBreaker:
 
     def keys(self, prefix: str = "", *, after: str = "", before: str = "") -> Iterator[Entry]:
         """List objects; each page counts."""
-        found = self._store.keys(prefix, after=after, before=before)
-        entry = self._ask("keys", lambda: next(found, None))
+        entries = self._store.keys(prefix, after=after, before=before)
+        entry = self._ask("keys", lambda: next(entries, None))
         while entry is not None:
             yield entry
-            entry = self._breaker.call(lambda: self._answered(lambda: next(found, None)))
+            entry = self._breaker.call(lambda: self._answered(lambda: next(entries, None)))
 
     def find(self, names: Collection[str], endings: Collection[str]) -> list[Entry]:
         return self._ask("keys", lambda: self._store.find(names, endings))

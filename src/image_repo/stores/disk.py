@@ -347,12 +347,12 @@ class DiskStore:
 
     def _stamped(self, key: str, path: Path, attributes: Attributes) -> Entry:
         """Return the entry of the written file; its sidecar is stored before it can be seen."""
-        found = path.stat()
+        status = path.stat()
         # Where an older version has a sidecar this one needs its own, or the older attributes would hold on.
         implied = implied_type(key, partial(is_record_file, path), partial(first_bytes, path))
         if attributes != Attributes(implied, {}, None) or self._sidecars.has(key):
-            self._sidecars.write(key, _etag(found), attributes)
-        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, attributes.media_type)
+            self._sidecars.write(key, _etag(status), attributes)
+        entry = Entry(key, status.st_size, _etag(status), status.st_mtime_ns / 1e9, attributes.media_type)
         return replace(entry, metadata=attributes.metadata, expires=attributes.expires)
 
     def _place(self, key: str, path: Path, overwrite: bool) -> None:
@@ -528,8 +528,8 @@ class DiskStore:
                     if self._is_listed(base):
                         for sort, path in self._folders.find(base, stems, frozenset(endings)):
                             places.setdefault(folder + sort, path)
-        found = (self._listed(key, path) for key, path in places.items())
-        return [entry for entry in found if entry]
+        entries = (self._listed(key, path) for key, path in places.items())
+        return [entry for entry in entries if entry]
 
     def _is_listed(self, folder: str) -> bool:
         """Return whether a listing enters a folder: inside the root, and not through a link to a folder above."""
@@ -546,10 +546,10 @@ class DiskStore:
     def _listed(self, key: str, path: str) -> Entry | None:
         with _translated("read"):
             try:
-                found = os.stat(path)
-                state = hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+                status = os.stat(path)
+                state = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
                 is_record = partial(self._records.is_record, state, partial(is_record_file, path))
-                entry = self._entry(key, found, is_record, partial(first_bytes, path))
+                entry = self._entry(key, status, is_record, partial(first_bytes, path))
             except NOWHERE:  # gone meanwhile
                 return None
             except PermissionError as error:

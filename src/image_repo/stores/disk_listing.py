@@ -89,8 +89,8 @@ class Listing:
 
     def paths(self, folder: str, sort: str) -> list[str]:
         """Return the paths of a segment, our own spelling first."""
-        found = self.odd.get(sort)
-        return [f"{folder}/{path}" for path in (found or [_own_path(sort)])]
+        spellings = self.odd.get(sort)
+        return [f"{folder}/{path}" for path in (spellings or [_own_path(sort)])]
 
 
 def _own_path(sort: str) -> str:
@@ -182,11 +182,11 @@ class Folders:
         :param endings: in lower case, with their dot, or empty; any case counts
         """
         try:
-            found = os.stat(folder)
+            status = os.stat(folder)
             longest = max(endings, key=len, default="")
-            large = self._size(folder, found) > _BYTES_A_LOOK * len(stems) * len(endings)
+            large = self._size(folder, status) > _BYTES_A_LOOK * len(stems) * len(endings)
             if large and not any(is_long(stem + longest) for stem in stems):
-                return list(self._looked_for(folder, stems, [*endings, *self._spellings(folder, found, endings)]))
+                return list(self._looked_for(folder, stems, [*endings, *self._spellings(folder, status, endings)]))
         except OSError as error:
             if error.errno in ABSENT:
                 return []
@@ -209,11 +209,11 @@ class Folders:
             for ending in spelled:
                 sort = stem + ending
                 for suffix in _suffixes(ending):
-                    found = self._file(f"{folder}/{stem}{suffix}")
-                    if found is None or decode_file(stem + suffix) != sort:
+                    status = self._file(f"{folder}/{stem}{suffix}")
+                    if status is None or decode_file(stem + suffix) != sort:
                         continue
-                    file = (found.st_dev, found.st_ino)
-                    if file not in seen or found.st_nlink > 1:  # else the file system takes one spelling for another
+                    file = (status.st_dev, status.st_ino)
+                    if file not in seen or status.st_nlink > 1:  # else the file system takes one spelling for another
                         seen.add(file)
                         yield sort, f"{folder}/{stem}{suffix}"
                         break
@@ -241,20 +241,20 @@ class Folders:
     def _file(self, path: str) -> os.stat_result | None:
         """A file that lies inside, if there is one."""
         try:
-            found = os.lstat(path)
+            status = os.lstat(path)
         except OSError as error:
             if error.errno in ABSENT:
                 return None
             raise
-        if stat.S_ISLNK(found.st_mode):
-            return found if self._is_inside(os.path.realpath(path)) and os.path.isfile(path) else None
-        return found if stat.S_ISREG(found.st_mode) else None
+        if stat.S_ISLNK(status.st_mode):
+            return status if self._is_inside(os.path.realpath(path)) and os.path.isfile(path) else None
+        return status if stat.S_ISREG(status.st_mode) else None
 
     def _scan(self, folder: str, begin: str) -> _Places:
         """Return the entries of a folder with this prefix."""
         places, names = _Places(), 0
-        with os.scandir(folder) as found:
-            for names, item in enumerate(found, 1):  # noqa: B007, how many there were
+        with os.scandir(folder) as entries:
+            for names, item in enumerate(entries, 1):  # noqa: B007, how many there were
                 if not item.name.startswith(begin):
                     continue
                 kind = self._kind(item)

@@ -99,10 +99,10 @@ def segments(key: str) -> list[str]:
     """
     if len(key.encode()) > _MOST_KEY_BYTES:
         raise ValueError(f"a key may have at most {_MOST_KEY_BYTES} bytes")
-    found = key.split("/")
-    if "\0" in key or any(segment in ("", ".", "..") for segment in found):
+    parts = key.split("/")
+    if "\0" in key or any(segment in ("", ".", "..") for segment in parts):
         raise ValueError(f"not a key: {key[:80]!r}")
-    return found
+    return parts
 
 
 def is_plain_folder(segment: str) -> bool:

@@ -34,11 +34,11 @@ def find(keys: Callable[..., Iterator[Entry]], names: Collection[str], endings: 
 
     :param keys: lists the store, as :meth:`~image_repo.stores.base.Store.keys`
     """
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for _, group in by_folder(names):
         stems = frozenset(group)
-        found += (entry for entry in _near(keys, group, endings) if is_called(entry.key, stems, endings))
-    return found
+        entries += (entry for entry in _near(keys, group, endings) if is_called(entry.key, stems, endings))
+    return entries
 
 
 def _near(keys: Callable[..., Iterator[Entry]], names: list[str], endings: Collection[str]) -> Iterator[Entry]:

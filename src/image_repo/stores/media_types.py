@@ -28,9 +28,9 @@ def implied_type(key: str, is_record: Callable[[], bool], begin: Callable[[], by
 
     JSON may be a record; a name without an ending, or with a number only, may be a picture.
     """
-    known = split_ending(key)[1]
-    if known:
-        return known.media_type
+    format_ = split_ending(key)[1]
+    if format_:
+        return format_.media_type
     if key.lower().endswith(".json"):
         return record.MEDIA_TYPE if is_record() else "application/json"
     ending = key.rpartition("/")[2].rpartition(".")

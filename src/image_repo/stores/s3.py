@@ -152,8 +152,8 @@ class S3Store:
         :raises PreconditionFailed: when there is one already and ``overwrite`` is False
         """
         upload = Upload.of(data)
-        kept = None if expires is None else float(math.ceil(expires))
-        own = {_MD5: upload.md5} | ({} if kept is None else {_EXPIRES: str(int(kept))})
+        expiry = None if expires is None else float(math.ceil(expires))
+        own = {_MD5: upload.md5} | ({} if expiry is None else {_EXPIRES: str(int(expiry))})
         texts = {name: quote(text, safe="") for name, text in (metadata or {}).items()}
         facts: dict[str, Any] = {"ContentType": media_type, "Metadata": texts | own}
         if not overwrite:
@@ -169,7 +169,7 @@ class S3Store:
             raise
         except StoreSilent as error:
             raise StoreSilent(OUTCOME_UNKNOWN) from error.__cause__
-        entry = Entry(key, upload.size, etag, modified, media_type, dict(metadata or {}), kept)
+        entry = Entry(key, upload.size, etag, modified, media_type, dict(metadata or {}), expiry)
         self._types.note(entry)
         return entry
 

@@ -155,25 +155,25 @@ class S3Client:
             raise translated(error) from error
 
     def _connect(self, endpoint: str | None) -> Any:
-        given = self.settings.credentials
+        credentials = self.settings.credentials
         if self._session is None:
             self._session = boto3.session.Session(
-                aws_access_key_id=_plain(given.access_key_id),
-                aws_secret_access_key=_plain(given.secret_access_key),
-                aws_session_token=_plain(given.session_token),
-                region_name=_plain(given.region),
+                aws_access_key_id=_plain(credentials.access_key_id),
+                aws_secret_access_key=_plain(credentials.secret_access_key),
+                aws_session_token=_plain(credentials.session_token),
+                region_name=_plain(credentials.region),
             )
         client = self._session.client(
             "s3",
             endpoint_url=_plain(endpoint),
-            verify=False if given.insecure else _plain(given.cacert),
+            verify=False if credentials.insecure else _plain(credentials.cacert),
             config=ClientConfig(
                 signature_version="s3v4",
                 connect_timeout=self.settings.connect_timeout,
                 read_timeout=self.settings.timeout,
                 retries={"total_max_attempts": 1},
                 max_pool_connections=self.settings.connections,
-                s3={"addressing_style": addressing(given)},
+                s3={"addressing_style": addressing(credentials)},
                 # Other stores than Amazon's do not know the newer checksums; MD5 is sent and verified here.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

@@ -23,11 +23,11 @@ def resolve(settings: PersistentStoreConfiguration, environ: Mapping[str, str]) 
         settings = replace(settings, kind="s3", container=bucket)
     if settings.kind != "s3":
         return settings
-    given = {name: getattr(settings.credentials, name) for name in S3}
-    excluded = excluded_credentials(given)
-    found = {
+    credentials = {name: getattr(settings.credentials, name) for name in S3}
+    excluded = excluded_credentials(credentials)
+    from_environment = {
         name: environ[variable]
         for name, (variable,) in S3.items()
-        if environ.get(variable) and given[name] is None and name not in excluded
+        if environ.get(variable) and credentials[name] is None and name not in excluded
     }
-    return replace(settings, credentials=replace(settings.credentials, **found))  # type: ignore[arg-type]
+    return replace(settings, credentials=replace(settings.credentials, **from_environment))  # type: ignore[arg-type]

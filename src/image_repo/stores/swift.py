@@ -113,17 +113,17 @@ class SwiftStore:
     def get(self, key: str) -> HttpBody | None:
         lease = self._pool.lease(self._silence)
         try:
-            found = absent(
+            answer = absent(
                 lambda: lease.run(
                     lambda connection: connection.get_object(
                         self._container, key, resp_chunk_size=CHUNK, headers=_read_headers()
                     )
                 )
             )
-            if found is None:
+            if answer is None:
                 lease.close()
                 return None
-            headers, body = found
+            headers, body = answer
             entry = _entry(key, headers)
             md5 = None if "segmented" in entry.metadata else entry.etag
             end = lambda has_rest: lease.close(broken=has_rest)  # noqa: E731
@@ -165,8 +165,8 @@ class SwiftStore:
         if answer.get("etag", "").strip('"') != upload.md5:
             raise StoreUnavailable(f"The store has other bytes for {key!r} than it was sent.")
         modified = _date(answer["last-modified"]) if "last-modified" in answer else time.time()
-        kept = float(headers["X-Delete-At"]) if expires is not None else None
-        return Entry(key, upload.size, upload.md5, modified, media_type, dict(metadata or {}), kept)
+        expiry = float(headers["X-Delete-At"]) if expires is not None else None
+        return Entry(key, upload.size, upload.md5, modified, media_type, dict(metadata or {}), expiry)
 
     def _sender(
         self, key: str, upload: Upload, media_type: str, headers: Mapping[str, str]
@@ -223,7 +223,7 @@ class SwiftStore:
 
     def _list(self, prefix: str, after: str, before: str) -> list[dict[str, Any]]:
         def ask(connection: Any) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = connection.get_container(
+            page: list[dict[str, Any]] = connection.get_container(
                 self._container,
                 marker=after,
                 end_marker=before,
@@ -231,7 +231,7 @@ class SwiftStore:
                 limit=self._page,
                 headers=_read_headers(),
             )[1]
-            return found
+            return page
 
         try:
             return self._pool.run(ask)

@@ -42,12 +42,12 @@ def resolve_credentials(credentials: Credentials, environ: Mapping[str, str]) ->
         barred.update(password, ("tenant", "tenant_id"))
     elif any(getattr(credentials, name) for name in password):
         barred.update(application)
-    found: dict[str, Any] = {}
+    filled: dict[str, Any] = {}
     for name, variables in OPENSTACK.items():
         text = next((environ[variable] for variable in variables if environ.get(variable)), None)
         if text and name not in barred and getattr(credentials, name) is None:
-            found[name] = text.lower().removeprefix("v").removesuffix(".0") if name == "auth_version" else text
-    return replace(credentials, **found) if found else credentials
+            filled[name] = text.lower().removeprefix("v").removesuffix(".0") if name == "auth_version" else text
+    return replace(credentials, **filled) if filled else credentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ def translated(error: Exception) -> StoreUnavailable:
 
 def copy_of(error: StoreUnavailable) -> StoreUnavailable:
     """The same trouble for another thread, which needs a traceback of its own."""
-    made = (
+    problem = (
         type(error)(error.detail)
         if isinstance(error, StoreSilent | OutOfDescriptors)
         else StoreUnavailable(error.detail)
     )
-    made.retry_after, made.__cause__ = error.retry_after, error.__cause__
-    return made
+    problem.retry_after, problem.__cause__ = error.retry_after, error.__cause__
+    return problem

@@ -55,9 +55,9 @@ class LinkKeys:
         return LinkBase(endpoint.rstrip("/"), f"{unquote(storage.path)}/{self._container}/", keys[0], self._digest)
 
     def secrets(self) -> tuple[str, ...]:
-        given = tuple(str(key) for key in (self._settings.url_key, self._settings.url_key_2) if key)
-        if given:
-            return given
+        configured = tuple(str(key) for key in (self._settings.url_key, self._settings.url_key_2) if key)
+        if configured:
+            return configured
         with self._lock:
             if time.monotonic() - self._asked < _KEYS_FRESH_S:
                 return self._keys
@@ -87,15 +87,15 @@ class LinkKeys:
 
     def _ask(self) -> tuple[str, ...]:
         headers = absent(lambda: self._pool.run(lambda connection: connection.head_container(self._container)))
-        found = _keys_in(headers, "container") if headers else ()
-        return found or _keys_in(self._pool.run(lambda connection: connection.head_account()), "account")
+        keys = _keys_in(headers, "container") if headers else ()
+        return keys or _keys_in(self._pool.run(lambda connection: connection.head_account()), "account")
 
 
 def _keys_in(headers: Mapping[str, str], kind: str) -> tuple[str, ...]:
     if not is_whole(headers):
         raise StoreUnavailable("What the store tells of its keys was cut off.")
-    found = (headers.get(f"x-{kind}-meta-{name}", "") for name in KEY_HEADERS)
-    return tuple(key for key in found if key)
+    values = (headers.get(f"x-{kind}-meta-{name}", "") for name in KEY_HEADERS)
+    return tuple(key for key in values if key)
 
 
 def _best_digest(pool: ConnectionPool) -> str:

@@ -81,8 +81,8 @@ def verify(
     """
     if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
         raise LinkRefused("Expected temp_url_expires to be seconds since the epoch.")
-    known = [signature(secret, digest, path, int(expires)) for secret in secrets for digest in digests]
-    matches = [hmac.compare_digest(candidate.encode(), given.encode("utf-8", "replace")) for candidate in known]
+    signatures = [signature(secret, digest, path, int(expires)) for secret in secrets for digest in digests]
+    matches = [hmac.compare_digest(candidate.encode(), given.encode("utf-8", "replace")) for candidate in signatures]
     if not any(matches):
         raise LinkRefused("The signature does not fit this path and expiry.")
     if now >= int(expires):

@@ -179,9 +179,9 @@ class CatalogueDaemon(StoppableThread):
         if behind.is_empty():
             return
         noted = behind.take()
-        known = index.stamps([name for name, _ in noted]) if noted else {}
+        stamps = index.stamps([name for name, _ in noted]) if noted else {}
         for name, version in noted:
-            if not version or not known.get(name, "").startswith(version + "."):
+            if not version or not stamps.get(name, "").startswith(version + "."):
                 _try_to(settle, name)
             if self._ended.is_set():
                 return  # what was taken stays in the outbox

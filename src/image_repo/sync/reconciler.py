@@ -124,10 +124,10 @@ class Sweep:
         self, batch: Sequence[tuple[str, str]], outcome: SweepOutcome, there: _Hashes
     ) -> Iterator[list[tuple[str, str]]]:
         """Return what has to be loaded, in parts that are small enough for one transaction."""
-        known = self._index.stamps([name for name, _ in batch])
+        stamps = self._index.stamps([name for name, _ in batch])
         differing = []
         for name, stamp in batch:
-            have = known.get(name)
+            have = stamps.get(name)
             if have is None or indexer.bare(have) != stamp:
                 if _hash(f"{stamp}\0{name}") not in self._void:
                     differing.append((name, stamp))
@@ -269,8 +269,8 @@ class _Hashes:
 
 
 def _hash(text: str, salt: bytes = b"") -> int:
-    made = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt)
-    return int.from_bytes(made.digest(), "big")
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt)
+    return int.from_bytes(digest.digest(), "big")
 
 
 def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -485,10 +485,10 @@ def compare(index: Index, listing: Listing) -> Difference:
     """
     difference, there = Difference(), _Hashes()
     for batch in _batches(listing, _AT_ONCE):
-        known = index.stamps([name for name, _ in batch])
+        stamps = index.stamps([name for name, _ in batch])
         for name, stamp in batch:
             there.add(name)
-            have = known.get(name)
+            have = stamps.get(name)
             difference.missing += have is None
             difference.stale += have is not None and indexer.bare(have) != stamp
             difference.unread += have is not None and have.endswith(UNREAD)

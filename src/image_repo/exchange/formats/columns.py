@@ -100,8 +100,8 @@ class Columns:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record with the types of its columns, without nulls: rare keys must not lengthen every row."""
-        known = ((self._columns.get(name), value) for name, value in record.items() if value is not None)
-        return {self._label(column.name): column.convert(value) for column, value in known if column}
+        cells = ((self._columns.get(name), value) for name, value in record.items() if value is not None)
+        return {self._label(column.name): column.convert(value) for column, value in cells if column}
 
     def __iter__(self) -> Iterator[Column]:
         """Iterate over the columns with any value."""
