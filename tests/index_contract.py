@@ -607,12 +607,12 @@ class IndexContract:
         index.put(
             [row("x", {"a": 1}), row("y", {"a": [1.0, 3, "b"]}), row("z", {"a": None}), row("w", {"a": []}), row("v")]
         )
-        told = index.statistics(Filter(), DATA)
-        assert (told.most, told.least, told.count, told.more) == ("b", 1, 4, 0)
-        assert told.mean == pytest.approx(5 / 3)
-        assert told.values == [(1, 2), (None, 1), (3, 1), ("b", 1)]
-        told = index.statistics(Filter((condition(DATA, "exists", True),)), DATA, most=2)
-        assert (told.values, told.more) == ([(1, 2), (None, 1)], 2)
+        statistics = index.statistics(Filter(), DATA)
+        assert (statistics.most, statistics.least, statistics.count, statistics.more) == ("b", 1, 4, 0)
+        assert statistics.mean == pytest.approx(5 / 3)
+        assert statistics.values == [(1, 2), (None, 1), (3, 1), ("b", 1)]
+        statistics = index.statistics(Filter((condition(DATA, "exists", True),)), DATA, most=2)
+        assert (statistics.values, statistics.more) == ([(1, 2), (None, 1)], 2)
 
     @given(data=st.lists(VALUE, max_size=7), path=PATH, keys=KEYS, conditions=st.lists(CONDITION, max_size=1))
     @QUICK

@@ -62,8 +62,8 @@ def house(swift: Swift, name: str, folder: Path, *, one: bool = False, **setting
     """
     with FaultProxy(swift.port) as proxy:
         credentials = replace(swift.settings.credentials, authurl=f"http://127.0.0.1:{proxy.port}/auth/v1.0")
-        told: dict[str, Any] = {"timeout": 1.0, "connect_timeout": 0.5, "url_key_create": True, **settings}
-        store = replace(swift.settings, credentials=credentials, container=name, **told)
+        members: dict[str, Any] = {"timeout": 1.0, "connect_timeout": 0.5, "url_key_create": True, **settings}
+        store = replace(swift.settings, credentials=credentials, container=name, **members)
         cache = SwiftCacheConfiguration(container=name if one else f"{name}-cache")
         config = Config(persistent_store_configuration=store, swift_cache_configuration=cache, freshness=0.2)
         with opened(swift.settings, name) as origin, opened(swift.settings, cache.container) as kept:

@@ -144,10 +144,10 @@ def is_clean_problem(answer: Answer, *secrets: str) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json", (answer.status, answer.body[:300])
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    told = answer.json()
-    assert told["status"] == answer.status
+    document = answer.json()
+    assert document["status"] == answer.status
     # what the client itself has sent is repeated in `instance`; the words are ours
-    words = f"{told['title']} {told.get('detail', '')}"
+    words = f"{document['title']} {document.get('detail', '')}"
     for hint in ("Traceback", ".py", "site-packages", "0x7f", *secrets):
         assert hint not in words
     assert len(answer.body) < 8000

@@ -96,8 +96,8 @@ class TierContract:
         tier.close()
 
 
-class KeeperContract(TierContract):
-    """Inherit, and give a fixture ``tier`` that is a Keeper."""
+class LinkTargetContract(TierContract):
+    """Inherit, and give a fixture ``tier`` that is a LinkTarget."""
 
     def test_keeps_what_is_promised(self, tier, tmp_path) -> None:
         until = float(int(time.time()) + 1000)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import opened
-from tier_contract import KeeperContract, rendition
+from tier_contract import LinkTargetContract, rendition
 
 from image_repo.caches.container import PREFIX, ContainerTier
 from image_repo.caches.tiers import Caches
@@ -18,7 +18,7 @@ from image_repo.stores.disk import DiskStore
 KEY = "a/b@1+size(2,3)+g(x).jpg"
 
 
-class _Contract(KeeperContract):
+class _Contract(LinkTargetContract):
     def test_what_was_only_put_is_not_promised(self, tier) -> None:
         """Here every object has its time, and an expiry is a promise: a link within it costs no second write."""
         before = time.time()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tier_contract import KeeperContract, TierContract, rendition
+from tier_contract import LinkTargetContract, TierContract, rendition
 
 from image_repo.caches.disk import DiskTier
 from image_repo.caches.memory import MemoryTier
@@ -78,7 +78,7 @@ class TestMemory(TierContract):
         assert tier.get("a@1") is None
 
 
-class TestDisk(KeeperContract):
+class TestDisk(LinkTargetContract):
     @pytest.fixture
     def tier(self, disk):
         return disk

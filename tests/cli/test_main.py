@@ -192,9 +192,9 @@ def test_secrets_are_taken_out_of_tracebacks(tmp_path: Path) -> None:
         raise ValueError("GET /x?temp_url_sig=geheim")
     except ValueError:
         logging.getLogger("image_repo.test").exception("it failed")
-    told = (tmp_path / "log").read_text()
-    assert "Traceback" in told
-    assert "geheim" not in told
+    log_text = (tmp_path / "log").read_text()
+    assert "Traceback" in log_text
+    assert "geheim" not in log_text
 
 
 def test_records_are_clean_for_whichever_handler() -> None:

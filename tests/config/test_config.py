@@ -181,8 +181,10 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = "server: {threads: x}\nlisten: 5\nowner: me\nfreshness: -1\nzebra: 1\n"
-    told = mistakes(tmp_path, text, {"IMAGE_REPO_LISTN": "1"})
-    assert [line.split(": ")[0] for line in told] == [f"config.yml:{line}" for line in range(1, 6)] + ["environment"]
+    messages = mistakes(tmp_path, text, {"IMAGE_REPO_LISTN": "1"})
+    assert [line.split(": ")[0] for line in messages] == [f"config.yml:{line}" for line in range(1, 6)] + [
+        "environment"
+    ]
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
@@ -349,9 +351,9 @@ def test_a_missing_credential_matters_only_where_it_is_used(tmp_path: Path) -> N
 
 
 def test_swift_without_credentials_says_what_is_missing(tmp_path: Path) -> None:
-    told = mistakes(tmp_path, f"{STORE}: {{kind: swift}}")
-    assert any("credentials.authurl: expected the address of the identity service" in line for line in told)
-    assert any("credentials: expected username and password" in line for line in told)
+    messages = mistakes(tmp_path, f"{STORE}: {{kind: swift}}")
+    assert any("credentials.authurl: expected the address of the identity service" in line for line in messages)
+    assert any("credentials: expected username and password" in line for line in messages)
 
 
 S3 = {"S3_BUCKET": "photos", "S3_ACCESS_KEY_ID": "ada", "S3_SECRET_ACCESS_KEY": PASSWORD, "S3_REGION": "eu-1"}
@@ -382,8 +384,8 @@ def test_keys_of_the_file_never_get_the_session_token_of_the_environment(tmp_pat
 
 
 def test_a_bucket_beside_a_sign_in_to_swift_asks_for_the_kind(tmp_path: Path) -> None:
-    told = mistakes(tmp_path, "", S3 | SWIFT)
-    assert told == [f"{STORE}.kind: expected s3 or swift: both S3_BUCKET and OS_AUTH_URL are set"]
+    messages = mistakes(tmp_path, "", S3 | SWIFT)
+    assert messages == [f"{STORE}.kind: expected s3 or swift: both S3_BUCKET and OS_AUTH_URL are set"]
     assert read(tmp_path, f"{STORE}: {{kind: swift}}", S3 | SWIFT).persistent_store_configuration.container != "photos"
     store = read(tmp_path, f"{STORE}: {{kind: s3}}", S3 | SWIFT).persistent_store_configuration
     assert (store.container, store.credentials.authurl) == ("photos", None)
@@ -400,8 +402,8 @@ def test_a_bucket_beside_a_sign_in_to_swift_asks_for_the_kind(tmp_path: Path) ->
     ids=["an endpoint without a scheme", "half a key", "no name of a bucket", "links that hold too long"],
 )
 def test_mistakes_with_s3_are_found_without_asking_it(tmp_path: Path, text: str, mistake: str) -> None:
-    told = mistakes(tmp_path, f"{STORE}: {{kind: s3, {text}}}")
-    assert any(mistake in line for line in told), told
+    messages = mistakes(tmp_path, f"{STORE}: {{kind: s3, {text}}}")
+    assert any(mistake in line for line in messages), messages
 
 
 def secrets(tmp_path: Path) -> list[Config]:

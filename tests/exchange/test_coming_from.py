@@ -245,9 +245,9 @@ def test_the_very_bytes_are_there_as_well(row: Row, house: Client) -> None:
 @of(SET, ROUTES, "PATCH /images/:ID")
 def test_data_of_one_is_merged(row: Row, own: Client) -> None:
     assert row.send(own, {"n": 4, "label": None}, ID=ID).json()["data"]["n"] == 4
-    told = own.get(f"/images/{ID}?meta=True")
-    assert "label" not in told.json()["data"]
-    assert told.json()["data"]["at"] == {"x": 1, "y": 2}
+    answer = own.get(f"/images/{ID}?meta=True")
+    assert "label" not in answer.json()["data"]
+    assert answer.json()["data"]["at"] == {"x": 1, "y": 2}
     stale = {"Content_Type": "application/json", "If_Match": '"of-yesterday"'}
     assert row.ask(own, "{}", headers=stale, ID=ID).status == 412
 
@@ -562,11 +562,11 @@ def _descriptions(folder: Path) -> Iterator[Client]:
 
 @of(TALES, ROUTES, "POST /api/images")
 def test_a_description_names_itself(row: Row, own_tales: Client) -> None:
-    told = {"name": "library/debian:8", "stars": 2}
-    assert row.send(own_tales, told).json()["name"] == "library/debian:8"
-    assert row.send(own_tales, {**told, "stars": 3}).json()["data"] == {**told, "stars": 3}
+    members = {"name": "library/debian:8", "stars": 2}
+    assert row.send(own_tales, members).json()["name"] == "library/debian:8"
+    assert row.send(own_tales, {**members, "stars": 3}).json()["data"] == {**members, "stars": 3}
     headers = {"Content_Type": "application/json", "If_None_Match": "*"}
-    assert row.ask(own_tales, json.dumps(told), headers=headers).status == 412
+    assert row.ask(own_tales, json.dumps(members), headers=headers).status == 412
 
 
 @of(TALES, ROUTES, "GET /api/images")
@@ -623,8 +623,8 @@ def test_the_same_descriptions_are_searched(row: Row, tales: Client) -> None:
 
 @of(TALES, ROUTES, "GET /stats/stars")
 def test_statistics_are_told(row: Row, tales: Client) -> None:
-    told = row.ask(tales).json()
-    assert {name: told[name] for name in ("_id", "max", "min", "avg", "count", "key")} == {
+    document = row.ask(tales).json()
+    assert {name: document[name] for name in ("_id", "max", "min", "avg", "count", "key")} == {
         "_id": None,
         "max": 9,
         "min": 0,
@@ -632,8 +632,8 @@ def test_statistics_are_told(row: Row, tales: Client) -> None:
         "count": 7,
         "key": "stars",
     }
-    assert told["values"][0] == {"count": 2, "value": 5}
-    assert re.findall(r'"(\w+)"', row.note) == list(told)
+    assert document["values"][0] == {"count": 2, "value": 5}
+    assert re.findall(r'"(\w+)"', row.note) == list(document)
 
 
 _OPERATORS = {

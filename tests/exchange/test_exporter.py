@@ -375,14 +375,14 @@ def test_what_is_there_already_is_unchanged_and_other_bytes_replace_it(repo):
 def test_data_that_is_given_replaces_what_was_said(repo):
     store(repo, "a", data={"old": 1})
     store(repo, "b", data={"same": True})
-    told = jsonl(
+    lines = jsonl(
         {"file_name": "a.jpg", "name": "a", "data": {"new": 2}},
         {"file_name": "b.jpg", "name": "b", "data": {"same": 1}},
     )
-    outcomes = take_in(repo, ("a.jpg", PICTURE), ("b.jpg", PICTURE), ("metadata.jsonl", told))
+    outcomes = take_in(repo, ("a.jpg", PICTURE), ("b.jpg", PICTURE), ("metadata.jsonl", lines))
     assert statuses(outcomes) == {"a.jpg": "replaced", "b.jpg": "replaced"}, "in JSON, true is not 1"
     assert (record(repo, "a").data, record(repo, "b").data) == ({"new": 2}, {"same": 1})
-    again = take_in(repo, ("a.jpg", PICTURE), ("b.jpg", PICTURE), ("metadata.jsonl", told))
+    again = take_in(repo, ("a.jpg", PICTURE), ("b.jpg", PICTURE), ("metadata.jsonl", lines))
     assert set(statuses(again).values()) == {"unchanged"}
 
 
@@ -397,15 +397,15 @@ def test_where_nothing_may_be_overwritten_other_bytes_fail(tmp_path):
 
 
 def test_a_digest_that_does_not_fit_fails(repo):
-    told = jsonl({"file_name": "a.jpg", "name": "a", "sha256": "0" * 64, "data": {}})
-    outcome = take_in(repo, ("a.jpg", PICTURE), ("metadata.jsonl", told))["a.jpg"]
+    lines = jsonl({"file_name": "a.jpg", "name": "a", "sha256": "0" * 64, "data": {}})
+    outcome = take_in(repo, ("a.jpg", PICTURE), ("metadata.jsonl", lines))["a.jpg"]
     assert (outcome.status, outcome.problem.slug) == ("failed", "digest-mismatch")
 
 
 def test_a_rendition_never_replaces_the_picture_that_it_was_made_of(repo):
     stored = store(repo, "a")
-    told = jsonl({"file_name": "a.jpg", "name": "a", "image_id": f"sha256:{stored.sha256}", "data": {"n": 1}})
-    outcomes = take_in(repo, ("a.jpg", OTHER), ("metadata.jsonl", told))
+    lines = jsonl({"file_name": "a.jpg", "name": "a", "image_id": f"sha256:{stored.sha256}", "data": {"n": 1}})
+    outcomes = take_in(repo, ("a.jpg", OTHER), ("metadata.jsonl", lines))
     assert statuses(outcomes) == {"a.jpg": "replaced"}
     assert (original(repo, "a"), record(repo, "a").data) == (PICTURE, {"n": 1})
 
@@ -464,8 +464,8 @@ def test_an_entry_is_refused_and_the_others_are_not(repo, tmp_path, entry, slug)
 
 def test_a_line_cannot_name_what_a_path_cannot(repo):
     names = ["../a", "/a", "a\\b", "a\x07", ".hidden", "", "x" * 800]
-    told = jsonl(*({"name": name, "data": {}} for name in names))
-    outcomes = take_in(repo, ("descriptions.jsonl", told))
+    lines = jsonl(*({"name": name, "data": {}} for name in names))
+    outcomes = take_in(repo, ("descriptions.jsonl", lines))
     assert {outcome.status for outcome in outcomes.values()} == {"failed"}
     assert len(outcomes) == len(names)
 
@@ -490,8 +490,8 @@ def test_what_somebody_says_of_a_file_that_is_no_picture_fails_loudly(repo):
 
 
 def test_data_that_is_too_much_fails(repo):
-    told = jsonl({"name": "a", "data": {"x": "y" * (64 << 10)}}, {"name": "b", "data": {}})
-    outcomes = take_in(repo, ("descriptions.jsonl", told))
+    lines = jsonl({"name": "a", "data": {"x": "y" * (64 << 10)}}, {"name": "b", "data": {}})
+    outcomes = take_in(repo, ("descriptions.jsonl", lines))
     assert [outcome.status for outcome in outcomes.values()] == ["failed", "stored"]
     assert outcomes["descriptions.jsonl:1"].problem.slug == "too-large"
 
@@ -622,10 +622,10 @@ def test_many_descriptions(repo, names):
     for number in range(300):  # what lies between them
         if number % 30 == 0:
             repo.writer.replace_data(ADMIN, ImageName(f"d/{number:06}x"), {}, UNCONDITIONAL)
-    told = jsonl(*({"name": name, "data": {"n": name}} for name in names))
-    assert Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values()) == {"stored": len(names)}
+    lines = jsonl(*({"name": name, "data": {"n": name}} for name in names))
+    assert Counter(statuses(take_in(repo, ("descriptions.jsonl", lines))).values()) == {"stored": len(names)}
     assert all(description(repo, name) == {"n": name} for name in names)
-    assert Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values()) == {"unchanged": len(names)}
+    assert Counter(statuses(take_in(repo, ("descriptions.jsonl", lines))).values()) == {"unchanged": len(names)}
     assert all(repo.indexer.index.stamps([name]) == {name: repo.metadata.row(ImageName(name)).stamp} for name in names)
 
 
@@ -635,9 +635,9 @@ def test_two_imports_of_the_same_names_end(repo):
     start = threading.Barrier(2)
 
     def run_one(order, data):
-        told = jsonl(*({"name": name, "data": data} for name in order))
+        lines = jsonl(*({"name": name, "data": data} for name in order))
         start.wait(10)
-        return Counter(statuses(take_in(repo, ("descriptions.jsonl", told))).values())
+        return Counter(statuses(take_in(repo, ("descriptions.jsonl", lines))).values())
 
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(run_one, names, {"n": 1}), pool.submit(run_one, names[::-1], {"n": 2})]

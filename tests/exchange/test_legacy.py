@@ -536,13 +536,13 @@ def test_what_lies_there_and_is_no_blob_is_told_and_no_link_is_followed(tmp_path
     (folder / "blobs" / ".hidden").write_bytes(b"x")
     deep = folder / "blobs" / "1/2/3/4/5/6"
     deep.mkdir(parents=True)
-    told = {each.entry: each for each in blobs(folder)}
-    assert sum(isinstance(each, Blob) for each in told.values()) == 2
-    through = told[f"blobs/{linked}"]
+    members = {each.entry: each for each in blobs(folder)}
+    assert sum(isinstance(each, Blob) for each in members.values()) == 2
+    through = members[f"blobs/{linked}"]
     assert isinstance(through, Blob)
     with pytest.raises(Problem, match="symbolic link"):
         b"".join(through.open())
-    refused = {entry for entry, each in told.items() if isinstance(each, Item) and each.problem}
+    refused = {entry for entry, each in members.items() if isinstance(each, Item) and each.problem}
     assert refused == {"blobs/notes.txt", "blobs/\\udcff", "blobs/away", "blobs/1/2/3/4/5"}
 
 
@@ -621,8 +621,8 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
     wrong = store(folder, b"right", ARTIFACT)
     for sha256 in (false, wrong):
         (folder / "blobs" / sha256[:2] / sha256[2:4] / sha256).write_bytes(picture + b"rotten")
-    told = {entry.rpartition("/")[2]: outcome for entry, outcome in taken(folder, house).items()}
-    assert told == {
+    members = {entry.rpartition("/")[2]: outcome for entry, outcome in taken(folder, house).items()}
+    assert members == {
         image: ("stored", None),
         mask: ("stored", None),
         none: ("stored", "not-a-picture"),

@@ -45,10 +45,10 @@ def test_a_request_is_a_span_of_the_callers_trace(tmp_path, collector, monkeypat
         while trace not in found and arrived.wait(10):
             arrived.clear()
             found = {span.trace_id.hex(): span for body in bodies for span in spans(body)}
-    told = {item.key: item.value.string_value or item.value.int_value for item in found[trace].attributes}
-    assert told["url.path"] == "/images/a"
-    assert told["http.response.status_code"] == 200
-    assert told["image_repo.layer"] == "rendered"
+    members = {item.key: item.value.string_value or item.value.int_value for item in found[trace].attributes}
+    assert members["url.path"] == "/images/a"
+    assert members["http.response.status_code"] == 200
+    assert members["image_repo.layer"] == "rendered"
     assert b"secret" not in b"".join(bodies)
 
 

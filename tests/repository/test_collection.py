@@ -257,10 +257,10 @@ def test_while_the_store_fails_nothing_is_claimed_and_the_same_again_does_it(swi
         building.proxy.fail(mode="refuse")
         for method, body in (("PATCH", b'{"x": 1}'), ("DELETE", None)):
             answer = client(method, "/images?n=1", body, Content_Type="application/json")
-            told = answer.json()
-            assert (answer.status, answer.slug, told["matched"], told["modified"]) == (503, "unfinished", 5, 0)
-            assert {each["status"] for each in told["failed"]} == {503}
-            assert (told["last"], int(answer.headers["Retry-After"])) == ("r4", 2)
+            document = answer.json()
+            assert (answer.status, answer.slug, document["matched"], document["modified"]) == (503, "unfinished", 5, 0)
+            assert {each["status"] for each in document["failed"]} == {503}
+            assert (document["last"], int(answer.headers["Retry-After"])) == ("r4", 2)
         assert client.get("/images?n=1").json()["count"] == 5
         building.proxy.heal()
         until(lambda: client("PATCH", "/images?n=1", b'{"x": 1}', Content_Type="application/json").status == 200)

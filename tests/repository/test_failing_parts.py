@@ -252,8 +252,8 @@ def test_a_rotten_rendition_in_the_cache_container_is_made_anew(building):
         with building.cache.get(entry.key) as body:
             rotten = bytearray(b"".join(body))
         rotten[len(rotten) // 2] ^= 4
-        told = {"media_type": facts.media_type, "metadata": facts.metadata, "expires": facts.expires}
-        building.cache.put(entry.key, bytes(rotten), **told)
+        members = {"media_type": facts.media_type, "metadata": facts.metadata, "expires": facts.expires}
+        building.cache.put(entry.key, bytes(rotten), **members)
     with building.node("two", **NO_MEMORY) as served:
         for path in KNOWN:
             answer = served.client.get(path)

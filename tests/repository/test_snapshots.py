@@ -206,15 +206,15 @@ def alone(tmp_path):
 
 def test_a_query_is_frozen_with_a_root_that_anybody_can_make_again(client):
     answer = freeze(client, "?n__gte=2&n__lt=5")
-    told = answer.json()
-    assert (answer.status, told["count"], told["filter"]) == (201, 3, "n__gte=2&n__lt=5")
-    assert answer.headers["Location"] == f"/snapshots/{told['id']}"
-    header, lines = manifest(client, told["id"])
+    document = answer.json()
+    assert (answer.status, document["count"], document["filter"]) == (201, 3, "n__gte=2&n__lt=5")
+    assert answer.headers["Location"] == f"/snapshots/{document['id']}"
+    header, lines = manifest(client, document["id"])
     assert header == {
-        **{name: told[name] for name in ("id", "merkle_root", "created", "filter", "count")},
+        **{name: document[name] for name in ("id", "merkle_root", "created", "filter", "count")},
         "snapshot": 1,
     }
-    assert root_of(lines) == told["id"] == told["merkle_root"]
+    assert root_of(lines) == document["id"] == document["merkle_root"]
     records = [client.get(f"/images/p/{number}?meta=True").json() for number in (2, 3, 4)]
     members = ("name", "sha256", "bytes", "media_type", "width", "height", "data")
     assert [json.loads(line) for line in lines] == [{name: record[name] for name in members} for record in records]
@@ -271,9 +271,9 @@ def test_what_another_tool_put_there_is_read_and_what_is_no_picture_is_counted(a
     for name in ("theirs", "broken"):
         assert index.stamps([name]) == {}
         alone.repo.metadata.reindex(ImageName(name))  # as a listing tells of it: nothing is read
-    told = freeze(alone.client, "?exif=True").json()
-    assert (told["count"], told["left_out"], told["filter"]) == (2, 1, "")
-    _, lines = manifest(alone.client, told["id"])
+    snapshot = freeze(alone.client, "?exif=True").json()
+    assert (snapshot["count"], snapshot["left_out"], snapshot["filter"]) == (2, 1, "")
+    _, lines = manifest(alone.client, snapshot["id"])
     theirs = json.loads(lines[1])
     assert (theirs["name"], theirs["sha256"], theirs["width"]) == ("theirs", hashlib.sha256(body).hexdigest(), 50)
     assert "latitude" not in theirs["exif"]
@@ -302,8 +302,8 @@ def test_what_is_no_filter_is_refused_by_name(client, query, parameter):
 
 
 def test_a_filter_is_told_as_it_can_be_asked_again(client):
-    told = freeze(client, "?name__regex=%5Ep/[45]&half__lt=9&text=a").json()
-    assert client.get(f"/images?{told['filter']}").json()["count"] == told["count"] == 2
+    snapshot = freeze(client, "?name__regex=%5Ep/[45]&half__lt=9&text=a").json()
+    assert client.get(f"/images?{snapshot['filter']}").json()["count"] == snapshot["count"] == 2
     odd = freeze(client, "?n__ne=" + quote('a\r\nX: y&ü="')).json()
     assert odd["filter"].isascii()
     assert freeze(client, f"?{odd['filter']}").status == 200
@@ -315,23 +315,23 @@ def test_a_filter_is_told_as_it_can_be_asked_again(client):
 def test_a_manifest_is_served_for_ever(alone):
     for number in range(3):
         put(alone.client, f"p/{number}", number)
-    told = freeze(alone.client).json()
-    path = f"/snapshots/{told['id']}"
+    snapshot = freeze(alone.client).json()
+    path = f"/snapshots/{snapshot['id']}"
     before = alone.client.get(path)
     for number in range(3):
         assert alone.client.delete(f"/images/p/{number}").status == 200
     after = alone.client.get(path)
     assert after.body == before.body
-    assert (len(after.body), hashlib.sha256(after.body).hexdigest()) == (told["bytes"], told["sha256"])
-    assert after.headers["ETag"] == f'"{told["sha256"]}"'
+    assert (len(after.body), hashlib.sha256(after.body).hexdigest()) == (snapshot["bytes"], snapshot["sha256"])
+    assert after.headers["ETag"] == f'"{snapshot["sha256"]}"'
     assert after.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert after.headers["Content-Type"] == "application/jsonl"
     assert after.headers["Repr-Digest"].startswith("sha-256=:")
     assert alone.client.get(path, If_None_Match=after.headers["ETag"]).status == 304
     assert alone.client.get(path, Range="bytes=2-9").body == before.body[2:10]
     head = alone.client("HEAD", path)
-    assert (head.status, head.headers["Content-Length"], head.body) == (200, str(told["bytes"]), b"")
-    assert alone.client.get(path + "?meta=True").json() == told
+    assert (head.status, head.headers["Content-Length"], head.body) == (200, str(snapshot["bytes"]), b"")
+    assert alone.client.get(path + "?meta=True").json() == snapshot
     assert alone.client.delete(path).status == 405
 
 
@@ -366,23 +366,23 @@ def test_a_list_of_snapshots_begins_with_the_newest(alone):
 def test_without_a_catalogue_nothing_is_frozen_but_all_is_served(tmp_path):
     with serving(embedded(tmp_path, freshness=0.0, serve_originals=True), tmp_path) as served:
         body = put(served.client, "a")
-        told = freeze(served.client).json()
+        snapshot = freeze(served.client).json()
     config = embedded(tmp_path, freshness=0.0, serve_originals=True, catalogue=CatalogueConfiguration(enabled=False))
     with serving(config, tmp_path) as served:
         assert freeze(served.client).slug == "catalogue-disabled"
-        assert manifest(served.client, told["id"])[0]["count"] == 1
-        assert served.client.get("/snapshots").json()["snapshots"] == [told]
-        assert served.client.get(f"/snapshots/{told['id']}?check=1").json()["ok"] is True
-        exported = served.client.get(f"/export?snapshot={told['id']}&kind=original")
+        assert manifest(served.client, snapshot["id"])[0]["count"] == 1
+        assert served.client.get("/snapshots").json()["snapshots"] == [snapshot]
+        assert served.client.get(f"/snapshots/{snapshot['id']}?check=1").json()["ok"] is True
+        exported = served.client.get(f"/export?snapshot={snapshot['id']}&kind=original")
         assert zipfile.ZipFile(io.BytesIO(exported.body)).read("a.jpg") == body
 
 
 def test_a_snapshot_shows_no_image(client):
     before = client.get("/images").json()["count"]
-    told = freeze(client).json()
+    snapshot = freeze(client).json()
     assert client.get("/images").json()["count"] == before
-    assert client.get(f"/images/.snapshots/{told['id']}").slug == "bad-name"
-    assert told["id"] not in client.get("/images/?meta=True").body.decode()
+    assert client.get(f"/images/.snapshots/{snapshot['id']}").slug == "bad-name"
+    assert snapshot["id"] not in client.get("/images/?meta=True").body.decode()
 
 
 # -- what became of it ------------------------------------------------------------------------
@@ -395,8 +395,8 @@ def check(client, snapshot_id):
 def test_what_is_missing_or_changed_is_named(alone):
     client = alone.client
     bodies = [put(client, f"p/{number}", number, n=number) for number in range(5)]
-    told = freeze(client).json()
-    assert check(client, told["id"]) == {"id": told["id"], "count": 5, "changes": [], "ok": True}
+    snapshot = freeze(client).json()
+    assert check(client, snapshot["id"]) == {"id": snapshot["id"], "count": 5, "changes": [], "ok": True}
     client.delete("/images/p/0")
     put(client, "p/1", 77)
     (alone.folder / "data" / "p" / "2.jpg").write_bytes(pictures.jpeg(pictures.photo(9, 9, 5)))  # another tool
@@ -404,21 +404,21 @@ def test_what_is_missing_or_changed_is_named(alone):
     client("PATCH", "/images/p/4", b'{"n":99}', Content_Type="application/json")  # its picture is the same
     names = [("p/0", "missing"), ("p/1", "changed"), ("p/2", "changed"), ("p/3", "changed")]
     changes = [{"name": name, "is": how} for name, how in names]
-    assert check(client, told["id"]) == {"id": told["id"], "count": 5, "changes": changes, "ok": False}
+    assert check(client, snapshot["id"]) == {"id": snapshot["id"], "count": 5, "changes": changes, "ok": False}
     for number in range(4):
         client.put(f"/images/p/{number}", bodies[number])
-    assert check(client, told["id"])["ok"] is True, "the very bytes are there again"
+    assert check(client, snapshot["id"])["ok"] is True, "the very bytes are there again"
 
 
 def test_a_content_address_is_missing_though_its_bytes_are_there_under_another_name(alone):
     body = put(alone.client, "other")
     name = f"sha256:{hashlib.sha256(body).hexdigest()}"
     alone.client("POST", "/images", body, Content_Type="image/jpeg")
-    told = freeze(alone.client, f"?name={name}").json()
+    snapshot = freeze(alone.client, f"?name={name}").json()
     alone.client.delete(f"/images/{name}")
     assert alone.client.get(f"/images/{name}").status == 200, "any image with these bytes is found by it"
-    assert check(alone.client, told["id"])["changes"] == [{"name": name, "is": "missing"}]
-    assert "_missing.txt" in members(exported(alone.client, told["id"]))
+    assert check(alone.client, snapshot["id"])["changes"] == [{"name": name, "is": "missing"}]
+    assert "_missing.txt" in members(exported(alone.client, snapshot["id"]))
 
 
 # -- exporting --------------------------------------------------------------------------------
@@ -440,9 +440,9 @@ def test_an_export_of_a_snapshot_has_the_same_bytes_every_time(alone):
     bodies = {
         name: put(client, name, number, n=number, focus=[0.1, 0.2]) for number, name in enumerate(("x", "y/z", "ü"))
     }
-    told = freeze(client).json()
+    snapshot = freeze(client).json()
     queries = ("&kind=original", "&xsize=20&kind=png", "&xsize=10&ysize=20&fit=cover")
-    before = {query: exported(client, told["id"], query) for query in queries}
+    before = {query: exported(client, snapshot["id"], query) for query in queries}
     found = members(before["&kind=original"])
     assert {name: found[f"{name}.jpg"] for name in bodies} == bodies
     lines = [json.loads(line) for line in found["metadata.jsonl"].splitlines()]
@@ -450,17 +450,17 @@ def test_an_export_of_a_snapshot_has_the_same_bytes_every_time(alone):
     put(client, "another", 9)
     put(client, "x", 0, n="other")  # the same bytes, uploaded again with other data
     client("PATCH", "/images/y/z", b'{"n":5,"focus":[0.9,0.9]}', Content_Type="application/json")
-    assert {query: exported(client, told["id"], query) for query in queries} == before
+    assert {query: exported(client, snapshot["id"], query) for query in queries} == before
 
 
 def test_an_export_names_what_it_lacks(alone):
     client = alone.client
     for number in range(3):
         put(client, f"p/{number}", number)
-    told = freeze(client).json()
+    snapshot = freeze(client).json()
     client.delete("/images/p/0")
     put(client, "p/1", 50)
-    found = members(exported(client, told["id"]))
+    found = members(exported(client, snapshot["id"]))
     assert [name for name in found if name.endswith(".jpg")] == ["p/2.jpg"]
     missing = found["_missing.txt"].decode().splitlines()
     assert [line.partition(":")[0] for line in missing] == ["p/0", "p/1"]
@@ -478,13 +478,13 @@ def test_the_command_line_exports_a_snapshot_with_the_same_bytes(alone, tmp_path
     folder.mkdir()
     put(alone.client, "x/y", 1, n=1)
     put(alone.client, "z", 2)
-    told = freeze(alone.client).json()
+    snapshot = freeze(alone.client).json()
     alone.client.delete("/images/z")
     settings = {"kind": "disk", "path": str(alone.folder / "data")}
     config = commands.configure(folder, persistent_store_configuration=settings)
     output = folder / "out.zip"
-    done = commands.run("export", "-y", config, f"snapshot={told['id']}", "-o", output)
-    assert output.read_bytes() == exported(alone.client, told["id"]), done.stderr
+    done = commands.run("export", "-y", config, f"snapshot={snapshot['id']}", "-o", output)
+    assert output.read_bytes() == exported(alone.client, snapshot["id"]), done.stderr
     assert (done.returncode != 0, "_missing.txt" in done.stderr) == (True, True)
 
 
@@ -514,22 +514,22 @@ def test_what_ended_before_it_was_told_of_is_no_snapshot_until_it_is_frozen_agai
 
 def test_a_rotten_manifest_is_never_served_and_frozen_again_it_is_as_it_was(alone):
     put(alone.client, "a")
-    told = freeze(alone.client).json()
-    whole = alone.client.get(f"/snapshots/{told['id']}").body
-    lines, _ = files(alone, told["id"])
+    snapshot = freeze(alone.client).json()
+    whole = alone.client.get(f"/snapshots/{snapshot['id']}").body
+    lines, _ = files(alone, snapshot["id"])
     lines.write_bytes(whole.replace(b'"width":40', b'"width":41'))
     for query in ("", "?check=1"):
-        answer = alone.client.get(f"/snapshots/{told['id']}{query}")
+        answer = alone.client.get(f"/snapshots/{snapshot['id']}{query}")
         assert (answer.status, answer.slug) == (500, "original-damaged")
     assert list(verbs.check_artifacts_and_snapshots(alone.config, alone.repo)) == [
-        f".snapshots/{told['id']}.json: The manifest of this snapshot is not what was stored."
+        f".snapshots/{snapshot['id']}.json: The manifest of this snapshot is not what was stored."
     ]
     with pytest.raises(OriginalDamaged):
-        list(Snapshots(alone.repo).documents(ADMIN, Snapshots(alone.repo).get(ADMIN, told["id"])))
+        list(Snapshots(alone.repo).documents(ADMIN, Snapshots(alone.repo).get(ADMIN, snapshot["id"])))
     lines.unlink()
-    assert alone.client.get(f"/snapshots/{told['id']}").slug == "original-damaged"
-    assert freeze(alone.client, "?name=a").json() == told
-    assert alone.client.get(f"/snapshots/{told['id']}").body == whole
+    assert alone.client.get(f"/snapshots/{snapshot['id']}").slug == "original-damaged"
+    assert freeze(alone.client, "?name=a").json() == snapshot
+    assert alone.client.get(f"/snapshots/{snapshot['id']}").body == whole
 
 
 def test_nothing_is_frozen_of_a_catalogue_that_is_still_being_made(alone):
@@ -577,14 +577,14 @@ def test_images_that_change_while_they_are_frozen_are_each_as_they_were_at_some_
 
 def test_a_copy_of_the_container_has_its_snapshots(alone, tmp_path_factory):
     put(alone.client, "a")
-    told = freeze(alone.client).json()
+    snapshot = freeze(alone.client).json()
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(alone.folder / "data", folder / "data")
     shutil.rmtree(folder / "data" / ".image_repo")
     with serving(embedded(folder, serve_originals=True), folder) as other:
-        assert manifest(other.client, told["id"])[0]["id"] == told["id"]
-        assert check(other.client, told["id"])["ok"] is True
-        assert exported(other.client, told["id"]) == exported(alone.client, told["id"])
+        assert manifest(other.client, snapshot["id"])[0]["id"] == snapshot["id"]
+        assert check(other.client, snapshot["id"])["ok"] is True
+        assert exported(other.client, snapshot["id"]) == exported(alone.client, snapshot["id"])
 
 
 # -- the document -----------------------------------------------------------------------------
@@ -614,8 +614,8 @@ def test_the_example_of_the_document_is_right(tmp_path):
 
 
 def test_the_program_of_the_document_takes_what_is_served(client, tmp_path):
-    told = freeze(client).json()
-    (tmp_path / "manifest").write_bytes(client.get(f"/snapshots/{told['id']}").body)
+    snapshot = freeze(client).json()
+    (tmp_path / "manifest").write_bytes(client.get(f"/snapshots/{snapshot['id']}").body)
     (tmp_path / "verify.py").write_text(fenced("python")[0])
     command = [sys.executable, "-W", "ignore", tmp_path / "verify.py", tmp_path / "manifest"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "good\n"
@@ -686,8 +686,8 @@ def test_the_engines_freeze_the_same_under_the_same_name(postgres, tmp_path):
         with serving(embedded(folder, catalogue=CatalogueConfiguration(url=engine)), folder) as served:
             for number, name in enumerate(names):
                 put(served.client, name, number, **ODD_DATA)
-            told = freeze(served.client, "?z.b=true").json()
-            made.append((told["id"], manifest(served.client, told["id"])[1]))
+            snapshot = freeze(served.client, "?z.b=true").json()
+            made.append((snapshot["id"], manifest(served.client, snapshot["id"])[1]))
     assert made[0] == made[1]
     assert [json.loads(line)["name"] for line in made[0][1]] == sorted(names)
     assert all(same(json.loads(line)["data"], ODD_DATA) for line in made[0][1])

@@ -107,9 +107,9 @@ def test_it_is_listed_by_its_names(building, filled):
 
 def test_its_records_are_made_and_kept_but_not_over_somebody_elses(building, filled):
     with building.node() as served:
-        told = served.client.get("/images/plot/south?meta=True").json()
-        assert (told["width"], told["height"], told["bytes"]) == (200, 100, len(OTHER))
-        assert record_of(building, "plot/south")["sha256"] == told["sha256"] == hashlib.sha256(OTHER).hexdigest()
+        document = served.client.get("/images/plot/south?meta=True").json()
+        assert (document["width"], document["height"], document["bytes"]) == (200, 100, len(OTHER))
+        assert record_of(building, "plot/south")["sha256"] == document["sha256"] == hashlib.sha256(OTHER).hexdigest()
         assert served.client.get("/images/plot/north?meta=True").json()["width"] == 320
         with building.origin.get("plot/north.json") as body:
             assert b"".join(body) == filled["plot/north.json"][0]
@@ -124,9 +124,9 @@ def test_a_nightly_upload_over_the_same_names_is_seen(building, other_tool, cont
         other_tool.put_object(container, "a/b.jpg", OTHER, content_type="image/jpeg")
         took = until(lambda: client.get("/images/a/b?w=80").image().size == (80, 40))
         assert took < building.config.freshness + 1
-        told = client.get("/images/a/b?meta=True").json()
-        assert (told["sha256"], told["width"]) == (hashlib.sha256(OTHER).hexdigest(), 200)
-        assert told["data"] == {"site": 12}
+        document = client.get("/images/a/b?meta=True").json()
+        assert (document["sha256"], document["width"]) == (hashlib.sha256(OTHER).hexdigest(), 200)
+        assert document["data"] == {"site": 12}
 
 
 def test_a_deletion_by_another_tool_is_seen(building, other_tool, container):
@@ -161,8 +161,8 @@ def test_an_original_in_segments_is_served_and_described(segmented):
         get = served.client.get
         assert get("/images/big?w=80").image().size == (80, 60)
         assert get("/images/big?kind=original").body == ORIGINAL
-        told = get("/images/big?meta=True").json()
-        assert (told["sha256"], told["bytes"]) == (hashlib.sha256(ORIGINAL).hexdigest(), len(ORIGINAL))
+        document = get("/images/big?meta=True").json()
+        assert (document["sha256"], document["bytes"]) == (hashlib.sha256(ORIGINAL).hexdigest(), len(ORIGINAL))
         assert "big" in {image["name"] for image in get("/images").json()["images"]}
 
 
@@ -192,14 +192,14 @@ def test_a_temporary_url_gives_the_same_bytes_without_us(building, query):
     with building.node() as served:
         served.client.put("/images/a/b", ORIGINAL)
         picture = served.client.get(f"/images/a/b?{query}")
-        told = link(served.client, f"/images/a/b?url=True&{query}")
-    status, headers, body = fetched(told["url"])
+        answer = link(served.client, f"/images/a/b?url=True&{query}")
+    status, headers, body = fetched(answer["url"])
     assert (status, body) == (200, picture.body)
     assert headers["Content-Type"] == picture.headers["Content-Type"]
     assert headers["Content-Disposition"].startswith("inline")
-    assert fetched(told["url"], "HEAD")[0] == 200
-    assert fetched(told["url"], "PUT")[0] == 401
-    assert fetched(told["url"], "DELETE")[0] == 401
+    assert fetched(answer["url"], "HEAD")[0] == 200
+    assert fetched(answer["url"], "PUT")[0] == 401
+    assert fetched(answer["url"], "DELETE")[0] == 401
 
 
 def test_a_name_with_quotes_and_unicode_reaches_the_browser(building):
@@ -224,8 +224,8 @@ def test_the_same_request_gives_the_same_url_without_asking_the_store(building):
 def test_what_is_linked_is_kept_until_the_link_ends(building):
     with building.node() as served:
         served.client.put("/images/a/b", ORIGINAL)
-        told = link(served.client, "/images/a/b?url=True&w=80&lifetime=600000")
-        expires = int(parse_qs(urlsplit(told["url"]).query)["temp_url_expires"][0])
+        answer = link(served.client, "/images/a/b?url=True&w=80&lifetime=600000")
+        expires = int(parse_qs(urlsplit(answer["url"]).query)["temp_url_expires"][0])
         (entry,) = building.cache.keys(".renditions/a/b@")
         assert building.cache.head(entry.key).expires >= expires
 
@@ -234,16 +234,16 @@ def test_links_outlive_replacement_and_not_deletion(building):
     with building.node() as served:
         client = served.client
         client.put("/images/a/b", ORIGINAL)
-        told = {query: link(client, f"/images/a/b?url=True&{query}")["url"] for query in ("w=80", "kind=original")}
-        before = {query: fetched(url)[2] for query, url in told.items()}
+        members = {query: link(client, f"/images/a/b?url=True&{query}")["url"] for query in ("w=80", "kind=original")}
+        before = {query: fetched(url)[2] for query, url in members.items()}
         assert client.put("/images/a/b", OTHER).status == 200
-        assert {query: fetched(url)[2] for query, url in told.items()} == before
+        assert {query: fetched(url)[2] for query, url in members.items()} == before
         assert before["kind=original"] == ORIGINAL
         assert client.get("/images/a/b?w=80").image().size == (80, 40)
         gone = client.delete("/images/a/b").json()["deleted"]
         assert (gone["original"], gone["record"]) == (1, 1)
         assert gone["cache"] >= 3
-        assert [fetched(url)[0] for url in told.values()] == [404, 404]
+        assert [fetched(url)[0] for url in members.values()] == [404, 404]
         assert list(building.cache.keys(".renditions/a/b@")) == []
 
 
@@ -251,9 +251,9 @@ def test_many_links_at_once(building):
     with building.node() as served:
         for name in ("a/1", "a/2", "b/1"):
             served.client.put(f"/images/{name}", ORIGINAL)
-        told = link(served.client, "/images/a/?url=True&w=40")
-        assert [one["name"] for one in told] == ["a/1", "a/2"]
-        assert [fetched(one["url"])[0] for one in told] == [200, 200]
+        answer = link(served.client, "/images/a/?url=True&w=40")
+        assert [one["name"] for one in answer] == ["a/1", "a/2"]
+        assert [fetched(one["url"])[0] for one in answer] == [200, 200]
 
 
 def test_without_a_key_the_problem_says_what_to_do(swift, container, tmp_path):
@@ -331,9 +331,9 @@ def test_two_nodes_that_write_one_name_leave_one_picture(building, postgres):
                 return originals[0] == originals[1]
 
             until(agreed)
-            told = one.client.get(f"/images/n/{turn}?meta=True").json()
+            document = one.client.get(f"/images/n/{turn}?meta=True").json()
             now = one.client.get(f"/images/n/{turn}?kind=original").body
-            assert told["sha256"] == hashlib.sha256(now).hexdigest()
+            assert document["sha256"] == hashlib.sha256(now).hexdigest()
 
 
 # -- one container for both ----------------------------------------------------------

@@ -214,8 +214,10 @@ def clean() -> dict[str, str]:
 def test_build_stage_gives_a_command_with_all_it_needs(built: Path) -> None:
     code = "import pyuwsgi, swiftclient, keystoneclient, flask, image_repo.wiring"
     subprocess.run([built / "bin" / "python", "-c", code], check=True, cwd=built)
-    told = subprocess.run([built / "bin" / "image_repo", "-Y"], cwd=built, env=clean(), capture_output=True, check=True)
-    assert yaml.safe_load(told.stdout)["listen"] == "127.0.0.1:5000"
+    outcome = subprocess.run(
+        [built / "bin" / "image_repo", "-Y"], cwd=built, env=clean(), capture_output=True, check=True
+    )
+    assert yaml.safe_load(outcome.stdout)["listen"] == "127.0.0.1:5000"
 
 
 # -- the entry point --------------------------------------------------------------------------------------------------

@@ -39,10 +39,10 @@ def options(config: Config) -> dict[str, str]:
 
 def test_the_server_is_told_what_the_settings_say() -> None:
     base = Config()
-    told = options(replace(base, listen="0.0.0.0:80", server=replace(base.server, processes=3, threads=5)))
-    assert (told["--http11-socket"], told["--processes"], told["--threads"]) == ("0.0.0.0:80", "3", "5")
-    told = options(replace(base, listen="0.0.0.0:80", server=replace(base.server, keep_alive=False)))
-    assert (told["--http-socket"], told["--add-header"]) == ("0.0.0.0:80", "Connection: close")
+    arguments = options(replace(base, listen="0.0.0.0:80", server=replace(base.server, processes=3, threads=5)))
+    assert (arguments["--http11-socket"], arguments["--processes"], arguments["--threads"]) == ("0.0.0.0:80", "3", "5")
+    arguments = options(replace(base, listen="0.0.0.0:80", server=replace(base.server, keep_alive=False)))
+    assert (arguments["--http-socket"], arguments["--add-header"]) == ("0.0.0.0:80", "Connection: close")
 
 
 def test_a_backlog_is_never_longer_than_the_kernel_allows() -> None:
@@ -98,10 +98,10 @@ def test_without_configuration_it_serves_a_folder_and_says_so(tmp_path: Path) ->
         assert requests.put(url, data=pictures.jpeg(pictures.photo(300, 200)), timeout=30).status_code == 201
         assert requests.get(f"{url}?xsize=30", timeout=30).headers["Content-Type"] == "image/jpeg"
         assert commands.end(process) == 0
-    told = (tmp_path / "log").read_text()
-    assert "callint" not in told, "what uWSGI says to itself is nobody's concern"
-    assert "image_repo_data" in told
-    assert f"http://{listen}/images" in told
+    log_text = (tmp_path / "log").read_text()
+    assert "callint" not in log_text, "what uWSGI says to itself is nobody's concern"
+    assert "image_repo_data" in log_text
+    assert f"http://{listen}/images" in log_text
     assert (tmp_path / "image_repo_data" / "a" / "b.jpg").exists()
 
 

@@ -74,13 +74,19 @@ def answers(port: int) -> bool:
 def serve(folder: Path, port: int, settings: list[str]) -> None:
     bin_, identity = reachable(programs(), folder), who(folder)
     data, environment = folder / "data", {**os.environ, "LC_ALL": "C.UTF-8"}
-    told: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": sys.stderr, "stderr": sys.stderr, **identity}
+    members: dict[str, Any] = {
+        "cwd": folder,
+        "env": environment,
+        "stdout": sys.stderr,
+        "stderr": sys.stderr,
+        **identity,
+    }
     if not data.exists():
         command = [bin_ / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(command, check=True, **told)
+        subprocess.run(command, check=True, **members)
     options = [option for setting in (*QUICK, *settings) for option in ("-c", setting)]
     command = [bin_ / "postgres", "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", "", *options]
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **told)
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **members)
     # In a handler nothing may be waited for that the rest waits for, too.
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: server.send_signal(signal.SIGQUIT))

@@ -125,23 +125,23 @@ def test_keys_are_kept_in_order_and_no_more(path, run):
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
 )
 def test_keys_that_are_none(path, arguments, status, run):
-    told = run("-y", path, "index", *arguments)
-    assert (told.exit_code, told.stdout) == (status, "")
-    assert "Traceback" not in told.stderr
+    outcome = run("-y", path, "index", *arguments)
+    assert (outcome.exit_code, outcome.stdout) == (status, "")
+    assert "Traceback" not in outcome.stderr
 
 
 def test_check_tells_how_far_the_catalogue_is_behind_and_that_is_no_fault(path, tmp_path, run):
     (tmp_path / "originals" / "broken.jpg").unlink()
-    told = run("-y", path, "check")
-    assert "catalogue: 2 images are not in it yet" in told.stderr
-    assert told.exit_code == 0
+    outcome = run("-y", path, "check")
+    assert "catalogue: 2 images are not in it yet" in outcome.stderr
+    assert outcome.exit_code == 0
     run("-y", path, "rebuild")
     fill(tmp_path / "originals", "a", body=TWO)
     (tmp_path / "originals" / "b" / "c.jpg").unlink()
     (tmp_path / "originals" / "b" / "c.json").unlink()
-    told = run("-y", path, "check")
-    assert "catalogue: 1 images have changed since" in told.stderr
-    assert "catalogue: 1 images are in it but no longer in the container" in told.stderr
+    outcome = run("-y", path, "check")
+    assert "catalogue: 1 images have changed since" in outcome.stderr
+    assert "catalogue: 1 images are in it but no longer in the container" in outcome.stderr
     run("-y", path, "rebuild")
     assert "catalogue" not in run("-y", path, "check").stderr
 
@@ -152,9 +152,9 @@ def test_check_tells_of_a_catalogue_that_cannot_be_asked(path, tmp_path, run):
     for each in file.parent.glob("catalogue.sqlite*"):
         each.unlink()
     file.mkdir()
-    told = run("-y", path, "check")
-    assert told.exit_code == 1
-    assert "catalogue: " in told.stdout
+    outcome = run("-y", path, "check")
+    assert outcome.exit_code == 1
+    assert "catalogue: " in outcome.stdout
 
 
 # -- -t, and other nodes ---------------------------------------------------------------
@@ -163,10 +163,10 @@ def test_check_tells_of_a_catalogue_that_cannot_be_asked(path, tmp_path, run):
 def test_the_trial_tells_of_the_catalogue(path, run):
     assert "0% complete" in run("-y", path, "-t").stdout
     run("-y", path, "rebuild")
-    told = run("-y", path, "-t")
-    assert told.exit_code == 0
-    assert "ok     catalogue: SQLite" in told.stdout
-    assert "3 images, complete" in told.stdout
+    outcome = run("-y", path, "-t")
+    assert outcome.exit_code == 0
+    assert "ok     catalogue: SQLite" in outcome.stdout
+    assert "3 images, complete" in outcome.stdout
 
 
 def node(folder: Path, name: str, **catalogue: object) -> Config:

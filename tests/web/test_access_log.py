@@ -18,7 +18,7 @@ import requests
 from image_repo.web.access_log import AccessLog, LogEntry, printable_uri, valid_request_id
 
 
-def line(log: AccessLog, **told: Any) -> LogEntry:
+def line(log: AccessLog, **members: Any) -> LogEntry:
     base = {"at": 1795239661.25, "number": 5, "given": None, "client": "127.0.0.1"}
     asked = {
         "method": "GET",
@@ -28,9 +28,9 @@ def line(log: AccessLog, **told: Any) -> LogEntry:
         "seconds": 0.0123,
         "layer": "memory",
     }
-    what = log.describe(**{name: told.get(name, value) for name, value in asked.items()})
-    told = {**base, **told}
-    return told["at"], told["number"], told["given"], what, told["client"]
+    what = log.describe(**{name: members.get(name, value) for name, value in asked.items()})
+    members = {**base, **members}
+    return members["at"], members["number"], members["given"], what, members["client"]
 
 
 @pytest.fixture
@@ -204,6 +204,6 @@ def test_each_request_of_a_connection_tells_of_its_client(tmp_path: Path) -> Non
         with requests.Session() as kept:
             for path in ("a?w=40", "a?w=40", "a?w=41", "none"):
                 kept.get(f"{base}/images/{path}", timeout=30)
-    told = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines() if text.startswith("{")]
-    asked = [one["client"] for one in told if one.get("method") == "GET" and "/images/" in one["uri"]]
+    log_text = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines() if text.startswith("{")]
+    asked = [one["client"] for one in log_text if one.get("method") == "GET" and "/images/" in one["uri"]]
     assert asked == ["127.0.0.1"] * 4

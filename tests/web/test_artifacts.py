@@ -44,8 +44,8 @@ def digest(body: bytes, algorithm: str = "sha256") -> str:
 
 
 def post(client, body, query="", **headers):
-    told = {"Content_Type": "application/octet-stream", **headers}
-    return client("POST", f"/artifacts{query}", body, **{k: v for k, v in told.items() if v is not None})
+    members = {"Content_Type": "application/octet-stream", **headers}
+    return client("POST", f"/artifacts{query}", body, **{k: v for k, v in members.items() if v is not None})
 
 
 def path_of(body: bytes) -> str:
@@ -559,12 +559,12 @@ def test_over_postgresql_artifacts_are_found_as_well(postgres, tmp_path):
 
 def test_a_page_is_like_a_page_of_images(many):
     answer = many.client.get("/artifacts?limit=3&sort=epoch&select=epoch,kind")
-    told = answer.json()
-    assert {name: told[name] for name in ("count", "page", "limit", "pages")} == {
+    document = answer.json()
+    assert {name: document[name] for name in ("count", "page", "limit", "pages")} == {
         "count": 7, "page": 1, "limit": 3, "pages": 3,
     }  # fmt: skip
-    assert told["artifacts"][2]["kind"] == "model"
-    assert told["artifacts"][2]["meta"] == {"epoch": 2}
+    assert document["artifacts"][2]["kind"] == "model"
+    assert document["artifacts"][2]["meta"] == {"epoch": 2}
     following = answer.headers["Link"].partition('>; rel="next"')[0].rpartition("<")[2]
     second = many.client.get(following).json()
     assert ([each["meta"]["epoch"] for each in second["artifacts"]], second["page"]) == ([3, 4, 5], 2)

@@ -438,8 +438,8 @@ def test_an_index_that_somebody_has_just_deleted_is_not_taken_for_whole(tmp_path
         assert "catalogue" not in other.client.get("/images").json()
         for file in (tmp_path / "shared").rglob("catalogue.sqlite*"):
             file.unlink()
-        told = other.client.get("/images").json()
-        assert (told["count"], told["catalogue"]) == (0, "rebuilding")
+        document = other.client.get("/images").json()
+        assert (document["count"], document["catalogue"]) == (0, "rebuilding")
         assert other.client("PATCH", "/images?site=a", b"{}", Content_Type="application/json").json() == {
             "matched": 0,
             "modified": 0,
@@ -487,16 +487,20 @@ def test_statistics_of_numbers_and_strings_mixed(get):
     ],
 )
 def test_statistics(get, path, expected):
-    told = get(f"/stats/{path}").json()
-    assert {name: told[name] for name in expected} == expected
-    assert told["key"] == path.partition("?")[0]
+    document = get(f"/stats/{path}").json()
+    assert {name: document[name] for name in expected} == expected
+    assert document["key"] == path.partition("?")[0]
 
 
 def test_every_element_counts_and_the_most_frequent_is_first(get):
-    told = get("/stats/tags?limit=2").json()
-    assert (told["count"], told["values"], told["more"]) == (3, [{"count": 1, "value": v} for v in ("black", "sea")], 1)
-    told = get("/stats/media_type").json()
-    assert told["values"] == [{"count": 6, "value": None}, {"count": 2, "value": "image/jpeg"}]
+    document = get("/stats/tags?limit=2").json()
+    assert (document["count"], document["values"], document["more"]) == (
+        3,
+        [{"count": 1, "value": v} for v in ("black", "sea")],
+        1,
+    )
+    document = get("/stats/media_type").json()
+    assert document["values"] == [{"count": 6, "value": None}, {"count": 2, "value": "image/jpeg"}]
 
 
 @pytest.mark.parametrize("key", ["", "a.", "a..b", "x" * 1001])
@@ -589,8 +593,8 @@ def test_a_change_of_many_takes_only_a_filter(served, method, query, parameter):
 
 
 def test_the_nearest_of_a_key_that_no_record_has(other):
-    told = say(other.client, "PATCH", "/images?evn__ne=true", {"a": 1}).json()
-    assert (told["parameter"], told["nearest"]) == ("evn", "even")
+    document = say(other.client, "PATCH", "/images?evn__ne=true", {"a": 1}).json()
+    assert (document["parameter"], document["nearest"]) == ("evn", "even")
     answer = other.client.delete("/images?evn=true")
     assert (answer.status, answer.json()) == (
         200,
@@ -655,11 +659,11 @@ def test_what_fails_midway_is_told_and_the_rest_is_done(other):
         other.client.form(f"/images/{name}", ("file", "x.jpg", pictures.jpeg()), ("data", None, b'{"n": 9}'))
     foreign_json(other, "d/3x")
     answer = say(other.client, "PATCH", "/images?name__regex=^d/", {"new": True})
-    told = answer.json()
+    document = answer.json()
     assert (answer.status, answer.slug) == (409, "partly-done")
-    assert (told["matched"], told["modified"], told["more"]) == (8, 7, 0)
-    assert [(each["name"], each["status"]) for each in told["failed"]] == [("d/3x", 409)]
-    assert "another tool's" in told["failed"][0]["detail"]
+    assert (document["matched"], document["modified"], document["more"]) == (8, 7, 0)
+    assert [(each["name"], each["status"]) for each in document["failed"]] == [("d/3x", 409)]
+    assert "another tool's" in document["failed"][0]["detail"]
     is_clean_problem(answer, str(other.folder))
     assert names(other.client.get("/images?new=true")) == ["d/0", "d/1", "d/1x", "d/2", "d/3", "d/4", "d/5"]
     assert (other.folder / "data" / "d" / "3x.json").read_text() == '{"their": "own"}'
@@ -668,9 +672,9 @@ def test_what_fails_midway_is_told_and_the_rest_is_done(other):
 def test_a_record_that_a_patch_would_make_too_large_fails_alone(other):
     say(other.client, "PUT", "/images/d/2", {"n": 2, "text": "x" * (40 << 10)})
     answer = say(other.client, "PATCH", "/images?all=True", {"more": "y" * (40 << 10)})
-    told = answer.json()
-    assert (answer.status, told["matched"], told["modified"]) == (409, 7, 6)
-    assert [(each["name"], each["status"]) for each in told["failed"]] == [("d/2", 413)]
+    document = answer.json()
+    assert (answer.status, document["matched"], document["modified"]) == (409, 7, 6)
+    assert [(each["name"], each["status"]) for each in document["failed"]] == [("d/2", 413)]
 
 
 def test_no_more_failures_are_told_than_fit(other):
@@ -679,8 +683,8 @@ def test_no_more_failures_are_told_than_fit(other):
         other.client("PUT", f"/images/{name}", b'{"t":1}', Content_Type="application/json")
         (other.folder / "data" / f"{name}.json").write_text("{}")
         (other.folder / "data" / f"{name}.jpg").write_bytes(b"no picture")
-    told = say(other.client, "PATCH", "/images?t=1", {"new": True}).json()
-    assert (told["matched"], told["modified"], len(told["failed"]), told["more"]) == (103, 0, 100, 3)
+    document = say(other.client, "PATCH", "/images?t=1", {"new": True}).json()
+    assert (document["matched"], document["modified"], len(document["failed"]), document["more"]) == (103, 0, 100, 3)
 
 
 def test_a_change_that_ended_early_says_where_and_that_it_may_be_asked_again(tmp_path):
@@ -689,11 +693,11 @@ def test_a_change_that_ended_early_says_where_and_that_it_may_be_asked_again(tmp
             say(busy.client, "PUT", f"/images/{name}", {"n": 1})
         with busy.repo.metadata.lock(ImageName("a")), busy.repo.metadata.lock(ImageName("b")):
             answer = busy.client.delete("/images?n=1")
-        told = answer.json()
+        document = answer.json()
         assert (answer.status, answer.slug, answer.headers["Retry-After"]) == (503, "unfinished", "2")
-        assert (told["matched"], told["modified"], told["last"]) == (2, 0, "b")
-        assert [each["status"] for each in told["failed"]] == [503, 503]
-        assert "name__gt" in told["detail"]
+        assert (document["matched"], document["modified"], document["last"]) == (2, 0, "b")
+        assert [each["status"] for each in document["failed"]] == [503, 503]
+        assert "name__gt" in document["detail"]
         with busy.repo.metadata.lock(ImageName("a")):
             answer = busy.client.delete("/images?n=1")
         assert (answer.status, answer.slug) == (503, "unfinished")

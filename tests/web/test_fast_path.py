@@ -173,12 +173,14 @@ TAG, DATE = "TAG", "DATE"
     ],
 )
 def test_the_answer_is_the_application_s(
-    house: House, uri: str, method: str, told: dict[str, str], passed: bool
+    house: House, uri: str, method: str, members: dict[str, str], passed: bool
 ) -> None:
     house.warm(uri)
     known = ask(house.slow, URI)
-    told = {name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"]) for name, text in told.items()}
-    slow, quick = (ask(door, uri, method, **told) for door in (house.slow, house.fast))
+    members = {
+        name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"]) for name, text in members.items()
+    }
+    slow, quick = (ask(door, uri, method, **members) for door in (house.slow, house.fast))
     assert bool(house.passed) is passed
     assert quick == slow
     if slow.date:

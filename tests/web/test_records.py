@@ -175,8 +175,8 @@ def test_data_of_a_picture_that_another_tool_put_there(client, served):
     answer = say(client, "PATCH", "/images/theirs", {"a": 1})
     assert (answer.status, answer.json()["width"], answer.json()["data"]) == (200, 64, {"a": 1})
     path.write_bytes(pictures.jpeg(pictures.photo(99, 33)))
-    told = say(client, "PATCH", "/images/theirs", {"b": 2}).json()
-    assert (told["width"], told["data"]) == (99, {"a": 1, "b": 2})
+    document = say(client, "PATCH", "/images/theirs", {"b": 2}).json()
+    assert (document["width"], document["data"]) == (99, {"a": 1, "b": 2})
 
 
 def test_another_tools_json_is_left_alone(client, served):
@@ -307,8 +307,8 @@ def test_a_description_waits_for_its_picture(client, served, method):
 def test_a_picture_that_another_tool_adds_keeps_what_was_said(client, served):
     say(client, "PUT", "/images/swiftly", {"a": 1})
     (served.folder / "data" / "swiftly.png").write_bytes(pictures.png(pictures.photo(31, 17)))
-    told = record(client, "swiftly").json()
-    assert (told["width"], told["data"]) == (31, {"a": 1})
+    document = record(client, "swiftly").json()
+    assert (document["width"], document["data"]) == (31, {"a": 1})
     assert client.get("/images/swiftly").status == 200
 
 
@@ -444,9 +444,9 @@ def test_a_picture_uploaded_while_data_changes_loses_none_of_it(client):
         patches = pool.submit(lambda: [say(client, "PATCH", "/images/both", {str(n): n}).status for n in range(12)])
         uploads = pool.submit(lambda: [client.put("/images/both", picture(n)).status for n in range(6)])
         assert {*patches.result(), *uploads.result()} == {200}
-    told = record(client, "both").json()
-    assert told["data"] == {str(n): n for n in range(12)}
-    assert told["sha256"] == hashlib.sha256(picture(5)).hexdigest()
+    document = record(client, "both").json()
+    assert document["data"] == {str(n): n for n in range(12)}
+    assert document["sha256"] == hashlib.sha256(picture(5)).hexdigest()
 
 
 def test_who_waits_too_long_for_a_name_is_told(tmp_path):

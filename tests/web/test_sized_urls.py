@@ -95,8 +95,8 @@ def test_a_srcset_holds_what_the_caller_may_have(tmp_path: Path) -> None:
         assert [source["width"] for source in sources] == [250, 330, 400]
         for source in sources:
             check(site, source)
-        told = site.client.get("/oembed?url=/images/a").json()
-        assert (told["width"], told["height"]) == (400, 267)
+        document = site.client.get("/oembed?url=/images/a").json()
+        assert (document["width"], document["height"]) == (400, 267)
 
 
 def test_urls_are_signed_where_requests_are_to_be_for_who_may_write(tmp_path: Path) -> None:
@@ -137,19 +137,19 @@ def test_oembed_tells_a_picture_within_its_limits(
         if size is None:
             assert answer.status == 404
             return
-        told = answer.json()
-        assert (told["version"], told["type"], told["title"]) == ("1.0", "photo", "fox")
-        assert (told["width"], told["height"]) == size
-        check(site, told)
+        document = answer.json()
+        assert (document["version"], document["type"], document["title"]) == ("1.0", "photo", "fox")
+        assert (document["width"], document["height"]) == size
+        check(site, document)
 
 
 def test_oembed_speaks_xml(site: Site) -> None:
     answer = site.client.get(f"/oembed?format=xml&maxwidth=300&url=/images/{quote(NAME)}%3Fkind%3Dpng%26gray%3D1")
     assert answer.headers["Content-Type"] == "text/xml; charset=utf-8"
-    told = {element.tag: element.text for element in ElementTree.fromstring(answer.body)}
-    assert (told["type"], told["width"], told["title"]) == ("photo", "300", "ö b")
-    assert "kind=png" in str(told["url"])
-    check(site, {"url": told["url"], "width": 300, "height": 200})
+    members = {element.tag: element.text for element in ElementTree.fromstring(answer.body)}
+    assert (members["type"], members["width"], members["title"]) == ("photo", "300", "ö b")
+    assert "kind=png" in str(members["url"])
+    check(site, {"url": members["url"], "width": 300, "height": 200})
     known = site.client.get(
         f"/oembed?format=xml&maxwidth=300&url=/images/{quote(NAME)}%3Fkind%3Dpng%26gray%3D1",
         **{"If-None-Match": answer.headers["ETag"]},
@@ -189,9 +189,9 @@ def test_oembed_gives_no_signature_that_outlives_that_of_the_request(tmp_path: P
     with running_site(tmp_path, AccessConfiguration(), requests=requests) as site:
         site.put("a", pictures.jpeg(pictures.photo(120, 80)))
         signature = RequestSigner(["k" * 16]).sign("a", ["xsize=60"], 600)
-        told = site.client.get(f"/oembed?url=/images/a.jpg%3Fw%3D60%26signature%3D{signature}").json()
-        assert parse_qs(urlsplit(told["url"]).query)["signature"] == [signature]
-        assert site.client.get(told["url"].partition(str(site.client.port))[2]).image().size == (60, 40)
+        document = site.client.get(f"/oembed?url=/images/a.jpg%3Fw%3D60%26signature%3D{signature}").json()
+        assert parse_qs(urlsplit(document["url"]).query)["signature"] == [signature]
+        assert site.client.get(document["url"].partition(str(site.client.port))[2]).image().size == (60, 40)
 
 
 def test_urls_of_a_name_that_ends_as_pictures_do_are_of_no_other_image(tmp_path: Path) -> None:

@@ -57,10 +57,14 @@ class Running:
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """One request whose path goes out as it stands."""
-        told = {"Host": "x", "Connection": "close", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        members = {
+            "Host": "x",
+            "Connection": "close",
+            **{name.replace("_", "-"): text for name, text in headers.items()},
+        }
         if body:
-            told["Content-Length"] = str(len(body))
-        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in told.items())
+            members["Content-Length"] = str(len(body))
+        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in members.items())
         return self.raw(head.encode("latin-1") + b"\r\n" + body, method=method)
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -300,10 +304,10 @@ print((held() - before) >> 20)
 
 
 def test_what_a_large_picture_took_is_given_back() -> None:
-    told = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-c", HELD + GIVEN_BACK], check=True, capture_output=True, text=True, timeout=60
     )
-    assert int(told.stdout) < 10
+    assert int(outcome.stdout) < 10
 
 
 LEFT_OVER = """
@@ -327,18 +331,18 @@ print((held() - before) >> 20)
 
 def test_what_lies_between_is_given_back_in_time() -> None:
     """What renders have left between renditions in memory."""
-    told = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-c", HELD + LEFT_OVER], check=True, capture_output=True, text=True, timeout=60
     )
-    assert int(told.stdout) <= 10
+    assert int(outcome.stdout) <= 10
 
 
 # -- links ----------------------------------------------------------------------------------------
 
 
 def link(server: Running, query: str = "w=20") -> str:
-    told = server.get(f"/images/a?url=True&{query}").json()
-    return "/" + str(told["url"]).split("/", 3)[3]
+    document = server.get(f"/images/a?url=True&{query}").json()
+    return "/" + str(document["url"]).split("/", 3)[3]
 
 
 def test_a_link_opens_one_picture_and_nothing_else(server: Running) -> None:

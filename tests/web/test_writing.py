@@ -40,8 +40,8 @@ def test_an_upload_is_answered_with_its_record(client):
     assert (answer.status, answer.headers["Location"]) == (201, "/images/plots/12/north")
     record = answer.json()
     sha256 = hashlib.sha256(body).hexdigest()
-    told = {name: record[name] for name in ("name", "sha256", "image_id", "media_type", "bytes", "width", "height")}
-    assert told == {
+    members = {name: record[name] for name in ("name", "sha256", "image_id", "media_type", "bytes", "width", "height")}
+    assert members == {
         "name": "plots/12/north", "sha256": sha256, "image_id": f"sha256:{sha256}", "media_type": "image/jpeg",
         "bytes": len(body), "width": 64, "height": 48,
     }  # fmt: skip
@@ -55,9 +55,9 @@ def test_an_upload_is_answered_with_its_record(client):
 
 def test_records_tell_positions_only_where_that_is_allowed(tmp_path):
     with serving(embedded(tmp_path, metadata_location=True), tmp_path) as other:
-        told = other.client.put("/images/a", picture(1, gps=True)).json()["exif"]
-        assert told["latitude"] == pytest.approx(pictures.LATITUDE, abs=1e-4)
-        assert other.client.get("/images/a?meta=True").json()["exif"] == told
+        document = other.client.put("/images/a", picture(1, gps=True)).json()["exif"]
+        assert document["latitude"] == pytest.approx(pictures.LATITUDE, abs=1e-4)
+        assert other.client.get("/images/a?meta=True").json()["exif"] == document
     with serving(embedded(tmp_path), tmp_path) as other:
         assert "latitude" not in other.client.get("/images/a?meta=True").json()["exif"]
 
@@ -160,8 +160,8 @@ def test_a_replacement_is_seen_at_once_and_leaves_one_original(client, served):
 def test_conditions_of_a_replacement(client, headers, status):
     client.put("/images/guarded", picture(1))
     version = client.get("/images/guarded?meta=True").json()["version"]
-    told = {name: value.replace("VERSION", f'"{version}"') for name, value in headers.items()}
-    answer = client.put("/images/guarded", picture(2), **told)
+    members = {name: value.replace("VERSION", f'"{version}"') for name, value in headers.items()}
+    answer = client.put("/images/guarded", picture(2), **members)
     assert answer.status == status
     assert status == 200 or answer.slug == "precondition-failed"
 
