@@ -132,8 +132,14 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} × {model}, {memory:.0f} GiB, Linux {platform.release().partition('-')[0]}"
 
 
+#: the first of the sections that are written by hand
+BY_HAND = "## Soak: "
+
+
 def write(path: Path, sections: Sequence[Section], versions: str) -> None:
-    """bench/RESULTS.md: everything that was measured last."""
+    """bench/RESULTS.md: everything that was measured last, and behind it what was written by hand."""
+    before = path.read_text() if path.exists() else ""
+    by_hand = before[before.index(BY_HAND) :] if BY_HAND in before else ""
     passed = [goal.passed for section in sections for goal in section.goals]
     head = [
         "# What `make bench` measured",
@@ -147,4 +153,5 @@ def write(path: Path, sections: Sequence[Section], versions: str) -> None:
         f"* Goals: {passed.count(True)} passed, {passed.count(False)} missed, {passed.count(None)} not measured",
         "",
     ]
-    path.write_text("\n".join(head + [text_of(section) for section in sections]).rstrip() + "\n")
+    measured = "\n".join(head + [text_of(section) for section in sections]).rstrip() + "\n"
+    path.write_text(f"{measured}\n{by_hand}".rstrip() + "\n")

@@ -109,3 +109,18 @@ def test_a_flood_of_sizes_leaves_hot_pictures_hot_and_the_caches_within_bounds(s
     files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and "renditions" in path.parts]
     assert len(files) <= FILES + 10
     assert sum(path.stat().st_size for path in files) <= DISK + (100 << 10)
+
+
+def test_what_counts_the_renders_is_closed_with_the_repository(tmp_path: Path) -> None:
+    access = AccessConfiguration(anonymous="read", secret="a secret of the tests")
+    with running_site(tmp_path, access, requests=RequestsConfiguration(renders_per_minute=QUOTA)) as site:
+        site.put("a", pictures.jpeg(pictures.photo(60, 40)))
+        site.client.get("/images/a?w=20")
+        assert _open_files("renders")
+    assert not _open_files("renders")
+
+
+def _open_files(name: str) -> list[Path]:
+    """Return the open files of this process that have this name."""
+    links = (link for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return [target for link in links if (target := link.readlink()).name == name]
