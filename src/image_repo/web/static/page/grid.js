@@ -119,8 +119,7 @@ export class Grid {
   #addRow(row) {
     const { firsts, tops, heights } = this.layout;
     const made = element('div', { role: 'row', className: 'row', 'aria-rowindex': row + 1 });
-    made.style.top = `${tops[row]}px`;
-    made.style.height = `${heights[row]}px`;
+    Object.assign(made.style, { top: `${tops[row]}px`, height: `${heights[row]}px` });
     for (let index = firsts[row]; index < firsts[row + 1]; index += 1) made.append(this.#cell(index, heights[row]));
     this.rows.set(row, made);
     // in the order of reading, whichever way was scrolled

@@ -39,6 +39,8 @@ export class PictureView {
     this.place = element('span', { className: 'quiet', role: 'status' });
     this.record = new RecordPanel(host);
     this.labels = new Labels();
+    this.before = stepButton('before', 'Previous', 'left', () => this.step(-1));
+    this.after = stepButton('after', 'Next', 'right', () => this.step(1));
     this.dialog = element('dialog', { className: 'picture', 'aria-labelledby': 'picture-title' });
     this.dialog.append(this.#main(), this.#side());
     this.dialog.addEventListener('keydown', (event) => this.#key(event));
@@ -61,8 +63,6 @@ export class PictureView {
       iconButton('whole', 'All of it', () => this.viewer.whole()),
       iconButton('info', 'Record', () => this.#togglePanel()),
     );
-    this.before = element('button', { type: 'button', className: 'step before', 'aria-label': 'Previous', on: { click: () => this.step(-1) } }, icon('left'));
-    this.after = element('button', { type: 'button', className: 'step after', 'aria-label': 'Next', on: { click: () => this.step(1) } }, icon('right'));
     return element('div', { className: 'view' }, tools, this.stage, this.before, this.after);
   }
 
@@ -168,4 +168,14 @@ export class PictureView {
     event.preventDefault();
     acts[event.key]();
   }
+}
+
+/**
+ * @param {string} side
+ * @param {string} label
+ * @param {string} name of the icon
+ * @param {() => void} click
+ */
+function stepButton(side, label, name, click) {
+  return element('button', { type: 'button', className: `step ${side}`, 'aria-label': label, on: { click } }, icon(name));
 }
