@@ -12,6 +12,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from image_repo import render
 from image_repo.access.api_keys import ApiKeys, ClosingMarker, seconds_of
@@ -274,7 +275,7 @@ def build(
     )
     focus: TtlCache[Focus] = TtlCache(epochs, names, "focus", read_focus, freshness=config.freshness)
     owners = _owners(node, names)
-    access = AccessControl(rules or _access_rules(node, owners))
+    access = AccessControl(rules or _access_rules(node, owners), login_path(config))
     reader = Reader(access, origin, resolver, metadata, indexer, originals, renditions, focus)
     trash = Trash(origin, config.trash.days, use.spool)
     quotas = Quotas(origin, indexer, config.access.owner_quota if _is_scoped(config) else 0)
@@ -438,6 +439,11 @@ def provider_keys(config: Config) -> Keys:
     """
     oidc = config.access.oidc
     return fetch_keys(oidc.issuer, str(oidc.jwks_uri) if oidc.jwks_uri else None)
+
+
+def login_path(config: Config) -> str | None:
+    """Return the path where people log in, as browsers see it; None where nobody can."""
+    return urlsplit(config.public_url or "").path + "/login" if config.access.oidc.client_id else None
 
 
 def check_login(config: Config) -> None:

@@ -10,13 +10,14 @@ import pictures
 import pytest
 from access_site import Site, running_site
 from commands import until
+from identity_provider import running_provider
 from servers import varnish
 from servers.nginx import free_port
 from webserver import Answer, Client
 
 from image_repo.access.api_keys import new_key
 from image_repo.access.request_rules import RequestSigner
-from image_repo.config import AccessConfiguration, PurgeConfiguration, RequestsConfiguration
+from image_repo.config import AccessConfiguration, OidcConfiguration, PurgeConfiguration, RequestsConfiguration
 
 VCL = Path(__file__).parents[2] / "docker" / "varnish.vcl"
 
@@ -145,3 +146,22 @@ def test_what_a_signature_with_an_end_is_for_is_not_kept_for_a_day(tmp_path: Pat
             front, path = Client("127.0.0.1", port), f"/images/a?signature={signature}"
             assert front.get(path).status == 200
             until(lambda: front.get(path).status == 410, "it has ended")
+
+
+def test_people_log_in_through_it(tmp_path: Path) -> None:
+    port = free_port()
+    with running_provider() as provider:
+        oidc = OidcConfiguration(issuer=provider.issuer, client_id="web")
+        access = AccessConfiguration(oidc=oidc, secret="a secret of the tests")
+        with running_site(_folder(tmp_path, "site"), access, surrogate_header="xkey") as site:
+            vcl = tmp_path / "varnish.vcl"
+            vcl.write_text(VCL.read_text().replace('.port = "5000"', f'.port = "{site.client.port}"'))
+            with varnish.running(vcl, tmp_path, port):
+                front = Client("127.0.0.1", port)
+                begun = front.get("/login")
+                cookie = begun.headers["Set-Cookie"].partition(";")[0]
+                state = begun.headers["Location"].partition("&state=")[2].partition("&")[0]
+                path = f"/login/callback?error=no_such_person&state={state}"
+                # The answer is that of a login that has begun in this browser.
+                assert "no_such_person" in front.get(path, Cookie=f"a=b; {cookie}").json()["detail"]
+                assert "no_such_person" not in front.get(path).json()["detail"]

@@ -74,7 +74,8 @@ def test_a_person_logs_in_at_the_provider_and_out_again(site: Site) -> None:
     left = browser("GET", f"{_own(site)}/logout")
     assert (left.status, left.headers["Clear-Site-Data"], left.headers["Location"]) == (303, '"cache"', "/")
     assert browser("GET", f"{_own(site)}/me").json()["name"] is None
-    assert browser("GET", _own(site) + PICTURE).status == 401
+    refused = browser("GET", _own(site) + PICTURE)
+    assert (refused.status, refused.json()["login"]) == (401, "/login")
 
 
 def test_the_browser_goes_on_where_it_wanted_to(site: Site) -> None:
@@ -269,3 +270,17 @@ def test_a_token_that_cannot_be_verified_now_is_503_beside_a_session(tmp_path: P
         for method, path in WRITES:
             answer = site.client(method, path, b"{}", Content_Type="application/json", **headers)
             assert (answer.status, answer.slug) == (503, "provider-unavailable")
+
+
+def test_a_user_that_is_kept_apart_has_its_own_pictures_in_a_session(provider: dict[str, Any], tmp_path: Path) -> None:
+    access = _access(provider, image_scope="user", user_identifier="preferred_username")
+    with running_site(tmp_path, access) as site:
+        ann, bob = _logged_in(site, "writer-ann"), _logged_in(site, "writer-bob")
+        for number, browser in enumerate((ann, bob)):
+            body = pictures.jpeg(pictures.photo(20 + number, 10))
+            headers = {"Content_Type": "image/jpeg", "Origin": _own(site)}
+            assert browser("PUT", f"{_own(site)}/images/a", body, **headers).status == 201
+        for _ in range(2):
+            widths = [browser("GET", f"{_own(site)}/images/a").image().width for browser in (ann, bob)]
+            assert widths == [20, 21]
+        assert Browser()("GET", f"{_own(site)}/images/a").status == 401

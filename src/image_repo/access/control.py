@@ -137,10 +137,12 @@ class AccessControl:
     """Decides for every way in.
 
     :param rules: everything is allowed by default
+    :param login: the path where people log in; None where nobody can
     """
 
-    def __init__(self, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | None = None, login: str | None = None) -> None:
         self._decide = (rules or AllowAll()).decide
+        self._login = login
 
     def authorise(
         self,
@@ -161,7 +163,7 @@ class AccessControl:
         if decision.__class__ is Grant:
             return decision
         if decision is Denial.UNAUTHENTICATED:
-            raise Unauthenticated("Credentials are needed for this.")
+            raise Unauthenticated("Credentials are needed for this.", login=self._login)
         if decision is Denial.FORBIDDEN:
             raise Forbidden("These credentials do not allow this.")
         raise not_found(target)

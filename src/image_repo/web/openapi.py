@@ -228,7 +228,7 @@ def _schemas() -> dict[str, Any]:
         "PartlyChanged": {"allOf": [_reference("Problem"), _partly_changed()]},
         "Statistics": _statistics(),
         "Problem": _object(
-            _typed("string", "type", "title", "detail", "instance", "parameter"), _typed("integer", "status")
+            _typed("string", "type", "title", "detail", "instance", "parameter", "login"), _typed("integer", "status")
         ),
     }
 
