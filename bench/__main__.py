@@ -22,6 +22,7 @@ SECTIONS = (
     "herd",
     "zipf",
     "admission",
+    "sizes",
     "tiles",
     "collection",
     "uploads",

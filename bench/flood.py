@@ -1,6 +1,7 @@
 """Cold requests, so many in flight at any time; tells their outcomes as JSON.
 
-python -m bench.flood PORT COUNT SECONDS ROUND
+python -m bench.flood PORT COUNT SECONDS ROUND      for so many seconds, of ten originals
+python -m bench.flood PORT COUNT sizes SIZES        so many different sizes of one original, each once
 """
 
 from __future__ import annotations
@@ -48,6 +49,25 @@ async def _flood(port: int, count: int, seconds: float, seed: int) -> Counter[st
     return outcomes
 
 
+async def _ask_for_sizes(port: int, count: int, sizes: int) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    paths = iter([f"/images/a-0?xsize={100 + n % 100}&ysize={100 + n // 100}&fit=fill" for n in range(sizes)])
+
+    async def work() -> None:
+        for path in paths:
+            outcomes[await asyncio.wait_for(_ask(port, path), 60)] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(work())
+    return outcomes
+
+
 if __name__ == "__main__":
-    port, count, seconds, seed = sys.argv[1:]
-    print(json.dumps(asyncio.run(_flood(int(port), int(count), float(seconds), int(seed)))))
+    port, count, seconds, number = sys.argv[1:]
+    run = (
+        _ask_for_sizes(int(port), int(count), int(number))
+        if seconds == "sizes"
+        else _flood(int(port), int(count), float(seconds), int(number))
+    )
+    print(json.dumps(asyncio.run(run)))
