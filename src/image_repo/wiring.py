@@ -304,7 +304,7 @@ def _owners(node: _Node, names: Tier | None) -> Owners:
     """
     freshness = node.config.freshness
     known: TtlCache[str] = TtlCache(node.epochs, names, "owner", read_owner, freshness=freshness)
-    return Owners(node.origin, known, freshness)
+    return Owners(node.origin, node.epochs, known, freshness)
 
 
 def _purge_hook(node: _Node) -> PurgeHook | None:
