@@ -328,6 +328,40 @@ class IndexContract:
             index.put([row("x"), row("y", {"a": float("nan")})])
         assert index.count(Filter()) == 0
 
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            Filter((condition(("name",), "eq", "a", "trip/b"),)),
+            Filter((condition(("name",), "ne", "a"),)),
+            Filter((condition(("name",), "gt", "a"), condition(("name",), "lte", "trip/b"))),
+            Filter((condition(("name",), "regex", "^trip/"),)),
+            Filter((condition(("name",), "regex", "n"), condition(DATA, "eq", "fox"))),
+            Filter((condition(("name",), "exists", True),)),
+            Filter((condition(("name",), "exists", False),)),
+            Filter(prefix="trip/"),
+            Filter(words=("fox",)),
+            Filter(),
+        ],
+        ids=repr,
+    )
+    def test_a_filter_below_a_folder_holds_there_as_the_filter_does_at_the_top(
+        self, index: Index, wanted: Filter
+    ) -> None:
+        names = ["a", "anna", "trip/a", "trip/b", "u", "50%25", "Ä"]
+        data = {"a": "fox"}
+        index.put(row(name, data if "n" in name else None) for name in names)
+        at_top = [document["name"] for document in index.each(wanted)]
+        index.clear()
+        for folder in ("ann/", "anna/", "50%2525/", ""):
+            index.put(row(folder + name, data if "n" in name else None) for name in names)
+        for folder in ("ann/", "50%2525/"):
+            below = wanted.below(folder)
+            assert [document["name"] for document in index.page(Query(below)).documents] == [
+                folder + name for name in at_top
+            ]
+            assert index.count(below) == len(at_top)
+            assert [document["name"] for document in index.each(below)] == [folder + name for name in at_top]
+
     def test_names_by_digest(self, index: Index) -> None:
         index.put(
             [row("b", sha256="1" * 64), row("a", sha256="1" * 64), row("c", sha256="2" * 64), row("d", sha256=None)]

@@ -407,7 +407,9 @@ def _authenticator(node: _Node) -> Authenticator:
     )
     states = CookieSigner(_secrets(config), "login", LOGIN_LIFETIME_S)
     tokens = TokenVerifier(replace(policy, audience=oidc.client_id), provider)
-    sessions = Sessions(CookieSigner(_secrets(config), "session", config.access.session_lifetime))
+    # A session says which images its user sees: that of another setting does not hold.
+    purpose = f"session of {config.access.user_identifier}" if _is_scoped(config) else "session"
+    sessions = Sessions(CookieSigner(_secrets(config), purpose, config.access.session_lifetime))
     return Authenticator(
         keys,
         shares,

@@ -246,6 +246,16 @@ def test_a_change_by_token_may_come_from_anywhere(site: Site) -> None:
     assert site.client.put("/images/by-token", pictures.jpeg(), **elsewhere).status == 201
 
 
+def test_a_session_ends_where_users_are_kept_apart_or_not_any_more(provider: dict[str, Any], tmp_path: Path) -> None:
+    cookies = []
+    for scope in ("all", "user", "all"):
+        with running_site(tmp_path, _access(provider, image_scope=scope)) as site:
+            assert all(site.client.get("/me", Cookie=cookie).json()["name"] is None for cookie in cookies)
+            browser = _logged_in(site, "writer-ann")
+            cookies = [browser.cookie(site.client.port)]
+            assert site.client.get("/me", Cookie=cookies[0]).json()["name"] == "writer-ann"
+
+
 def test_people_who_log_in_have_their_own_images_where_users_are_kept_apart(
     provider: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -33,22 +33,19 @@ class ScopeRules:
 
         Of writing it is by the name alone, because the writer checks the owner under its lock.
         """
-        if not _is_in_scope(principal):  # nobody, or a session from before users were kept apart
+        if not _is_in_scope(principal):
             return Denial.UNAUTHENTICATED
         decision = self._decide(principal, action, target)
         if not isinstance(decision, Grant):
             return decision
         if decision.is_shared:
             decision = replace(decision, is_shared=False)
-        return (
-            decision
-            if principal.owner is None
-            else self._restrict(decision, principal.owner, principal, target, action)
-        )
+        if principal.owner is None:
+            return decision
+        return self._restrict(decision, principal.owner, principal.namespace, action, target)
 
-    def _restrict(self, grant: Grant, owner: str, principal: Principal, target: str, action: Action) -> Grant | Denial:
+    def _restrict(self, grant: Grant, owner: str, namespace: str, action: Action, target: str) -> Grant | Denial:
         """Return a grant of a user restricted to what is its own."""
-        namespace = principal.namespace
         if target.startswith("."):
             return _beside_images(grant, namespace, target)
         is_hidden = not target.startswith(namespace) if target else False
