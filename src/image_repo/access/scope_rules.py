@@ -48,13 +48,14 @@ class ScopeRules:
         """Return a grant of a user restricted to what is its own."""
         if target.startswith("."):
             return _beside_images(grant, namespace, target)
-        is_hidden = not target.startswith(namespace) if target else False
-        if action is Action.LIST and not is_hidden:
+        if target and not target.startswith(namespace):
+            return Denial.HIDDEN
+        if action is Action.LIST:
             return replace(grant, visible=grant.visible & _visible(owner, namespace))
         is_image = bool(target) and not target.endswith("/")
-        if is_image and action in _OF_AN_OWNER and not is_hidden:
-            is_hidden = self._owner_of(target) != owner
-        return Denial.HIDDEN if is_hidden else grant
+        if is_image and action in _OF_AN_OWNER and self._owner_of(target) != owner:
+            return Denial.HIDDEN
+        return grant
 
 
 def _is_in_scope(principal: Principal) -> bool:
