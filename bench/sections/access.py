@@ -11,8 +11,7 @@ from image_repo.access.api_keys import ApiKeys, ClosingMarker
 from image_repo.access.authenticator import Authenticator
 from image_repo.access.control import AccessControl, Action, Rules
 from image_repo.access.folder_rules import FolderRule, FolderRules
-from image_repo.access.namespaces import of_owner
-from image_repo.access.principal import Principal, Role
+from image_repo.access.principal import Principal, Role, of_owner
 from image_repo.access.rules import RoleRules
 from image_repo.access.scope_rules import ScopeRules
 from image_repo.access.sessions import Sessions

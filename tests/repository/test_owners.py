@@ -14,8 +14,7 @@ from swiftserved import House, house, until
 from webserver import embedded
 
 from image_repo import wiring
-from image_repo.access.namespaces import of_owner
-from image_repo.access.principal import ADMIN, Principal
+from image_repo.access.principal import ADMIN, Principal, of_owner
 from image_repo.config import AccessConfiguration, Config
 from image_repo.errors import ImageNotFound, NameConflict, StoreUnavailable
 from image_repo.model.names import ImageName

@@ -357,6 +357,12 @@ def test_conditions_on_names_are_on_the_own_names(filled: Users) -> None:
     assert filled.names("ann", following[1]) == [ADDRESS]
 
 
+def test_the_folder_of_the_owner_is_no_word_of_the_name(filled: Users) -> None:
+    assert filled.names("ann", "/images?text=ann") == []
+    assert filled.names("ann", "/images?text=trip") == ["trip/one"]
+    assert filled("ann", "PATCH", "/images?text=ann", {"n": 1}).json() == {"matched": 0, "modified": 0}
+
+
 def test_a_cursor_of_another_user_shows_the_own_images(filled: Users) -> None:
     link = re.search(r'<([^>]*)>; rel="next"', filled.get("ann", "/images?limit=1").headers["Link"])
     assert link

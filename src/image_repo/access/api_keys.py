@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from image_repo.access.namespaces import KEY_OWNER, of_owner, owner_in
-from image_repo.access.principal import Principal, Role
+from image_repo.access.principal import Principal, Role, of_owner
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.errors import BadParameter, InvalidToken, KeyNotFound, NameConflict, StoreUnavailable
 from image_repo.model.names import parse_prefix
+from image_repo.model.namespaces import KEY_OWNER, owner_in
 from image_repo.model.record import timestamp
 from image_repo.stores.base import Store, read_small
 

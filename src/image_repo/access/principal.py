@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from image_repo.model.names import ImageName
+from image_repo.model.namespaces import namespace_of
 from image_repo.model.record import Record
 
 
@@ -69,3 +70,11 @@ class Principal:
 ANONYMOUS = Principal()
 #: the command line: its user can read the configuration and the store anyway
 ADMIN = Principal("administrator", frozenset({"admin"}))
+
+
+def of_owner(principal: Principal, owner: str) -> Principal:
+    """Return a caller that uses the names of an owner's namespace, and sees nothing else.
+
+    :raises BadName: when the owner can have none
+    """
+    return replace(principal, owner=owner, namespace=namespace_of(owner))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 from image_repo.access.control import Action, Denial, Grant, Rules, owned_by
-from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal, Role
 from image_repo.access.rules import role_of
 from image_repo.catalogue.query import Filter
+from image_repo.model.namespaces import USERS
 
 _OF_AN_OWNER = (Action.READ, Action.LINK)
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from image_repo.access.namespaces import namespace_of, of_owner, owner_in
-from image_repo.access.principal import Principal
+from image_repo.access.principal import Principal, of_owner
 from image_repo.errors import BadName, LinkExpired, LinkRefused, LinksNotConfigured
 from image_repo.model.names import ImageName, parse_prefix
+from image_repo.model.namespaces import namespace_of, owner_in
 
 _TOKEN = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import jwt
 
-from image_repo.access.namespaces import KEY_OWNER, of_owner
-from image_repo.access.principal import Principal
+from image_repo.access.principal import Principal, of_owner
 from image_repo.access.provider import Jwk, ProviderKeys
 from image_repo.errors import BadName, InvalidToken
+from image_repo.model.namespaces import KEY_OWNER
 
 #: asymmetric ones only: a published key must never verify an HMAC
 ALGORITHMS = (

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from image_repo.model.namespaces import own_name
+
 #: characters of a word that count: longer ones that begin alike are one word
 MOST_CHARACTERS = 50
 #: different words of a document that can be found, the first of them
@@ -39,10 +41,11 @@ def words(text: str) -> tuple[str, ...]:
 def words_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the words that a document is found by: of its name, and of all text and numbers in its ``data``.
 
-    Keys of ``data`` are no such words, nor are true, false and null. At most :data:`MOST_WORDS`, those of the name
-    first.
+    Keys of ``data`` are no such words, nor are true, false and null, nor those of the folder of its owner. At most
+    :data:`MOST_WORDS`, those of the name first.
     """
-    texts = (str(document.get("name", "")), *_texts(document.get("data")))
+    name = own_name(str(document.get("name", "")), document.get("owner"))
+    texts = (name, *_texts(document.get("data")))
     return tuple(islice(dict.fromkeys(word for text in texts for word in _words(text)), MOST_WORDS))
 
 

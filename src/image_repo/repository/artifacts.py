@@ -23,7 +23,6 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from image_repo.access.control import Action
-from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Page, Row
@@ -33,6 +32,7 @@ from image_repo.catalogue.query import Filter, Path, Query
 from image_repo.catalogue.unknown_keys import unknown_keys
 from image_repo.errors import ArtifactNotFound, OriginalDamaged
 from image_repo.model.names import ImageName
+from image_repo.model.namespaces import USERS
 from image_repo.model.record import MAX_RECORD_BYTES, timestamp
 from image_repo.repository.metadata import check_data, merge
 from image_repo.repository.repository import Repository

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from image_repo import render
-from image_repo.access.namespaces import seen_by_owner
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Document, Row
 from image_repo.catalogue.indexer import BROKEN, UNREAD, Indexer
@@ -22,6 +21,7 @@ from image_repo.concurrency.locks import KeyedLock
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
 from image_repo.model.names import ImageName
+from image_repo.model.namespaces import seen_by_owner
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from image_repo.access.namespaces import namespace_of
 from image_repo.access.principal import ADMIN
 from image_repo.errors import ImageNotFound
 from image_repo.model.names import ImageName
+from image_repo.model.namespaces import namespace_of
 from image_repo.model.record import Record
 from image_repo.repository.rename import keep_provenance, rename
 from image_repo.repository.repository import Repository

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache
 
 from image_repo.access.control import owned_by
-from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.query import Condition, Filter
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow, QuotaExceeded
+from image_repo.model.namespaces import USERS
 from image_repo.repository import trash
 from image_repo.stores.base import Store
 

@@ -24,7 +24,6 @@ from heapq import nlargest
 from typing import Any, BinaryIO, Literal
 
 from image_repo.access.control import Action
-from image_repo.access.namespaces import USERS
 from image_repo.access.principal import Principal
 from image_repo.catalogue import indexer
 from image_repo.catalogue.grammar import IMAGES
@@ -41,6 +40,7 @@ from image_repo.errors import (
     SnapshotNotFound,
 )
 from image_repo.model.names import ImageName
+from image_repo.model.namespaces import USERS
 from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
 from image_repo.repository import manifest

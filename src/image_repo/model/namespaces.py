@@ -7,9 +7,9 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, unquote
 
-from image_repo.access.principal import Principal
 from image_repo.errors import BadName
 from image_repo.model.names import ImageName
 from image_repo.model.record import Record
@@ -45,20 +45,14 @@ def owner_in(name: str) -> str | None:
     return unquote(folder) if separator else None
 
 
-def seen_by_owner(record: Record) -> Record:
-    """Return a record under the name that its owner uses; as it is where it has none, or lies elsewhere."""
-    if not isinstance(record.owner, str):  # another tool may have written anything
-        return record
+def own_name(name: str, owner: Any) -> str:
+    """Return the name that its owner uses for an image; the same where it has none, or lies elsewhere."""
     with suppress(BadName):
-        return replace(record, name=record.name.removeprefix(namespace_of(record.owner)))
-    return record
+        if isinstance(owner, str):  # another tool may have written anything
+            return name.removeprefix(namespace_of(owner))
+    return name
 
 
-def of_owner(principal: Principal, owner: str) -> Principal:
-    """Return a caller that uses the names of an owner's namespace, and sees nothing else.
-
-    :raises BadName: when the owner can have none
-    """
-    return Principal(
-        principal.name, principal.roles, principal.prefix, principal.shared, owner=owner, namespace=namespace_of(owner)
-    )
+def seen_by_owner(record: Record) -> Record:
+    """Return a record under the name that its owner uses."""
+    return replace(record, name=own_name(record.name, record.owner))
