@@ -46,6 +46,7 @@ class IdentityProvider:
     :param status: of every answer
     :param tokens: what the token endpoint answers
     :param claims: what it says of the person who has logged in
+    :param endpoints: that its discovery document names beside the keys
     """
 
     port: int = 0
@@ -54,6 +55,7 @@ class IdentityProvider:
     status: int = 200
     tokens: dict[str, Any] = field(default_factory=dict)
     claims: dict[str, Any] = field(default_factory=dict)
+    endpoints: tuple[str, ...] = ("authorization", "token", "userinfo")
 
     @property
     def issuer(self) -> str:
@@ -72,7 +74,7 @@ class IdentityProvider:
         if path == "/.well-known/openid-configuration":
             paths = {
                 "jwks_uri": "jwks",
-                **{f"{name}_endpoint": name for name in ("authorization", "token", "userinfo")},
+                **{f"{name}_endpoint": name for name in self.endpoints},
             }
             return {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in paths.items()}}
         if path == "/jwks":

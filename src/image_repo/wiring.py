@@ -307,14 +307,20 @@ def _owners(node: _Node, names: Tier | None) -> Owners:
     return Owners(node.origin, node.epochs, known, freshness)
 
 
-def _purge_hook(node: _Node) -> PurgeHook | None:
-    """Return what purges a cache in front; None where there is none to purge."""
-    settings = node.config.purge
+def purge_request(config: Config) -> PurgeRequest | None:
+    """Return the request that purges a cache in front; None where there is none to purge."""
+    settings = config.purge
     if settings.url is None:
         return None
     headers = [*settings.headers, *([str(settings.secret_header)] if settings.secret_header else [])]
-    request = PurgeRequest(settings.url, settings.method, headers, settings.body, settings.timeout)
-    counters = node.counters
+    return PurgeRequest(settings.url, settings.method, headers, settings.body, settings.timeout)
+
+
+def _purge_hook(node: _Node) -> PurgeHook | None:
+    """Return what purges a cache in front; None where there is none to purge."""
+    request, counters = purge_request(node.config), node.counters
+    if request is None:
+        return None
 
     def count(is_accepted: bool) -> None:
         counters.add(metrics.PURGES, "accepted" if is_accepted else "failed")

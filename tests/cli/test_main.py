@@ -17,6 +17,7 @@ import pictures
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from identity_provider import running_provider
 from webserver import embedded
 
 from image_repo import __version__
@@ -250,6 +251,34 @@ def test_a_trial_says_who_may(tmp_path: Path, access: dict[str, Any], ok: bool, 
     (line,) = [line for line in outcome.stdout.splitlines() if "access: " in line]
     assert line.startswith("ok" if ok else "WRONG")
     assert words in line
+
+
+def test_a_trial_says_whether_people_can_log_in(tmp_path: Path) -> None:
+    with running_provider() as provider:
+        oidc = {"issuer": provider.issuer, "client_id": "web"}
+        command = Command(tmp_path, access={"oidc": oidc, "secret": "a secret of the tests"})
+        assert "people log in at /login" in command("-t").stdout
+        provider.endpoints = ("userinfo",)
+        outcome = command("-t")
+    assert outcome.exit_code == 1
+    assert "nobody can log in: the discovery document names no authorization_endpoint" in outcome.stdout
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (404, True), (405, False), (503, False)])
+def test_a_trial_says_whether_the_cache_in_front_accepts_purges(tmp_path: Path, status: int, ok: bool) -> None:
+    with running_provider() as front:
+        front.status = status
+        command = Command(tmp_path, purge={"url": front.issuer, "method": "POST", "body": "{name}"})
+        outcome = command("-t")
+    assert outcome.exit_code == (0 if ok else 1)
+    assert ("ok     purges: " if ok else "WRONG  purges: ") in outcome.stdout
+
+
+@pytest.mark.parametrize(("text", "ok"), [("© Museum", True), ("Musée", False)])
+def test_a_trial_says_whether_the_watermark_can_be_drawn(tmp_path: Path, text: str, ok: bool) -> None:
+    outcome = Command(tmp_path, access={"anonymous": "read", "anonymous_limits": {"watermark": {"text": text}}})("-t")
+    assert outcome.exit_code == (0 if ok else 1)
+    assert ("ok     watermark: " if ok else "WRONG  watermark: ") in outcome.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +28,8 @@ from image_repo.stores.base import Store
 log = logging.getLogger(__name__)
 
 _MARKER_UNKNOWN = "it cannot be determined whether there are API keys"
+#: a name that no image has
+_NO_IMAGE = ".trial"
 _ALL_OPEN = "everybody may read and write"
 #: of a person in many providers: the name to log in by
 _CHANGEABLE_CLAIM = "preferred_username"
@@ -83,7 +86,7 @@ def trial(config: Config) -> list[Finding]:
             findings += _check_catalogue(config, stores)
             findings += _check_owners(config, stores)
         findings.append(_check_access(config, stores.origin, is_reachable=findings[at].ok))
-        findings += _check_watermark(config)
+        findings += [*_check_watermark(config), *_check_purges(config)]
     finally:
         stores.close()
     return findings
@@ -96,6 +99,19 @@ def _check_watermark(config: Config) -> Iterator[Finding]:
             yield Finding(True, "watermark", "callers without credentials get renditions with it")
     except ConfigurationError as error:
         yield Finding(False, "watermark", str(error))
+
+
+def _check_purges(config: Config) -> Iterator[Finding]:
+    """Check that the cache in front accepts a purge, of an image that cannot exist."""
+    request = wiring.purge_request(config)
+    if request is None:
+        return
+    try:
+        request.send(_NO_IMAGE)
+    except (OSError, HTTPException, ValueError) as error:
+        yield Finding(False, "purges", f"the cache in front does not accept one: {error}")
+    else:
+        yield Finding(True, "purges", "the cache in front accepts them")
 
 
 def _check_access(config: Config, store: Store, *, is_reachable: bool) -> Finding:
