@@ -26,7 +26,7 @@ from image_repo.config import Config
 from image_repo.errors import BadParameter
 from image_repo.exchange import legacy
 from image_repo.exchange.base import About, ImportOutcome, naming, write_file
-from image_repo.exchange.exporter import PICTURE_WORDS, Export, Settled, settled, write_folder
+from image_repo.exchange.exporter import AHEAD, PICTURE_WORDS, Export, Settled, settled, write_folder
 from image_repo.exchange.formats import FORMATS
 from image_repo.exchange.formats.base import FormatWriter
 from image_repo.exchange.importer import Importer, from_folder, from_zip, label_by_folder
@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 
 #: members of a zip
 _MAX_MEMBERS = 10_000_000
-#: pictures that are rendered while one is written
-_AHEAD = 4
+#: pictures that are rendered, or whose originals are read, while one is written
+_AHEAD = 2 * AHEAD
 
 
 # -- export ----------------------------------------------------------------------------

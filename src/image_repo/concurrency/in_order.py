@@ -18,6 +18,8 @@ def map_ahead(
     threads: int,
     ahead: int,
     discard: Callable[[R], object] = lambda _: None,
+    *,
+    name: str = "ahead",
 ) -> Iterator[R]:
     """Work on items in threads, and yield the outcomes in their order; memory does not grow with their number.
 
@@ -25,9 +27,10 @@ def map_ahead(
 
     :param ahead: items that are worked on, or done, before the first of them is yielded
     :param discard: called with each outcome that is never yielded
+    :param name: what the names of the threads begin with
     """
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))

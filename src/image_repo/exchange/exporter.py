@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -43,8 +45,8 @@ MISSING = "_missing.txt"
 NO_SPLIT, MAX_SPLITS = "none", 100
 #: attempts to read a picture that is replaced meanwhile
 _MAX_VERSIONS = 3
-#: pictures that are rendered while others are sent
-AHEAD = 2
+#: pictures that are rendered while others are sent: as many as the limiter admits renders
+AHEAD = max(2, len(os.sched_getaffinity(0)))
 
 #: parameters of renditions (derivatives) in a request; without aliases, because other names are filters
 PICTURE_WORDS = ("xsize", "ysize", "kind", "quality", "fit", "thumbnail")
@@ -175,26 +177,65 @@ class _Missing:
         self._file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A picture to be made, or why it is missing."""
+
+    name: str
+    original: Original
+    recipe: Recipe | Problem
+
+
 def pictures(
-    repo: Repository, principal: Principal, images: Iterable[Original], settled: Callable[[Original], Recipe]
+    repo: Repository,
+    principal: Principal,
+    images: Iterable[Original],
+    settled: Callable[[Original], Recipe],
+    *,
+    ahead: int = AHEAD,
 ) -> Iterator[Member]:
     """Yield pictures without records, under their names.
 
     :param settled: returns the recipe of each; may raise problems
+    :param ahead: pictures that are rendered while others are sent
     """
+
+    def wanted() -> Iterator[_Wanted]:
+        for original in images:
+            try:
+                recipe: Recipe | Problem = settled(original)
+            except Problem as problem:
+                recipe = problem
+            yield _Wanted(principal.relative(original.name.text), original, recipe)
+
     newest = 0.0
     with closing(_Missing(temporary(repo.policy.spool))) as missing:
-        for original in images:
-            name = principal.relative(original.name.text)
-            try:
-                recipe = settled(original)
-                name = member_name(name, ending_of(original, recipe))
-                with _make(repo, principal, original, recipe) as picture:
-                    newest = max(newest, picture.original.modified)
-                    yield name, picture.original.modified, picture.body
-            except Problem as problem:
-                missing.add(name, problem)
+        make = partial(_made, repo, principal)
+        for name, made in map_ahead(make, wanted(), ahead, ahead, lambda outcome: _close(outcome[1])):
+            if isinstance(made, Problem):
+                missing.add(name, made)
+                continue
+            with made as picture:
+                newest = max(newest, picture.original.modified)
+                yield name, picture.original.modified, picture.body
         yield from missing.members(newest)
+
+
+def _made(repo: Repository, principal: Principal, wanted: _Wanted) -> tuple[str, _Picture | Problem]:
+    """Return the name of a member, and its picture or why it is missing."""
+    if isinstance(wanted.recipe, Problem):
+        return wanted.name, wanted.recipe
+    name = member_name(wanted.name, ending_of(wanted.original, wanted.recipe))
+    try:
+        return name, _make(repo, principal, wanted.original, wanted.recipe)
+    except Problem as problem:
+        return name, problem
+
+
+def _close(made: _Picture | Problem) -> None:
+    if isinstance(made, _Picture):
+        with made:
+            pass
 
 
 # -- pictures and their records -----------------------------------------------------------
@@ -214,8 +255,7 @@ class _Ready:
 
     def close(self) -> None:
         if self.picture:
-            with self.picture:
-                pass
+            _close(self.picture)
 
 
 class Export:

@@ -85,7 +85,7 @@ class Importer:
 
         Closing the generator stops the import after the items that have begun.
         """
-        for outcomes in map_ahead(self._import_batch, self._batches(items), at_once, 2 * at_once - 1):
+        for outcomes in map_ahead(self._import_batch, self._batches(items), at_once, 2 * at_once - 1, name="import"):
             yield from outcomes
 
     def _batches(self, items: Iterable[Item]) -> Iterator[list[_NamedItem]]:
