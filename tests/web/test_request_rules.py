@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from zipfile import ZipFile
 
 import pictures
@@ -256,3 +258,14 @@ def test_what_a_signature_with_an_end_is_for_is_kept_by_no_cache_beyond_it(tmp_p
         assert "xkey" in for_ever.headers
         assert int(for_a_minute.headers["Cache-Control"].rpartition("max-age=")[2]) <= 60
         assert "xkey" not in for_a_minute.headers
+
+
+@pytest.mark.parametrize("name", ["s/a", "s/"])
+def test_a_temporary_url_ends_with_the_signature_that_it_is_made_by(signed: Site, name: str) -> None:
+    for lifetime, is_shorter in ((600, True), (None, False)):
+        answer = signed.client.get(_signed(signed, name, lifetime, xsize="20") + "&url=True&lifetime=86400").json()
+        for link in answer if name.endswith("/") else [answer]:
+            ends = int(parse_qs(urlsplit(link["url"]).query)["temp_url_expires"][0])
+            assert (ends <= time.time() + 600) is is_shorter
+            assert datetime.fromisoformat(link["expires"]).timestamp() == ends
+            assert signed.client.get(link["url"].partition(str(signed.client.port))[2]).image().width == 20

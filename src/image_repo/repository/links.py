@@ -58,11 +58,18 @@ class Links:
         self._policy = policy
 
     def create(
-        self, principal: Principal, original: Original, recipe: Recipe, lifetime: int | None, filename: str
+        self,
+        principal: Principal,
+        original: Original,
+        recipe: Recipe,
+        lifetime: int | None,
+        filename: str,
+        ends: int | None = None,
     ) -> Link:
         """Return a temporary URL, once what it points to is kept for as long.
 
         :param lifetime: seconds; the configuration's when None
+        :param ends: seconds since the epoch when it ends at the latest; None for no such time
         :raises LinksNotConfigured: when there is no key, or nowhere to keep what is linked
         :raises Unauthenticated, Forbidden, ImageNotFound: when the principal may not
         """
@@ -73,6 +80,7 @@ class Links:
             raise LinksNotConfigured("Temporary URLs need the cache container (swift_cache_configuration.enabled).")
         policy = self._policy
         expires = tempurl.expiry(time.time(), lifetime or policy.url_lifetime, policy.url_lifetime_slack)
+        expires = expires if ends is None else min(expires, ends)
         if (self._target.pinned_until(variant.key) or 0.0) < expires:
             variant = self._keep(self._target, principal, variant, float(expires))
         url = self._store.presign(self._prefix + variant.key, expires, filename)

@@ -368,7 +368,8 @@ class Pictures:
         options = read.options
         filename = _filename(original, recipe, options.download)
         self._charge(read, self._reader.variant(read.request.principal, original, recipe))
-        link = self._repo.links.create(read.request.principal, original, recipe, options.lifetime, filename)
+        # A link that is made by a signature ends with it.
+        link = self._repo.links.create(read.request.principal, original, recipe, options.lifetime, filename, read.ends)
         root = (self._public_url or read.request.root_url()).rstrip("/") if link.url.startswith("/") else ""
         return {"name": link.name.text, "url": root + link.url, "expires": timestamp(link.expires)}
 
