@@ -134,7 +134,7 @@ TAG, DATE = "TAG", "DATE"
 
 
 @pytest.mark.parametrize(
-    ("uri", "method", "told", "passed"),
+    ("uri", "method", "conditions", "passed"),
     [
         pytest.param(URI, "GET", {}, False, id="a picture"),
         pytest.param(URI, "HEAD", {}, False, id="its head"),
@@ -173,14 +173,15 @@ TAG, DATE = "TAG", "DATE"
     ],
 )
 def test_the_answer_is_the_application_s(
-    house: House, uri: str, method: str, members: dict[str, str], passed: bool
+    house: House, uri: str, method: str, conditions: dict[str, str], passed: bool
 ) -> None:
     house.warm(uri)
     known = ask(house.slow, URI)
-    members = {
-        name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"]) for name, text in members.items()
+    conditions = {
+        name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"])
+        for name, text in conditions.items()
     }
-    slow, quick = (ask(door, uri, method, **members) for door in (house.slow, house.fast))
+    slow, quick = (ask(door, uri, method, **conditions) for door in (house.slow, house.fast))
     assert bool(house.passed) is passed
     assert quick == slow
     if slow.date:
@@ -190,7 +191,7 @@ def test_the_answer_is_the_application_s(
 
 
 @pytest.mark.parametrize(
-    ("uri", "method", "told", "passed"),
+    ("uri", "method", "conditions", "passed"),
     [
         pytest.param(URI, "GET", {}, False, id="a picture"),
         pytest.param("/images/a/b", "GET", {}, False, id="without parameters"),
@@ -222,12 +223,12 @@ def test_the_answer_is_the_application_s(
     ],
 )
 def test_a_plain_request_is_answered_as_by_flask(
-    config: Config, house: House, other: House, uri: str, method: str, told: dict[str, str], passed: bool
+    config: Config, house: House, other: House, uri: str, method: str, conditions: dict[str, str], passed: bool
 ) -> None:
-    ask(house.slow, uri, method, **told)
+    ask(house.slow, uri, method, **conditions)
     repo = wiring.build(config)
     try:
-        slow, quick = (ask(door, uri, method, **told) for door in (House(repo, config).slow, other.fast))
+        slow, quick = (ask(door, uri, method, **conditions) for door in (House(repo, config).slow, other.fast))
     finally:
         repo.close()
     assert bool(other.flask) is passed
@@ -235,7 +236,7 @@ def test_a_plain_request_is_answered_as_by_flask(
     assert bool(quick.date) is bool(slow.date)
     if not passed and quick.status == "200 OK" and quick["Content-Type"].startswith("image/"):
         assert quick["Cache-Status"] == "image_repo; hit; detail=disk"
-        assert ask(other.fast, uri, method, **told)["Cache-Status"] == "image_repo; hit; detail=memory"
+        assert ask(other.fast, uri, method, **conditions)["Cache-Status"] == "image_repo; hit; detail=memory"
 
 
 def test_a_plain_request_is_rendered_as_by_flask(house: House, other: House) -> None:
