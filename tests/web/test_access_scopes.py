@@ -238,6 +238,7 @@ READS: dict[str, tuple[str, str, dict[str, str]]] = {
     "a placeholder": ("GET", "/images/NAME?kind=thumbhash", {}),
     "a manifest of a picture": ("GET", "/iiif/3/NAME/manifest.json", {}),
     "a manifest of a folder": ("GET", "/iiif/3/collection/NAME/manifest.json", {}),
+    "a probe": ("GET", "/iiif/auth/2/probe/NAME", {}),
     "a Deep Zoom image": ("GET", "/dzi/NAME.dzi", {}),
     "a tile of Deep Zoom": ("GET", "/dzi/NAME_files/5/0_0.jpg", {}),
     "an embedding": ("GET", "/oembed?url=http://HOST/images/NAME", {}),
@@ -275,7 +276,7 @@ def test_anothers_image_is_answered_as_a_missing_one(filled: Users, way: tuple[s
     for name, missing in pairs:
         one, other = (unsaid(ask(each), each, each.replace("/", "%2F")) for each in (name, missing))
         assert one == other
-        is_list = path.startswith(("/images?", "/search", "/stats", "/trash", "/grid"))
+        is_list = path.startswith(("/images?", "/search", "/stats", "/trash", "/grid", "/iiif/auth"))
         assert one[0] == (200 if is_list else 404), one
 
 
@@ -510,6 +511,12 @@ def test_snapshots_are_of_the_user_who_froze_them(users: Users) -> None:
     assert users.get("root", f"/snapshots/ann/{name}?check=True").json()["ok"] is True
     manifest = users.get("root", f"/snapshots/ann/{name}").body.splitlines()
     assert json.loads(manifest[1])["name"] == "ann/a", "a manifest names images as the container does"
+
+
+def test_a_probe_says_what_the_caller_would_get(filled: Users) -> None:
+    statuses = [filled.get(user, "/iiif/auth/2/probe/trip%2Fone").json()["status"] for user in ("ann", "bob", None)]
+    assert statuses == [200, 404, 401]
+    assert b"bob/" not in filled.get("bob", "/iiif/auth/2/probe/trip%2Fone").body
 
 
 def test_iiif_identifiers_are_the_own_names(filled: Users) -> None:
