@@ -80,3 +80,14 @@ def test_the_log_can_hold_the_lines(tmp_path: Path, caplog: pytest.LogCaptureFix
     with running_site(tmp_path, AccessConfiguration(audit="log")) as site:
         site.client.put("/images/a", pictures.jpeg())
     assert any('"action": "write"' in record.getMessage() for record in caplog.records)
+
+
+def test_a_line_names_the_user_whose_names_its_path_holds(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    with running_site(tmp_path, AccessConfiguration(image_scope="user", audit=str(file))) as site:
+        key = site.repo.authenticator.keys.add(new_key("robot", "writer", "ann"))
+        assert site.client.put("/images/a", pictures.jpeg(), Authorization=f"Bearer {key}").status == 201
+        assert site.client.put("/images/a", pictures.jpeg()).status == 401
+    first, second = map(json.loads, file.read_text().splitlines())
+    assert (first["who"], first["owner"], first["path"]) == ("key:robot", "ann", "/images/a")
+    assert "owner" not in second

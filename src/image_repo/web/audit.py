@@ -59,14 +59,17 @@ class Audit:
         return self._inner(environ, start)
 
     def _describe(self, environ: WSGIEnvironment, action: str) -> dict[str, Any]:
+        owner = None
         try:
-            who = self._identify(environ).name
+            caller = self._identify(environ)
+            who, owner = caller.name, caller.owner
         except Problem as problem:
             who = f"({problem.slug})"
         line = {
             "time": timestamp(time.time()),
             "id": environ.get(REQUEST_ID),
             "who": who,
+            **({} if owner is None else {"owner": owner}),
             "client": environ.get("REMOTE_ADDR"),
             "action": action,
             "method": environ["REQUEST_METHOD"],
