@@ -29,6 +29,7 @@ SECTIONS = (
     "catalogue",
     "imports",
     "access",
+    "growth",
     "sizing",
 )
 
@@ -42,6 +43,7 @@ class Bench:
     :param rounds: how often each measurement is made, interleaved
     :param seconds: of one run of wrk
     :param ipx: None where there is no npm
+    :param largest: pictures of a container, and entries of a cache, of the section on growth
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Bench:
     thumbor: Path
     ipx: Path | None
     vips: Path
+    largest: int
 
 
 def main() -> None:
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="a folder of photographs, in place of made ones")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each run of wrk")
+    parser.add_argument("--largest", type=int, default=1_000_000, help="pictures of a container and entries of a cache")
     parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
     given = parser.parse_args()
     unknown = set(given.sections) - set(SECTIONS)
@@ -74,6 +78,7 @@ def main() -> None:
         install.thumbor(folder / "thumbor"),
         install.ipx(folder / "ipx"),
         install.vips(folder / "vips"),
+        given.largest,
     )
     versions = install.versions(bench.thumbor)
     for name in given.sections or SECTIONS:

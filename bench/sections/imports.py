@@ -20,7 +20,7 @@ from bench.systems import ImageRepo
 if TYPE_CHECKING:
     from bench.__main__ import Bench
 
-_DATA, _PICTURES = 5_000, 4_000
+_DATA, _PICTURES, _UPLOADS = 5_000, 4_000, 1_000
 _GOAL = 500
 
 
@@ -31,17 +31,30 @@ def run(bench: Bench) -> Section:
         # Nobody listens: the command opens the repository itself.
         server = ImageRepo(bench.folder / "imports", {}, catalogue={"reconcile": 0})
         for what, (folder, count) in _sources(server.folder, random.Random(number)).items():
-            rates.setdefault(what, []).append(count / _seconds(server, folder))
+            rates.setdefault(what, []).append(count / _seconds(server, "import", folder))
+        rates.setdefault(_PUT, []).append(_UPLOADS / _uploading(bench, random.Random(number)))
     table = Table("", ["what is imported", "records/s"])
     for what, found in rates.items():
         table.rows.append([what, spread(found)])
-        if what != _PICTURED:
+        if what not in (_PICTURED, _PUT):
             section.goal(f"{what}: records/s", middle(found), _GOAL, least=True)
     section.tables.append(table)
     return section
 
 
 _PICTURED = "pictures of 64 × 48, with their data"
+_PUT = "image_repo put DIR of 1,000 pictures of 64 × 48"
+
+
+def _uploading(bench: Bench, dice: random.Random) -> float:
+    """Seconds that ``image_repo put DIR`` takes."""
+    server = ImageRepo(bench.folder / "imports", {}, catalogue={"reconcile": 0})
+    source = server.folder / "source"
+    for number in range(_UPLOADS):
+        folder = source / f"d{number % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((64, 48), dice.uniform(10, 90)).save(folder / f"P{number:05}.jpg")
+    return _seconds(server, "put", source)
 
 
 def _sources(folder: Path, dice: random.Random) -> dict[str, tuple[Path, int]]:
@@ -66,8 +79,8 @@ def _sheet(folder: Path, name: str, lines: Iterable[dict[str, Any]]) -> Path:
     return folder
 
 
-def _seconds(server: ImageRepo, folder: Path) -> float:
-    command = [str(Path(sys.executable).parent / "image_repo"), "-y", "config.yml", "import", str(folder)]
+def _seconds(server: ImageRepo, verb: str, folder: Path) -> float:
+    command = [str(Path(sys.executable).parent / "image_repo"), "-y", "config.yml", verb, str(folder)]
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, check=False)
     took = time.perf_counter() - begun

@@ -54,6 +54,10 @@ _FIRST = {
 }
 
 
+#: the most CPU of two small variants, of thumbor's
+_TWO = 1.3
+
+
 @dataclass
 class _Measured:
     cpu: list[float] = field(default_factory=list)
@@ -92,6 +96,7 @@ def run(bench: Bench) -> Section:
             for kind in kinds:
                 for server in servers:
                     _first(server, kind, number, found)
+                    _second(server, kind, number, found)
                     _following(server, kind, number, found)
     _tell(section, kinds, [server.name for server in servers], found)
     return section
@@ -103,6 +108,17 @@ def _first(server: Server, kind: _Kind, number: int, found: Found) -> None:
         return
     copies = range(_COPIES * (number + 1), _COPIES * (number + 2))
     _ask(server, [server.path(f"{kind.original}-{n}", 300) for n in copies], found[server.name, kind.name, "first"])
+
+
+def _second(server: Server, kind: _Kind, number: int, found: Found) -> None:
+    """Another small variant of the same originals; with the first one, two of them."""
+    if kind.least > 320:
+        return
+    copies = range(_COPIES * (number + 1), _COPIES * (number + 2))
+    another = found[server.name, kind.name, "another"]
+    _ask(server, [server.path(f"{kind.original}-{n}", 200) for n in copies], another)
+    first, two = found[server.name, kind.name, "first"], found[server.name, kind.name, "two"]
+    two.cpu = [one + other for one, other in zip(first.cpu, another.cpu, strict=False)]
 
 
 def _following(server: Server, kind: _Kind, number: int, found: Found) -> None:
@@ -130,6 +146,7 @@ def _tell(section: Section, kinds: list[_Kind], names: list[str], found: Found) 
     for when, title in (
         ("following", "Further variants:"),
         ("first", "The first variant of a foreign original, → 300:"),
+        ("another", "Another small variant of it, → 200:"),
     ):
         table = Table(title, ["", "", "CPU ms", "thumbor's / its", "req/s", "its / thumbor's", "p50 ms", "failed"])
         for kind in kinds:
@@ -174,6 +191,8 @@ def _goals(section: Section, found: Found) -> None:
     for kind in ("24 MP progressive", "12 MP PNG", "12 MP HEIC"):
         against = cpu(kind)
         section.goal(f"{kind}: thumbor's CPU against ours", 1 / against if against else None, 8, least=True)
+    for kind in ("24 MP → 100", "12 MP → 100", "4 MP"):
+        section.goal(f"{kind}, two small variants: CPU against thumbor's", cpu(kind, "two"), _TWO)
     for kind, most in _FIRST.items():
         section.goal(f"{kind}, first variant: CPU against thumbor's", cpu(kind, "first"), most)
     section.goal("4 MP: CPU against thumbor's", cpu("4 MP"), 1.0)

@@ -56,8 +56,35 @@ def run(bench: Bench) -> Section:
                 [f"{side} × {side} → {_TILE}", *(spread(v, 1e3) for v in (first, cpu, p50, p99)), str(failed)]
             )
             section.goal(f"{side} px → {_TILE}: p50 of a region after the first", percentile(p50, 0.5) * 1e3, 10, " ms")
-    section.tables += [table, _huge(bench, section)]
+    section.tables += [table, _iiif(bench, section, used), _huge(bench, section)]
     return section
+
+
+def _iiif(bench: Bench, section: Section, originals: dict[str, Path]) -> Table:
+    """Tiles of the IIIF Image API: the first one of each original, and further ones."""
+    table = Table("", ["IIIF tiles at full size", "a full decode: CPU ms", "the first: CPU ms", "the others: CPU ms"])
+    first, others = [], []
+    with ImageRepo(bench.folder / "image_repo", originals) as ours:
+        ours.wait_for_catalogue()
+        decodes = [_decode(bench.originals["mp24"]) for _ in originals]
+        for name in originals:
+            places = [(x, y) for x in range(0, 6000 - _TILE, _TILE) for y in range(0, 4000 - _TILE, _TILE)]
+            random.Random(3).shuffle(places)
+            size = f"{_TILE},{_TILE}"
+            paths = [f"/iiif/3/{name}/{x},{y},{size}/{size}/0/default.jpg" for x, y in places[:40]]
+            ours.wait_until_idle()
+            before = ours.cpu()
+            each(ours.port, paths[:1], 1)
+            first.append(ours.cpu() - before)
+            ours.wait_until_idle()
+            before = ours.cpu()
+            told = each(ours.port, paths[1:], 1)
+            others.append((ours.cpu() - before) / len(told.good))
+    table.rows.append([f"{_TILE} × {_TILE}", *(spread(values, 1e3) for values in (decodes, first, others))])
+    against = percentile(first, 0.5) / percentile(decodes, 0.5)
+    section.goal("IIIF, the first tile of 24 MP: CPU against a full decode", against, 1.2)
+    section.goal("IIIF, further tiles of 24 MP: CPU", percentile(others, 0.5) * 1e3, 5, " ms")
+    return table
 
 
 def _huge(bench: Bench, section: Section) -> Table:
