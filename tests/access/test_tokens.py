@@ -88,6 +88,7 @@ REFUSED = {
     "an empty subject": lambda p: p.token(sub=""),
     "a subject that is a path": lambda p: p.token(sub="../bob"),
     "a subject with a NUL": lambda p: p.token(sub="ann\0"),
+    "a subject with half a surrogate pair": lambda p: p.token(sub="ann\ud800"),
     "a subject that is a list": lambda p: p.token(sub=["ann"]),
     "no signature": lambda p: _unsigned(p, "none"),
     "no signature, in capitals": lambda p: _unsigned(p, "NONE"),

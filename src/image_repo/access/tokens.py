@@ -23,8 +23,10 @@ ALGORITHMS = (
 #: allowed lead of a provider's clock, seconds
 LEEWAY_S = 120.0
 _MAX_TOKEN_CHARS = 16_384
-#: of the name of a caller: no control character, no backslash
-_NAME = re.compile(r"[^\x00-\x20\x7f-\xa0\\](?:[^\x00-\x1f\x7f\\]{0,253}[^\x00-\x20\x7f-\xa0\\])?")
+#: of the name of a caller: no control character, no backslash, no half of a surrogate pair
+_NAME = re.compile(
+    r"[^\x00-\x20\x7f-\xa0\\\ud800-\udfff](?:[^\x00-\x1f\x7f\\\ud800-\udfff]{0,253}[^\x00-\x20\x7f-\xa0\\\ud800-\udfff])?"
+)
 _WRITER = frozenset({"writer"})
 _ROLES = ("reader", "writer", "admin")
 

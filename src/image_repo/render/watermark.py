@@ -21,7 +21,8 @@ _DRAWN_PX = 96
 _MARGIN_SHARE, _GAP_SHARE = 0.25, 1.0
 #: pixels of the picture of a watermark
 _MAX_PIXELS = 4_000_000
-_MAX_MARKS = 16
+#: scaled marks that are remembered, and pixels of each: 16 MB in all
+_MAX_MARKS, _MAX_REMEMBERED_PIXELS = 16, 250_000
 #: Unicode has no such character
 _NO_LETTER = "\uffff"
 
@@ -68,7 +69,6 @@ def _places(size: tuple[int, int], mark: tuple[int, int], *, repeat: bool) -> It
             yield x, y
 
 
-@lru_cache(_MAX_MARKS)
 def _scaled(watermark: Watermark, size: tuple[int, int]) -> Image.Image:
     """Return the mark for a rendition of a size, in RGBA."""
     drawn = _drawn(watermark)
@@ -79,8 +79,14 @@ def _scaled(watermark: Watermark, size: tuple[int, int]) -> Image.Image:
         most = width * _PICTURE_SHARE[0], height * _PICTURE_SHARE[1]
     ratio = min(1.0, most[0] / drawn.width, most[1] / drawn.height, height / drawn.height)
     sides = max(1, round(drawn.width * ratio)), max(1, round(drawn.height * ratio))
+    is_small = sides[0] * sides[1] <= _MAX_REMEMBERED_PIXELS
+    return _resized(watermark, sides) if is_small else _resized.__wrapped__(watermark, sides)
+
+
+@lru_cache(_MAX_MARKS)
+def _resized(watermark: Watermark, sides: tuple[int, int]) -> Image.Image:
     # Scaled with colours multiplied by alpha: transparent pixels have none.
-    mark = drawn.convert("RGBa").resize(sides, Image.Resampling.LANCZOS).convert("RGBA")
+    mark = _drawn(watermark).convert("RGBa").resize(sides, Image.Resampling.LANCZOS).convert("RGBA")
     mark.putalpha(mark.getchannel("A").point([round(level * watermark.opacity) for level in range(256)]))
     return mark
 
