@@ -49,3 +49,9 @@ def test_every_changed_character_ends_it() -> None:
 @pytest.mark.parametrize("text", ["", ".", "a", "a.b", "é.é", "x" * 5000, "e30." + "A" * 43])
 def test_rubbish_is_no_session(text: str) -> None:
     assert _sessions(["first"], [0.0]).principal(text) is ANONYMOUS
+
+
+@pytest.mark.parametrize("members", [{"name": "ann"}, {"name": "ann", "roles": [], "of_later_versions": 1}])
+def test_a_session_of_another_version_has_to_log_in_again(members: dict[str, object]) -> None:
+    signer = CookieSigner(["first"], "session", 60, lambda: 0.0)
+    assert Sessions(signer, lambda: 0.0).principal(signer.sign(members)) is ANONYMOUS

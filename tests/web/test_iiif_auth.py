@@ -91,7 +91,7 @@ def _probe(site: Site, name: str, **headers: str) -> Any:
     answer = site.client.get(_path(probe), **headers)
     assert answer.status == 200
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("no-store", "Authorization, Cookie")
     result = answer.json()
     assert (result["@context"], result["type"]) == (CONTEXT, "AuthProbeResult2")
     assert ("heading" in result) is (result["status"] != 200)

@@ -39,7 +39,7 @@ class SealedTokens:
 
         try:
             return from_members(json.loads(self._fernet().decrypt(token.encode(), ttl=self.lifetime)))
-        except (InvalidToken, ValueError):
+        except (InvalidToken, ValueError, TypeError, KeyError):
             return None
 
     def _fernet(self) -> MultiFernet:

@@ -49,7 +49,10 @@ class Sessions:
         if members is None:
             return ANONYMOUS
         ends = members.pop("expires")
-        principal = from_members(members)
+        try:
+            principal = from_members(members)
+        except (TypeError, KeyError):  # another version of the server has written it
+            return ANONYMOUS
         with self._lock:
             while len(self._verified) >= _MAX_SESSIONS:
                 del self._verified[next(iter(self._verified))]
@@ -63,5 +66,8 @@ def to_members(principal: Principal) -> dict[str, Any]:
 
 
 def from_members(members: dict[str, Any]) -> Principal:
-    """Return the principal of JSON members that this server has written."""
+    """Return the principal of JSON members.
+
+    :raises TypeError, KeyError: for members of another version of the server
+    """
     return Principal(**{**members, "roles": frozenset(members["roles"])})

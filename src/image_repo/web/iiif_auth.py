@@ -62,7 +62,7 @@ class _Views:
         except Problem as problem:
             result = auth.probe_result(problem.status, problem.detail or problem.title)
         reply = responses.send_json(result, origin=self._config.cors_origin)
-        reply.headers.append(("Vary", "Authorization, Cookie"))
+        reply.headers.append(("Vary", "Authorization"))
         return reply
 
     def _caller(self) -> Principal:
