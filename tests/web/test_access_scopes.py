@@ -180,6 +180,7 @@ def test_an_owner_is_encoded_once_as_one_folder(users: Users, owner: str, folder
         pytest.param("bo\u0301b", id="not NFC"),
         pytest.param("key:camera", id="that of an API key"),
         pytest.param("x" * 201, id="too long"),
+        pytest.param("bob\ud800", id="half a character"),
     ],
 )
 def test_a_token_without_an_acceptable_user_is_401(filled: Users, claim: Any) -> None:

@@ -32,7 +32,7 @@ def namespace_of(owner: str) -> str:
     :raises BadName: when no folder can have this name
     """
     text = _FIRST_DOT.sub("%2E", owner.replace("%", "%25").replace("/", "%2F"))
-    if len(quote(text, safe="")) > MAX_NAMESPACE_BYTES:
+    if len(quote(text.encode("utf-8", "surrogatepass"), safe="")) > MAX_NAMESPACE_BYTES:
         raise BadName(f"The name of a user may have at most {MAX_NAMESPACE_BYTES} bytes when it is percent-encoded.")
     if owner != owner.strip() or unicodedata.normalize("NFC", text) != text:
         raise BadName("The name of a user has to be in Unicode's form NFC, without blanks around it.")
