@@ -65,11 +65,7 @@ class ContainerTier:
         return rendition
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
-        """Store a rendition, unless it is stored for longer already.
-
-        :param until: seconds since the epoch until which a temporary URL promises it
-        :param cost: ignored
-        """
+        """Store a rendition, unless it is stored for longer already."""
         expires = self._expiry(until)
         if (self._remembered(key) or 0.0) > expires:
             return
@@ -90,7 +86,6 @@ class ContainerTier:
         self._write(key, body, rendition, self._expiry(until))
 
     def pinned_until(self, key: str) -> float | None:
-        """Return until when a rendition is stored; None when there is none."""
         remembered = self._remembered(key)
         if remembered is not None:
             return remembered
@@ -119,12 +114,10 @@ class ContainerTier:
         return CachedFile(file, entry.size, entry.media_type, facts.get("etag", entry.etag), modified)
 
     def delete(self, key: str) -> bool:
-        """Remove a rendition; return False when there was none."""
         self._forget(key)
         return self._store.delete(PREFIX + key)
 
     def purge(self, prefix: str) -> int:
-        """Remove all whose key begins so; return how many there were."""
         try:
             keys = [entry.key.removeprefix(PREFIX) for entry in self._store.keys(PREFIX + prefix)]
         except NoContainer:

@@ -53,7 +53,6 @@ class MemoryTier:
         return rendition
 
     def open(self, key: str) -> CachedFile | None:
-        """Return the rendition as a file."""
         rendition = self.get(key)
         if rendition is None:
             return None
@@ -61,11 +60,7 @@ class MemoryTier:
         return CachedFile(io.BytesIO(body), len(body), rendition.media_type, rendition.etag, rendition.modified)
 
     def put(self, key: str, rendition: Rendition, *, until: float | None = None, cost: float = 0.0) -> None:
-        """Store a rendition, unless it is too large to be worth those that would be evicted for it.
-
-        :param until: not for a memory to promise; ignored
-        :param cost: ignored
-        """
+        """Store a rendition, unless it is too large to be worth those that would be evicted for it."""
         size = _size(key, rendition)
         with self._lock:
             self._remove(key)
@@ -79,7 +74,6 @@ class MemoryTier:
             self._resized()
 
     def delete(self, key: str) -> bool:
-        """Remove a rendition; return False when there was none."""
         with self._lock:
             was_there = self._remove(key)
             self._resized()
