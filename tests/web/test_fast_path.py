@@ -49,26 +49,26 @@ class Answer:
         return dict(self.headers)[name]
 
 
-def ask(door: Any, uri: str, method: str = "GET", **told: str) -> Answer:
+def ask(application: Any, uri: str, method: str = "GET", **request_headers: str) -> Answer:
     """One request, as a server hands it over."""
     path, _, query = uri.partition("?")
-    headers = {name.replace("_", "-"): value for name, value in told.items()}
+    headers = {name.replace("_", "-"): value for name, value in request_headers.items()}
     environ = EnvironBuilder(path=path, query_string=query, method=method, headers=headers).get_environ()
     environ["REQUEST_URI"] = uri
-    environ.update({"CONTENT_LENGTH": told["Content_Length"]} if "Content_Length" in told else {})
+    environ.update({"CONTENT_LENGTH": request_headers["Content_Length"]} if "Content_Length" in request_headers else {})
     said: list[Any] = []
-    body = door(environ, lambda status, headers, error=None: said.append((status, list(headers))))
+    body = application(environ, lambda status, headers, error=None: said.append((status, list(headers))))
     try:
         status, headers = said[-1]
-        told_headers = sorted(told for told in headers if told[0] != "Date")
-        return Answer(status, told_headers, b"".join(body), dict(headers).get("Date"))
+        without_date = sorted(header for header in headers if header[0] != "Date")
+        return Answer(status, without_date, b"".join(body), dict(headers).get("Date"))
     finally:
         getattr(body, "close", lambda: None)()
 
 
 @dataclass
-class House:
-    """One worker: the application, and the doors before it; which requests passed them."""
+class Worker:
+    """One worker: the application, and the fast path before it; which requests went on from it."""
 
     repo: Repository
     config: Config
@@ -95,10 +95,10 @@ class House:
             spool.fill([picture])
             self.repo.writer.put(ADMIN, ImageName(name), spool, data=data)
 
-    def warm(self, uri: str, **told: str) -> None:
-        """Afterwards the door knows it, and the memory holds it."""
+    def warm(self, uri: str, **conditions: str) -> None:
+        """Have the fast path remember it, and the memory hold it."""
         for _ in range(2):
-            ask(self.fast, uri, **told)
+            ask(self.fast, uri, **conditions)
         self.passed.clear()
 
 
@@ -108,10 +108,10 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def house(config: Config) -> Iterator[House]:
+def worker(config: Config) -> Iterator[Worker]:
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config)
-    found = House(repo, config)
+    found = Worker(repo, config)
     found.put("a/b", pictures.jpeg(pictures.photo(300, 200)))
     try:
         yield found
@@ -120,11 +120,11 @@ def house(config: Config) -> Iterator[House]:
 
 
 @pytest.fixture
-def other(config: Config, house: House) -> Iterator[House]:
+def other(config: Config, worker: Worker) -> Iterator[Worker]:
     """Another worker of the same node."""
     repo = wiring.build(config)
     try:
-        yield House(repo, config)
+        yield Worker(repo, config)
     finally:
         repo.close()
 
@@ -173,16 +173,16 @@ TAG, DATE = "TAG", "DATE"
     ],
 )
 def test_the_answer_is_the_application_s(
-    house: House, uri: str, method: str, conditions: dict[str, str], passed: bool
+    worker: Worker, uri: str, method: str, conditions: dict[str, str], passed: bool
 ) -> None:
-    house.warm(uri)
-    known = ask(house.slow, URI)
+    worker.warm(uri)
+    known = ask(worker.slow, URI)
     conditions = {
         name: text.replace(TAG, known["ETag"]).replace(DATE, known["Last-Modified"])
         for name, text in conditions.items()
     }
-    slow, quick = (ask(door, uri, method, **conditions) for door in (house.slow, house.fast))
-    assert bool(house.passed) is passed
+    slow, quick = (ask(application, uri, method, **conditions) for application in (worker.slow, worker.fast))
+    assert bool(worker.passed) is passed
     assert quick == slow
     if slow.date:
         assert quick.date
@@ -223,12 +223,14 @@ def test_the_answer_is_the_application_s(
     ],
 )
 def test_a_plain_request_is_answered_as_by_flask(
-    config: Config, house: House, other: House, uri: str, method: str, conditions: dict[str, str], passed: bool
+    config: Config, worker: Worker, other: Worker, uri: str, method: str, conditions: dict[str, str], passed: bool
 ) -> None:
-    ask(house.slow, uri, method, **conditions)
+    ask(worker.slow, uri, method, **conditions)
     repo = wiring.build(config)
     try:
-        slow, quick = (ask(door, uri, method, **conditions) for door in (House(repo, config).slow, other.fast))
+        slow, quick = (
+            ask(application, uri, method, **conditions) for application in (Worker(repo, config).slow, other.fast)
+        )
     finally:
         repo.close()
     assert bool(other.flask) is passed
@@ -239,8 +241,8 @@ def test_a_plain_request_is_answered_as_by_flask(
         assert ask(other.fast, uri, method, **conditions)["Cache-Status"] == "image_repo; hit; detail=memory"
 
 
-def test_a_plain_request_is_rendered_as_by_flask(house: House, other: House) -> None:
-    slow, quick = ask(house.slow, "/images/a/b?xsize=41"), ask(other.plain, "/images/a/b?xsize=42")
+def test_a_plain_request_is_rendered_as_by_flask(worker: Worker, other: Worker) -> None:
+    slow, quick = ask(worker.slow, "/images/a/b?xsize=41"), ask(other.plain, "/images/a/b?xsize=42")
     assert other.flask == []
     for answer in (slow, quick):
         assert answer["Cache-Status"] == "image_repo; fwd=uri-miss; detail=rendered"
@@ -250,158 +252,158 @@ def test_a_plain_request_is_rendered_as_by_flask(house: House, other: House) -> 
     ]
 
 
-def _gets(house: House) -> int:
+def _gets(worker: Worker) -> int:
     """How often the store was asked for an object."""
-    lines = house.repo.counters.text().splitlines()
+    lines = worker.repo.counters.text().splitlines()
     return int(next(line for line in lines if line.startswith('image_repo_store_calls_total{verb="get"}')).split()[1])
 
 
-def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(house: House) -> None:
-    path = Path(house.config.persistent_store_configuration.path) / "broken.jpg"
+def test_what_goes_wrong_with_a_plain_request_goes_wrong_once(worker: Worker) -> None:
+    path = Path(worker.config.persistent_store_configuration.path) / "broken.jpg"
     whole = pictures.jpeg(pictures.photo(300, 200))
     path.write_bytes(whole[: len(whole) // 2])
-    counts, answers = [_gets(house)], []
-    for door, side in ((house.slow, 40), (house.slow, 41), (house.fast, 42)):
-        answers.append(ask(door, f"/images/broken?xsize={side}"))
-        counts.append(_gets(house))
-    assert (answers[0].status, house.flask) == ("422 UNPROCESSABLE ENTITY", [])
+    counts, answers = [_gets(worker)], []
+    for application, side in ((worker.slow, 40), (worker.slow, 41), (worker.fast, 42)):
+        answers.append(ask(application, f"/images/broken?xsize={side}"))
+        counts.append(_gets(worker))
+    assert (answers[0].status, worker.flask) == ("422 UNPROCESSABLE ENTITY", [])
     assert answers[0] == answers[1] == answers[2]
     assert counts[3] - counts[2] == counts[2] - counts[1] > 0
 
 
-def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(house: House) -> None:
+def test_a_refusal_costs_no_more_than_it_must_and_is_the_same(worker: Worker) -> None:
     with ExitStack() as held:
-        for _ in range(-(-house.config.server.threads // 2)):
-            held.enter_context(house.repo.limiter.admit(Stage.RENDITION))
-        slow, quick = ask(house.slow, URI), ask(house.fast, URI)
+        for _ in range(-(-worker.config.server.threads // 2)):
+            held.enter_context(worker.repo.limiter.admit(Stage.RENDITION))
+        slow, quick = ask(worker.slow, URI), ask(worker.fast, URI)
     assert quick == slow
-    assert (quick.status, quick["Retry-After"], house.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
+    assert (quick.status, quick["Retry-After"], worker.flask) == ("503 SERVICE UNAVAILABLE", slow["Retry-After"], [])
 
 
-def test_what_is_sent_again_is_told_as_a_hit_in_memory(house: House) -> None:
-    first = ask(house.fast, URI)
-    again = ask(house.fast, URI)
+def test_what_is_sent_again_is_told_as_a_hit_in_memory(worker: Worker) -> None:
+    first = ask(worker.fast, URI)
+    again = ask(worker.fast, URI)
     assert "Server-Timing" in dict(first.headers)
     assert "Server-Timing" not in dict(again.headers)
     assert again["Cache-Status"] == "image_repo; hit; detail=memory"
-    assert (again.body, house.passed) == (first.body, [URI])
+    assert (again.body, worker.passed) == (first.body, [URI])
 
 
-def test_a_304_is_repeated_although_no_200_came_before_it(house: House) -> None:
-    whole = ask(house.slow, URI)
-    answers = [ask(house.fast, URI, If_None_Match=whole["ETag"]) for _ in range(3)]
+def test_a_304_is_repeated_although_no_200_came_before_it(worker: Worker) -> None:
+    whole = ask(worker.slow, URI)
+    answers = [ask(worker.fast, URI, If_None_Match=whole["ETag"]) for _ in range(3)]
     assert [answer.status for answer in answers] == ["304 NOT MODIFIED"] * 3
     assert answers[1] == answers[0]
-    assert house.passed == [URI]
-    assert ask(house.fast, URI).body == whole.body  # of whose head the 304 said little: the application answers
-    again = ask(house.fast, URI)
+    assert worker.passed == [URI]
+    assert ask(worker.fast, URI).body == whole.body  # of whose head the 304 said little: the application answers
+    again = ask(worker.fast, URI)
     assert (again.body, again["Content-Length"], again["Content-Type"]) == (
         whole.body, whole["Content-Length"], whole["Content-Type"],
     )  # fmt: skip
-    assert house.passed == [URI, URI]
+    assert worker.passed == [URI, URI]
 
 
-def test_a_304_of_the_application_leaves_the_200_that_is_known(house: House) -> None:
-    house.warm(URI)
-    whole = ask(house.fast, URI)
-    assert ask(house.fast, URI, If_None_Match=f"W/{whole['ETag']}").status == "304 NOT MODIFIED"
-    passed = len(house.passed)
-    assert ask(house.fast, URI) == whole
-    assert len(house.passed) == passed
+def test_a_304_of_the_application_leaves_the_200_that_is_known(worker: Worker) -> None:
+    worker.warm(URI)
+    whole = ask(worker.fast, URI)
+    assert ask(worker.fast, URI, If_None_Match=f"W/{whole['ETag']}").status == "304 NOT MODIFIED"
+    passed = len(worker.passed)
+    assert ask(worker.fast, URI) == whole
+    assert len(worker.passed) == passed
 
 
-def test_a_replaced_picture_is_never_shown_again(house: House) -> None:
-    house.warm(URI)
-    before = ask(house.fast, URI)
-    house.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=1)))
-    after = ask(house.fast, URI)
+def test_a_replaced_picture_is_never_shown_again(worker: Worker) -> None:
+    worker.warm(URI)
+    before = ask(worker.fast, URI)
+    worker.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=1)))
+    after = ask(worker.fast, URI)
     assert (after.body == before.body, after["ETag"] == before["ETag"]) == (False, False)
-    assert ask(house.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
-    assert ask(house.fast, URI) == ask(house.slow, URI)
+    assert ask(worker.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
+    assert ask(worker.fast, URI) == ask(worker.slow, URI)
 
 
-def test_what_another_worker_replaces_is_seen_at_once(house: House, other: House) -> None:
-    house.warm(URI)
-    before = ask(house.fast, URI)
+def test_what_another_worker_replaces_is_seen_at_once(worker: Worker, other: Worker) -> None:
+    worker.warm(URI)
+    before = ask(worker.fast, URI)
     other.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=2)))
-    assert ask(house.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
-    assert ask(house.fast, URI).body == ask(other.slow, URI).body != before.body
+    assert ask(worker.fast, URI, If_None_Match=before["ETag"]).status == "200 OK"
+    assert ask(worker.fast, URI).body == ask(other.slow, URI).body != before.body
 
 
 @pytest.mark.parametrize("mine", [pytest.param(True, id="here"), pytest.param(False, id="in another worker")])
-def test_a_deleted_picture_is_gone_at_once(house: House, other: House, mine: bool) -> None:
-    house.warm(URI)
-    tag = ask(house.fast, URI)["ETag"]
-    (house if mine else other).repo.writer.delete(ADMIN, ImageName("a/b"))
-    for told in ({}, {"If_None_Match": tag}):
-        assert ask(house.fast, URI, **told).status == "404 NOT FOUND"
+def test_a_deleted_picture_is_gone_at_once(worker: Worker, other: Worker, mine: bool) -> None:
+    worker.warm(URI)
+    tag = ask(worker.fast, URI)["ETag"]
+    (worker if mine else other).repo.writer.delete(ADMIN, ImageName("a/b"))
+    for conditions in ({}, {"If_None_Match": tag}):
+        assert ask(worker.fast, URI, **conditions).status == "404 NOT FOUND"
 
 
-def test_a_purged_picture_is_made_anew(house: House) -> None:
-    house.warm(URI)
-    house.repo.writer.purge(ADMIN, ImageName("a/b"))
-    assert ask(house.fast, URI)["Cache-Status"].endswith("detail=rendered")
+def test_a_purged_picture_is_made_anew(worker: Worker) -> None:
+    worker.warm(URI)
+    worker.repo.writer.purge(ADMIN, ImageName("a/b"))
+    assert ask(worker.fast, URI)["Cache-Status"].endswith("detail=rendered")
 
 
-def test_the_folder_of_the_marks_may_vanish(house: House, other: House, config: Config) -> None:
-    house.warm(URI)
+def test_the_folder_of_the_marks_may_vanish(worker: Worker, other: Worker, config: Config) -> None:
+    worker.warm(URI)
     for marks in Path(config.local_file_cache_path).glob("*/marks"):
         marks.unlink()
     time.sleep(1.1)  # the marks look for their file once a second
     other.put("a/b", pictures.jpeg(pictures.photo(300, 200, seed=2)))
-    assert ask(house.fast, URI).body == ask(other.slow, URI).body
+    assert ask(worker.fast, URI).body == ask(other.slow, URI).body
 
 
-def test_the_focus_of_the_record_is_asked_for_as_often_as_the_application_does(house: House) -> None:
+def test_the_focus_of_the_record_is_asked_for_as_often_as_the_application_does(worker: Worker) -> None:
     uri = "/images/a/b?xsize=40&ysize=40&fit=cover"
-    house.warm(uri)
-    before = ask(house.fast, uri)
-    assert house.passed == []
-    house.put("a/b", pictures.jpeg(pictures.photo(300, 200)), {"focus": "0,0"})
-    assert ask(house.fast, uri).body == ask(house.slow, uri).body != before.body
+    worker.warm(uri)
+    before = ask(worker.fast, uri)
+    assert worker.passed == []
+    worker.put("a/b", pictures.jpeg(pictures.photo(300, 200)), {"focus": "0,0"})
+    assert ask(worker.fast, uri).body == ask(worker.slow, uri).body != before.body
 
 
-def test_a_negotiated_picture_is_the_one_for_this_client(house: House) -> None:
+def test_a_negotiated_picture_is_the_one_for_this_client(worker: Worker) -> None:
     uri = "/images/a/b?xsize=40&kind=auto"
     accepts = ["image/avif,*/*", "image/webp", "text/html", ""]
     for accept in accepts:
-        house.warm(uri, Accept=accept)
+        worker.warm(uri, Accept=accept)
     for accept in accepts:
-        quick, slow = (ask(door, uri, Accept=accept) for door in (house.fast, house.slow))
+        quick, slow = (ask(application, uri, Accept=accept) for application in (worker.fast, worker.slow))
         assert (quick, quick["Vary"]) == (slow, "Accept")
-    assert house.passed == []
-    assert {ask(house.fast, uri, Accept=accept)["Content-Type"] for accept in accepts} == {
+    assert worker.passed == []
+    assert {ask(worker.fast, uri, Accept=accept)["Content-Type"] for accept in accepts} == {
         "image/avif", "image/webp", "image/jpeg"
     }  # fmt: skip
 
 
-def test_what_the_memory_dropped_is_the_application_s_again(house: House) -> None:
-    house.warm(URI)
-    shown = ask(house.fast, URI)
+def test_what_the_memory_dropped_is_the_application_s_again(worker: Worker) -> None:
+    worker.warm(URI)
+    shown = ask(worker.fast, URI)
     for number in range(1, 6):
-        house.put(f"noise/{number}", pictures.jpeg(pictures.photo(300, 200, seed=number)))
-    assert house.repo.renditions.caches.tiers[0].purge("a/b@") >= 1
-    again = ask(house.fast, URI)
+        worker.put(f"noise/{number}", pictures.jpeg(pictures.photo(300, 200, seed=number)))
+    assert worker.repo.renditions.caches.tiers[0].purge("a/b@") >= 1
+    again = ask(worker.fast, URI)
     assert (again.body, again["Cache-Status"]) == (shown.body, "image_repo; hit; detail=disk")
-    assert ask(house.fast, URI, If_None_Match=shown["ETag"]).status == "304 NOT MODIFIED"
+    assert ask(worker.fast, URI, If_None_Match=shown["ETag"]).status == "304 NOT MODIFIED"
 
 
-def test_it_remembers_a_bounded_number_of_requests(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_remembers_a_bounded_number_of_requests(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_module, "_MAX_ENTRIES", 3)
     uris = [f"/images/a/b?xsize={side}" for side in range(20, 30)]
     for uri in uris:
-        ask(house.fast, uri)
-    house.passed.clear()
+        ask(worker.fast, uri)
+    worker.passed.clear()
     for uri in reversed(uris):
-        assert ask(house.fast, uri).status == "200 OK"
-    assert house.passed == uris[-4::-1]
+        assert ask(worker.fast, uri).status == "200 OK"
+    assert worker.passed == uris[-4::-1]
 
 
-def test_a_long_request_is_not_remembered(house: House) -> None:
+def test_a_long_request_is_not_remembered(worker: Worker) -> None:
     uri = "/images/" + "%61/" + "b" * 2000
     for _ in range(2):
-        assert ask(house.fast, uri).status == "400 BAD REQUEST"
-    assert house.passed == [uri, uri]
+        assert ask(worker.fast, uri).status == "400 BAD REQUEST"
+    assert worker.passed == [uri, uri]
 
 
 @pytest.mark.parametrize(
@@ -411,11 +413,11 @@ def test_a_long_request_is_not_remembered(house: House) -> None:
         pytest.param({"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}, id="there is no memory"),
     ],
 )
-def test_without_what_it_needs_everything_goes_on(house: House, config: Config, changes: dict[str, Any]) -> None:
+def test_without_what_it_needs_everything_goes_on(worker: Worker, config: Config, changes: dict[str, Any]) -> None:
     config = replace(config, **changes)
     repo = wiring.build(config)
     try:
-        bare = House(repo, config)
+        bare = Worker(repo, config)
         for _ in range(3):
             assert ask(bare.fast, URI).status == "200 OK"
         assert len(bare.passed) == 3
@@ -423,12 +425,12 @@ def test_without_what_it_needs_everything_goes_on(house: House, config: Config, 
         repo.close()
 
 
-def test_the_version_is_asked_for_as_often_as_the_application_does(config: Config, house: House) -> None:
+def test_the_version_is_asked_for_as_often_as_the_application_does(config: Config, worker: Worker) -> None:
     """A picture that another tool replaces is shown for ``freshness`` seconds at the most, however busy it is."""
     config = replace(config, freshness=0.4)
     repo = wiring.build(config)
     try:
-        busy = House(repo, config)
+        busy = Worker(repo, config)
         before = ask(busy.fast, URI)
         path = Path(config.persistent_store_configuration.path) / "a" / "b.jpg"
         fresh = path.with_name("new")
@@ -444,29 +446,29 @@ def test_the_version_is_asked_for_as_often_as_the_application_does(config: Confi
         while time.monotonic() < until:
             assert ask(busy.fast, URI)["ETag"] == shown["ETag"]
             hits += 1
-        # In use it is asked for ahead, off the path: the door need not be passed once a freshness.
+        # In use it is asked for ahead, off the path: no request need go on once a freshness.
         assert len(busy.passed) - asked <= 1
         assert hits > 100
     finally:
         repo.close()
 
 
-def test_many_threads_see_one_truth(house: House) -> None:
-    """Readers through the door while a writer replaces the picture: never an older one after a newer one."""
+def test_many_threads_see_one_truth(worker: Worker) -> None:
+    """Readers on the fast path while a writer replaces the picture: never an older one after a newer one."""
     versions: list[str] = []
     seen: list[list[str]] = [[] for _ in range(4)]
     done = threading.Event()
 
     def read(mine: list[str]) -> None:
         while not done.is_set():
-            mine.append(ask(house.fast, URI)["ETag"])
+            mine.append(ask(worker.fast, URI)["ETag"])
 
     readers = [threading.Thread(target=read, args=(mine,)) for mine in seen]
     for reader in readers:
         reader.start()
     for seed in range(8):
-        house.put("a/b", pictures.jpeg(pictures.photo(60, 40, seed=seed)))
-        versions.append(ask(house.fast, URI)["ETag"])
+        worker.put("a/b", pictures.jpeg(pictures.photo(60, 40, seed=seed)))
+        versions.append(ask(worker.fast, URI)["ETag"])
     done.set()
     for reader in readers:
         reader.join()
@@ -477,13 +479,13 @@ def test_many_threads_see_one_truth(house: House) -> None:
 
 
 class Held:
-    """Stands behind the door, and lets nobody through before it is opened."""
+    """Stands behind the fast path, and answers nothing before it is opened."""
 
-    def __init__(self, house: House) -> None:
-        self._inner = house.fast._inner
+    def __init__(self, worker: Worker) -> None:
+        self._inner = worker.fast._inner
         self.opened = threading.Event()
         self.asked: list[str] = []
-        house.fast._inner = self
+        worker.fast._inner = self
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.asked.append(environ["REQUEST_URI"])
@@ -491,36 +493,36 @@ class Held:
         return self._inner(environ, start_response)
 
 
-def _waiting(house: House) -> int:
+def _waiting(worker: Worker) -> int:
     """How many wait for an answer to somebody else."""
-    return sum(len(queue._places) for queue in house.fast._coalescer._queues.values())
+    return sum(len(queue._places) for queue in worker.fast._coalescer._queues.values())
 
 
-def _alike(house: House, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
+def _alike(worker: Worker, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
     """What requests get that come while the first of them is answered; how many had to be."""
-    held = Held(house)
+    held = Held(worker)
     with ThreadPoolExecutor(len(asked)) as pool:
-        (uri, method, told), *others = asked
-        first = pool.submit(ask, house.fast, uri, method, **told)
+        (uri, method, conditions), *others = asked
+        first = pool.submit(ask, worker.fast, uri, method, **conditions)
         until(lambda: len(held.asked) == 1, "the first is asked for")
-        rest = [pool.submit(ask, house.fast, uri, method, **told) for uri, method, told in others]
-        until(lambda: _waiting(house) == waiting, "the others wait")
+        rest = [pool.submit(ask, worker.fast, uri, method, **conditions) for uri, method, conditions in others]
+        until(lambda: _waiting(worker) == waiting, "the others wait")
         until(lambda: len(held.asked) == len(asked) - waiting, "those who do not wait are through")
         held.opened.set()
         return [answer.result(20) for answer in (first, *rest)], len(held.asked)
 
 
-def test_requests_that_are_alike_are_answered_with_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_that_are_alike_are_answered_with_one(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
-    answers, asked = _alike(house, [(URI, "GET", {}), (URI, "GET", {"Cookie": "a=b"})] * 10, waiting=19)
+    answers, asked = _alike(worker, [(URI, "GET", {}), (URI, "GET", {"Cookie": "a=b"})] * 10, waiting=19)
     assert asked == 1
-    assert {answer.body for answer in answers} == {ask(house.slow, URI).body}
+    assert {answer.body for answer in answers} == {ask(worker.slow, URI).body}
     assert [answer["Cache-Status"] for answer in answers[1:]] == ["image_repo; hit; detail=memory"] * 19
-    assert house.fast._coalescer._queues == {}
+    assert worker.fast._coalescer._queues == {}
 
 
 @pytest.mark.parametrize(
-    ("uri", "method", "told"),
+    ("uri", "method", "conditions"),
     [
         pytest.param(URI, "HEAD", {}, id="for the head alone"),
         pytest.param(URI, "GET", {"Range": "bytes=0-9"}, id="for a part"),
@@ -529,52 +531,54 @@ def test_requests_that_are_alike_are_answered_with_one(house: House, monkeypatch
         pytest.param("/health", "GET", {}, id="for no picture"),
     ],
 )
-def test_what_is_not_alike_does_not_wait(house: House, uri: str, method: str, told: dict[str, str]) -> None:
-    _, asked = _alike(house, [(URI, "GET", {}), (uri, method, told)], waiting=0)
+def test_what_is_not_alike_does_not_wait(worker: Worker, uri: str, method: str, conditions: dict[str, str]) -> None:
+    _, asked = _alike(worker, [(URI, "GET", {}), (uri, method, conditions)], waiting=0)
     assert asked == 2
 
 
-def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
-    answers, asked = _alike(house, [("/images/none", "GET", {})] * 5, waiting=4)
+    answers, asked = _alike(worker, [("/images/none", "GET", {})] * 5, waiting=4)
     assert (asked, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
 
 
-def test_nobody_waits_long_for_somebody_else(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_long_for_somebody_else(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 0.05)
-    held = Held(house)
+    held = Held(worker)
     with ThreadPoolExecutor(5) as pool:
-        answers = [pool.submit(ask, house.fast, URI) for _ in range(5)]
+        answers = [pool.submit(ask, worker.fast, URI) for _ in range(5)]
         until(lambda: len(held.asked) == 5, "all ask by themselves")
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}
-    assert house.fast._coalescer._queues == {}
+    assert worker.fast._coalescer._queues == {}
 
 
-def test_who_finds_no_room_to_wait_asks_himself(house: House) -> None:
-    house.fast._coalescer = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
-    with house.fast._coalescer._limiter.admit(Stage.COALESCED):
-        answers, asked = _alike(house, [(URI, "GET", {})] * 3, waiting=0)
+def test_who_finds_no_room_to_wait_asks_himself(worker: Worker) -> None:
+    worker.fast._coalescer = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
+    with worker.fast._coalescer._limiter.admit(Stage.COALESCED):
+        answers, asked = _alike(worker, [(URI, "GET", {})] * 3, waiting=0)
     assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
 
 
-def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(house: House, monkeypatch: Any) -> None:
+def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(worker: Worker, monkeypatch: Any) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     with ExitStack() as taken:
-        for _ in range(-(-house.config.server.threads // 2) - 1):  # there is one place left, for the first
-            taken.enter_context(house.repo.limiter.admit(Stage.RENDITION))
-        answers, asked = _alike(house, [(URI, "GET", {})] * 4, waiting=3)
+        for _ in range(-(-worker.config.server.threads // 2) - 1):  # there is one place left, for the first
+            taken.enter_context(worker.repo.limiter.admit(Stage.RENDITION))
+        answers, asked = _alike(worker, [(URI, "GET", {})] * 4, waiting=3)
     assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})
 
 
-def test_nobody_waits_for_what_is_known_to_be_of_no_use(house: House) -> None:
+def test_nobody_waits_for_what_is_known_to_be_of_no_use(worker: Worker) -> None:
     uri = "/images/a/b?meta=True"
-    ask(house.fast, uri)
-    _, asked = _alike(house, [(uri, "GET", {})] * 3, waiting=0)
+    ask(worker.fast, uri)
+    _, asked = _alike(worker, [(uri, "GET", {})] * 3, waiting=0)
     assert asked == 3
 
 
-def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_at_work_while_its_request_waits(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
     marked: list[int] = []
 
@@ -582,26 +586,26 @@ def test_a_connection_is_at_work_while_its_request_waits(house: House, monkeypat
         marked.append(1)
         return lambda: marked.append(-1)
 
-    house.fast._at_work = at_work
-    held = Held(house)
+    worker.fast._at_work = at_work
+    held = Held(worker)
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(ask, house.fast, URI) for _ in range(3)]
-        until(lambda: len(held.asked) == 1 and _waiting(house) == 2, "two wait")
+        answers = [pool.submit(ask, worker.fast, URI) for _ in range(3)]
+        until(lambda: len(held.asked) == 1 and _waiting(worker) == 2, "two wait")
         assert sum(marked) == 3
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}
     assert (sum(marked), len(marked)) == (0, 6)
 
 
-def test_all_waiting_of_a_request_shares_one_deadline(house: House) -> None:
+def test_all_waiting_of_a_request_shares_one_deadline(worker: Worker) -> None:
     left: list[float] = []
-    inner = house.fast._inner
+    inner = worker.fast._inner
 
     def note(environ: Any, start_response: Any) -> Iterable[bytes]:
         left.append(deadline.left(1000.0))
         return inner(environ, start_response)
 
-    house.fast._inner = note
-    ask(house.fast, URI)
-    assert 0 < left[0] <= house.config.render.wait
-    assert deadline.left(1000.0) > house.config.render.wait
+    worker.fast._inner = note
+    ask(worker.fast, URI)
+    assert 0 < left[0] <= worker.config.render.wait
+    assert deadline.left(1000.0) > worker.config.render.wait
