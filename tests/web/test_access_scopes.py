@@ -19,8 +19,9 @@ from access_site import Site, running_site
 from identity_provider import IdentityProvider, running_provider
 from webserver import Answer
 
+from image_repo import wiring
 from image_repo.access.api_keys import new_key
-from image_repo.config import AccessConfiguration, DialectsConfiguration, OidcConfiguration
+from image_repo.config import AccessConfiguration, DialectsConfiguration, OidcConfiguration, RequestsConfiguration
 
 PICTURES = [pictures.jpeg(pictures.photo(60, 40, seed)) for seed in range(4)]
 SHARED_BYTES = PICTURES[3]
@@ -702,3 +703,19 @@ def test_a_share_link_of_a_query_shows_the_images_of_its_maker_alone(filled: Use
     picture = page["images"][0]["url"].partition("127.0.0.1")[2].partition("/")[2]
     assert filled.get(None, f"/{picture}").status == 200
     assert filled.get(None, path.replace("owner=ann", "owner=bob")).status == 401
+
+
+def test_a_signature_is_for_the_name_in_the_container(provider: IdentityProvider, tmp_path: Path) -> None:
+    requests = RequestsConfiguration(mode="signed", key="another sixteen letters")
+    with running_site(tmp_path, scoped(provider), requests=requests) as site:
+        users = Users(site, provider)
+        for user in ("ann", "bob"):
+            users.put(user, "a", PICTURES[0])
+        signature = wiring.request_signer(site.config).sign("ann/a", ["xsize=20"])
+        assert users.get("ann", f"/images/a?xsize=20&signature={signature}").status == 200
+        assert users.get("bob", f"/images/a?xsize=20&signature={signature}").status == 401
+        assert users.get("ann", "/images/a?xsize=20").status == 401
+        sources = users.get("ann", "/images/a?srcset=20").json()["sources"]
+        path = sources[0]["url"].partition("127.0.0.1")[2].partition("/")[2]
+        assert path.startswith("images/a?")
+        assert users.get("ann", f"/{path}").status == 200
