@@ -64,6 +64,7 @@ VIEWS = {
     "deletion": ("./?picture=cams/night/n2", _click("Delete")),
     "upload": ("./", _click("Upload")),
     "many": ("./", _edit_many),
+    "export": ("./", _click("Export")),
     "keys": ("./", _click("Keys")),
 }
 

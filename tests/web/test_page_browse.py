@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+import threading
+import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pictures
 import pytest
 from access_site import Site, running_site
 from chromium import needs_browser, open_page, running_browser
+from servers import launch
+from webserver import _Quiet
+from werkzeug.serving import make_server
 
 from image_repo.access.api_keys import new_key
 from image_repo.catalogue.base import Row
 from image_repo.config import AccessConfiguration
+from image_repo.web.app import create_app
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -128,6 +135,67 @@ def test_a_caller_who_may_see_nothing_reads_how_to_get_in(
         with open_page(browser, root, extra_http_headers={"Authorization": f"Bearer {key}"}) as page:
             page.goto("./")
             page.get_by_text("No pictures yet.").wait_for()
+
+
+@contextmanager
+def _behind_a_prefix(site: Site, port: int) -> Iterator[str]:
+    """A proxy that takes a prefix off the path; gives the address."""
+
+    def proxy(environ: Any, start_response: Any) -> Any:
+        for name in ("PATH_INFO", "REQUEST_URI", "RAW_URI"):
+            environ[name] = environ[name].removeprefix("/museum")
+        return app.wsgi_app(environ, start_response)
+
+    app = create_app(site.repo, site.config)
+    server = make_server("127.0.0.1", port, proxy, threaded=True, request_handler=_Quiet)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{port}/museum/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_it_works_behind_a_prefix_and_with_another_base(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    port = launch.free_port()
+    settings = {"repository_base_pathname": "api/images", "public_url": f"http://127.0.0.1:{port}/museum"}
+    with running_site(tmp_path_factory.mktemp("prefix"), AccessConfiguration(), **settings) as site:
+        site.put("a/b c", pictures.jpeg(pictures.photo(900, 600)))
+        with _behind_a_prefix(site, port) as root, open_page(browser, root) as page:
+            refused = []
+            page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+            page.goto("./?folder=a")
+            page.get_by_role("gridcell", name="b c").click()
+            page.locator(".preview.behind").wait_for(state="attached")
+            page.get_by_text("900 × 600").wait_for()
+            assert page.url == f"{root}?folder=a&picture=a/b+c"
+            assert not refused
+
+
+def test_a_view_is_exported(page: Page) -> None:
+    page.goto("./?folder=sites&width__gte=300")
+    page.get_by_text("2 pictures").wait_for()
+    page.get_by_role("button", name="Export").click()
+    dialog = page.get_by_role("dialog", name="Export 2 pictures")
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="CSV").click()
+    assert "records.csv" in zipfile.ZipFile(download.value.path()).namelist()
+    address = dialog.get_by_role("textbox", name="IIIF manifest").input_value()
+    assert len(page.request.get(address).json()["items"]) == 2
+    address = dialog.get_by_role("textbox", name="API").input_value()
+    assert page.request.get(address).json()["count"] == 2
+
+
+def test_a_description_without_a_picture_is_told_in_words(page: Page, site: Site) -> None:
+    site.client.put("/images/notes/one", b'{"note": "not taken yet"}', Content_Type="application/json")
+    page.goto("./?folder=notes")
+    page.get_by_role("gridcell", name="one").get_by_text("No picture yet").wait_for()
+    page.get_by_role("gridcell", name="one").click()
+    page.get_by_role("dialog", name="one").get_by_text("not taken yet").wait_for()
+    site.client.delete("/images/notes/one")
 
 
 def test_a_hundred_thousand_pictures_of_one_folder_stay_few_in_the_document(

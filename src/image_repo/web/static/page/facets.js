@@ -40,9 +40,14 @@ export class Facets {
     try {
       const { keys } = await getJson('keys?limit=200', { signal });
       this.keys = keys.map((/** @type {{key: string}} */ { key }) => key);
-      const facets = await Promise.all(facetKeys(keys).map(async (key) => [key, await statistics(key, query, signal)]));
-      const shown = facets.filter(([, answer]) => answer.values.length).slice(0, MAX_FACETS);
-      part('facets').replaceChildren(...shown.map(([key, answer]) => facet(view, key, answer)));
+      const facets = [];
+      // one after another: the pictures need the connections
+      for (const key of facetKeys(keys)) {
+        const answer = await statistics(key, query, signal);
+        if (answer.values.length) facets.push(facet(view, key, answer));
+        if (facets.length === MAX_FACETS) break;
+      }
+      part('facets').replaceChildren(...facets);
     } catch (error) {
       // the pictures are there without them, and the listing tells what is wrong
       if (!signal.aborted) part('facets').replaceChildren();

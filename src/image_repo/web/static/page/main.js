@@ -4,6 +4,7 @@ import { addressOf, gridQuery, readView } from './address.js';
 import { caller } from './api.js';
 import { SelectionBar } from './bulk.js';
 import { alertText, element, icon, part } from './dom.js';
+import { openExport } from './export.js';
 import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
 import { Grid } from './grid.js';
@@ -39,6 +40,7 @@ class Page {
     this.facets = new Facets(installSearch(() => this.view, (view) => this.go(view)));
     addEventListener('popstate', () => this.show(readView()));
     document.addEventListener('click', (event) => this.#follow(event));
+    part('export').addEventListener('click', () => openExport(this.view, this.listing.count, this.caller));
     part('help').addEventListener('click', showHelp);
     part('menu').addEventListener('click', () => this.#toggleMenu());
   }

@@ -1,8 +1,9 @@
 /** "Make a URL": size, format, fit and focus of a picture, ready to be used elsewhere. */
 
 import { getJson, imageUrl, serviceUrl } from './api.js';
+import { copyField } from './copy.js';
 import { element } from './dom.js';
-import { notify, openDialog } from './notices.js';
+import { openDialog } from './notices.js';
 import { bytes, lastPart } from './words.js';
 
 /** Widths of a srcset in pixels. */
@@ -123,21 +124,7 @@ function spellings(record, parameters, url) {
     ['Markdown', `![${lastPart(record.name).replace(/[\\[\]]/g, '\\$&')}](${url})`],
     ['IIIF', `${serviceUrl(record.name)}/info.json`],
   ];
-  return texts.map(([label, text]) => {
-    const field = element('input', { type: 'text', readOnly: true, value: text, 'aria-label': label });
-    field.addEventListener('focus', () => field.select());
-    const copy = element('button', { type: 'button', 'aria-label': `Copy ${label}`, on: { click: () => copyText(field) } }, 'Copy');
-    return element('div', { className: 'result' }, element('span', { 'aria-hidden': 'true' }, label), field, copy);
-  });
-}
-
-/** @param {HTMLInputElement} field */
-async function copyText(field) {
-  field.select();
-  // the clipboard needs a secure page; the older way does not
-  if (navigator.clipboard) await navigator.clipboard.writeText(field.value);
-  else document.execCommand('copy');
-  notify('Copied.');
+  return texts.map(([label, text]) => copyField(label, text));
 }
 
 /**

@@ -91,7 +91,12 @@ export class PictureView {
     this.before.disabled = index <= 0;
     this.after.disabled = index < 0 || index >= listing.length - 1;
     if (!this.dialog.open) this.dialog.showModal();
-    this.viewer.open(name, imageUrl(name, { xsize: PREVIEW_PX, ysize: PREVIEW_PX, ...(index < 0 ? {} : { v: listing.versions[index] }) })).catch(notifyError);
+    if (index >= 0 && !listing.widths[index]) {
+      this.viewer.fail('No picture yet');
+    } else {
+      const version = listing.versions[index] ? { v: listing.versions[index] } : null;
+      this.viewer.open(name, imageUrl(name, { xsize: PREVIEW_PX, ysize: PREVIEW_PX, ...version })).catch(notifyError);
+    }
     await this.record.show(name);
   }
 

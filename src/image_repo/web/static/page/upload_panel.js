@@ -2,6 +2,7 @@
 
 import { element, iconButton } from './dom.js';
 import { chosenFiles, droppedFiles } from './dropped.js';
+import { notify } from './notices.js';
 import { parse } from './record.js';
 import { UploadQueue } from './upload_queue.js';
 import { bytes, counted, digits, duration } from './words.js';
@@ -38,6 +39,7 @@ export class UploadPanel {
     this.element = this.#build();
     document.body.append(this.element);
     this.#acceptDrops();
+    addEventListener('beforeunload', (event) => this.wasBusy && event.preventDefault());
   }
 
   #build() {
@@ -76,6 +78,7 @@ export class UploadPanel {
 
   /** @param {PathFile[]} files */
   add(files) {
+    this.open();
     const { problem } = this.data.value.trim() ? parse(this.data.value) : { problem: '' };
     this.mistake.textContent = problem;
     if (problem) return;
@@ -97,8 +100,8 @@ export class UploadPanel {
       if (!isFiles(event)) return;
       event.preventDefault();
       document.body.classList.remove('dropping');
-      this.open();
-      this.add(await droppedFiles(/** @type {DataTransfer} */ (event.dataTransfer)));
+      if (document.querySelector('dialog[open]')) notify('Close what is open, then drop the files again.');
+      else this.add(await droppedFiles(/** @type {DataTransfer} */ (event.dataTransfer)));
     });
   }
 

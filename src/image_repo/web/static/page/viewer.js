@@ -36,14 +36,29 @@ export class Viewer {
   async open(name, preview) {
     this.name = name;
     const image = element('img', { className: 'preview', alt: name, src: preview });
-    this.stage.querySelector('.preview')?.remove();
-    this.stage.append(image);
-    this.viewer?.close();
+    this.#replace(image);
     const OpenSeadragon = await loadLibrary();
     if (this.name !== name) return;
     this.viewer ??= this.#start(OpenSeadragon);
+    this.viewer.removeAllHandlers('tile-drawn');
     this.viewer.addOnceHandler('tile-drawn', () => image.classList.add('behind'));
     this.viewer.open(`${serviceUrl(name)}/info.json`);
+  }
+
+  /**
+   * Say in words why there is no picture.
+   * @param {string} text
+   */
+  fail(text) {
+    this.name = '';
+    this.#replace(element('p', { className: 'preview nothing' }, text));
+  }
+
+  /** @param {Node} shown in place of what was */
+  #replace(shown) {
+    this.viewer?.close();
+    this.stage.querySelector('.preview')?.remove();
+    this.stage.append(shown);
   }
 
   /** @param {any} OpenSeadragon */
@@ -60,6 +75,7 @@ export class Viewer {
       animationTime: 0.35,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     });
+    viewer.addHandler('open-failed', () => this.fail('The picture cannot be shown.'));
     // the dialog has keys of its own, and the canvas is one stop for Tab
     viewer.canvas.setAttribute('aria-label', 'Picture, zoomed by + and −');
     viewer.canvas.setAttribute('role', 'img');
