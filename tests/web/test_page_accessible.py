@@ -65,6 +65,8 @@ VIEWS = {
     "upload": ("./", _click("Upload")),
     "many": ("./", _edit_many),
     "export": ("./", _click("Export")),
+    "bin": ("./", _click("Bin")),
+    "server": ("./", _click("Server")),
     "keys": ("./", _click("Keys")),
 }
 

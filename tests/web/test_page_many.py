@@ -115,3 +115,19 @@ def test_selected_pictures_are_downloaded_as_a_zip(page: Page) -> None:
         page.get_by_role("button", name="Download").click()
     names = zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())).namelist()
     assert {"cams/n0.jpg", "cams/n5.jpg", "metadata.jsonl"} == {*names}
+
+
+def test_the_bin_lists_what_was_deleted_and_brings_it_back(page: Page, site: Site) -> None:
+    site.client.delete("/images/cams/n3")
+    page.get_by_role("button", name="Bin").click()
+    page.get_by_role("dialog", name="Bin").get_by_role("button", name="Restore cams/n3").click()
+    page.get_by_text("cams/n3 is restored.").wait_for()
+    page.get_by_text("6 pictures").wait_for()
+    assert site.client.get("/images/cams/n3").status == 200
+
+
+def test_those_who_run_the_server_see_its_state(page: Page) -> None:
+    page.get_by_role("button", name="Server").click()
+    dialog = page.get_by_role("dialog", name="Server")
+    assert dialog.get_by_role("definition").filter(has_text="ok").count() == 4
+    dialog.get_by_text("Answered from memory").wait_for()

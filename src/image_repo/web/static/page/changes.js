@@ -8,8 +8,18 @@ const AT_ONCE = 4;
 /** @param {string} name */
 export const deleteImage = (name) => send(imageUrl(name), { method: 'DELETE' });
 
-/** @param {string} name */
-export const restoreImage = (name) => send(imageUrl(name, { restore: 'True' }), { method: 'POST' });
+/**
+ * Bring a version of an image back from the bin.
+ * @param {string} name
+ * @param {string} id of the item
+ */
+export const restoreItem = (name, id) => send(imageUrl(name, { restore: id }), { method: 'POST' });
+
+/**
+ * Bring back the newest version of an image.
+ * @param {string} name
+ */
+export const restoreImage = (name) => restoreItem(name, 'True');
 
 /**
  * Merge into the data of one image (RFC 7396).

@@ -2,6 +2,7 @@
 
 import { addressOf, gridQuery, readView } from './address.js';
 import { caller } from './api.js';
+import { openBin } from './bin.js';
 import { SelectionBar } from './bulk.js';
 import { alertText, element, icon, part } from './dom.js';
 import { openExport } from './export.js';
@@ -15,6 +16,7 @@ import { PictureView } from './picture.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
 import { UploadPanel } from './upload_panel.js';
+import { openServer } from './server.js';
 import { counted, lastPart } from './words.js';
 
 /** @import { View } from './address.js' */
@@ -57,6 +59,7 @@ class Page {
     const bar = new SelectionBar(this, this.selection);
     installGridKeys(this.grid, { open: () => this.open(this.grid.current), remove: () => bar.remove(), edit: () => bar.edit() });
     this.#installUpload();
+    this.#installMore();
     if (this.caller.may.includes('list')) await this.show(this.view);
     else refuse(this.caller);
   }
@@ -124,6 +127,17 @@ class Page {
   reload() {
     this.query = null;
     return this.show(this.view);
+  }
+
+  /** Install what only some callers may do. */
+  #installMore() {
+    const more = [];
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click) => element('button', { type: 'button', className: 'quiet', on: { click } }, text);
+    if (this.may('write')) more.push(button('Bin', () => openBin(this.view.folder, () => this.reload())));
+    // where anybody may delete, anybody may look
+    const isOperator = this.may('administer') || (!this.caller?.name && this.may('delete'));
+    if (isOperator) more.push(button('Server', openServer));
+    part('side').append(element('div', { className: 'buttons' }, ...more));
   }
 
   #installUpload() {
