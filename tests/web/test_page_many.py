@@ -129,5 +129,5 @@ def test_the_bin_lists_what_was_deleted_and_brings_it_back(page: Page, site: Sit
 def test_those_who_run_the_server_see_its_state(page: Page) -> None:
     page.get_by_role("button", name="Server").click()
     dialog = page.get_by_role("dialog", name="Server")
-    assert dialog.get_by_role("definition").filter(has_text="ok").count() == 4
     dialog.get_by_text("Answered from memory").wait_for()
+    assert dialog.get_by_role("definition").filter(has_text="ok").count() == 4
