@@ -34,8 +34,13 @@ def stamp(image: Image.Image, watermark: Watermark) -> Image.Image:
     :raises BrokenPicture: when the picture of the watermark cannot be read
     """
     mark = _scaled(watermark, image.size)
-    stamped = image.copy()
-    for left, top in _places(image.size, mark.size, repeat=watermark.repeat):
+    stamped, places = image.copy(), _places(image.size, mark.size, repeat=watermark.repeat)
+    if image.mode in ("L", "RGB"):
+        colours, alpha = mark.convert("RGB").convert(image.mode), mark.getchannel("A")
+        for place in places:
+            stamped.paste(colours, place, alpha)
+        return stamped
+    for left, top in places:
         box = (left, top, min(image.width, left + mark.width), min(image.height, top + mark.height))
         below = image.crop(box).convert("RGBA")
         visible = mark.crop((0, 0, *below.size))
