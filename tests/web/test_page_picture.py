@@ -177,6 +177,19 @@ def test_a_deleted_picture_comes_back_by_undo(page: Page, site: Site) -> None:
     assert site.client.get("/images/cams/night%202").status == 200
 
 
+def test_a_picture_whose_name_ends_as_pictures_do_is_the_one_that_is_shown_and_deleted(page: Page, site: Site) -> None:
+    for name, size in (("ends/x", (60, 40)), ("ends/x.tif", (40, 60))):
+        site.put(name, pictures.jpeg(pictures.photo(*size)))
+    page.goto("./?folder=ends&picture=ends/x.tif")
+    page.get_by_text("40 × 60").wait_for()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog", name="Delete x.tif?").get_by_role("button", name="Delete").click()
+    page.get_by_text("1 picture", exact=True).wait_for()
+    assert site.client.get("/images/ends/x?meta=True").json()["name"] == "ends/x"
+    assert site.client.get("/images/ends/x.tif.jpg").status == 404
+    site.client.delete("/images/ends/x")
+
+
 def test_a_url_is_made_with_its_cost_and_works(page: Page, site: Site) -> None:
     page.goto("./?picture=cams/night+1")
     page.get_by_role("button", name="URL").click()

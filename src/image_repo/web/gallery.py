@@ -12,6 +12,7 @@ from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, Words
 from image_repo.catalogue.query import Filter, Query
 from image_repo.config import Config
+from image_repo.model.formats import BY_ENDING
 from image_repo.model.names import parse_prefix
 from image_repo.repository.collection import Collection
 from image_repo.repository.repository import Repository
@@ -56,7 +57,11 @@ def _index(base: str) -> Reply | Response:
         return reply
     headers = [("Content-Security-Policy", POLICY), ("Referrer-Policy", "same-origin"), NOSNIFF, varies]
     headers.append(("Cache-Control", "no-cache"))
-    return Response(render_template("gallery.html", base=base), mimetype="text/html", headers=headers)
+    return Response(
+        render_template("gallery.html", base=base, endings="|".join(sorted(BY_ENDING))),
+        mimetype="text/html",
+        headers=headers,
+    )
 
 
 def _grid(repo: Repository, collection: Collection, origin: str | None) -> Reply:

@@ -18,24 +18,38 @@ export class RequestError extends Error {
   }
 }
 
-/** @param {string} name of an image, or of a folder with a slash at its end */
-const encoded = (name) => name.split('/').map(encodeURIComponent).join('/');
+/** Endings of pictures: a path may have one, which is no part of the name. */
+const ENDING = new RegExp(`.\\.(${document.documentElement.dataset.endings ?? 'jpg'})$`, 'i');
+
+/**
+ * Return a path that is of this image alone: a name that ends as pictures do gets another ending.
+ * @param {string} name
+ */
+const pathOf = (name) => (ENDING.test(name) ? `${name}.jpg` : name);
 
 /**
  * Return the address of an image.
  * @param {string} name
  * @param {Record<string, string | number>} [parameters]
  */
-export function imageUrl(name, parameters = {}) {
+export const imageUrl = (name, parameters = {}) => fileUrl(pathOf(name), parameters);
+
+/**
+ * Return the address of the image that a file is, whose name has the ending of its format.
+ * @param {string} path
+ * @param {Record<string, string | number>} [parameters]
+ */
+export function fileUrl(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).map(([key, value]) => [key, String(value)]));
-  return `${ROOT.href}${IMAGES}/${encoded(name)}${query.size ? `?${query}` : ''}`;
+  const encoded = path.split('/').map(encodeURIComponent).join('/');
+  return `${ROOT.href}${IMAGES}/${encoded}${query.size ? `?${query}` : ''}`;
 }
 
 /**
  * Return the address of the image service of an image (IIIF Image API 3.0).
  * @param {string} name
  */
-export const serviceUrl = (name) => `${ROOT.href}iiif/3/${encodeURIComponent(name)}`;
+export const serviceUrl = (name) => `${ROOT.href}iiif/3/${encodeURIComponent(pathOf(name))}`;
 
 /**
  * Return the address of images in general.

@@ -1,6 +1,6 @@
 /** Uploads: some at a time; what is there already is passed over, what failed can be tried again. */
 
-import { getJson, imageUrl, ROOT } from './api.js';
+import { fileUrl, getJson, ROOT } from './api.js';
 
 /** @import { PathFile } from './dropped.js' */
 
@@ -129,7 +129,7 @@ export class UploadQueue {
    */
   async #isThere({ name, file }) {
     try {
-      const record = await getJson(imageUrl(name, { meta: 'True' }));
+      const record = await getJson(fileUrl(name, { meta: 'True' }));
       return record.bytes === file.size && record.sha256 === (await this.#digest(file));
     } catch (error) {
       if (/** @type {any} */ (error).status === 404) return false;
@@ -172,7 +172,7 @@ export class UploadQueue {
     return new Promise((resolve, reject) => {
       // fetch() does not tell how much is sent
       const request = new XMLHttpRequest();
-      request.open('POST', imageUrl(upload.name));
+      request.open('POST', fileUrl(upload.name));
       request.setRequestHeader('Accept', 'application/json');
       request.upload.addEventListener('progress', ({ loaded }) => {
         upload.sent = loaded;
