@@ -65,6 +65,7 @@ VIEWS = {
     "upload": ("./", _click("Upload")),
     "many": ("./", _edit_many),
     "export": ("./", _click("Export")),
+    "duplicates": ("./", _click("Duplicates")),
     "bin": ("./", _click("Bin")),
     "server": ("./", _click("Server")),
     "keys": ("./", _click("Keys")),

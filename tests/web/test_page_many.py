@@ -131,3 +131,14 @@ def test_those_who_run_the_server_see_its_state(page: Page) -> None:
     dialog = page.get_by_role("dialog", name="Server")
     dialog.get_by_text("Answered from memory").wait_for()
     assert dialog.get_by_role("definition").filter(has_text="ok").count() == 4
+
+
+def test_the_same_bytes_under_several_names_are_found(page: Page, site: Site) -> None:
+    once, twice = pictures.jpeg(pictures.photo(310, 200)), pictures.jpeg(pictures.photo(320, 200))
+    for name, body in {"a/one": once, "b/first": twice, "c/second": twice}.items():
+        site.put(name, body)
+    page.get_by_role("button", name="Duplicates").click()
+    page.get_by_role("dialog", name="Duplicates").get_by_role("link", name="2 pictures").click()
+    page.get_by_role("heading", name="All pictures").wait_for()
+    page.get_by_role("gridcell", name="second").wait_for()
+    assert page.get_by_role("gridcell").count() == 2

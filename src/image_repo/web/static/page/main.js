@@ -5,6 +5,7 @@ import { caller } from './api.js';
 import { openBin } from './bin.js';
 import { SelectionBar } from './bulk.js';
 import { alertText, element, icon, part } from './dom.js';
+import { openDuplicates } from './duplicates.js';
 import { openExport } from './export.js';
 import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
@@ -134,6 +135,7 @@ class Page {
     const more = [];
     const button = (/** @type {string} */ text, /** @type {() => void} */ click) => element('button', { type: 'button', className: 'quiet', on: { click } }, text);
     if (this.may('write')) more.push(button('Bin', () => openBin(this.view.folder, () => this.reload())));
+    more.push(button('Duplicates', () => openDuplicates(this.view)));
     // where anybody may delete, anybody may look
     const isOperator = this.may('administer') || (!this.caller?.name && this.may('delete'));
     if (isOperator) more.push(button('Server', openServer));
