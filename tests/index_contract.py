@@ -18,6 +18,7 @@ from image_repo.catalogue.base import Index, Indexed, Row
 from image_repo.catalogue.evaluator import holds
 from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.key_usage import count_keys
+from image_repo.catalogue.near import read_near
 from image_repo.catalogue.query import Condition, Filter, Query, SortKey
 from image_repo.errors import BadParameter
 from image_repo.model.regex import searcher
@@ -445,6 +446,26 @@ class IndexContract:
         index.put(rows)
         for key in keys[1::2]:
             index.add_index(key)
+
+    @pytest.mark.parametrize("distance", [0, 3, 4, 6, 8, 11])
+    def test_near_hashes_are_those_that_differ_in_few_bits(self, index: Index, distance: int) -> None:
+        random_bits = random.Random(distance)
+        hashes = {"far": random_bits.getrandbits(64), "broken": 0}
+        wanted = random_bits.getrandbits(64)
+        for bits in range(14):
+            for number in range(20):
+                flips = random_bits.sample(range(64), bits)
+                hashes[f"{bits:02} {number:02}"] = wanted ^ sum(1 << place for place in flips)
+        rows = [row(name, dhash=f"{bits:016x}") for name, bits in hashes.items()]
+        index.put([*rows, row("broken", dhash="no hash"), row("none")])
+        near = read_near("near", f"{wanted:016x},{distance}")
+        expected = sorted(name for name, bits in hashes.items() if (bits ^ wanted).bit_count() <= distance)
+        assert found(index, near) == expected
+        assert expected == sorted(each.name for each in rows if holds(Filter((near,)), each.document))
+        assert found(index, near, prefix="00") == [name for name in expected if name.startswith("00")]
+        index.put([row("00 00", dhash=f"{wanted ^ (1 << 64) - 1:016x}")])
+        index.remove(["00 01"])
+        assert found(index, near) == expected[2:]
 
     def test_words(self, index: Index) -> None:
         index.put(

@@ -44,7 +44,7 @@ def _holds(condition: Condition, document: Mapping[str, Any]) -> bool:
         return not reached or any(not _is_one_of(each, values) for each in reached)
     if op == "element":
         return any(isinstance(each, Mapping) and holds_inside(condition, each) for each in reached)
-    if op == "regex":
+    if op in ("regex", "near"):
         return condition.test is not None and any(isinstance(each, str) and condition.test(each) for each in reached)
     return any(_stands(op, each, values[0]) for each in reached)
 

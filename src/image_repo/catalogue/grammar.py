@@ -21,6 +21,7 @@ from typing import Any
 
 from image_repo.catalogue import literals
 from image_repo.catalogue.literals import Kind
+from image_repo.catalogue.near import HASH_PATH, read_near
 from image_repo.catalogue.query import Condition, Filter, Op, Path, Query, SortKey
 from image_repo.catalogue.tokenizer import words
 from image_repo.errors import BadParameter
@@ -42,6 +43,7 @@ Words = Mapping[str, tuple[dict[str, Any], str]]
 #: parameters that narrow a filter beside its conditions
 FILTER_WORDS: Words = {
     "regex": ({"type": "string"}, "whose name matches: searched, RE2"),
+    "near": ({"type": "string"}, "near duplicates of the image NAME, or NAME,BITS: the bits of dhash that may differ"),
     "text": ({"type": "string"}, "free text: each word is the beginning of a word of the name or of the data"),
 }
 #: which page of the result
@@ -240,7 +242,13 @@ class Grammar:
 
     def _filter(self, conditions: tuple[Condition, ...], settings: Mapping[str, str]) -> Filter:
         named = (self._named(settings["regex"]),) if "regex" in settings else ()
-        return Filter((*named, *conditions), words=_free_text(settings["text"]) if "text" in settings else ())
+        near = (self._near(settings["near"]),) if "near" in settings else ()
+        return Filter((*named, *near, *conditions), words=_free_text(settings["text"]) if "text" in settings else ())
+
+    def _near(self, text: str) -> Condition:
+        if HASH_PATH[0] not in self.fields:
+            raise BadParameter("near", f"The parameter near means nothing here. {self._hint('near')}")
+        return read_near("near", text)
 
     def _named(self, text: str) -> Condition:
         if text.lower() in ("true", "false"):
@@ -293,7 +301,7 @@ IMAGES = Grammar(
     fields={
         "name": "text", "version": "text", "sha256": "text", "image_id": "text", "media_type": "text",
         "filename": "text", "owner": "text", "uploaded": "time", "bytes": "number", "width": "number",
-        "height": "number", "exif": "object", "data": "any",
+        "height": "number", "dhash": "text", "exif": "object", "data": "any",
     },
     data="data",
 )  # fmt: skip

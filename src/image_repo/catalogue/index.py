@@ -24,6 +24,7 @@ from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds, project
 from image_repo.catalogue.facets import Tally
 from image_repo.catalogue.matching import MOST_COUNTED, as_stored
+from image_repo.catalogue.near import HASH_PATH
 from image_repo.catalogue.planner import Listed, QueryPlan, QueryResult
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
 from image_repo.catalogue.writing import UPLOADED, Writer, counted_keys, indexed, missing_keys
@@ -184,7 +185,7 @@ class SqlIndex:
 
     def _log_slow(self, taken: float, criteria: Filter, order: Sequence[SortKey]) -> None:
         """Log a slow query, with the keys that would help."""
-        covered: set[Path] = {("name",), ("sha256",), UPLOADED}
+        covered: set[Path] = {("name",), ("sha256",), UPLOADED, HASH_PATH}
         with contextlib.suppress(CatalogueUnavailable, QueryTooSlow):
             covered |= {key.path for key in self.indexed()}
         paths = [one.path for one in criteria.conditions if one.op in _HELPED] + [key.path for key in order]

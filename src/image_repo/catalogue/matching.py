@@ -185,7 +185,7 @@ class Matching:
 
 
 def _is_searched(condition: Condition) -> bool:
-    return condition.op == "regex" or any(map(_is_searched, condition.inside))
+    return condition.op in ("regex", "near") or any(map(_is_searched, condition.inside))
 
 
 def begins(name: ColumnElement[str], prefix: str) -> ColumnElement[bool]:

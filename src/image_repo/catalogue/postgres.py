@@ -19,7 +19,7 @@ from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.postgres_json import PostgresJson
 from image_repo.catalogue.tables import MADE, VERSION, Json, Tables
 from image_repo.catalogue.watchdog import Watchdog
-from image_repo.catalogue.writing import first_key
+from image_repo.catalogue.writing import first_keys
 from image_repo.errors import CatalogueUnavailable, ConfigurationError, QueryTooSlow
 
 _log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class PostgresDialect(PostgresJson):
                 self.tables.metadata.drop_all(connection)
                 self.tables.metadata.create_all(connection)
                 connection.execute(self.tables.notes.insert().values(what=MADE, text=layout))
-                connection.execute(self.tables.keys.insert().values(first_key()))
+                connection.execute(self.tables.keys.insert().values(first_keys()))
         self._there = True
 
     def _found(self, connection: sa.Connection) -> str | None:

@@ -17,7 +17,7 @@ Scalar = str | int | float | bool | None
 #: members from the root of a document: ``("width",)``, ``("data", "site", "plot")``
 Path = tuple[str, ...]
 #: ``in`` and ``nin`` are ``eq`` and ``ne`` with several values
-Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "regex", "exists", "element"]
+Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "regex", "near", "exists", "element"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,13 @@ class Condition:
     * ``gt gte lt lte``: one of them is of the kind of the only value (a number or text) and stands so to it.
       Numbers compare as numbers, text by code points: ISO 8601 times of one form in their order.
     * ``regex``: one of them is text in which the only value, an expression of RE2, is found.
+    * ``near``: one of them is a hash that differs from the first value in at most as many bits as the second says.
     * ``exists``: something is there at all, an empty array or null too (``values`` is ``(True,)``), or nothing is.
     * ``element``: one of them is an object for which all conditions ``inside`` hold, with paths from there.
 
     Objects, and arrays in arrays, equal nothing and differ from everything.
 
-    :param test: the compiled expression of ``regex``; takes the text
+    :param test: the test of ``regex`` and ``near``; takes the text
     :param inside: the conditions of ``element``
     """
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from image_repo.catalogue import collation
+from image_repo.catalogue.near import BANDS_PATH, HASH_PATH, bands_of, probes
 from image_repo.catalogue.query import Condition, Path, Scalar
 
 #: in place of a sort: of leads, and of elements of arrays
@@ -47,6 +48,8 @@ def has_several(document: Any, key: Key) -> bool:
 
 
 def _facts(document: Any, key: Key) -> Iterable[tuple[bytes, bytes]]:
+    if key.path == BANDS_PATH:
+        return [(collation.sortable(band), ELEMENT) for band in bands_of(collation.at(document, HASH_PATH))]
     if key.sort is not None:
         sort = collation.sortable(collation.at(document, key.sort))
         return [(collation.sortable(value), sort) for value in collation.reached(document, key.path)]
@@ -89,13 +92,18 @@ def reaches(conditions: Sequence[Condition], keys: Iterable[Key]) -> list[Reach]
         of_key = [
             reach
             for place, condition in enumerate(conditions)
-            if condition.path == key.path and (reach := _reach(condition, key, place))
+            if _path_of(condition) == key.path and (reach := _reach(condition, key, place))
         ]
         of_all += of_key
         spans = [reach for reach in of_key if not reach.points]
         if len(spans) > 1 and not key.several:
             of_all.append(_meet(spans))
     return of_all
+
+
+def _path_of(condition: Condition) -> Path:
+    """Return the path of the key that tells of a condition."""
+    return BANDS_PATH if condition.op == "near" else condition.path
 
 
 def _meet(spans: Sequence[Reach]) -> Reach:
@@ -115,6 +123,9 @@ def _reach(condition: Condition, key: Key, place: int) -> Reach | None:
     if condition.op == "eq" and condition.values:
         points = tuple(sorted({collation.sortable(value) for value in condition.values}))
         return Reach(key, points, b"", b"", not any(map(_is_cut, condition.values)), covers)
+    if condition.op == "near":
+        points = tuple(sorted(map(collation.sortable, probes(condition))))
+        return Reach(key, points, b"", b"", False, covers)
     if condition.op not in ("gt", "gte", "lt", "lte"):
         return None
     (than,) = condition.values

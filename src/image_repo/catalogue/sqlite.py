@@ -23,7 +23,7 @@ from sqlalchemy.sql.selectable import Join
 from image_repo.catalogue.dialect import EnginePool
 from image_repo.catalogue.sqlite_json import SqliteJson
 from image_repo.catalogue.tables import MADE, VERSION, Json, Tables
-from image_repo.catalogue.writing import first_key
+from image_repo.catalogue.writing import first_keys
 from image_repo.concurrency import deadline
 from image_repo.concurrency.locks import try_lock, wait_for
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
@@ -203,7 +203,8 @@ class SqliteDialect(SqliteJson):
                 f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, {without_text}detail=none, tokenize='ascii')"
             )
             connection.execute(_spelled(self.tables.notes.insert()), {"what": MADE, "text": layout})
-            connection.execute(_spelled(self.tables.keys.insert()), first_key())
+            for key in first_keys():
+                connection.execute(_spelled(self.tables.keys.insert()), key)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -15,6 +15,7 @@ from image_repo.catalogue import encoding
 from image_repo.catalogue.base import Indexed, KeyUsage, Row
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.key_usage import ANY, KeyType, key_types, usages
+from image_repo.catalogue.near import BANDS_PATH
 from image_repo.catalogue.query import Path
 from image_repo.catalogue.sort_keys import Fact, Key, facts_of, has_several
 from image_repo.catalogue.tokenizer import words_of
@@ -233,10 +234,12 @@ class Writer:
         return and_(keys.c.path == path, same_sort, keys.c.id > 0)
 
 
-def first_key() -> dict[str, Any]:
-    """Return the row of the key that is always indexed."""
-    path, sort = _written(Indexed(UPLOADED))
-    return {"id": 0, "path": path, "sort": sort, "filled": None, "several": False}
+def first_keys() -> list[dict[str, Any]]:
+    """Return the rows of the keys that are always indexed."""
+    return [
+        {"id": -number, "path": _write(path), "sort": None, "filled": None, "several": False}
+        for number, path in enumerate((UPLOADED, BANDS_PATH))
+    ]
 
 
 def all_keys(connection: Connection, dialect: Dialect, *, filled: bool) -> list[Key]:
@@ -252,7 +255,7 @@ def all_keys(connection: Connection, dialect: Dialect, *, filled: bool) -> list[
 
 def indexed(connection: Connection, dialect: Dialect) -> list[Indexed]:
     """Return the keys as :meth:`image_repo.catalogue.base.Index.indexed` says."""
-    keys = [key for key in all_keys(connection, dialect, filled=True) if key.number]
+    keys = [key for key in all_keys(connection, dialect, filled=True) if key.number > 0]
     return [
         Indexed(encoding.original_members(key.path), key.sort and encoding.original_members(key.sort)) for key in keys
     ]

@@ -21,7 +21,7 @@ from image_repo.errors import BadBody, BadName, BrokenArchive, NotAPicture, Prob
 from image_repo.exchange.base import Item, Opener
 from image_repo.exchange.legacy.documents import EXPORTED, as_lines
 from image_repo.model.formats import split_ending
-from image_repo.model.record import Record
+from image_repo.model.record import PUBLIC_MEMBERS
 from image_repo.model.strict_json import read_json, read_object
 from image_repo.repository.metadata import check_data
 
@@ -33,7 +33,7 @@ _MAX_FILENAME_CHARACTERS = 1_000
 #: of a file_name in an invalid line
 _MAX_PATH_BYTES = 4_096
 
-_RECORD_MEMBERS = frozenset(("file_name", *Record.description("", {}).public()))
+_RECORD_MEMBERS = frozenset(("file_name", *PUBLIC_MEMBERS))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _BOM = b"\xef\xbb\xbf"

@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 MAX_RECORD_BYTES = 1 << 20
 
 #: members that are present only where true
-_REMARKS = ("damaged", "preview", "intent")
+_REMARKS = ("dhash", "damaged", "preview", "intent")
 #: members that are null without a picture
 _FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
 
@@ -37,6 +37,7 @@ class Record:
     :param uploaded: RFC 3339, UTC
     :param exif: camera, lens, exposure, capture time
     :param data: the user's, any JSON but null; an empty object by default
+    :param dhash: the difference hash of the picture, 16 hexadecimal digits; absent where nothing has decoded it yet
     :param damaged: whether some of the picture cannot be decoded; left out where it is whole
     :param preview: whether renditions come from the preview in a raw file; absent where false
     :param intent: an upload that has begun: ``sha256``, ``filename``, ``uploaded`` and ``data`` of the next original,
@@ -56,6 +57,7 @@ class Record:
     owner: str | None = None
     exif: Mapping[str, Any] = field(default_factory=dict)
     data: Any = field(default_factory=dict)
+    dhash: str = ""
     damaged: bool = False
     preview: bool = False
     intent: Mapping[str, Any] | None = None
@@ -115,6 +117,10 @@ class Record:
             if not isinstance(getattr(record, name), kind):
                 raise ValueError(f"Expected a record with a {kind.__name__} as {name}")
         return record
+
+
+#: every member that clients can see, also those that are present only where true
+PUBLIC_MEMBERS = frozenset((*(each.name for each in fields(Record)), "image_id")) - {"key", "intent"}
 
 
 def record_key(name: str) -> str:

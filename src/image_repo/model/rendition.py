@@ -50,6 +50,7 @@ class ImageInfo:
     :param exif: camera, lens, exposure, capture time; JSON values only
     :param is_preview: whether it is the preview that a camera has put into a raw file
     :param is_damaged: whether some of it cannot be decoded
+    :param dhash: its difference hash, empty where the pixels are not known
     """
 
     kind: str
@@ -60,3 +61,4 @@ class ImageInfo:
     exif: dict[str, object]
     is_preview: bool = False
     is_damaged: bool = False
+    dhash: str = ""

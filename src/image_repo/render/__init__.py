@@ -24,7 +24,8 @@ from image_repo.model.formats import BY_KIND
 from image_repo.model.recipe import Recipe
 from image_repo.model.rendition import ImageInfo
 from image_repo.render import encoders as writing
-from image_repo.render.decoders import Picture, decode_all, open_picture, translated_errors
+from image_repo.render.decoders import Picture, decode_first, decode_rest, open_picture, translated_errors
+from image_repo.render.difference_hash import difference_hash
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
 from image_repo.render.geometry import Plan, Size, is_without_box, scaled_down
@@ -35,7 +36,7 @@ from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
 from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_scaled, may_use_mezzanine
 from image_repo.render.mezzanine import plan_mezzanines as plan_of
 from image_repo.render.pillow import configure
-from image_repo.render.pipeline import Job, decode, make
+from image_repo.render.pipeline import Job, decode, make, reduced, turned
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
 from image_repo.render.regions import by_levels, factor, from_levels, is_large, is_region
@@ -401,10 +402,12 @@ class Verification:
 
     :param mezzanine: its smallest mezzanine, which is the outcome of that; None for an original without
     :param is_damaged: whether some of it cannot be decoded
+    :param dhash: its difference hash
     """
 
     mezzanine: Mezzanine | None
     is_damaged: bool
+    dhash: str
 
 
 def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
@@ -419,12 +422,18 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
         picture = open_picture(source, limits)
         plan = _plan_mezzanines(picture, source)
         mezzanine = decode_scaled(picture, plan.scales()[0], limits) if plan else None
-        is_whole = not picture.is_damaged if mezzanine else decode_all(picture, limits)
+        if mezzanine:
+            dhash = difference_hash(turned(mezzanine.image, mezzanine.orientation))
+            is_whole = not picture.is_damaged
+        else:
+            decode_first(picture)
+            dhash = difference_hash(turned(reduced(picture.image), picture.orientation))
+            is_whole = decode_rest(picture, limits)
         if picture.kind == "tif" and is_cut_off(view(source), limits.max_frames):
             is_whole = False
         if not is_whole and not limits.accept_damaged:
             raise BrokenPicture("The file is cut off.")
-        return Verification(mezzanine, not is_whole)
+        return Verification(mezzanine, not is_whole, dhash)
 
 
 def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:

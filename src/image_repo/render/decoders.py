@@ -286,18 +286,23 @@ _OPENERS: dict[str, Callable[[_File], _Opened]] = {
 }
 
 
-def decode_all(picture: Picture, limits: RenderConfiguration) -> bool:
-    """Decode everything, so that a truncated or damaged file is found; return whether it is whole.
+def decode_first(picture: Picture) -> None:
+    """Decode the first frame, so that a truncated or damaged file is found.
 
-    Of a JPEG, which has to be read to its end for that, only every eighth line and column is
-    worked out. Of an animation over the budget, the first frame; of the pages of a TIFF and the
+    Of a JPEG, which has to be read to its end for that, only every eighth line and column is worked out.
+    """
+    draft(picture, 8)
+    picture.image.load()
+
+
+def decode_rest(picture: Picture, limits: RenderConfiguration) -> bool:
+    """Decode all frames after the first one; return whether the picture is whole.
+
+    Of an animation over the budget, the first frame; of the pages of a TIFF and the
     frames of a PNG the first too, which is what readers that know no others show: a fault of
     a later one is a problem of requests for that.
     """
-    image = picture.image
-    draft(picture, 8)
-    image.load()
-    pixels = picture.frame_pixels
+    image, pixels = picture.image, picture.frame_pixels
     if picture.kind in ("tif", "png") or picture.frames > limits.max_frames:
         return not picture.is_damaged
     if picture.frames * pixels > limits.max_frame_pixels:

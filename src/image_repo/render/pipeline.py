@@ -186,6 +186,15 @@ def in_blocks(
     return whole
 
 
+def reduced(image: Image.Image, least: int = 64) -> Image.Image:
+    """Return a decoded picture in L, LA, RGB or RGBA, averaged in whole blocks of pixels.
+
+    :param least: pixels of its shorter side that are left, where it has more
+    """
+    factor = max(1, min(image.size) // least)
+    return unmultiplied(in_blocks(image, (0, 0, *image.size), (factor, factor), to_plain(image)))
+
+
 def upright(image: Image.Image, job: Job) -> Image.Image:
     """Turn it as its EXIF orientation says."""
     return turned(image, job.picture.orientation)

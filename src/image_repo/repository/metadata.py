@@ -131,6 +131,7 @@ def describe(
         owner=owner or (stored.owner if stored else None),
         exif=info.exif,
         data=data if data is not None else (stored.data if stored else {}),
+        dhash=info.dhash,
         damaged=info.is_damaged,
         preview=info.is_preview,
     )

@@ -13,7 +13,7 @@ from image_repo.access.control import AccessControl, Action, Grant, image_not_fo
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
 from image_repo.catalogue.query import Condition, Filter, Query
-from image_repo.errors import Problem
+from image_repo.errors import BadParameter, Problem
 from image_repo.model import first_names
 from image_repo.model.names import ImageName
 from image_repo.model.operations import ORIGINAL, Focus, focus_of
@@ -216,6 +216,21 @@ class Reader:
         """Return the record of an image; where it is missing or of another version, it is made anew."""
         self._authorise(principal, original.name)
         return principal.view(self._metadata.redact(self._metadata.read(original)))
+
+    def hash_near(self, principal: Principal, text: str) -> str:
+        """Return the condition of near duplicates by the hash of an image: ``HASH`` or ``HASH,BITS``.
+
+        :param text: ``NAME`` or ``NAME,BITS``
+        :raises ImageNotFound: when there is no such image
+        :raises BadParameter: for an image whose hash is not known
+        """
+        name, comma, bits = text.rpartition(",")
+        if not comma or not bits.isdecimal():
+            name, comma, bits = text, "", ""
+        record = self.record(principal, self.resolve(principal, ImageName.readings(name)))
+        if not record.dhash:
+            raise BadParameter("near", "Another tool has put this image into the container: its dhash is not known.")
+        return f"{record.dhash}{comma}{bits}"
 
     def description(self, principal: Principal, readings: Iterable[ImageName]) -> Record:
         """Return the record of the first of these names that has no picture, but a description.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 
 from image_repo.access.control import Action
 from image_repo.catalogue.base import Page
@@ -78,12 +78,17 @@ def read_query(
     :param others: words that the caller reads by itself
     :raises BadParameter: as :meth:`~image_repo.catalogue.grammar.Grammar.read` says
     :raises BadRequest: for a query string that is no UTF-8
+    :raises ImageNotFound: for near duplicates of an image that the caller may not know of
     """
     try:
         unquote_to_bytes(request.query_string).decode()
     except UnicodeDecodeError as error:
         raise BadRequest("The query is not UTF-8.") from error
-    return grammar.read(request.args.items(multi=True), known, others, single_underscore=single_underscore)
+    pairs = list(request.args.items(multi=True))
+    if grammar is IMAGES and "near" in known:
+        reader = current_app.extensions["image_repo"].reader
+        pairs = [(name, reader.hash_near(principal(), text) if name == "near" else text) for name, text in pairs]
+    return grammar.read(pairs, known, others, single_underscore=single_underscore)
 
 
 def read_parameters(known: Known[str]) -> dict[str, str]:

@@ -210,6 +210,7 @@ def _schemas() -> dict[str, Any]:
             _typed("string", "name"),
             _typed("object", "exif"),
             {"data": {}},
+            _typed("string", "dhash"),  # only where the pixels are known
             _typed("boolean", "damaged", "preview"),  # only where true
         ),
         "Trash": _object({"items": _array(_trash_item())}),

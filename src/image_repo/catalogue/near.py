@@ -1,0 +1,64 @@
+"""Near duplicates: pictures whose difference hashes differ in few of 64 bits.
+
+A hash is indexed by four bands of 16 bits. Of two hashes that differ in at most ``d`` bits, one band differs in at most
+``d // 4`` (pigeonhole principle): so few values of the bands lead to all candidates, whose distance is then computed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import combinations
+
+from image_repo.catalogue.query import Condition, Path
+from image_repo.errors import BadParameter
+
+#: member of a record with its hash
+HASH_PATH: Path = ("dhash",)
+#: under which the bands are indexed: no document has anything there
+BANDS_PATH: Path = ("dhash", "")
+#: bits in which near duplicates differ at most, where nothing else is wanted, and the most that can be wanted
+DISTANCE, MAX_DISTANCE = 6, 11
+_HASH = re.compile(r"[0-9a-f]{16}")
+_TEXT = re.compile(r"([0-9a-f]{16})(?:,([0-9]{1,2}))?")
+_BANDS, _DIGITS = 4, 4
+
+
+def read_near(parameter: str, text: str) -> Condition:
+    """Return the condition that a hash is near ``HASH`` or ``HASH,DISTANCE``.
+
+    :raises BadParameter: for anything else
+    """
+    match = _TEXT.fullmatch(text)
+    distance = int(match[2] or DISTANCE) if match else -1
+    if match is None or not 0 <= distance <= MAX_DISTANCE:
+        wanted = f"a dhash of 16 hexadecimal digits, and at most {MAX_DISTANCE} bits: HASH,BITS"
+        raise BadParameter.expected(wanted, parameter, text)
+    bits = int(match[1], 16)
+
+    def is_near(other: str) -> bool:
+        return _HASH.fullmatch(other) is not None and (int(other, 16) ^ bits).bit_count() <= distance
+
+    return Condition(HASH_PATH, "near", (match[1], distance), is_near)
+
+
+def bands_of(text: object) -> list[str]:
+    """Return the bands of a hash, each with its place; none of anything else."""
+    if not isinstance(text, str) or not _HASH.fullmatch(text):
+        return []
+    return [_band(number, int(text[number * _DIGITS :][:_DIGITS], 16)) for number in range(_BANDS)]
+
+
+def probes(condition: Condition) -> Iterator[str]:
+    """Yield the bands of which a hash that fulfils the condition has one at least."""
+    text, distance = condition.values
+    assert isinstance(text, str) and isinstance(distance, int)
+    for number in range(_BANDS):
+        band = int(text[number * _DIGITS :][:_DIGITS], 16)
+        for flips in range(distance // _BANDS + 1):
+            for places in combinations(range(4 * _DIGITS), flips):
+                yield _band(number, band ^ sum(1 << place for place in places))
+
+
+def _band(number: int, bits: int) -> str:
+    return f"{number}:{bits:04x}"

@@ -1,0 +1,69 @@
+"""``near=NAME``: near duplicates over HTTP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pictures
+import pytest
+from access_site import Site, running_site
+
+from image_repo.config import AccessConfiguration, AccessRule
+
+PHOTO = pictures.photo(900, 600)
+
+
+def fill(site: Site) -> None:
+    site.put("a/one", pictures.jpeg(PHOTO))
+    site.put("b/smaller", pictures.save(PHOTO.resize((300, 200)), "png"))
+    site.put("b/worse,3", pictures.jpeg(PHOTO, quality=30))
+    site.put("b/other", pictures.jpeg(pictures.photo(900, 600, seed=3)))
+
+
+def names(site: Site, query: str) -> list[str]:
+    return [document["name"] for document in site.client.get(f"/images?{query}").json()["images"]]
+
+
+def test_near_duplicates_are_found_and_may_be_filtered_and_changed(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        record = site.client.get("/images/a/one?meta=True").json()
+        assert len(record["dhash"]) == 16
+        assert names(site, "near=a/one") == ["a/one", "b/smaller", "b/worse,3"]
+        assert names(site, "near=a/one.jpg,11&width__lt=900") == ["b/smaller"]
+        assert names(site, "near=b/worse,3,6") == names(site, "near=a/one")
+        assert names(site, "near=b/other,0") == ["b/other"]
+        done = site.client("PATCH", "/images?near=a/one", json.dumps({"copy": True}).encode(),
+                           **{"Content-Type": "application/json"})  # fmt: skip
+        assert done.json()["matched"] == 3
+        assert names(site, "copy=true&near=a/one") == ["a/one", "b/smaller", "b/worse,3"]
+        manifest = site.client.get("/iiif/3/query/manifest.json?near=a/one").json()
+        assert len(manifest["items"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("near=none", 404), ("near=a/one,12", 400), ("near=", 400), ("near=a/one&near=a/one", 400), ("near=foreign", 400)],
+)
+def test_what_is_wrong_has_its_status(tmp_path: Path, query: str, status: int) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        (tmp_path / "data" / "foreign.jpg").write_bytes(pictures.jpeg(PHOTO))
+        assert site.client.get(f"/images?{query}").status == status
+
+
+def test_of_an_image_that_the_caller_may_not_know_of_nothing_is_told(tmp_path: Path) -> None:
+    rules = (AccessRule(prefix="a", who="anonymous", may="none"),)
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", rules=rules)) as site:
+        fill(site)
+        assert site.client.get("/images?near=a/one").status == 401
+        assert names(site, "near=b/smaller") == ["b/smaller", "b/worse,3"]
+
+
+def test_a_replaced_picture_has_the_hash_of_the_new_one(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        site.put("b/smaller", pictures.jpeg(pictures.photo(900, 600, seed=3)))
+        assert names(site, "near=a/one") == ["a/one", "b/worse,3"]
+        assert names(site, "near=b/other") == ["b/other", "b/smaller"]
