@@ -29,7 +29,7 @@ from image_repo.model.rendition import ImageInfo
 from image_repo.model.strict_json import MAX_NESTING
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
-from image_repo.stores.base import Entry, Store, reading_newest
+from image_repo.stores.base import Entry, NotReadable, Store, reading_newest
 
 log = logging.getLogger(__name__)
 
@@ -344,6 +344,8 @@ class MetadataStore:
             return stamp is not None
         try:
             document = self.redact(self.read(original)).public()
+        except NotReadable:  # the bytes may be sound
+            raise
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
