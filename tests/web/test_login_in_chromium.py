@@ -78,9 +78,9 @@ def elsewhere() -> Iterator[str]:
         thread.join()
 
 
-def _log_in(page: Page, name: str) -> None:
+def _log_in(page: Page, name: str, address: str = "./") -> None:
     """Follow the link of the page, and sign in at the provider."""
-    page.goto("./")
+    page.goto(address)
     page.get_by_role("link", name="Log in").first.click()
     page.locator("[name=login]").fill(name)
     page.locator("[name=password]").fill("any")
@@ -102,6 +102,13 @@ def _width_of(page: Page, address: str) -> int:
 
 def _root(site: Site) -> str:
     return f"http://127.0.0.1:{site.client.port}/"
+
+
+def test_the_way_back_from_the_login_leads_to_the_view(browser: Browser, site: Site) -> None:
+    with open_page(browser, _root(site)) as page:
+        _log_in(page, "writer-ann", "./?picture=a")
+        page.get_by_role("dialog", name="a").get_by_text("60 × 40").wait_for()
+        assert page.url == f"{_root(site)}?picture=a"
 
 
 def test_a_person_logs_in_sees_pictures_uploads_and_logs_out(browser: Browser, site: Site) -> None:

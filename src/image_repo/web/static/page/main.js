@@ -247,8 +247,21 @@ function showEmpty(view, listing) {
 
 /** @param {Caller} caller */
 function showCaller(caller) {
-  const link = caller.name ? caller.logout && ['Log out', caller.logout] : caller.login && ['Log in', caller.login];
-  if (link) part('actions').append(element('a', { className: 'button', href: link[1], title: caller.name ?? '' }, link[0]));
+  if (!caller.name && caller.login) part('actions').append(loginLink(caller.login, 'button'));
+  if (caller.name && caller.logout) part('actions').append(element('a', { className: 'button', href: caller.logout, title: caller.name }, 'Log out'));
+}
+
+/**
+ * Return a link to the login, from which the way leads back to the view.
+ * @param {string} login
+ * @param {string} className
+ */
+function loginLink(login, className) {
+  const link = element('a', { className, href: login }, 'Log in');
+  link.addEventListener('click', () => {
+    link.href = `${login}?${new URLSearchParams({ next: location.pathname + location.search })}`;
+  });
+  return link;
 }
 
 /**
@@ -258,7 +271,7 @@ function showCaller(caller) {
 function refuse(caller) {
   const text = caller.name ? `${caller.name} may not list the pictures here.` : 'The pictures here are private.';
   const way = caller.login
-    ? element('p', {}, element('a', { className: 'button primary', href: caller.login }, 'Log in'))
+    ? element('p', {}, loginLink(caller.login, 'button primary'))
     : element('p', { className: 'quiet' }, 'Programs send an API key. For a link to a picture, ask who runs this server.');
   part('empty').hidden = false;
   part('empty').replaceChildren(element('p', {}, text), way);
