@@ -112,8 +112,6 @@ class Reader:
         For writers, which are authorised when they write.
         """
         asked = tuple(readings)
-        if len(asked) == 1:
-            return asked[0]
         names = [principal.qualify(name) for name in asked]
         for is_there in (lambda name: self._resolver.resolve(name, absence=True), self._metadata.description):
             for name, reading in zip(names, asked, strict=True):
