@@ -332,18 +332,19 @@ class IndexContract:
     @pytest.mark.parametrize(
         "wanted",
         [
-            Filter((condition(("name",), "eq", "a", "trip/b"),)),
-            Filter((condition(("name",), "ne", "a"),)),
-            Filter((condition(("name",), "gt", "a"), condition(("name",), "lte", "trip/b"))),
-            Filter((condition(("name",), "regex", "^trip/"),)),
-            Filter((condition(("name",), "regex", "n"), condition(DATA, "eq", "fox"))),
-            Filter((condition(("name",), "exists", True),)),
-            Filter((condition(("name",), "exists", False),)),
-            Filter(prefix="trip/"),
-            Filter(words=("fox",)),
-            Filter(),
+            pytest.param(Filter((condition(("name",), "eq", "a", "trip/b"),)), id="is one of"),
+            pytest.param(Filter((condition(("name",), "ne", "a"),)), id="is not"),
+            pytest.param(Filter((condition(("name",), "gt", "a"), condition(("name",), "lte", "trip/b"))), id="range"),
+            pytest.param(Filter((condition(("name",), "regex", "^trip/"),)), id="expression"),
+            pytest.param(
+                Filter((condition(("name",), "regex", "n"), condition(DATA, "eq", "fox"))), id="expression and data"
+            ),
+            pytest.param(Filter((condition(("name",), "exists", True),)), id="exists"),
+            pytest.param(Filter((condition(("name",), "exists", False),)), id="does not exist"),
+            pytest.param(Filter(prefix="trip/"), id="folder"),
+            pytest.param(Filter(words=("fox",)), id="word"),
+            pytest.param(Filter(), id="nothing"),
         ],
-        ids=repr,
     )
     def test_a_filter_below_a_folder_holds_there_as_the_filter_does_at_the_top(
         self, index: Index, wanted: Filter

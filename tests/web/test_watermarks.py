@@ -130,7 +130,9 @@ def test_how_much_it_hides_is_configured(tmp_path: Path) -> None:
     assert levels[0.0] < 5 < levels[0.3] < 80 < levels[1.0]
 
 
-@pytest.mark.parametrize("mark", [{"text": "Musée"}, {"text": "館"}, {"picture": __file__}], ids=str)
+@pytest.mark.parametrize(
+    "mark", [{"text": "Musée"}, {"text": "館"}, {"picture": __file__}], ids=["accent", "ideograph", "no picture"]
+)
 def test_what_cannot_be_drawn_is_a_mistake_in_the_configuration(tmp_path: Path, mark: dict[str, str]) -> None:
     limits = AnonymousLimitsConfiguration(watermark=WatermarkConfiguration(**mark))
     access = AccessConfiguration(anonymous="read", anonymous_limits=limits)
