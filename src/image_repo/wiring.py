@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ from image_repo.sync.membership import FolderMembershipBoard, Membership, StoreM
 
 if TYPE_CHECKING:
     from image_repo.access.tokens import TokenPolicy
+    from image_repo.catalogue.postgres_notices import NoticeListener, PostgresNotices
     from image_repo.stores.s3_client import S3Client
     from image_repo.stores.s3_lifecycle import BucketLifecycle
 
@@ -267,7 +269,8 @@ def build(
     )
     originals = Originals(origin, resolver, use.spool, config.render.max_source)
     target = _link_target(config, node.stores, node.counters)
-    renditions = _renditions(node, originals, memory, target)
+    notices = _notices(config, node.stores.origin, node.own)
+    renditions = _renditions(node, originals, memory, target, notices)
     order = order or _write_order(config, node)
     locks = KeyedLock(node.own / "writing" if node.own else None, order)
     metadata = MetadataStore(
@@ -288,8 +291,9 @@ def build(
         resources.callback(part.close)
     if order is not None:
         resources.callback(order.close)
-    if purges is not None:
-        resources.callback(purges.close)
+    for sender in (purges, notices):
+        if sender is not None:
+            resources.callback(sender.close)
     authenticator = _authenticator(node)
     return Repository(
         *(access, authenticator, reader, writer, links, trash, metadata, renditions, indexer, origin, epochs, use),
@@ -509,7 +513,36 @@ def _purge_name(memory: MemoryTier, name: ImageName) -> None:
     memory.purge(prefix_of(name))
 
 
-def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: LinkTarget | None) -> Renditions:
+def _notices(config: Config, origin: Store, own: Path | None) -> PostgresNotices | None:
+    """Return what tells the other nodes of changes; None where they share no database."""
+    settings = config.catalogue
+    if own is None or not settings.enabled or settings.url is None:
+        return None
+    from image_repo.catalogue import engines  # noqa: PLC0415, most have no use for it
+
+    return engines.open_notices(str(settings.url), origin.identity, f"{socket.gethostname()} {own}")
+
+
+def _follow_notices(notices: PostgresNotices, repo: Repository) -> NoticeListener:
+    """Return what drops here, and resolves anew, the images that another node has replaced, deleted or purged."""
+    from image_repo.catalogue.postgres_notices import NoticeListener  # noqa: PLC0415, most have no use for it
+
+    def received(text: str) -> None:
+        name = ImageName.of_key(text)
+        if name is not None:
+            repo.epochs.mark(name.text)
+            repo.renditions.drop(name)
+
+    return NoticeListener(notices, received)
+
+
+def _renditions(
+    node: _Node,
+    originals: Originals,
+    memory: MemoryTier,
+    target: LinkTarget | None,
+    notices: PostgresNotices | None,
+) -> Renditions:
     """Return the renditions, in tiers of this node and of the container."""
     config, own, counters = node.config, node.own, node.counters
     settings, evicted = config.local_cache_configuration, partial(_evicted, counters, "disk")
@@ -529,6 +562,7 @@ def _renditions(node: _Node, originals: Originals, memory: MemoryTier, target: L
         limiter,
         config.render,
         counters,
+        dropped=lambda name: notices.send(name.text) if notices else None,
     )
 
 
@@ -772,6 +806,12 @@ def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
         sweeper = ExpirySweeper(stores.cache, ages, own)
         resources.callback(sweeper.close)
         sweeper.start()
+    notices = _notices(config, stores.origin, own)
+    if notices is not None:
+        listener = _follow_notices(notices, repo)
+        resources.callback(notices.close)
+        resources.callback(listener.close)
+        listener.start()
     if config.catalogue.enabled:
         artifacts = build_artifacts(config, repo)
         daemon = CatalogueDaemon(

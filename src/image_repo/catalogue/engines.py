@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as File
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,6 +14,9 @@ from image_repo.catalogue.index import SqlIndex
 from image_repo.catalogue.sqlite import SqliteDialect
 from image_repo.concurrency.locks import WriteOrder
 from image_repo.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from image_repo.catalogue.postgres_notices import PostgresNotices
 
 
 def open_index(
@@ -60,6 +64,20 @@ def open_order(url: str | None, scope: str, *, connections: int = 4) -> WriteOrd
     from image_repo.catalogue.postgres_order import PostgresOrder  # noqa: PLC0415, most have no use for it
 
     return PostgresOrder(_url(url), scope, connections=connections)
+
+
+def open_notices(url: str | None, scope: str, sender: str) -> PostgresNotices | None:
+    """Return what tells the other nodes of changes; it connects at the first one.
+
+    :param scope: the identity of their container
+    :param sender: names this node
+    :returns: None where no engine is shared
+    """
+    if url is None or _url(url).get_backend_name() == "sqlite":
+        return None
+    from image_repo.catalogue.postgres_notices import PostgresNotices  # noqa: PLC0415, most have no use for it
+
+    return PostgresNotices(_url(url), scope, sender)
 
 
 def _file(url: str | None, folder: File | None) -> File | None:

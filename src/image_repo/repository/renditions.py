@@ -37,6 +37,7 @@ class Renditions:
 
     :param link_target: the tier that temporary URLs point into; None where there is none
     :param limiter: also bounds the requests that wait for a missing rendition, so that threads are left for hits
+    :param dropped: called with a name after its renditions were dropped here: they may be on other nodes too
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Renditions:
         limiter: Limiter,
         limits: RenderConfiguration,
         counters: Counters,
+        dropped: Callable[[ImageName], object] = lambda _: None,
     ) -> None:
+        self._dropped = dropped
         self.caches = caches
         self.mezzanines = mezzanines
         self.limiter = limiter
@@ -152,7 +155,13 @@ class Renditions:
         return {**counts, "cache": self._link_target.purge(prefix_of(name))} if self._link_target else counts
 
     def purge(self, name: ImageName, *, keep_links: bool = False) -> dict[str, int]:
-        """Drop the renditions of an image from every layer; layer → how many."""
+        """Drop the renditions of an image from every layer, here and on the other nodes; layer → how many."""
+        counts = self.drop(name, keep_links=keep_links)
+        self._dropped(name)
+        return counts
+
+    def drop(self, name: ImageName, *, keep_links: bool = True) -> dict[str, int]:
+        """Drop the renditions of an image on this node; layer → how many."""
         self.decoded.purge(name)
         mezzanines = self.mezzanines.purge(name)
         counts = self.caches.purge(prefix_of(name), keep=("cache",) if keep_links else ())
