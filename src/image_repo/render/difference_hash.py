@@ -17,12 +17,13 @@ _POINTS = (9, 8)
 def difference_hash(image: Image.Image) -> str:
     """Return the hash as 16 hexadecimal digits, the first row first.
 
-    :param image: L, LA, RGB or RGBA, upright; transparent parts count as white
+    :param image: LAB, or what Pillow makes grey, upright; transparent parts count as white
     """
     if image.mode in ("LA", "RGBA"):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    small = image.convert("L").resize(_POINTS, Image.Resampling.BOX)
+    grey = image.getchannel(0) if image.mode == "LAB" else image.convert("L")  # Pillow does not convert it
+    small = grey.resize(_POINTS, Image.Resampling.BOX)
     rows = (small.tobytes()[start : start + _POINTS[0]] for start in range(0, _POINTS[0] * _POINTS[1], _POINTS[0]))
     bits = 0
     for row in rows:

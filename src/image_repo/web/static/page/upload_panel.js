@@ -27,7 +27,8 @@ export class UploadPanel {
     this.folder = folder;
     this.finished = finished;
     this.timer = 0;
-    this.wasBusy = false;
+    /** Uploads that were done when the view was listed last. */
+    this.listed = 0;
     this.queue = new UploadQueue(() => this.#refreshSoon());
     this.target = element('input', { type: 'text', id: 'upload-folder', placeholder: 'the top', spellcheck: false });
     this.data = element('textarea', { id: 'upload-data', rows: 3, placeholder: '{"site": "plot 12"}', spellcheck: false, 'aria-describedby': 'upload-mistake' });
@@ -39,7 +40,7 @@ export class UploadPanel {
     this.element = this.#build();
     document.body.append(this.element);
     this.#acceptDrops();
-    addEventListener('beforeunload', (event) => this.wasBusy && event.preventDefault());
+    addEventListener('beforeunload', (event) => this.queue.summary().left && event.preventDefault());
   }
 
   #build() {
@@ -119,8 +120,11 @@ export class UploadPanel {
     this.retry.hidden = !summary.failed || isBusy;
     const sorted = [...this.queue.uploads].sort((one, other) => ORDER.indexOf(one.state) - ORDER.indexOf(other.state));
     this.list.replaceChildren(...sorted.slice(0, MAX_LISTED).map(row));
-    if (this.wasBusy && !isBusy) this.finished();
-    this.wasBusy = isBusy;
+    // All may be sent between two looks.
+    if (!isBusy && summary.done > this.listed) {
+      this.listed = summary.done;
+      this.finished();
+    }
   }
 }
 
