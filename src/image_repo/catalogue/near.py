@@ -50,7 +50,7 @@ def bands_of(text: object) -> list[str]:
 
 
 def probes(condition: Condition) -> Iterator[str]:
-    """Yield the bands of which a hash that fulfils the condition has one at least."""
+    """Yield bands; each hash that fulfils the condition has at least one of them."""
     text, distance = condition.values
     assert isinstance(text, str) and isinstance(distance, int)
     for number in range(_BANDS):

@@ -92,7 +92,7 @@ def _is_unnamed(entry: Entry) -> bool:
     if any(part.startswith(".") for part in entry.key.split("/")):
         return False
     stem, format_ = split_ending(entry.key)
-    if first_names.is_first(stem):  # a rendition
+    if first_names.is_first_key(stem):  # a rendition
         return False
     if entry.media_type == RECORD:
         return ImageName.of_key(entry.key.removesuffix(".json")) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -93,7 +94,7 @@ def _run(task: Task) -> None:
         log.exception("background work failed")
 
 
-class StoppableThread:
+class StoppableThread(ABC):
     """A thread that a subclass runs until it is closed: :attr:`_ended` says so.
 
     :param name: of the thread
@@ -115,5 +116,6 @@ class StoppableThread:
         if self._thread.is_alive():
             self._thread.join(self._timeout_s)
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Work until the end."""

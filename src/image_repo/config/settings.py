@@ -235,7 +235,7 @@ class TrashConfiguration:
 
 @_section
 class PurgeConfiguration:
-    """The request by which a cache in front drops an image that has changed (docs/operating.md)."""
+    """The request that makes a cache in front drop an image that has changed (docs/operating.md)."""
 
     url: str | None = _setting(
         None,

@@ -148,16 +148,16 @@ class ImgproxyRequest:
         if resizing_type == "fit" and scaled != full:
             names = [(name, str(side)) for name, side in zip(("xsize", "ysize"), wanted, strict=True) if side]
             return [*names, *larger]
-        kept = min(box[0], scaled[0]), min(box[1], scaled[1])
+        cropped = min(box[0], scaled[0]), min(box[1], scaled[1])
         if resizing_type == "fill-down" and wanted[0] and wanted[1]:
-            shrink = min(1.0, kept[0] / box[0], kept[1] / box[1])
-            kept = round_up(box[0] * shrink), round_up(box[1] * shrink)
-        if resizing_type not in ("fill", "fill-down") or kept == scaled:
-            return scale_parameters(full, kept)
-        larger = [("enlarge", "True")] if kept[0] > full[0] or kept[1] > full[1] else []
-        focus = self._focus(scaled, kept)
+            shrink = min(1.0, cropped[0] / box[0], cropped[1] / box[1])
+            cropped = round_up(box[0] * shrink), round_up(box[1] * shrink)
+        if resizing_type not in ("fill", "fill-down") or cropped == scaled:
+            return scale_parameters(full, cropped)
+        larger = [("enlarge", "True")] if cropped[0] > full[0] or cropped[1] > full[1] else []
+        focus = self._focus(scaled, cropped)
         return [
-            ("xsize", str(kept[0])), ("ysize", str(kept[1])), ("fit", "cover"),
+            ("xsize", str(cropped[0])), ("ysize", str(cropped[1])), ("fit", "cover"),
             *([("focus", focus)] if focus else []), *larger,
         ]  # fmt: skip
 

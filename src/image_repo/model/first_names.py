@@ -21,7 +21,7 @@ def original_stem(name: str) -> str:
 
 
 def name_of_original(stem: str) -> str | None:
-    """Return the name of which this is the key of the original, without its ending; None where it is no such key.
+    """Return the name for the key of an original, without its ending; None for another key.
 
     >>> name_of_original("b%20c+original(None)"), name_of_original("b%20c")
     ('b c', None)
@@ -31,10 +31,10 @@ def name_of_original(stem: str) -> str | None:
     return name if quoted not in (stem, "") and quote(name) == quoted else None
 
 
-def is_first(stem: str) -> bool:
+def is_first_key(stem: str) -> bool:
     """Return whether this is a key of an original or rendition, without its ending.
 
-    >>> is_first("a+size(60,60)"), is_first("photo@2x+b (1)")
+    >>> is_first_key("a+size(60,60)"), is_first_key("photo@2x+b (1)")
     (True, False)
     """
     return stem.endswith(")") and _STEP.search(stem) is not None

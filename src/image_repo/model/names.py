@@ -113,7 +113,7 @@ def _check(name: str) -> None:
             raise BadName("A name may not hold a backslash.")
         if unicodedata.category(char) in ("Cc", "Cs"):
             raise BadName("A name may not hold control characters.")
-    if first_names.is_first(name):
+    if first_names.is_first_key(name):
         raise BadName(f"A name may not end as {name[name.rfind('+') :][:40]!r}: so ended keys of the first image_repo.")
     for segment in name.split("/"):
         if not segment:

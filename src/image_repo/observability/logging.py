@@ -33,7 +33,7 @@ _SECRET = re.compile(
     r"|Temp-URL-Key(?:-2)?['\"]?\s*[:=]\s*['\"]?)[^&\s'\"]+",
     re.IGNORECASE,
 )
-#: signatures that are a part of the path of thumbor's and imgproxy's URLs, and the code by which a login ends
+#: signatures in the paths of thumbor's and imgproxy's URLs, and the code at the end of a login
 _SECRET_OF_PATH = re.compile(
     r"(?P<begin>(?<![\w%.~-])/(?:thumbor|imgproxy)/)[\w=%-]{20,}(?=/)|(?P<login>/login/callback\?)[^\s'\"]+"
 )

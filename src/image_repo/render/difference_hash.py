@@ -1,4 +1,4 @@
-"""The difference hash of a picture: 64 bits of which few change with its size, format or brightness.
+"""The difference hash of a picture: 64 bits; few change with its size, format or brightness.
 
 Each bit says whether one of 9 by 8 grey points is darker than the one on its right (N. Krawetz, "Kind of Like
 That"). A point is the mean of its part of the picture.

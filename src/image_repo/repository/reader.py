@@ -89,21 +89,21 @@ class Reader:
             may see and whose original is known to have the digest
         :raises ImageNotFound: when the container has none of them
         """
-        asked = tuple(readings)
-        original = self._resolve(principal, asked, aliases=aliases)
+        requested = tuple(readings)
+        original = self._resolve(principal, requested, aliases=aliases)
         if original is None:
-            self._authorise(principal, principal.qualify(asked[0]), asked[0])
-            raise image_not_found(asked[0].text)
-        self._authorise(principal, original.name, asked[0])
+            self._authorise(principal, principal.qualify(requested[0]), requested[0])
+            raise image_not_found(requested[0].text)
+        self._authorise(principal, original.name, requested[0])
         return original
 
-    def _authorise(self, principal: Principal, name: ImageName, asked: ImageName | None = None) -> Grant:
+    def _authorise(self, principal: Principal, name: ImageName, requested: ImageName | None = None) -> Grant:
         """Return the grant for reading an image.
 
         :param name: in the container
-        :param asked: the caller's name for what was looked for
+        :param requested: the caller's name for what was looked for
         """
-        text = asked.text if asked else principal.relative(name.text)
+        text = requested.text if requested else principal.relative(name.text)
         return self._access.authorise(principal, Action.READ, name.text, lambda _: image_not_found(text))
 
     def resolve_name(self, principal: Principal, readings: Iterable[ImageName]) -> ImageName:
@@ -111,24 +111,24 @@ class Reader:
 
         For writers, which are authorised when they write.
         """
-        asked = tuple(readings)
-        names = [principal.qualify(name) for name in asked]
+        requested = tuple(readings)
+        names = [principal.qualify(name) for name in requested]
         for is_there in (lambda name: self._resolver.resolve(name, absence=True), self._metadata.description):
-            for name, reading in zip(names, asked, strict=True):
+            for name, reading in zip(names, requested, strict=True):
                 if is_there(name):
                     return reading
-        return asked[0]
+        return requested[0]
 
-    def _resolve(self, principal: Principal, asked: tuple[ImageName, ...], *, aliases: bool) -> Original | None:
-        match = _CONTENT_ADDRESS.fullmatch(asked[0].text)
+    def _resolve(self, principal: Principal, requested: tuple[ImageName, ...], *, aliases: bool) -> Original | None:
+        match = _CONTENT_ADDRESS.fullmatch(requested[0].text)
         # A remembered absence is good enough only where something else may be found.
-        is_only = len(asked) == 1 and not match
-        for name in asked:
+        is_only = len(requested) == 1 and not match
+        for name in requested:
             original = self._resolver.resolve(principal.qualify(name), absence=not is_only)
             if original:
                 return original
         original = self._with_digest(match[1], principal) if match and aliases else None
-        return original or (None if is_only else self._resolver.resolve(principal.qualify(asked[0])))
+        return original or (None if is_only else self._resolver.resolve(principal.qualify(requested[0])))
 
     def _with_digest(self, sha256: str, principal: Principal) -> Original | None:
         """Return an image whose original has this digest, as the index knows and the container confirms."""
@@ -235,17 +235,17 @@ class Reader:
 
         :raises ImageNotFound: when none has
         """
-        asked = tuple(readings)
-        for reading in asked:
+        requested = tuple(readings)
+        for reading in requested:
             record = self._metadata.description(principal.qualify(reading))
             if record:
-                self._authorise(principal, ImageName(record.name), asked[0])
+                self._authorise(principal, ImageName(record.name), requested[0])
                 return principal.view(record)
-        self._authorise(principal, principal.qualify(asked[0]), asked[0])
-        raise image_not_found(asked[0].text)
+        self._authorise(principal, principal.qualify(requested[0]), requested[0])
+        raise image_not_found(requested[0].text)
 
     def is_indexed(self, principal: Principal, readings: Iterable[ImageName]) -> bool:
-        """Return whether the index has one of these names; whether the caller may see it is not asked.
+        """Return whether the index has one of these names; access is not decided here.
 
         :raises CatalogueDisabled, CatalogueUnavailable, QueryTooSlow: when it cannot tell
         """

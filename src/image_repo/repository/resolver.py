@@ -228,7 +228,7 @@ class Resolver:
 
     def originals(self, name: ImageName) -> list[Entry]:
         """Return every object that is an original of this name, the newest first; there should be one."""
-        return sorted(self._listed(name) + self._first(name), key=_age, reverse=True)
+        return sorted(self._listed(name) + self._laid_by_first(name), key=_age, reverse=True)
 
     def _listed(self, name: ImageName) -> list[Entry]:
         entries = [entry for form in _forms(name.text) for entry in self._origin.find((form,), ENDINGS)]
@@ -238,7 +238,7 @@ class Resolver:
             entries = [entry for entry in plain if entry and _may_be_picture(entry)]
         return entries
 
-    def _first(self, name: ImageName) -> list[Entry]:
+    def _laid_by_first(self, name: ImageName) -> list[Entry]:
         """Return the originals of a name that the first image_repo stored."""
         return self._origin.find((first_names.original_stem(name.text),), ENDINGS)
 
@@ -284,7 +284,7 @@ class Resolver:
         return original_of(hint.name, entry) if entry else None
 
     def _find(self, name: ImageName) -> Original | None:
-        originals = self._listed(name) or self._first(name)
+        originals = self._listed(name) or self._laid_by_first(name)
         newest = max(originals, key=_age) if originals else None
         if newest and self._origin.capabilities.immediate_listing:
             return original_of(name, newest)
