@@ -57,14 +57,14 @@ def rename(
 
 
 def keep_provenance(
-    repo: Repository, principal: Principal, asked: ImageName, before: Record, *, owner: str | None
+    repo: Repository, principal: Principal, requested: ImageName, before: Record, *, owner: str | None
 ) -> Record:
     """Give a stored image the time of upload of an earlier record, and an owner; return its redacted record."""
-    name = principal.qualify(asked)
+    name = principal.qualify(requested)
     with repo.metadata.lock(name):
         stored = read_record(repo.origin, name)
         if stored is None:
-            raise ImageNotFound(f"There is no image {asked.text!r} any more.", name=asked.text)
+            raise ImageNotFound(f"There is no image {requested.text!r} any more.", name=requested.text)
         record = replace(stored, uploaded=before.uploaded, owner=owner)
         repo.metadata.write(record)
         repo.epochs.mark(name.text)  # what is known of the owner is outdated

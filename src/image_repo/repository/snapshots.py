@@ -281,10 +281,10 @@ class Snapshots:
         self._authorise(principal, Action.READ, _key(name), lambda _: _not_found(snapshot_id))
         return name
 
-    def _get(self, name: str, asked: str) -> Snapshot:
+    def _get(self, name: str, requested: str) -> Snapshot:
         snapshot = self._about(name) if _NAME.fullmatch(name) else None
         if snapshot is None:
-            raise _not_found(asked)
+            raise _not_found(requested)
         return snapshot
 
     def is_shared(self, principal: Principal, snapshot: Snapshot) -> bool:

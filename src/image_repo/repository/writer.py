@@ -141,17 +141,17 @@ class Writer:
         :raises NameConflict: when the name is a content address of other bytes, or of another owner's image
         """
         address = f"sha256:{spool.sha256}"
-        asked = name or ImageName(address)
-        name = self._authorise(principal, Action.WRITE, asked)
+        requested = name or ImageName(address)
+        name = self._authorise(principal, Action.WRITE, requested)
         if data is not None:
             check_data(data)
-        info, mezzanine = self._inspect(asked, spool)
+        info, mezzanine = self._inspect(requested, spool)
         with self._metadata.lock(name):
             before = self._resolver.look_up(name)
             stored = read_record(self._origin, name)
             check_owner(principal.owner, before, stored)
-            self._check_conditions(before, stored, conditions, asked)
-            if before and stored and stored.version == before.version and asked.text == f"sha256:{stored.sha256}":
+            self._check_conditions(before, stored, conditions, requested)
+            if before and stored and stored.version == before.version and requested.text == f"sha256:{stored.sha256}":
                 return principal.view(self._merge_into(stored, data)), False
             if before and stored and stored.intent and fitting(stored, before) is None:
                 stored = self._metadata.read(before)  # an upload that was cut off behind its commit point
@@ -249,11 +249,11 @@ class Writer:
         return replace(info, is_damaged=verification.is_damaged, dhash=verification.dhash), verification.mezzanine
 
     def _check_conditions(
-        self, before: Original | None, stored: Record | None, conditions: Conditions, asked: ImageName
+        self, before: Original | None, stored: Record | None, conditions: Conditions, requested: ImageName
     ) -> None:
         self._check_match(before, stored, conditions)
         if before and (conditions.absent or (not self.policy.overwrite and conditions.match is None)):
-            raise PreconditionFailed(f"There is an image {asked.text!r} already.", name=asked.text)
+            raise PreconditionFailed(f"There is an image {requested.text!r} already.", name=requested.text)
 
     def _check_match(self, before: Original | None, stored: Record | None, conditions: Conditions) -> None:
         """Check ``If-Match``, which may name the version, the picture's entity tag or the record's."""
@@ -317,7 +317,7 @@ class Writer:
         :raises PreconditionFailed: when ``If-Match`` forbids it
         :raises StoreUnavailable: when something may be left; the same again removes it
         """
-        asked, name = name, self._authorise(principal, Action.DELETE, name)
+        requested, name = name, self._authorise(principal, Action.DELETE, name)
         with self._metadata.lock(name):
             keys = {entry.key for entry in self._resolver.originals(name)}
             original = self._resolver.look_up(name)  # knows by the record what a listing that lags does not show
@@ -325,9 +325,9 @@ class Writer:
             if original is None and record is None:
                 if disposal == "erase" and (erased := self._trash.erase(name, owner=principal.owner)):
                     return {"trash": erased}
-                raise image_not_found(asked.text)
+                raise image_not_found(requested.text)
             if not is_owned(principal.owner, original, record):
-                raise image_not_found(asked.text)
+                raise image_not_found(requested.text)
             self._check_match(original, record, conditions)
             if disposal == "bin":
                 self._trash.keep(name, original, record, "deleted")
@@ -367,13 +367,13 @@ class Writer:
         self, principal: Principal, data_by_name: Mapping[ImageName, Any]
     ) -> dict[ImageName, bulk.BulkOutcome]:
         """Replace the data of at most :data:`.bulk.MAX_NAMES` images together: :func:`.bulk.replace_many`."""
-        asked = {self._authorise(principal, Action.WRITE, name): name for name in data_by_name}
+        requested = {self._authorise(principal, Action.WRITE, name): name for name in data_by_name}
         outcomes = bulk.replace_many(
             *(self._origin, self._resolver, self._metadata, self._indexer),
-            {name: data_by_name[asked[name]] for name in asked},
+            {name: data_by_name[requested[name]] for name in requested},
             principal.owner,
         )
-        return {asked[name]: outcome for name, outcome in outcomes.items()}
+        return {requested[name]: outcome for name, outcome in outcomes.items()}
 
     def patch_data(self, principal: Principal, name: ImageName, patch: Any, conditions: Conditions) -> Record:
         """Merge a patch into the user's data of an image (RFC 7396).
