@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import time
 
+#: of the system: that of the module is one state for all code of the process, and tests repeat what they draw from it
+_RANDOM = random.SystemRandom()
+
 
 class Backoff:
     """How long to leave alone what has failed.
@@ -31,7 +34,7 @@ class Backoff:
     def grow(self) -> float:
         """Return the next pause in seconds."""
         self._pause = min(max(self._first, self._factor * self._pause), self._longest)
-        return self._pause * (1 - self._jitter * random.random())  # noqa: S311, no secret
+        return self._pause * (1 - self._jitter * _RANDOM.random())
 
     def fail(self) -> float:
         """Begin the next pause, and return its seconds; failures during a pause are counted as one."""
