@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from chromium import needs_browser, open_page, running_browser
 
 from image_repo.access.api_keys import new_key
 from image_repo.config import AccessConfiguration
+from image_repo.model.record import Record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -89,6 +91,18 @@ def test_facets_count_values_and_filter_by_them(page: Page) -> None:
     facets.get_by_role("link", name="badger").click()
     page.get_by_text("1 picture", exact=True).wait_for()
     assert page.url.endswith("/?species=badger")
+
+
+def test_no_field_of_the_record_is_taken_for_data(page: Page) -> None:
+    page.goto("./")
+    facets = page.get_by_role("complementary", name="Folders and filters")
+    facets.get_by_role("link", name="badger").wait_for()
+    script = "import('/static/page/address.js').then(({ RECORD }) => RECORD.source)"
+    known = re.compile(page.evaluate(script))
+    hidden = {"key", "intent"}
+    record = {each.name for each in dataclasses.fields(Record)} - hidden
+    assert [name for name in sorted(record) if not known.match(name)] == []
+    assert "dhash" not in facets.inner_text()
 
 
 def test_a_picture_opens_by_enter_and_escape_leads_back_to_it(page: Page) -> None:
