@@ -11,7 +11,9 @@ const { values: args } = parseArgs({ options: { port: { type: 'string', default:
 
 const key = (type, options, alg) => ({
   ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }),
-  use: 'sig', kid: randomBytes(6).toString('hex'), alg,
+  use: 'sig',
+  kid: randomBytes(6).toString('hex'),
+  alg,
 });
 const keys = [
   key('rsa', { modulusLength: 2048 }, 'RS256'),
@@ -25,8 +27,12 @@ const server = createServer();
 server.listen(Number(args.port), '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   const client = (client_id) => ({
-    client_id, client_secret: `${client_id}-secret`, redirect_uris: [], response_types: [],
-    grant_types: ['client_credentials'], scope,
+    client_id,
+    client_secret: `${client_id}-secret`,
+    redirect_uris: [],
+    response_types: [],
+    grant_types: ['client_credentials'],
+    scope,
   });
   const provider = new Provider(issuer, {
     jwks: { keys },
@@ -35,9 +41,13 @@ server.listen(Number(args.port), '127.0.0.1', () => {
       ...['guest', 'reader', 'writer', 'admin'].map(client),
       // For browsers: the loopback address of a native client may have any port (RFC 8252, section 7.3).
       {
-        client_id: 'web', client_secret: 'web-secret', application_type: 'native',
-        redirect_uris: ['http://127.0.0.1/login/callback'], response_types: ['code'],
-        grant_types: ['authorization_code'], scope: 'openid profile',
+        client_id: 'web',
+        client_secret: 'web-secret',
+        application_type: 'native',
+        redirect_uris: ['http://127.0.0.1/login/callback'],
+        response_types: ['code'],
+        grant_types: ['authorization_code'],
+        scope: 'openid profile',
       },
     ],
     scopes: ['openid', 'profile', ...scope.split(' ')],
@@ -55,7 +65,10 @@ server.listen(Number(args.port), '127.0.0.1', () => {
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (ctx, resource) => ({
-          scope, audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: 600,
+          scope,
+          audience: resource,
+          accessTokenFormat: 'jwt',
+          accessTokenTTL: 600,
           jwt: { sign: { alg: algorithms[resource] } },
         }),
       },

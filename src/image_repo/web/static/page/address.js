@@ -9,7 +9,8 @@
  */
 
 /** Members of a record, as opposed to the user's own data. */
-export const RECORD = /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|dhash|damaged|preview|data|exif|exif\..*)$/;
+export const RECORD =
+  /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|dhash|damaged|preview|data|exif|exif\..*)$/;
 const OWN = ['folder', 'sort', 'picture'];
 /** Signs of comparison → operators; the longer first. */
 const SIGNS = /** @type {const} */ ([
@@ -110,7 +111,8 @@ function parseCondition(token) {
  */
 export function addFilters(present, added) {
   const texts = added.some(([name]) => name === 'text');
-  const same = (/** @type {[string, string]} */ [name, value]) => added.some(([key, text]) => key === name && text === value);
+  const same = (/** @type {[string, string]} */ [name, value]) =>
+    added.some(([key, text]) => key === name && text === value);
   return [...present.filter((each) => !same(each) && !(texts && each[0] === 'text')), ...added];
 }
 

@@ -104,7 +104,11 @@ export async function getJson(url, options = {}) {
  * @param {Record<string, string>} [headers]
  */
 export function sendJson(method, url, body, headers = {}) {
-  return send(url, { method, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', Accept: 'application/json', ...headers } });
+  return send(url, {
+    method,
+    body: JSON.stringify(body),
+    headers: { 'Content-Type': 'application/json', Accept: 'application/json', ...headers },
+  });
 }
 
 /**

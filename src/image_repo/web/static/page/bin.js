@@ -33,7 +33,9 @@ export async function openBin(folder, restored) {
     return;
   }
   const rows = items.map((/** @type {Item} */ item) => row(item, restored));
-  const content = rows.length ? element('ul', { className: 'items' }, ...rows) : element('p', { className: 'quiet' }, 'The bin is empty.');
+  const content = rows.length
+    ? element('ul', { className: 'items' }, ...rows)
+    : element('p', { className: 'quiet' }, 'The bin is empty.');
   openDialog(folder ? `Bin of ${folder}` : 'Bin', content);
 }
 
@@ -45,9 +47,14 @@ function row(item, restored) {
   const { name, id, reason, at, bytes: size } = item;
   const button = element('button', { type: 'button', 'aria-label': `Restore ${name}` }, 'Restore');
   const made = element(
-    'li', {},
+    'li',
+    {},
     element('span', { className: 'name', title: name }, name),
-    element('span', { className: 'quiet' }, [reason, at.slice(0, 16).replace('T', ' '), size && bytes(size)].filter(Boolean).join(', ')),
+    element(
+      'span',
+      { className: 'quiet' },
+      [reason, at.slice(0, 16).replace('T', ' '), size && bytes(size)].filter(Boolean).join(', '),
+    ),
     button,
   );
   button.addEventListener('click', async () => {

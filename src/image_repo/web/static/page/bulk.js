@@ -29,9 +29,12 @@ export class SelectionBar {
     this.host = host;
     this.selection = selection;
     this.count = element('span', { role: 'status' });
-    const button = (/** @type {string} */ text, /** @type {() => void} */ click, className = '') => element('button', { type: 'button', className, on: { click } }, text);
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click, className = '') =>
+      element('button', { type: 'button', className, on: { click } }, text);
     this.element = element(
-      'div', { className: 'selection', role: 'toolbar', 'aria-label': 'Selected pictures', hidden: true }, this.count,
+      'div',
+      { className: 'selection', role: 'toolbar', 'aria-label': 'Selected pictures', hidden: true },
+      this.count,
       button('All', () => selection.all()),
       button('Download', () => this.download()),
       host.may('write') && button('Edit', () => this.edit()),
@@ -54,11 +57,14 @@ export class SelectionBar {
   #query() {
     const { host, selection } = this;
     const { listing, view } = host;
-    const isAll = listing.isComplete && selection.size === listing.length && listing.names.every((name) => selection.has(name));
+    const isAll =
+      listing.isComplete && selection.size === listing.length && listing.names.every((name) => selection.has(name));
     if (isAll && (view.filters.length || view.folder)) return catalogueQuery(view);
     const names = [...selection.names];
     const isShort = names.reduce((sum, name) => sum + name.length + 1, 0) <= MAX_NAMES_CHARS;
-    return isShort && !names.some((name) => name.includes(',')) ? new URLSearchParams({ name__in: names.join() }) : null;
+    return isShort && !names.some((name) => name.includes(','))
+      ? new URLSearchParams({ name__in: names.join() })
+      : null;
   }
 
   /** Download a zip of the selected pictures with their records. */
@@ -72,7 +78,14 @@ export class SelectionBar {
     const names = [...this.selection.names];
     if (!names.length) return;
     const text = counted(names.length, 'picture');
-    if (!(await confirmAction(`Delete ${text}?`, 'They stay in the bin for some days, and can be brought back.', 'Delete'))) return;
+    if (
+      !(await confirmAction(
+        `Delete ${text}?`,
+        'They stay in the bin for some days, and can be brought back.',
+        'Delete',
+      ))
+    )
+      return;
     const { done, failed } = await each(names, deleteImage, (count) => this.#progress('Deleting', count, names.length));
     this.host.removed(done);
     const result = `${counted(done.length, 'picture')} deleted${failed.size ? `, ${digits(failed.size)} failed: ${firstMessage(failed)}` : ''}.`;
@@ -81,8 +94,12 @@ export class SelectionBar {
 
   /** @param {string[]} names */
   async #restore(names) {
-    const { done, failed } = await each(names, restoreImage, (count) => this.#progress('Restoring', count, names.length));
-    notify(`${counted(done.length, 'picture')} restored${failed.size ? `, ${digits(failed.size)} failed: ${firstMessage(failed)}` : ''}.`);
+    const { done, failed } = await each(names, restoreImage, (count) =>
+      this.#progress('Restoring', count, names.length),
+    );
+    notify(
+      `${counted(done.length, 'picture')} restored${failed.size ? `, ${digits(failed.size)} failed: ${firstMessage(failed)}` : ''}.`,
+    );
     await this.host.reload();
   }
 
@@ -100,7 +117,13 @@ export class SelectionBar {
     if (!this.selection.isOn) return;
     const query = this.#query();
     const fields = element('div', { className: 'fields' });
-    const text = element('textarea', { id: 'bulk-data', rows: 5, spellcheck: false, placeholder: '{"species": "fox"}', 'aria-describedby': 'bulk-mistake' });
+    const text = element('textarea', {
+      id: 'bulk-data',
+      rows: 5,
+      spellcheck: false,
+      placeholder: '{"species": "fox"}',
+      'aria-describedby': 'bulk-mistake',
+    });
     const mistake = element('p', { id: 'bulk-mistake', className: 'mistake', role: 'alert' });
     const save = element('button', { type: 'submit', className: 'primary' }, 'Save');
     const hint = element('p', { className: 'quiet' }, 'What is empty stays as it is. In JSON, null removes a key.');
@@ -130,7 +153,9 @@ export class SelectionBar {
         notify(`${counted(modified, 'picture')} changed.`);
       } else {
         const { done, failed } = await each(this.selection.names, (name) => patchImage(name, patch));
-        notify(`${counted(done.length, 'picture')} changed${failed.size ? `, ${digits(failed.size)} failed: ${firstMessage(failed)}` : ''}.`);
+        notify(
+          `${counted(done.length, 'picture')} changed${failed.size ? `, ${digits(failed.size)} failed: ${firstMessage(failed)}` : ''}.`,
+        );
       }
     } catch (error) {
       notifyError(error);
@@ -151,7 +176,8 @@ const firstMessage = (failed) => [...failed.values()][0]?.message ?? '';
 function patchOf(fields, text) {
   const { value, problem } = text.trim() ? parse(text) : { value: {}, problem: '' };
   if (problem) return { value: {}, problem };
-  if (!value || typeof value !== 'object' || Array.isArray(value)) return { value: {}, problem: 'Expected a JSON object, such as {"species": "fox"}.' };
+  if (!value || typeof value !== 'object' || Array.isArray(value))
+    return { value: {}, problem: 'Expected a JSON object, such as {"species": "fox"}.' };
   const given = [...fields.querySelectorAll('input')].filter((input) => input.value);
   const patch = { ...Object.fromEntries(given.map((input) => [input.name, valueOf(input.value)])), ...value };
   return { value: patch, problem: Object.keys(patch).length ? '' : 'Nothing is changed yet.' };
@@ -164,13 +190,21 @@ function patchOf(fields, text) {
  */
 async function fillTallies(fields, query) {
   const { keys } = await getJson('keys?limit=200');
-  const isOwn = (/** @type {{key: string, types: Record<string, number>}} */ { key, types }) => (types.text || types.number || types.boolean) && !RECORD.test(key) && !key.includes('.');
-  const own = keys.filter(isOwn).slice(0, MAX_KEYS).map((/** @type {{key: string}} */ { key }) => key);
-  const rows = await Promise.all(own.map(async (/** @type {string} */ key) => {
-    const { values, more = 0 } = await getJson(`stats/${encodeURIComponent(key)}?${query}&limit=${MAX_VALUES}`);
-    const tally = values.map((/** @type {{value: unknown, count: number}} */ { value, count }) => `${value} (${digits(count)})`);
-    return tallyField(key, [...tally, ...(more ? [`${digits(more)} more`] : [])].join(', '));
-  }));
+  const isOwn = (/** @type {{key: string, types: Record<string, number>}} */ { key, types }) =>
+    (types.text || types.number || types.boolean) && !RECORD.test(key) && !key.includes('.');
+  const own = keys
+    .filter(isOwn)
+    .slice(0, MAX_KEYS)
+    .map((/** @type {{key: string}} */ { key }) => key);
+  const rows = await Promise.all(
+    own.map(async (/** @type {string} */ key) => {
+      const { values, more = 0 } = await getJson(`stats/${encodeURIComponent(key)}?${query}&limit=${MAX_VALUES}`);
+      const tally = values.map(
+        (/** @type {{value: unknown, count: number}} */ { value, count }) => `${value} (${digits(count)})`,
+      );
+      return tallyField(key, [...tally, ...(more ? [`${digits(more)} more`] : [])].join(', '));
+    }),
+  );
   fields.replaceChildren(...rows);
 }
 
@@ -180,5 +214,11 @@ async function fillTallies(fields, query) {
  */
 function tallyField(key, tally) {
   const input = element('input', { type: 'text', name: key });
-  return element('label', {}, element('span', {}, key), input, element('small', { className: 'quiet' }, tally || 'nothing yet'));
+  return element(
+    'label',
+    {},
+    element('span', {}, key),
+    input,
+    element('small', { className: 'quiet' }, tally || 'nothing yet'),
+  );
 }

@@ -11,7 +11,11 @@ import { notify } from './notices.js';
 export function copyField(label, text) {
   const field = element('input', { type: 'text', readOnly: true, value: text, 'aria-label': label });
   field.addEventListener('focus', () => field.select());
-  const button = element('button', { type: 'button', 'aria-label': `Copy ${label}`, on: { click: () => copyText(field) } }, 'Copy');
+  const button = element(
+    'button',
+    { type: 'button', 'aria-label': `Copy ${label}`, on: { click: () => copyText(field) } },
+    'Copy',
+  );
   return element('div', { className: 'result' }, element('span', { 'aria-hidden': 'true' }, label), field, button);
 }
 

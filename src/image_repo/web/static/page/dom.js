@@ -44,7 +44,11 @@ export function icon(name) {
  * @param {() => void} action
  */
 export function iconButton(name, label, action) {
-  return element('button', { type: 'button', className: 'icon', title: label, 'aria-label': label, on: { click: action } }, icon(name));
+  return element(
+    'button',
+    { type: 'button', className: 'icon', title: label, 'aria-label': label, on: { click: action } },
+    icon(name),
+  );
 }
 
 /**

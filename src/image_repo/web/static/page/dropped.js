@@ -12,7 +12,9 @@
  * @returns {Promise<PathFile[]>}
  */
 export async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry !== null && entry !== undefined);
+  const entries = [...transfer.items]
+    .map((item) => item.webkitGetAsEntry?.())
+    .filter((entry) => entry !== null && entry !== undefined);
   if (!entries.length) return chosenFiles(transfer.files);
   /** @type {PathFile[]} */
   const files = [];
@@ -26,14 +28,18 @@ export async function droppedFiles(transfer) {
  */
 async function walk(entry, files) {
   if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject));
+    const file = await new Promise((resolve, reject) =>
+      /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject),
+    );
     files.push({ path: entry.fullPath.replace(/^\//, ''), file });
     return;
   }
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
   // a folder is read a hundred entries at a time, until none is left
   for (;;) {
-    const part = /** @type {FileSystemEntry[]} */ (await new Promise((resolve, reject) => reader.readEntries(resolve, reject)));
+    const part = /** @type {FileSystemEntry[]} */ (
+      await new Promise((resolve, reject) => reader.readEntries(resolve, reject))
+    );
     if (!part.length) return;
     for (const each of part) await walk(each, files);
   }

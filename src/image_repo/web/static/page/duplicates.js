@@ -38,8 +38,16 @@ function content(groups) {
   if (!groups.length) return element('p', { className: 'quiet' }, 'No picture is here twice.');
   const items = groups.map(({ value, count }) => {
     const href = addressOf({ folder: '', sort: '', picture: '', filters: [['sha256', value]] });
-    const image = element('img', { alt: '', loading: 'lazy', src: imageUrl(`sha256:${value}`, { xsize: SIDE_PX, ysize: SIDE_PX }) });
-    return element('li', {}, element('a', { href, data: { view: '' } }, image, element('span', {}, counted(count, 'picture'))));
+    const image = element('img', {
+      alt: '',
+      loading: 'lazy',
+      src: imageUrl(`sha256:${value}`, { xsize: SIDE_PX, ysize: SIDE_PX }),
+    });
+    return element(
+      'li',
+      {},
+      element('a', { href, data: { view: '' } }, image, element('span', {}, counted(count, 'picture'))),
+    );
   });
   return element('ul', { className: 'groups' }, ...items);
 }

@@ -32,10 +32,12 @@ export function openExport(view, count, caller) {
     const parameters = new URLSearchParams([...query, ...Object.entries(more)]);
     return `${new URL(path, ROOT).href}${parameters.size ? `?${parameters}` : ''}`;
   };
-  const link = (/** @type {string} */ text, /** @type {string} */ href, className = 'button') => element('a', { className, href, download: '' }, text);
+  const link = (/** @type {string} */ text, /** @type {string} */ href, className = 'button') =>
+    element('a', { className, href, download: '' }, text);
   const formats = FORMATS.map(([text, format]) => link(text, address('export', { format })));
   const results = element(
-    'div', { className: 'results' },
+    'div',
+    { className: 'results' },
     copyField('IIIF manifest', address('iiif/3/query/manifest.json')),
     copyField('API', imagesUrl(query)),
   );

@@ -73,9 +73,13 @@ export class Facets {
  * @param {{key: string, types: Record<string, number>}[]} keys
  */
 function facetKeys(keys) {
-  const isFacet = (/** @type {{key: string, types: Record<string, number>}} */ { key, types }) => !RECORD.test(key) && (types.text || types.boolean || types.number);
+  const isFacet = (/** @type {{key: string, types: Record<string, number>}} */ { key, types }) =>
+    !RECORD.test(key) && (types.text || types.boolean || types.number);
   // labels before numbers
-  const own = [...keys.filter((each) => isFacet(each) && each.types.text), ...keys.filter((each) => isFacet(each) && !each.types.text)].map(({ key }) => key);
+  const own = [
+    ...keys.filter((each) => isFacet(each) && each.types.text),
+    ...keys.filter((each) => isFacet(each) && !each.types.text),
+  ].map(({ key }) => key);
   const usual = USUAL.filter((key) => keys.some((each) => each.key === key));
   return [...own.slice(0, MAX_FACETS), ...usual];
 }
@@ -106,7 +110,11 @@ function facet(view, key, { values, more }) {
       ? view.filters.filter(([name, chosen]) => name !== key || chosen !== text)
       : addFilters(view.filters, [[key, text]]);
     const href = addressOf({ ...view, picture: '', filters });
-    const link = element('a', { href, data: { view: '' }, 'aria-current': isOn ? 'true' : null }, element('span', {}, text || 'empty'));
+    const link = element(
+      'a',
+      { href, data: { view: '' }, 'aria-current': isOn ? 'true' : null },
+      element('span', {}, text || 'empty'),
+    );
     return element('li', {}, link, element('span', { className: 'number' }, digits(count)));
   });
   if (more) items.push(element('li', { className: 'quiet more' }, `and ${digits(more)} more`));

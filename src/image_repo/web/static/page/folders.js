@@ -26,8 +26,18 @@ export function showFolders(view, listing) {
   const below = listing.foldersBelow(view.folder);
   const items = below.slice(0, MAX_FOLDERS).map(([name, count]) => {
     const folder = view.folder ? `${view.folder}/${name}` : name;
-    const link = element('a', { href: folderAddress(view, folder), data: { view: '' } }, icon('folder'), element('span', {}, name));
-    return element('li', {}, link, element('span', { className: 'number', 'aria-label': `${digits(count)} pictures` }, digits(count)));
+    const link = element(
+      'a',
+      { href: folderAddress(view, folder), data: { view: '' } },
+      icon('folder'),
+      element('span', {}, name),
+    );
+    return element(
+      'li',
+      {},
+      link,
+      element('span', { className: 'number', 'aria-label': `${digits(count)} pictures` }, digits(count)),
+    );
   });
   const more = below.length - MAX_FOLDERS;
   part('folders').replaceChildren(
@@ -45,7 +55,9 @@ export function showTrail(view) {
   const links = [];
   for (let folder = view.folder; folder; folder = folderOf(folder)) {
     const above = folderOf(folder);
-    links.unshift(element('a', { href: folderAddress(view, above), data: { view: '' } }, above ? lastPart(above) : 'All pictures'));
+    links.unshift(
+      element('a', { href: folderAddress(view, above), data: { view: '' } }, above ? lastPart(above) : 'All pictures'),
+    );
   }
   part('trail').replaceChildren(...links.flatMap((link) => [link, element('span', { 'aria-hidden': 'true' }, '/')]));
   part('title').textContent = view.folder ? lastPart(view.folder) : 'All pictures';

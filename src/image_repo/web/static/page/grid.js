@@ -66,7 +66,11 @@ export class Grid {
     const first = this.layout.count && top ? this.layout.firsts[row] : 0;
     const into = top - (this.layout.tops[row] ?? 0);
     this.width = this.element.clientWidth;
-    this.layout = layRows(this.listing.widths, this.listing.heights, { width: this.width, height: this.rowHeight, gap: GAP });
+    this.layout = layRows(this.listing.widths, this.listing.heights, {
+      width: this.width,
+      height: this.rowHeight,
+      gap: GAP,
+    });
     this.rows.forEach((each) => each.remove());
     this.rows.clear();
     const { count, tops, firsts } = this.layout;
@@ -153,7 +157,9 @@ export class Grid {
     } else {
       cell.append(element('span', { className: 'nothing' }, 'No picture yet'));
     }
-    cell.append(element('input', { type: 'checkbox', tabIndex: -1, checked: isSelected, 'aria-label': `Select ${label}` }));
+    cell.append(
+      element('input', { type: 'checkbox', tabIndex: -1, checked: isSelected, 'aria-label': `Select ${label}` }),
+    );
     cell.append(element('span', { className: 'label', 'aria-hidden': 'true' }, label));
     return cell;
   }
@@ -208,7 +214,8 @@ export class Grid {
     const index = Number(cell.dataset.index);
     this.focus(index);
     if (event.shiftKey) this.selection.extend(index);
-    else if (target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || this.selection.isOn) this.selection.toggle(index);
+    else if (target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || this.selection.isOn)
+      this.selection.toggle(index);
     else this.open(index);
     this.#mark();
   }
@@ -283,7 +290,9 @@ export class Grid {
   #middles(row) {
     const { firsts } = this.layout;
     const listing = /** @type {Listing} */ (this.listing);
-    return middlesOf(Array.from({ length: firsts[row + 1] - firsts[row] }, (_, each) => listing.ratio(firsts[row] + each)));
+    return middlesOf(
+      Array.from({ length: firsts[row + 1] - firsts[row] }, (_, each) => listing.ratio(firsts[row] + each)),
+    );
   }
 
   /** Show which cells are selected. */

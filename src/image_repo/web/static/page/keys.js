@@ -6,32 +6,41 @@ import { openDialog } from './notices.js';
 /** @import { Grid } from './grid.js' */
 
 const HELP = /** @type {const} */ ([
-  ['Pictures', [
-    ['← → ↑ ↓', 'move'],
-    ['Home, End', 'first and last'],
-    ['Page Up, Page Down', 'a window up or down'],
-    ['Enter', 'open'],
-    ['Space or x', 'select'],
-    ['Shift + arrow or click', 'select a range'],
-    ['Ctrl + A', 'select all'],
-    ['Escape', 'select nothing'],
-    ['Delete', 'delete what is selected'],
-    ['e', 'edit the data of what is selected'],
-  ]],
-  ['A picture', [
-    ['← →', 'the one before, the next'],
-    ['+ − 0', 'zoom in, out, all of it'],
-    ['i', 'show or hide the record'],
-    ['e', 'edit its data'],
-    ['1 … 9', 'give it a label, and go on to the next'],
-    ['r', 'repeat the last label'],
-    ['Escape', 'back to the grid'],
-  ]],
-  ['Everywhere', [
-    ['/', 'search'],
-    ['u', 'upload'],
-    ['?', 'these keys'],
-  ]],
+  [
+    'Pictures',
+    [
+      ['← → ↑ ↓', 'move'],
+      ['Home, End', 'first and last'],
+      ['Page Up, Page Down', 'a window up or down'],
+      ['Enter', 'open'],
+      ['Space or x', 'select'],
+      ['Shift + arrow or click', 'select a range'],
+      ['Ctrl + A', 'select all'],
+      ['Escape', 'select nothing'],
+      ['Delete', 'delete what is selected'],
+      ['e', 'edit the data of what is selected'],
+    ],
+  ],
+  [
+    'A picture',
+    [
+      ['← →', 'the one before, the next'],
+      ['+ − 0', 'zoom in, out, all of it'],
+      ['i', 'show or hide the record'],
+      ['e', 'edit its data'],
+      ['1 … 9', 'give it a label, and go on to the next'],
+      ['r', 'repeat the last label'],
+      ['Escape', 'back to the grid'],
+    ],
+  ],
+  [
+    'Everywhere',
+    [
+      ['/', 'search'],
+      ['u', 'upload'],
+      ['?', 'these keys'],
+    ],
+  ],
 ]);
 
 /** Show all keys. */

@@ -51,8 +51,20 @@ export class Labels {
    */
   #ask(key) {
     return new Promise((resolve) => {
-      const input = element('input', { type: 'text', id: 'label', placeholder: 'species=fox', required: true, autocomplete: 'off' });
-      const form = element('form', { method: 'dialog' }, element('label', { for: 'label' }, `Label of key ${key}`), input, element('button', { className: 'primary' }, 'Use'));
+      const input = element('input', {
+        type: 'text',
+        id: 'label',
+        placeholder: 'species=fox',
+        required: true,
+        autocomplete: 'off',
+      });
+      const form = element(
+        'form',
+        { method: 'dialog' },
+        element('label', { for: 'label' }, `Label of key ${key}`),
+        input,
+        element('button', { className: 'primary' }, 'Use'),
+      );
       const dialog = openDialog(`Key ${key}`, form);
       form.addEventListener('submit', () => {
         if (Object.keys(patchOf(input.value)).length) this.ofKeys[key] = input.value;

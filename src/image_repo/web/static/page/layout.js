@@ -65,7 +65,12 @@ export function layRows(widths, heights, { width, height, gap }) {
   if (first < widths.length) close(first, Math.min(height, (width - gap * (widths.length - first - 1)) / ratios));
   firsts[row] = widths.length;
   tops[row] = top;
-  return { count: row, firsts: firsts.subarray(0, row + 1), tops: tops.subarray(0, row + 1), heights: rowHeights.subarray(0, row) };
+  return {
+    count: row,
+    firsts: firsts.subarray(0, row + 1),
+    tops: tops.subarray(0, row + 1),
+    heights: rowHeights.subarray(0, row),
+  };
 }
 
 /**

@@ -40,7 +40,12 @@ class Page {
       this.grid.update();
     });
     installSort((sort) => this.go({ ...this.view, sort }));
-    this.facets = new Facets(installSearch(() => this.view, (view) => this.go(view)));
+    this.facets = new Facets(
+      installSearch(
+        () => this.view,
+        (view) => this.go(view),
+      ),
+    );
     addEventListener('popstate', () => this.show(readView()));
     document.addEventListener('click', (event) => this.#follow(event));
     part('export').addEventListener('click', () => openExport(this.view, this.listing.count, this.caller));
@@ -58,7 +63,11 @@ class Page {
     showCaller(this.caller);
     this.picture = new PictureView(this);
     const bar = new SelectionBar(this, this.selection);
-    installGridKeys(this.grid, { open: () => this.open(this.grid.current), remove: () => bar.remove(), edit: () => bar.edit() });
+    installGridKeys(this.grid, {
+      open: () => this.open(this.grid.current),
+      remove: () => bar.remove(),
+      edit: () => bar.edit(),
+    });
     this.#installUpload();
     this.#installMore();
     if (this.caller.may.includes('list')) await this.show(this.view);
@@ -133,7 +142,8 @@ class Page {
   /** Install what only some callers may do. */
   #installMore() {
     const more = [];
-    const button = (/** @type {string} */ text, /** @type {() => void} */ click) => element('button', { type: 'button', className: 'quiet', on: { click } }, text);
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click) =>
+      element('button', { type: 'button', className: 'quiet', on: { click } }, text);
     if (this.may('write')) more.push(button('Bin', () => openBin(this.view.folder, () => this.reload())));
     more.push(button('Duplicates', () => openDuplicates(this.view)));
     // where anybody may delete, anybody may look
@@ -143,10 +153,20 @@ class Page {
   }
 
   #installUpload() {
-    const panel = this.may('write') ? new UploadPanel(() => this.view.folder, () => this.reload()) : null;
+    const panel = this.may('write')
+      ? new UploadPanel(
+          () => this.view.folder,
+          () => this.reload(),
+        )
+      : null;
     installKeys(() => panel?.open());
     if (!panel) return;
-    const button = element('button', { type: 'button', className: 'primary', on: { click: () => panel.open() } }, icon('upload'), element('span', {}, 'Upload'));
+    const button = element(
+      'button',
+      { type: 'button', className: 'primary', on: { click: () => panel.open() } },
+      icon('upload'),
+      element('span', {}, 'Upload'),
+    );
     part('actions').prepend(button);
   }
 
@@ -164,7 +184,9 @@ class Page {
     const listing = new Listing();
     alertText('');
     try {
-      await listing.load(new URLSearchParams(query), signal, (answer, isFirst) => this.#progress(listing, answer, isFirst));
+      await listing.load(new URLSearchParams(query), signal, (answer, isFirst) =>
+        this.#progress(listing, answer, isFirst),
+      );
     } catch (error) {
       if (signal.aborted) return;
       if (!listing.length) this.#progress(listing, {}, true);
@@ -228,7 +250,13 @@ class Page {
  * @param {Record<string, any>} answer
  */
 function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }) {
-  alertText(unknown.map((/** @type {string} */ key) => `No record has ${key}.${nearest[key] ? ` Did you mean ${nearest[key]}?` : ''}`).join(' '));
+  alertText(
+    unknown
+      .map(
+        (/** @type {string} */ key) => `No record has ${key}.${nearest[key] ? ` Did you mean ${nearest[key]}?` : ''}`,
+      )
+      .join(' '),
+  );
 }
 
 /**
@@ -241,14 +269,17 @@ function showEmpty(view, listing) {
   empty.hidden = listing.length > 0;
   if (listing.length) return;
   const text = view.filters.length ? 'No picture matches.' : 'No pictures yet.';
-  const hint = view.filters.length ? 'Take a filter away, or search for something else.' : 'Drop files or folders onto this page.';
+  const hint = view.filters.length
+    ? 'Take a filter away, or search for something else.'
+    : 'Drop files or folders onto this page.';
   empty.replaceChildren(element('p', {}, text), element('p', { className: 'quiet' }, hint));
 }
 
 /** @param {Caller} caller */
 function showCaller(caller) {
   if (!caller.name && caller.login) part('actions').append(loginLink(caller.login, 'button'));
-  if (caller.name && caller.logout) part('actions').append(element('a', { className: 'button', href: caller.logout, title: caller.name }, 'Log out'));
+  if (caller.name && caller.logout)
+    part('actions').append(element('a', { className: 'button', href: caller.logout, title: caller.name }, 'Log out'));
 }
 
 /**
@@ -272,7 +303,11 @@ function refuse(caller) {
   const text = caller.name ? `${caller.name} may not list the pictures here.` : 'The pictures here are private.';
   const way = caller.login
     ? element('p', {}, loginLink(caller.login, 'button primary'))
-    : element('p', { className: 'quiet' }, 'Programs send an API key. For a link to a picture, ask who runs this server.');
+    : element(
+        'p',
+        { className: 'quiet' },
+        'Programs send an API key. For a link to a picture, ask who runs this server.',
+      );
   part('empty').hidden = false;
   part('empty').replaceChildren(element('p', {}, text), way);
   part('side').hidden = true;

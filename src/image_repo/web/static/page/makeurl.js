@@ -10,7 +10,11 @@ import { bytes, lastPart } from './words.js';
 const WIDTHS = [330, 960, 1920];
 /** Milliseconds from the last change until the picture is fetched. */
 const PAUSE_MS = 250;
-const LIFETIMES = /** @type {const} */ ([['an hour', 3600], ['a day', 86_400], ['a week', 604_800]]);
+const LIFETIMES = /** @type {const} */ ([
+  ['an hour', 3600],
+  ['a day', 86_400],
+  ['a week', 604_800],
+]);
 
 /**
  * Open the panel.
@@ -24,16 +28,39 @@ export function openUrlPanel(record, mayShare) {
   const results = element('div', { className: 'results' });
   const state = { focus: '', timer: 0, request: new AbortController(), shown: '' };
   form.append(
-    numberField('Width', 'xsize', 960), numberField('Height', 'ysize'),
-    choice('Fit', 'fit', [['inside', 'inside'], ['cover', 'cover'], ['contain', 'contain'], ['fill', 'fill']]),
-    choice('Format', 'kind', [['JPEG', 'jpg'], ['WebP', 'webp'], ['AVIF', 'avif'], ['PNG', 'png'], ['by the browser', 'auto']]),
+    numberField('Width', 'xsize', 960),
+    numberField('Height', 'ysize'),
+    choice('Fit', 'fit', [
+      ['inside', 'inside'],
+      ['cover', 'cover'],
+      ['contain', 'contain'],
+      ['fill', 'fill'],
+    ]),
+    choice('Format', 'kind', [
+      ['JPEG', 'jpg'],
+      ['WebP', 'webp'],
+      ['AVIF', 'avif'],
+      ['PNG', 'png'],
+      ['by the browser', 'auto'],
+    ]),
     numberField('Quality', 'quality', 82, 100),
-    choice('Link', 'link', [['lasting', ''], ['temporary', 'url'], ...(mayShare ? [/** @type {const} */ (['to share', 'share'])] : [])]),
-    choice('For', 'lifetime', LIFETIMES.map(([text, seconds]) => [text, String(seconds)])),
+    choice('Link', 'link', [
+      ['lasting', ''],
+      ['temporary', 'url'],
+      ...(mayShare ? [/** @type {const} */ (['to share', 'share'])] : []),
+    ]),
+    choice(
+      'For',
+      'lifetime',
+      LIFETIMES.map(([text, seconds]) => [text, String(seconds)]),
+    ),
   );
   const update = () => {
     clearTimeout(state.timer);
-    state.timer = setTimeout(() => show(record, parametersOf(form, state.focus), form, { image, cost, results, state }), PAUSE_MS);
+    state.timer = setTimeout(
+      () => show(record, parametersOf(form, state.focus), form, { image, cost, results, state }),
+      PAUSE_MS,
+    );
   };
   form.addEventListener('input', update);
   form.addEventListener('submit', (event) => event.preventDefault());
@@ -43,7 +70,10 @@ export function openUrlPanel(record, mayShare) {
     /** @type {HTMLSelectElement} */ (form.elements.namedItem('fit')).value = 'cover';
     update();
   });
-  const dialog = openDialog(`URL of ${lastPart(record.name)}`, element('div', { className: 'url-panel' }, form, element('div', {}, image, cost), results));
+  const dialog = openDialog(
+    `URL of ${lastPart(record.name)}`,
+    element('div', { className: 'url-panel' }, form, element('div', {}, image, cost), results),
+  );
   dialog.classList.add('wide');
   dialog.addEventListener('close', () => URL.revokeObjectURL(state.shown));
   update();
@@ -60,7 +90,10 @@ function parametersOf(form, focus) {
   const usual = { fit: 'inside', kind: 'jpg', quality: '82' };
   const names = /** @type {const} */ (['xsize', 'ysize', 'fit', 'kind', 'quality']);
   const chosen = names.filter((name) => given[name] && given[name] !== /** @type {any} */ (usual)[name]);
-  return { ...Object.fromEntries(chosen.map((name) => [name, given[name]])), ...(focus && given.fit === 'cover' ? { focus } : {}) };
+  return {
+    ...Object.fromEntries(chosen.map((name) => [name, given[name]])),
+    ...(focus && given.fit === 'cover' ? { focus } : {}),
+  };
 }
 
 /**
@@ -100,7 +133,9 @@ async function linkOf(name, parameters, form) {
   const kind = /** @type {HTMLSelectElement} */ (form.elements.namedItem('link')).value;
   if (!kind) return imageUrl(name, parameters);
   const lifetime = /** @type {HTMLSelectElement} */ (form.elements.namedItem('lifetime')).value;
-  const { url } = await getJson(imageUrl(name, kind === 'share' ? { share: 'True', lifetime } : { ...parameters, [kind]: 'True', lifetime }));
+  const { url } = await getJson(
+    imageUrl(name, kind === 'share' ? { share: 'True', lifetime } : { ...parameters, [kind]: 'True', lifetime }),
+  );
   return new URL(url, location.href).href;
 }
 
@@ -134,7 +169,19 @@ function spellings(record, parameters, url) {
  * @param {number} [max]
  */
 function numberField(label, name, value, max = 10_000) {
-  return element('label', {}, element('span', {}, label), element('input', { type: 'number', name, min: '1', max: String(max), value: value === undefined ? '' : String(value), placeholder: 'free' }));
+  return element(
+    'label',
+    {},
+    element('span', {}, label),
+    element('input', {
+      type: 'number',
+      name,
+      min: '1',
+      max: String(max),
+      value: value === undefined ? '' : String(value),
+      placeholder: 'free',
+    }),
+  );
 }
 
 /**
@@ -143,5 +190,10 @@ function numberField(label, name, value, max = 10_000) {
  * @param {(readonly [string, string])[]} options text and value
  */
 function choice(label, name, options) {
-  return element('label', {}, element('span', {}, label), element('select', { name }, ...options.map(([text, value]) => element('option', { value }, text))));
+  return element(
+    'label',
+    {},
+    element('span', {}, label),
+    element('select', { name }, ...options.map(([text, value]) => element('option', { value }, text))),
+  );
 }

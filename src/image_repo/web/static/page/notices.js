@@ -51,7 +51,13 @@ export function confirmAction(question, explanation, label) {
     const title = element('h2', { id: 'question' }, question);
     const cancel = element('button', { type: 'submit', value: '' }, 'Cancel');
     const accept = element('button', { type: 'submit', value: 'yes', className: 'danger' }, label);
-    const form = element('form', { method: 'dialog' }, title, element('p', {}, explanation), element('div', { className: 'buttons' }, cancel, accept));
+    const form = element(
+      'form',
+      { method: 'dialog' },
+      title,
+      element('p', {}, explanation),
+      element('div', { className: 'buttons' }, cancel, accept),
+    );
     const dialog = element('dialog', { className: 'question', 'aria-labelledby': 'question' }, form);
     dialog.addEventListener('close', () => {
       dialog.remove();
@@ -71,7 +77,15 @@ export function confirmAction(question, explanation, label) {
 export function openDialog(title, ...content) {
   const heading = element('h2', { id: 'dialog-title' }, title);
   const dialog = element('dialog', { className: 'panel', 'aria-labelledby': 'dialog-title' });
-  dialog.append(element('div', { className: 'dialog-head' }, heading, iconButton('close', 'Close', () => dialog.close())), ...content);
+  dialog.append(
+    element(
+      'div',
+      { className: 'dialog-head' },
+      heading,
+      iconButton('close', 'Close', () => dialog.close()),
+    ),
+    ...content,
+  );
   dialog.addEventListener('close', () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

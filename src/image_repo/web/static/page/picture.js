@@ -53,7 +53,8 @@ export class PictureView {
 
   #main() {
     const tools = element(
-      'div', { className: 'tools' },
+      'div',
+      { className: 'tools' },
       iconButton('close', 'Close', () => this.host.leave()),
       this.title,
       this.place,
@@ -68,12 +69,17 @@ export class PictureView {
 
   #side() {
     const actions = element(
-      'div', { className: 'buttons' },
+      'div',
+      { className: 'buttons' },
       element('button', { type: 'button', on: { click: () => this.#download() } }, 'Download'),
       element('button', { type: 'button', on: { click: () => this.#openUrl() } }, 'URL'),
     );
-    if (this.host.may('write')) actions.append(element('button', { type: 'button', on: { click: () => this.record.edit() } }, 'Edit'));
-    if (this.host.may('delete')) actions.append(element('button', { type: 'button', className: 'danger', on: { click: () => this.#delete() } }, 'Delete'));
+    if (this.host.may('write'))
+      actions.append(element('button', { type: 'button', on: { click: () => this.record.edit() } }, 'Edit'));
+    if (this.host.may('delete'))
+      actions.append(
+        element('button', { type: 'button', className: 'danger', on: { click: () => this.#delete() } }, 'Delete'),
+      );
     return element('aside', { className: 'record', 'aria-label': 'Record' }, actions, this.record.element);
   }
 
@@ -129,7 +135,11 @@ export class PictureView {
 
   async #delete() {
     const { name } = this;
-    const isSure = await confirmAction(`Delete ${lastPart(name)}?`, 'It stays in the bin for some days, and can be brought back.', 'Delete');
+    const isSure = await confirmAction(
+      `Delete ${lastPart(name)}?`,
+      'It stays in the bin for some days, and can be brought back.',
+      'Delete',
+    );
     if (!isSure) return;
     try {
       await deleteImage(name);
@@ -139,7 +149,10 @@ export class PictureView {
     }
     this.host.removed([name]);
     this.host.leave();
-    notify(`${lastPart(name)} is deleted.`, { label: 'Undo', run: () => restoreImage(name).then(() => this.host.reload(), notifyError) });
+    notify(`${lastPart(name)} is deleted.`, {
+      label: 'Undo',
+      run: () => restoreImage(name).then(() => this.host.reload(), notifyError),
+    });
   }
 
   /** Give the picture a label, and go on. @param {Promise<boolean>} labelled */
@@ -182,5 +195,9 @@ export class PictureView {
  * @param {() => void} click
  */
 function stepButton(side, label, name, click) {
-  return element('button', { type: 'button', className: `step ${side}`, 'aria-label': label, on: { click } }, icon(name));
+  return element(
+    'button',
+    { type: 'button', className: `step ${side}`, 'aria-label': label, on: { click } },
+    icon(name),
+  );
 }

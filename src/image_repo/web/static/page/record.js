@@ -59,11 +59,20 @@ export class RecordPanel {
       Uploaded: uploaded?.replace('T', ' ').replace(/(\.\d+)?(Z|\+00:00)$/, ' UTC'),
       Owner: owner,
     };
-    const camera = Object.entries(exif ?? {}).map(([key, value]) => [key.replaceAll('_', ' '), CAMERA[key]?.(value) ?? textOf(value)]);
-    const own = data && typeof data === 'object' && !Array.isArray(data) ? Object.entries(data).map(([key, value]) => [key, textOf(value)]) : [['data', textOf(data)]];
+    const camera = Object.entries(exif ?? {}).map(([key, value]) => [
+      key.replaceAll('_', ' '),
+      CAMERA[key]?.(value) ?? textOf(value),
+    ]);
+    const own =
+      data && typeof data === 'object' && !Array.isArray(data)
+        ? Object.entries(data).map(([key, value]) => [key, textOf(value)])
+        : [['data', textOf(data)]];
     this.element.replaceChildren(
       section('Data', own, 'Nothing yet'),
-      section('Picture', Object.entries(facts).filter(([, value]) => value)),
+      section(
+        'Picture',
+        Object.entries(facts).filter(([, value]) => value),
+      ),
       ...(camera.length ? [section('Camera', camera)] : []),
     );
   }
@@ -85,7 +94,16 @@ export class RecordPanel {
     text.addEventListener('input', check);
     const save = element('button', { type: 'submit', className: 'primary' }, 'Save');
     const cancel = element('button', { type: 'button', on: { click: () => this.#read() } }, 'Cancel');
-    const form = element('form', { className: 'editor' }, element('h3', {}, 'Data'), fields, element('label', { for: 'data' }, 'Data'), text, mistake, element('div', { className: 'buttons' }, cancel, save));
+    const form = element(
+      'form',
+      { className: 'editor' },
+      element('h3', {}, 'Data'),
+      fields,
+      element('label', { for: 'data' }, 'Data'),
+      text,
+      mistake,
+      element('div', { className: 'buttons' }, cancel, save),
+    );
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       const value = check();
@@ -141,7 +159,12 @@ const textOf = (value) => (typeof value === 'string' ? value : JSON.stringify(va
  */
 function section(title, pairs, nothing = '') {
   const rows = pairs.flatMap(([key, value]) => [element('dt', {}, key), element('dd', {}, value)]);
-  return element('section', {}, element('h3', {}, title), rows.length ? element('dl', {}, ...rows) : element('p', { className: 'quiet' }, nothing));
+  return element(
+    'section',
+    {},
+    element('h3', {}, title),
+    rows.length ? element('dl', {}, ...rows) : element('p', { className: 'quiet' }, nothing),
+  );
 }
 
 /**
@@ -171,14 +194,16 @@ function fillFields(fields, value, text) {
   const write = () => {
     text.value = JSON.stringify(value, null, 2);
   };
-  const rows = Object.entries(value).filter(([, each]) => each === null || typeof each !== 'object').map(([key, each]) => {
-    const input = element('input', { type: 'text', value: textOf(each) });
-    input.addEventListener('input', () => {
-      value[key] = valueOf(input.value);
-      write();
+  const rows = Object.entries(value)
+    .filter(([, each]) => each === null || typeof each !== 'object')
+    .map(([key, each]) => {
+      const input = element('input', { type: 'text', value: textOf(each) });
+      input.addEventListener('input', () => {
+        value[key] = valueOf(input.value);
+        write();
+      });
+      return element('label', {}, element('span', {}, key), input);
     });
-    return element('label', {}, element('span', {}, key), input);
-  });
   fields.replaceChildren(...rows, newField(value, write));
 }
 

@@ -12,7 +12,9 @@ const LINE = /^(\w+)(?:\{([^}]*)\})? (\S+)$/;
 export async function openServer() {
   try {
     // 503 has the state of the parts as well
-    const health = await (await fetch(new URL('readyz?verbose', ROOT), { headers: { Accept: 'application/json' } })).json();
+    const health = await (
+      await fetch(new URL('readyz?verbose', ROOT), { headers: { Accept: 'application/json' } })
+    ).json();
     const values = readMetrics(await (await send('metrics')).text());
     openDialog('Server', ...sections(health, values));
   } catch (error) {
@@ -44,15 +46,34 @@ function sections({ parts = {}, detail = '' }, values) {
   const count = (/** @type {string} */ name) => digits(values.get(name) ?? 0);
   const size = (/** @type {string} */ name) => bytes(values.get(name) ?? 0);
   const layers = ['memory', 'disk', 'cache'].map((layer) => [`Answered from ${layer}`, count(`hits_total ${layer}`)]);
-  const caches = ['memory', 'disk'].map((tier) => [`Cache in ${tier}`, `${size(`cache_bytes ${tier}`)}, ${count(`cache_entries ${tier}`)} pictures`]);
+  const caches = ['memory', 'disk'].map((tier) => [
+    `Cache in ${tier}`,
+    `${size(`cache_bytes ${tier}`)}, ${count(`cache_entries ${tier}`)} pictures`,
+  ]);
   const folders = ['originals', 'cache'].filter((folder) => values.has(`free_bytes ${folder}`));
   return [
     table('Health', detail ? [['', detail]] : Object.entries(parts)),
     table('Pictures', [...layers, ['Rendered', count('renders_total')], ['Renders that wait', count('render_queue')]]),
     table('Caches', caches),
-    table('Store', [['Failed calls', count('store_errors_total')], ['Open circuits', digits((values.get('open_circuits originals') ?? 0) + (values.get('open_circuits cache') ?? 0))], ...folders.map((folder) => [`Free for ${folder}`, size(`free_bytes ${folder}`)])]),
-    table('Catalogue', [['Complete', values.get('catalogue_complete') ? 'yes' : 'not yet'], ['Changes that wait', count('catalogue_outbox')]]),
-    element('p', { className: 'quiet' }, 'These are the numbers of one node since it started. ', element('a', { href: new URL('docs', ROOT).href }, 'The interface'), ' has all.'),
+    table('Store', [
+      ['Failed calls', count('store_errors_total')],
+      [
+        'Open circuits',
+        digits((values.get('open_circuits originals') ?? 0) + (values.get('open_circuits cache') ?? 0)),
+      ],
+      ...folders.map((folder) => [`Free for ${folder}`, size(`free_bytes ${folder}`)]),
+    ]),
+    table('Catalogue', [
+      ['Complete', values.get('catalogue_complete') ? 'yes' : 'not yet'],
+      ['Changes that wait', count('catalogue_outbox')],
+    ]),
+    element(
+      'p',
+      { className: 'quiet' },
+      'These are the numbers of one node since it started. ',
+      element('a', { href: new URL('docs', ROOT).href }, 'The interface'),
+      ' has all.',
+    ),
   ];
 }
 
@@ -61,6 +82,9 @@ function sections({ parts = {}, detail = '' }, values) {
  * @param {string[][]} pairs
  */
 function table(title, pairs) {
-  const rows = pairs.flatMap(([key, value]) => [element('dt', {}, key), element('dd', { className: value === 'ok' ? 'ok' : '' }, value)]);
+  const rows = pairs.flatMap(([key, value]) => [
+    element('dt', {}, key),
+    element('dd', { className: value === 'ok' ? 'ok' : '' }, value),
+  ]);
   return element('section', { className: 'facts' }, element('h3', {}, title), element('dl', {}, ...rows));
 }

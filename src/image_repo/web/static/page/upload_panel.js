@@ -15,7 +15,14 @@ const MAX_LISTED = 100;
 /** Milliseconds between two looks at the queue. */
 const REFRESH_MS = 150;
 const ORDER = ['failed', 'sending', 'checking', 'waiting', 'done', 'skipped'];
-const STATES = { waiting: 'waits', checking: 'is checked', sending: '', done: 'uploaded', skipped: 'is there already', failed: '' };
+const STATES = {
+  waiting: 'waits',
+  checking: 'is checked',
+  sending: '',
+  done: 'uploaded',
+  skipped: 'is there already',
+  failed: '',
+};
 
 /** Shows the queue; it starts closed. */
 export class UploadPanel {
@@ -31,7 +38,13 @@ export class UploadPanel {
     this.listed = 0;
     this.queue = new UploadQueue(() => this.#refreshSoon());
     this.target = element('input', { type: 'text', id: 'upload-folder', placeholder: 'the top', spellcheck: false });
-    this.data = element('textarea', { id: 'upload-data', rows: 3, placeholder: '{"site": "plot 12"}', spellcheck: false, 'aria-describedby': 'upload-mistake' });
+    this.data = element('textarea', {
+      id: 'upload-data',
+      rows: 3,
+      placeholder: '{"site": "plot 12"}',
+      spellcheck: false,
+      'aria-describedby': 'upload-mistake',
+    });
     this.mistake = element('p', { id: 'upload-mistake', className: 'mistake', role: 'alert' });
     this.state = element('p', { role: 'status', className: 'state' });
     this.progress = element('progress', { max: 1, value: 0, 'aria-label': 'Sent', hidden: true });
@@ -45,12 +58,33 @@ export class UploadPanel {
 
   #build() {
     return element(
-      'section', { className: 'uploads', 'aria-label': 'Uploads', hidden: true },
-      element('div', { className: 'dialog-head' }, element('h2', {}, 'Upload'), iconButton('close', 'Close', () => this.close())),
+      'section',
+      { className: 'uploads', 'aria-label': 'Uploads', hidden: true },
+      element(
+        'div',
+        { className: 'dialog-head' },
+        element('h2', {}, 'Upload'),
+        iconButton('close', 'Close', () => this.close()),
+      ),
       element('div', { className: 'line' }, element('label', { for: 'upload-folder' }, 'To'), this.target),
-      element('div', { className: 'buttons' }, this.#chooser('Choose files', {}), this.#chooser('Choose a folder', { webkitdirectory: true })),
-      element('details', {}, element('summary', {}, 'Data for all'), element('label', { for: 'upload-data', className: 'quiet' }, 'JSON that each picture gets'), this.data),
-      this.mistake, this.state, this.progress, this.retry, this.list,
+      element(
+        'div',
+        { className: 'buttons' },
+        this.#chooser('Choose files', {}),
+        this.#chooser('Choose a folder', { webkitdirectory: true }),
+      ),
+      element(
+        'details',
+        {},
+        element('summary', {}, 'Data for all'),
+        element('label', { for: 'upload-data', className: 'quiet' }, 'JSON that each picture gets'),
+        this.data,
+      ),
+      this.mistake,
+      this.state,
+      this.progress,
+      this.retry,
+      this.list,
     );
   }
 
@@ -129,7 +163,8 @@ export class UploadPanel {
 }
 
 /** @param {number} count */
-const waitingText = (count) => `The server cannot be reached; ${counted(count, 'upload')} ${count === 1 ? 'waits' : 'wait'}.`;
+const waitingText = (count) =>
+  `The server cannot be reached; ${counted(count, 'upload')} ${count === 1 ? 'waits' : 'wait'}.`;
 
 /** @param {ReturnType<UploadQueue['summary']>} summary */
 function stateText({ left, done, skipped, failed, sent, total, speed }) {
@@ -142,9 +177,11 @@ function stateText({ left, done, skipped, failed, sent, total, speed }) {
 
 /** @param {Upload} upload */
 function row({ name, file, state, sent, reason }) {
-  const percent = state === 'sending' ? `${Math.round((100 * Math.min(sent, file.size)) / Math.max(1, file.size))} %` : '';
+  const percent =
+    state === 'sending' ? `${Math.round((100 * Math.min(sent, file.size)) / Math.max(1, file.size))} %` : '';
   return element(
-    'li', { className: state },
+    'li',
+    { className: state },
     element('span', { className: 'name', title: name }, name),
     element('span', { className: 'quiet' }, percent || STATES[state] || bytes(file.size)),
     reason && element('span', { className: 'mistake' }, reason),

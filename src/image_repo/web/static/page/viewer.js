@@ -12,7 +12,9 @@ function loadLibrary() {
   library ??= new Promise((resolve, reject) => {
     const src = new URL(LIBRARY, ROOT).href;
     const loaded = () => resolve(/** @type {any} */ (globalThis).OpenSeadragon);
-    document.head.append(element('script', { src, on: { load: loaded, error: () => reject(new Error('The viewer cannot be loaded.')) } }));
+    document.head.append(
+      element('script', { src, on: { load: loaded, error: () => reject(new Error('The viewer cannot be loaded.')) } }),
+    );
   });
   return library;
 }
