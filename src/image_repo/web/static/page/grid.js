@@ -2,7 +2,7 @@
 
 import { imageUrl } from './api.js';
 import { element, part } from './dom.js';
-import { layRows, middlesOf, rowAt } from './layout.js';
+import { layRows, rowAt, verticalNeighbour } from './layout.js';
 import { lastPart } from './words.js';
 
 /** @import { Listing } from './listing.js' */
@@ -66,11 +66,8 @@ export class Grid {
     const first = this.layout.count && top ? this.layout.firsts[row] : 0;
     const into = top - (this.layout.tops[row] ?? 0);
     this.width = this.element.clientWidth;
-    this.layout = layRows(this.listing.widths, this.listing.heights, {
-      width: this.width,
-      height: this.rowHeight,
-      gap: GAP,
-    });
+    const { widths, heights } = this.listing;
+    this.layout = layRows(widths, heights, { width: this.width, height: this.rowHeight, gap: GAP });
     this.rows.forEach((each) => each.remove());
     this.rows.clear();
     const { count, tops, firsts } = this.layout;
@@ -159,8 +156,8 @@ export class Grid {
     }
     cell.append(
       element('input', { type: 'checkbox', tabIndex: -1, checked: isSelected, 'aria-label': `Select ${label}` }),
+      element('span', { className: 'label', 'aria-hidden': 'true' }, label),
     );
-    cell.append(element('span', { className: 'label', 'aria-hidden': 'true' }, label));
     return cell;
   }
 
@@ -272,27 +269,12 @@ export class Grid {
   }
 
   /**
-   * Return the picture above or below another: the one whose middle is nearest.
+   * Return the picture above or below another.
    * @param {number} index
    * @param {number} rows how many further down, negative for up
    */
   vertical(index, rows) {
-    const { count, firsts } = this.layout;
-    const row = rowAt(firsts, index);
-    const target = Math.min(count - 1, Math.max(0, row + rows));
-    if (target === row) return index;
-    const middle = this.#middles(row)[index - firsts[row]];
-    const others = this.#middles(target).map((each) => Math.abs(each - middle));
-    return firsts[target] + others.indexOf(Math.min(...others));
-  }
-
-  /** @param {number} row */
-  #middles(row) {
-    const { firsts } = this.layout;
-    const listing = /** @type {Listing} */ (this.listing);
-    return middlesOf(
-      Array.from({ length: firsts[row + 1] - firsts[row] }, (_, each) => listing.ratio(firsts[row] + each)),
-    );
+    return verticalNeighbour(this.layout, (each) => /** @type {Listing} */ (this.listing).ratio(each), index, rows);
   }
 
   /** Show which cells are selected. */

@@ -90,10 +90,28 @@ export function rowAt(starts, place) {
 }
 
 /**
+ * Return the picture some rows below another: the one whose middle is nearest.
+ * @param {Rows} layout
+ * @param {(index: number) => number} ratioAt width by height of a cell
+ * @param {number} index of the other
+ * @param {number} rows how many further down, negative for up
+ */
+export function verticalNeighbour({ count, firsts }, ratioAt, index, rows) {
+  const row = rowAt(firsts, index);
+  const target = Math.min(count - 1, Math.max(0, row + rows));
+  if (target === row) return index;
+  const middles = (/** @type {number} */ at) =>
+    middlesOf(Array.from({ length: firsts[at + 1] - firsts[at] }, (_, each) => ratioAt(firsts[at] + each)));
+  const middle = middles(row)[index - firsts[row]];
+  const distances = middles(target).map((each) => Math.abs(each - middle));
+  return firsts[target] + distances.indexOf(Math.min(...distances));
+}
+
+/**
  * Return the middles of the cells of a row, as fractions of its width.
  * @param {number[]} ratios of the cells
  */
-export function middlesOf(ratios) {
+function middlesOf(ratios) {
   const sum = ratios.reduce((one, other) => one + other, 0);
   let left = 0;
   return ratios.map((ratio) => {

@@ -18,6 +18,7 @@ import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
 import { UploadPanel } from './upload_panel.js';
 import { openServer } from './server.js';
+import { refuse, showCaller, showEmpty, tellUnknownKeys } from './states.js';
 import { counted, lastPart } from './words.js';
 
 /** @import { View } from './address.js' */
@@ -243,74 +244,6 @@ class Page {
     document.body.classList.toggle('menu', isOpen);
     part('menu').setAttribute('aria-expanded', String(isOpen));
   }
-}
-
-/**
- * Tell keys that no record has, and what was probably meant.
- * @param {Record<string, any>} answer
- */
-function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }) {
-  alertText(
-    unknown
-      .map(
-        (/** @type {string} */ key) => `No record has ${key}.${nearest[key] ? ` Did you mean ${nearest[key]}?` : ''}`,
-      )
-      .join(' '),
-  );
-}
-
-/**
- * Say in words that nothing was found, and what to do.
- * @param {View} view
- * @param {Listing} listing
- */
-function showEmpty(view, listing) {
-  const empty = part('empty');
-  empty.hidden = listing.length > 0;
-  if (listing.length) return;
-  const text = view.filters.length ? 'No picture matches.' : 'No pictures yet.';
-  const hint = view.filters.length
-    ? 'Take a filter away, or search for something else.'
-    : 'Drop files or folders onto this page.';
-  empty.replaceChildren(element('p', {}, text), element('p', { className: 'quiet' }, hint));
-}
-
-/** @param {Caller} caller */
-function showCaller(caller) {
-  if (!caller.name && caller.login) part('actions').append(loginLink(caller.login, 'button'));
-  if (caller.name && caller.logout)
-    part('actions').append(element('a', { className: 'button', href: caller.logout, title: caller.name }, 'Log out'));
-}
-
-/**
- * Return a link to the login, from which the way leads back to the view.
- * @param {string} login
- * @param {string} className
- */
-function loginLink(login, className) {
-  const link = element('a', { className, href: login }, 'Log in');
-  link.addEventListener('click', () => {
-    link.href = `${login}?${new URLSearchParams({ next: location.pathname + location.search })}`;
-  });
-  return link;
-}
-
-/**
- * Say that the pictures are private, and how to get in.
- * @param {Caller} caller
- */
-function refuse(caller) {
-  const text = caller.name ? `${caller.name} may not list the pictures here.` : 'The pictures here are private.';
-  const way = caller.login
-    ? element('p', {}, loginLink(caller.login, 'button primary'))
-    : element(
-        'p',
-        { className: 'quiet' },
-        'Programs send an API key. For a link to a picture, ask who runs this server.',
-      );
-  part('empty').hidden = false;
-  part('empty').replaceChildren(element('p', {}, text), way);
-  part('side').hidden = true;
 }
 
 new Page().start();

@@ -22,12 +22,43 @@ const LIFETIMES = /** @type {const} */ ([
  * @param {boolean} mayShare
  */
 export function openUrlPanel(record, mayShare) {
-  const form = element('form', { className: 'make-url' });
+  const form = makeForm(mayShare);
   const image = element('img', { alt: 'What the URL gives; a click sets the focus' });
   const cost = element('p', { className: 'quiet', role: 'status' });
   const results = element('div', { className: 'results' });
   const state = { focus: '', timer: 0, request: new AbortController(), shown: '' };
-  form.append(
+  const update = () => {
+    clearTimeout(state.timer);
+    state.timer = setTimeout(
+      () => show(record, parametersOf(form, state.focus), form, { image, cost, results, state }),
+      PAUSE_MS,
+    );
+  };
+  form.addEventListener('input', update);
+  form.addEventListener('submit', (event) => event.preventDefault());
+  image.addEventListener('click', (event) => {
+    const x = (event.offsetX / image.clientWidth).toFixed(2);
+    state.focus = `${x},${(event.offsetY / image.clientHeight).toFixed(2)}`;
+    /** @type {HTMLSelectElement} */ (form.elements.namedItem('fit')).value = 'cover';
+    update();
+  });
+  const dialog = openDialog(
+    `URL of ${lastPart(record.name)}`,
+    element('div', { className: 'url-panel' }, form, element('div', {}, image, cost), results),
+  );
+  dialog.classList.add('wide');
+  dialog.addEventListener('close', () => URL.revokeObjectURL(state.shown));
+  update();
+}
+
+/**
+ * Return the form of the panel.
+ * @param {boolean} mayShare
+ */
+function makeForm(mayShare) {
+  return element(
+    'form',
+    { className: 'make-url' },
     numberField('Width', 'xsize', 960),
     numberField('Height', 'ysize'),
     choice('Fit', 'fit', [
@@ -55,28 +86,6 @@ export function openUrlPanel(record, mayShare) {
       LIFETIMES.map(([text, seconds]) => [text, String(seconds)]),
     ),
   );
-  const update = () => {
-    clearTimeout(state.timer);
-    state.timer = setTimeout(
-      () => show(record, parametersOf(form, state.focus), form, { image, cost, results, state }),
-      PAUSE_MS,
-    );
-  };
-  form.addEventListener('input', update);
-  form.addEventListener('submit', (event) => event.preventDefault());
-  image.addEventListener('click', (event) => {
-    const x = (event.offsetX / image.clientWidth).toFixed(2);
-    state.focus = `${x},${(event.offsetY / image.clientHeight).toFixed(2)}`;
-    /** @type {HTMLSelectElement} */ (form.elements.namedItem('fit')).value = 'cover';
-    update();
-  });
-  const dialog = openDialog(
-    `URL of ${lastPart(record.name)}`,
-    element('div', { className: 'url-panel' }, form, element('div', {}, image, cost), results),
-  );
-  dialog.classList.add('wide');
-  dialog.addEventListener('close', () => URL.revokeObjectURL(state.shown));
-  update();
 }
 
 /**

@@ -1,11 +1,12 @@
 /** The record of a picture: facts, what the camera wrote, and the user's data, to read and to edit. */
 
-import { getJson, imageUrl, RequestError, send, sendJson } from './api.js';
+import { getJson, imageUrl, send, sendJson } from './api.js';
 import { element } from './dom.js';
 import { valueOf } from './labels.js';
 import { notify } from './notices.js';
 import { bytes, folderOf } from './words.js';
 
+/** @import { RequestError } from './api.js' */
 /** @import { Host } from './picture.js' */
 
 /** Members of a camera's record → how they are read. */
