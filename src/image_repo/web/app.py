@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
@@ -82,53 +83,15 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     :param identify: returns on whose behalf a request is made; by its credentials where None
     """
     identify = identify or by_credentials(repo, config.repository_base_pathname)
-    app = Application("image_repo.web")
-    app.config.update(
-        MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_OVERHEAD_BYTES,
-        MAX_FORM_MEMORY_SIZE=_MAX_FORM_BYTES,
-        MAX_FORM_PARTS=_MAX_FORM_PARTS,
-    )
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app = _bare_application(config)
     app.extensions["image_repo"] = repo
     app.extensions[IDENTIFY] = identify
-    # An empty part of a path is answered with 400, not with a redirect.
-    app.url_map.merge_slashes = False
-    app.url_map.converters["any_path"] = AnyPath
-    app.register_error_handler(Exception, _respond_to_error)
-    ops.install(app, repo, config)
-    base, collection = "/" + config.repository_base_pathname, Collection(repo)
-    more = (part.paths(base) for part in (artifacts, auth, catalogue, exchange, snapshots))
-    docs.install(
-        app,
-        openapi.install(
-            app,
-            config,
-            *more,
-            gallery.paths(),
-            iiif.paths(),
-            iiif_auth.paths(),
-            login.paths(),
-            dialects.paths(config),
-            oembed.paths(),
-        ),
-    )
     pictures = Pictures(repo, config)
-    Images(repo, pictures, config).install(app)
-    catalogue.install(app, repo, collection, config)
-    gallery.install(app, repo, collection, config)
-    reads = TranslatedReads(repo, pictures, config)
-    iiif.install(app, repo, reads, collection, config)
-    dialects.install(app, reads, config)
-    oembed.install(app, repo, config)
-    artifacts.install(app, repo, config)
-    auth.install(app, repo, config)
-    iiif_auth.install(app, repo, config)
-    login.install(app, repo.authenticator, config)
-    exchange.install(app, repo, collection, config)
-    snapshots.install(app, repo, config)
+    ops.install(app, repo, config)
+    docs.install(app, openapi.install(app, config, *_documented_paths(config)))
+    _install_subjects(app, repo, config, pictures)
     cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
-    inner: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, base)
+    inner: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, "/" + config.repository_base_pathname)
     if repo.authenticator.sessions is not None:
         inner = SessionRules(inner, repo.authenticator, config.public_url)
     if config.access.audit:
@@ -137,3 +100,44 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     if config.telemetry:
         app.wsgi_app = traced(app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
+
+
+def _bare_application(config: Config) -> Application:
+    """Return an application without routes: its limits, and how it reads paths and reports errors."""
+    app = Application("image_repo.web")
+    app.config.update(
+        MAX_CONTENT_LENGTH=config.server.max_upload + _MULTIPART_OVERHEAD_BYTES,
+        MAX_FORM_MEMORY_SIZE=_MAX_FORM_BYTES,
+        MAX_FORM_PARTS=_MAX_FORM_PARTS,
+    )
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # An empty part of a path is answered with 400, not with a redirect.
+    app.url_map.merge_slashes = False
+    app.url_map.converters["any_path"] = AnyPath
+    app.register_error_handler(Exception, _respond_to_error)
+    return app
+
+
+def _documented_paths(config: Config) -> Iterator[openapi.Paths]:
+    """Yield what OpenAPI says of each subject."""
+    base = "/" + config.repository_base_pathname
+    for subject in (artifacts, auth, catalogue, exchange, snapshots):
+        yield subject.paths(base)
+    for part in (gallery, iiif, iiif_auth, login):
+        yield part.paths()
+    yield dialects.paths(config)
+    yield oembed.paths()
+
+
+def _install_subjects(app: Flask, repo: Repository, config: Config, pictures: Pictures) -> None:
+    """Add the routes of each subject."""
+    collection, reads = Collection(repo), TranslatedReads(repo, pictures, config)
+    Images(repo, pictures, config).install(app)
+    for paged in (catalogue, gallery, exchange):
+        paged.install(app, repo, collection, config)
+    iiif.install(app, repo, reads, collection, config)
+    dialects.install(app, reads, config)
+    login.install(app, repo.authenticator, config)
+    for subject in (oembed, artifacts, auth, iiif_auth, snapshots):
+        subject.install(app, repo, config)
