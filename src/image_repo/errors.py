@@ -18,7 +18,9 @@
     ├── ArtifactNotFound   404 no artifact has this digest
     ├── SnapshotNotFound   404 no snapshot has this id
     ├── KeyNotFound        404 no API key has this name
+    ├── UploadNotFound     404 no unfinished upload of the caller has this id
     ├── NameConflict       409 a content address that names other bytes
+    ├── OffsetConflict     409 the next bytes of an upload are others
     ├── RequestTimeout     408 a head that did not come in time
     ├── LinkExpired        410 a temporary URL after its time
     ├── PartlyDone         409 a change of many records that some of them did not take
@@ -31,8 +33,11 @@
     ├── BrokenPicture      422 the right format, but damaged
     ├── BrokenArchive      422 an archive that cannot be read
     ├── OverBudget         422 too many pixels, frames, scans or bytes of metadata
+    ├── UploadLocked       423 another request is at work on the upload
+    ├── TooManyUploads     429 the caller has too many unfinished uploads
     ├── TooManyRenders     429 the client's budget of renders is used up
     ├── HeadersTooLarge    431 a head with more bytes than the configuration allows
+    ├── ChecksumMismatch   460 the bytes of a part are not those that its checksum names
     ├── OriginalDamaged    500 an original that is not what was stored
     ├── LinksNotConfigured 501 no key to sign temporary URLs with
     ├── LoginNotConfigured 501 the configuration names no client of an identity provider
@@ -45,7 +50,8 @@
     ├── CatalogueUnavailable 503 the index could not be asked
     ├── QueryTooSlow       503 a query took longer than allowed
     ├── Unfinished         503 a change of many records that can go on, when it is asked for again
-    └── RenderTimeout      504 it took longer than allowed
+    ├── RenderTimeout      504 it took longer than allowed
+    └── InsufficientStorage 507 there is no room for a further unfinished upload
 
     ConfigurationError         mistakes in the configuration; never seen over HTTP
 
@@ -224,6 +230,22 @@ class KeyNotFound(Problem):
     title = "There is no such API key"
 
 
+class UploadNotFound(Problem):
+    """404: no unfinished upload of the caller has this id: it has ended, has expired, or lies on another node."""
+
+    status = 404
+    slug = "upload-not-found"
+    title = "There is no such upload"
+
+
+class OffsetConflict(Problem):
+    """409: a part of an upload begins at another byte than the next one; ``offset`` is that of the next one."""
+
+    status = 409
+    slug = "offset-conflict"
+    title = "The next bytes of the upload are others"
+
+
 class NameConflict(Problem):
     """409: the name is taken: a content address of other bytes, or another entry's."""
 
@@ -339,6 +361,14 @@ class HeadersTooLarge(Problem):
     title = "Too many bytes before the body"
 
 
+class ChecksumMismatch(Problem):
+    """460: the bytes of a part are not those that ``Upload-Checksum`` names; none of them count (tus 1.0)."""
+
+    status = 460
+    slug = "checksum-mismatch"
+    title = "The bytes are not the ones that the checksum names"
+
+
 class OriginalDamaged(Problem):
     """500: the bytes of an original are not those that were stored."""
 
@@ -377,6 +407,24 @@ class LibraryMissing(Problem):
     status = 501
     slug = "library-missing"
     title = "A library that this needs is not installed"
+
+
+class UploadLocked(Problem):
+    """423: another request writes to the upload, or stores it; the same again succeeds soon."""
+
+    status = 423
+    slug = "upload-locked"
+    title = "Another request is at work on the upload"
+    retry_after = 2
+
+
+class TooManyUploads(Problem):
+    """429: the caller has as many unfinished uploads as it may (``uploads.max_open``)."""
+
+    status = 429
+    slug = "too-many-uploads"
+    title = "Too many uploads are not finished"
+    retry_after = 60
 
 
 class TooManyRenders(Problem):
@@ -466,6 +514,15 @@ class RenderTimeout(Problem):
     status = 504
     slug = "render-timeout"
     title = "The picture took too long to make"
+
+
+class InsufficientStorage(Problem):
+    """507: there is no room for a further unfinished upload (``uploads.max_size``, or the disk)."""
+
+    status = 507
+    slug = "insufficient-storage"
+    title = "There is no room for the upload"
+    retry_after = 60
 
 
 class ConfigurationError(Exception):

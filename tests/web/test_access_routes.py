@@ -37,6 +37,10 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/stats/{key}"): ("reader", "/stats/width"),
     ("GET", "/export"): ("reader", "/export"),
     ("POST", "/import"): ("writer", "/import"),
+    ("POST", "/uploads"): ("writer", "/uploads"),
+    ("POST", "/uploads/{upload_id}"): ("writer", "/uploads/" + "0" * 32),
+    ("PATCH", "/uploads/{upload_id}"): ("writer", "/uploads/" + "0" * 32),
+    ("DELETE", "/uploads/{upload_id}"): ("writer", "/uploads/" + "0" * 32),
     ("GET", "/artifacts"): ("reader", "/artifacts"),
     ("POST", "/artifacts"): ("writer", "/artifacts"),
     ("GET", "/artifacts/{artifact_id}"): ("reader", "/artifacts/sha256:" + "0" * 64),
@@ -67,6 +71,8 @@ EMPTY_ELSEWHERE = {
     "/stats/width",
     "/export",
     "/import",
+    "/uploads",
+    "/uploads/" + "0" * 32,
     "/images?name=none",
 }
 

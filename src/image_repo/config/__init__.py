@@ -39,6 +39,7 @@ from image_repo.config.settings import (
     ServerConfiguration,
     SwiftCacheConfiguration,
     TrashConfiguration,
+    UploadsConfiguration,
     WatermarkConfiguration,
 )
 
@@ -48,5 +49,5 @@ __all__ = [
     "LocalCacheConfiguration", "MemoryCacheConfiguration", "OidcConfiguration", "PersistentStoreConfiguration",
     "PurgeConfiguration", "QualityConfiguration", "RenderConfiguration", "RequestsConfiguration", "SecretText",
     "ServerConfiguration", "SourcedText", "SwiftCacheConfiguration", "TrashConfiguration",
-    "WatermarkConfiguration", "dump", "foreign", "load", "migrate",
+    "UploadsConfiguration", "WatermarkConfiguration", "dump", "foreign", "load", "migrate",
 ]  # fmt: skip

@@ -407,6 +407,17 @@ class ServerConfiguration:
 
 
 @_section
+class UploadsConfiguration:
+    """Uploads in parts (tus, at /uploads): what is not finished waits in local_file_cache_path."""
+
+    max_size: Bytes = _setting(
+        8 * GIB, "maximum size of all unfinished uploads of a node, as they were announced; 0: none"
+    )
+    max_open: Positive = _setting(20, "unfinished uploads of one caller")
+    lifetime: Positive = _setting(86_400, "seconds without a further byte after which one is deleted")
+
+
+@_section
 class Config:
     """All settings."""
 
@@ -448,6 +459,7 @@ class Config:
     trash: TrashConfiguration = _group(TrashConfiguration)
     access: AccessConfiguration = _group(AccessConfiguration)
     server: ServerConfiguration = _group(ServerConfiguration)
+    uploads: UploadsConfiguration = _group(UploadsConfiguration)
     cors_origin: str | None = _setting("*", "Access-Control-Allow-Origin of pictures; null: not sent")
     cors_write_origins: Texts = _setting((), "origins whose scripts may write, such as https://app.example.org")
     surrogate_header: Literal["Surrogate-Key", "xkey", "Cache-Tag"] | None = _setting(

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import io
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -33,28 +34,50 @@ class Spool:
     :param most: the most bytes that it takes
     :param hashed: whether its SHA-256 will be asked for: then it is made while the bytes pass
     :param in_memory: whether it never lies on a disk
+    :param file: in place of a new one
     :raises TooLarge: from :meth:`write`
     """
 
-    def __init__(self, folder: Path | None, most: int, *, hashed: bool = True, in_memory: bool = False) -> None:
-        self.file: BinaryIO = io.BytesIO() if in_memory else _open(folder)
+    def __init__(
+        self,
+        folder: Path | None,
+        most: int,
+        *,
+        hashed: bool = True,
+        in_memory: bool = False,
+        file: BinaryIO | None = None,
+    ) -> None:
+        self.file: BinaryIO = file or (io.BytesIO() if in_memory else _open(folder))
         self.size = 0
         self._most = most
         self._users = 1
         self._lock = threading.Lock()
         self._passing = hashlib.sha256() if hashed else None
 
+    @classmethod
+    def of(cls, file: BinaryIO) -> Self:
+        """Return a file that is whole, from its present position on; it is read once for size and digest."""
+        spool = cls(None, sys.maxsize, file=file)
+        start = file.tell()
+        while chunk := file.read(CHUNK):
+            spool._count(chunk)
+        file.seek(start)
+        return spool
+
     def write(self, chunk: bytes) -> int:
         """Write the next bytes."""
+        self._count(chunk)
+        try:
+            return self.file.write(chunk)
+        except OSError as error:
+            raise StoreUnavailable("There is no room for the bytes on their way in.") from error
+
+    def _count(self, chunk: bytes) -> None:
         self.size += len(chunk)
         if self.size > self._most:
             raise TooLarge(f"At most {self._most} bytes are taken.", limit=self._most)
         if self._passing:
             self._passing.update(chunk)
-        try:
-            return self.file.write(chunk)
-        except OSError as error:
-            raise StoreUnavailable("There is no room for the bytes on their way in.") from error
 
     def fill(self, chunks: Iterable[bytes]) -> Self:
         """Write everything, and go back to the beginning."""

@@ -147,10 +147,7 @@ class Writer:
             check_data(data)
         info, mezzanine = self._inspect(requested, spool)
         with self._metadata.lock(name):
-            before = self._resolver.look_up(name)
-            stored = read_record(self._origin, name)
-            check_owner(principal.owner, before, stored)
-            self._check_conditions(before, stored, conditions, requested)
+            before, stored = self._look_up(principal, name, requested, conditions)
             if before and stored and stored.version == before.version and requested.text == f"sha256:{stored.sha256}":
                 return principal.view(self._merge_into(stored, data)), False
             if before and stored and stored.intent and fitting(stored, before) is None:
@@ -165,6 +162,23 @@ class Writer:
                 self._delete_older(name, original.key)
         self._renditions.replaced(original, mezzanine)
         return principal.view(self._metadata.redact(record)), before is None
+
+    def check(self, principal: Principal, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> None:
+        """Check what :meth:`put` would refuse whatever the bytes are, before they arrive.
+
+        :raises Problem: as that does
+        """
+        self._look_up(principal, self._authorise(principal, Action.WRITE, name), name, conditions)
+
+    def _look_up(
+        self, principal: Principal, name: ImageName, requested: ImageName, conditions: Conditions
+    ) -> tuple[Original | None, Record | None]:
+        """Return what is there of a name that may be written to."""
+        before = self._resolver.look_up(name)
+        stored = read_record(self._origin, name)
+        check_owner(principal.owner, before, stored)
+        self._check_conditions(before, stored, conditions, requested)
+        return before, stored
 
     def _store(
         self,

@@ -1,4 +1,4 @@
-"""Expired renditions are swept out of a cache container whose store does not expire objects itself."""
+"""What has expired is swept: renditions in a cache container whose store does not do that, and unfinished uploads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from image_repo.concurrency.background import StoppableThread
 from image_repo.errors import Problem
+from image_repo.repository.partial_uploads import PartialUploads
 from image_repo.stores.base import NoContainer, Store
 from image_repo.sync.daemon import Lock
 
@@ -72,3 +73,19 @@ class ExpirySweeper(StoppableThread):
             return time.time() - self._swept.stat().st_mtime >= self._every
         except OSError:
             return True
+
+
+class UploadSweeper(StoppableThread):
+    """Deletes unfinished uploads that have expired, in a thread of each process: that is a look into two folders.
+
+    :param every: seconds between two looks
+    """
+
+    def __init__(self, uploads: PartialUploads, *, every: float = _LOOK_S) -> None:
+        super().__init__("image_repo-uploads")
+        self._uploads = uploads
+        self._every = every
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._every):
+            self._uploads.tidy()

@@ -27,6 +27,7 @@ from image_repo.web import (
     ops,
     problem_page,
     problems,
+    resumable_uploads,
     snapshots,
 )
 from image_repo.web.audit import Audit
@@ -128,12 +129,15 @@ def _documented_paths(config: Config) -> Iterator[openapi.Paths]:
         yield part.paths()
     yield dialects.paths(config)
     yield oembed.paths()
+    yield resumable_uploads.paths()
 
 
 def _install_subjects(app: Flask, repo: Repository, config: Config, pictures: Pictures) -> None:
     """Add the routes of each subject."""
     collection, reads = Collection(repo), TranslatedReads(repo, pictures, config)
-    Images(repo, pictures, config).install(app)
+    images = Images(repo, pictures, config)
+    images.install(app)
+    resumable_uploads.install(app, repo, images, config)
     for paged in (catalogue, gallery, exchange):
         paged.install(app, repo, collection, config)
     iiif.install(app, repo, reads, collection, config)

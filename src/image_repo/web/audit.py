@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 
 #: in place of a file
 LOG = "log"
+#: environ key: the path of the image that a request for another path has written, or tried to
+WRITTEN_PATH = "image_repo.written_path"
 _WRITES = {"POST": "write", "PUT": "write", "PATCH": "change", "DELETE": "delete"}
 #: beginning of a path → what is done there, by whichever method that changes something
-_BY_PATH = {"/access/keys": "keys", "/import": "import", "/snapshots": "freeze"}
+_BY_PATH = {"/access/keys": "keys", "/import": "import", "/snapshots": "freeze", "/uploads": "upload"}
 #: parameter of a GET → what it makes
 _LINKS = {"url": "link", "share": "share"}
 _MAX_TEXT_CHARS = 2048
@@ -53,7 +55,8 @@ class Audit:
         line = self._describe(environ, action)
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
-            self._write({**line, "status": int(status[:3])})
+            target = {"action": "write", "path": environ[WRITTEN_PATH]} if WRITTEN_PATH in environ else {}
+            self._write({**line, **target, "status": int(status[:3])})
             return start_response(status, headers, *error)
 
         return self._inner(environ, start)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from image_repo.errors import CrossOrigin
 from image_repo.web import problems
-from image_repo.web.responses import Headers, Reply, allow_origin
+from image_repo.web.responses import EXPOSED, Headers, Reply, allow_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -16,7 +16,8 @@ _READS, _WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
 #: request headers beyond the safelisted ones that the interface knows
 _REQUEST_HEADERS = (
     "Authorization, Content-Type, Content-MD5, If-Match, If-Modified-Since, If-None-Match, If-Range, "
-    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID"
+    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID, "
+    "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override"
 )
 #: seconds for which a browser may remember a preflight; browsers take less
 _MAX_AGE_S = 86_400
@@ -51,8 +52,11 @@ class Cors:
             return self._application(environ, start_response)
 
         def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
-            kept = [header for header in headers if not header[0].lower().startswith("access-control-")]
-            return start_response(status, [*kept, *allow_origin(origin), ("Vary", "Origin")], *error)
+            kept = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
+            exposed = allow_origin(origin)
+            if any(header[0] == EXPOSED[0] for header in kept):
+                exposed.remove(EXPOSED)
+            return start_response(status, [*kept, *exposed, ("Vary", "Origin")], *error)
 
         return self._application(environ, start)
 

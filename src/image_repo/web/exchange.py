@@ -225,7 +225,7 @@ def _receive(repo: Repository) -> Iterator[uploads.Upload]:
 
 def _form_data(upload: uploads.Upload) -> dict[str, Any]:
     """Return the data that a form adds to each image."""
-    data = uploads.data_of(upload)
+    data = uploads.data_of(upload.fields)
     if not isinstance(data, dict | None):
         raise BadBody("Expected data to be a JSON object, because it is added to the data of each image.")
     return data or {}

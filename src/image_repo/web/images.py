@@ -28,6 +28,7 @@ from image_repo.web.handle import Pictures, ReadRequest
 from image_repo.web.identity import Identify, authorise, principal
 from image_repo.web.paths import check_encoding
 from image_repo.web.responses import Reply
+from image_repo.web.uploads import Upload
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -149,20 +150,41 @@ class Images:
     def _write_data(self, target: ImageName | str) -> Reply:
         data = uploads.read_data()
         name = _name_in_data(target, data) if isinstance(target, str) else target
-        record, is_new = self._repo.writer.replace_data(principal(), name, data, self._conditions())
+        record, is_new = self._repo.writer.replace_data(principal(), name, data, self.conditions())
         return _written(record, 201 if is_new else 200)
 
     def _upload(self, target: ImageName | str | None) -> Reply:
         if request.mimetype.endswith("json"):
             raise NotAPicture(f"Expected a picture, or data as application/json, but received {request.mimetype[:60]}.")
         with uploads.receive(self._repo, "a picture") as upload:
-            uploads.check_begin(upload)
-            data, filename = uploads.data_of(upload), upload.filename
-            name = _name_in_folder(target, filename) if isinstance(target, str) else target
-            record, is_new = self._repo.writer.put(
-                principal(), name, upload.spool, conditions=self._conditions(), filename=filename, data=data
-            )
+            record, is_new = self.store(target, upload, self.conditions())
         return _written(record, 201 if is_new else 200)
+
+    def store(self, target: ImageName | str | None, upload: Upload, conditions: Conditions) -> tuple[Record, bool]:
+        """Store what has arrived: the end of every upload.
+
+        :param target: a name, a folder, or None for a name by content
+        :returns: its record, and whether there was none of this name before
+        """
+        uploads.check_begin(upload)
+        data, filename = uploads.data_of(upload.fields), upload.filename
+        name = _name_in_folder(target, filename) if isinstance(target, str) else target
+        return self._repo.writer.put(
+            principal(), name, upload.spool, conditions=conditions, filename=filename, data=data
+        )
+
+    def check(
+        self,
+        target: ImageName | str | None,
+        filename: str | None,
+        fields: Mapping[str, Sequence[str]],
+        conditions: Conditions,
+    ) -> None:
+        """Check what :meth:`store` would refuse whatever the bytes are, before they arrive."""
+        uploads.data_of(fields)
+        name = _name_in_folder(target, filename) if isinstance(target, str) else target
+        if name is not None:
+            self._repo.writer.check(principal(), name, conditions)
 
     def patch(self, path: str) -> Reply:
         """``PATCH /images/NAME``: merges into the user's data."""
@@ -173,7 +195,7 @@ class Images:
         readings = ImageName.readings(path)
         authorise(self._repo, Action.WRITE, readings[0].text)
         name = self._repo.reader.resolve_name(principal(), readings)
-        record = self._repo.writer.patch_data(principal(), name, uploads.read_patch(), self._conditions())
+        record = self._repo.writer.patch_data(principal(), name, uploads.read_patch(), self.conditions())
         return _written(record, 200)
 
     def delete(self, path: str) -> Reply:
@@ -193,10 +215,11 @@ class Images:
             deleted = writer.purge(principal(), name)
         else:  # where there is no picture, there may be what a failed deletion has left
             name = self._repo.reader.resolve_name(principal(), readings)
-            deleted = writer.delete(principal(), name, self._conditions(), disposal="erase" if permanent else "bin")
+            deleted = writer.delete(principal(), name, self.conditions(), disposal="erase" if permanent else "bin")
         return responses.send_json({"name": name.text, "deleted": deleted})
 
-    def _conditions(self) -> Conditions:
+    def conditions(self) -> Conditions:
+        """Return the conditions of this request."""
         return uploads.read_conditions(
             lambda original: RecipeRequest().settle(self._defaults, source=original.media_type)[0]
         )

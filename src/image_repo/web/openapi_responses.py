@@ -22,10 +22,13 @@ _PROBLEMS = {
     "415": "not a picture in a format that is read here",
     "416": "the range lies outside of the picture",
     "422": "the picture is damaged, or larger than a render may be",
-    "429": "too many renders for this client, with Retry-After",
+    "423": "another request is at work on the upload, with Retry-After",
+    "429": "too many renders for this client, or unfinished uploads, with Retry-After",
+    "460": "the bytes are not those that the checksum names",
     "501": "the configuration has not what this needs",
     "503": "too much to do, or the store cannot be asked, with Retry-After",
     "504": "the picture took too long to make",
+    "507": "there is no room for the upload",
 }
 _UNCHANGED = {"304": "unchanged: an entity tag or a date of the request still holds"}
 _OF_ALL = ("400", "401", "403", "404", "501", "503")
@@ -36,12 +39,14 @@ _OF_METHOD = {
     "patch": ("409", "412", "413", "415"),
     "delete": ("409", "412"),
 }
+#: first part of the path → statuses of what changes something there
+_OF_PATH = {"uploads": ("413", "415", "422", "423", "429", "460", "507")}
 _OF_PICTURES = ("410", "416", "422", "429", "504")
 #: first part of the path → group of the documentation; others are pictures
 _TAGS = {
     "search": "find", "keys": "find", "stats": "find", "grid": "find",
     "artifacts": "collections", "snapshots": "collections", "export": "collections", "import": "collections",
-    "trash": "collections",
+    "trash": "collections", "uploads": "images",
     "iiif": "other addresses", "oembed": "other addresses", "thumbor": "other addresses",
     "imgproxy": "other addresses", "dzi": "other addresses",
     "me": "access", "access": "access", "login": "access", "logout": "access",
@@ -67,7 +72,8 @@ def complete(operation: dict[str, Any], method: str, path: str) -> None:
     operation["tags"] = [_TAGS.get(path.split("/")[1], "images")]
     found = operation["responses"].get("200", {})
     is_picture = method == "get" and any(kind.startswith("image/") for kind in found.get("content", {}))
-    for code in sorted({*_OF_ALL, *_OF_METHOD[method], *(_OF_PICTURES if is_picture else ())}):
+    of_path = _OF_PATH.get(path.split("/")[1], ())
+    for code in sorted({*_OF_ALL, *_OF_METHOD[method], *of_path, *(_OF_PICTURES if is_picture else ())}):
         operation["responses"].setdefault(code, {"$ref": f"#/components/responses/{code}"})
     if is_picture:
         found["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}

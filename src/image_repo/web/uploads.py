@@ -163,21 +163,21 @@ def _check_digests(spool: Spool) -> None:
     check_digests(spool, request.headers.get("Repr-Digest"), request.headers.get("Content-MD5"))
 
 
-def data_of(upload: Upload) -> Any:
+def data_of(fields: Mapping[str, Sequence[str]]) -> Any:
     """Return ``data`` as JSON with every other field as text, or as a list of texts; None where there are none.
 
     :raises BadBody: for several ``data``, one that cannot be stored, or that is no object where there are other fields
     """
-    if not upload.fields:
+    if not fields:
         return None
-    texts = upload.fields.get("data", ())
+    texts = fields.get("data", ())
     if len(texts) > 1:
         raise BadBody(f"Expected one part called 'data', but received {len(texts)}.")
     data = read_json(texts[0]) if texts else {}
-    fields = {name: values if values[1:] else values[0] for name, values in upload.fields.items() if name != "data"}
-    if fields and not isinstance(data, dict):
+    others = {name: values if values[1:] else values[0] for name, values in fields.items() if name != "data"}
+    if others and not isinstance(data, dict):
         raise BadBody("Expected data to be a JSON object, because other fields come with it.")
-    data = {**data, **fields} if fields else data
+    data = {**data, **others} if others else data
     check_data(data)
     return data
 

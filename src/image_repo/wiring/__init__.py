@@ -10,7 +10,7 @@ from image_repo.wiring.catalogue import open_index, other_writer
 from image_repo.wiring.daemon import start_daemon
 from image_repo.wiring.folders import own_folder
 from image_repo.wiring.node import nodes
-from image_repo.wiring.repository import build, build_artifacts, purge_request
+from image_repo.wiring.repository import build, build_artifacts, build_partial_uploads, purge_request
 from image_repo.wiring.requests import defaults, render_budget, request_rules, request_signer
 from image_repo.wiring.stores import Stores, build_lifecycle, build_stores, prepare, rendition_lifetime
 
@@ -19,6 +19,7 @@ __all__ = [
     "build",
     "build_artifacts",
     "build_lifecycle",
+    "build_partial_uploads",
     "build_stores",
     "check_login",
     "defaults",

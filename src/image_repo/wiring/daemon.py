@@ -12,11 +12,11 @@ from image_repo.model.names import ImageName
 from image_repo.repository.repository import Repository
 from image_repo.sync import membership
 from image_repo.sync.daemon import CatalogueDaemon
-from image_repo.sync.expiry import ExpirySweeper
+from image_repo.sync.expiry import ExpirySweeper, UploadSweeper
 from image_repo.wiring.catalogue import open_notices
 from image_repo.wiring.folders import own_folder
 from image_repo.wiring.node import nodes
-from image_repo.wiring.repository import build_artifacts
+from image_repo.wiring.repository import build_artifacts, build_partial_uploads
 from image_repo.wiring.stores import build_stores, rendition_lifetime
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NOTE_AGE_S = 86_400.0
 
 
 def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
-    """Start what a node does beside its requests: the catalogue daemon, and the sweeper of expired renditions.
+    """Start what a node does beside its requests: the catalogue daemon, and the sweepers of what has expired.
 
     Each is started where the configuration has a use for it and there is a place for its files.
 
@@ -44,6 +44,9 @@ def start_daemon(config: Config, repo: Repository) -> Callable[[], None]:
         sweeper = ExpirySweeper(stores.cache, ages, own)
         resources.callback(sweeper.close)
         sweeper.start()
+    tidying = UploadSweeper(build_partial_uploads(config, repo))
+    resources.callback(tidying.close)
+    tidying.start()
     notices = open_notices(config, stores.origin)
     if notices is not None:
         listener = _follow_notices(notices, repo)

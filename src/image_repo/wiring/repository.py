@@ -20,6 +20,7 @@ from image_repo.repository.links import Links
 from image_repo.repository.metadata import MetadataStore
 from image_repo.repository.originals import Originals
 from image_repo.repository.owners import Owners, read_owner
+from image_repo.repository.partial_uploads import PartialUploads
 from image_repo.repository.policy import Policy
 from image_repo.repository.purge_hook import PurgeHook, PurgeRequest
 from image_repo.repository.quotas import Quotas
@@ -32,6 +33,7 @@ from image_repo.repository.writer import Writer
 from image_repo.wiring.access import access_rules, build_authenticator, is_scoped, login_path
 from image_repo.wiring.caches import build_renditions, link_target, memory_tier, names_on_disk
 from image_repo.wiring.catalogue import build_indexer, open_notices, write_order
+from image_repo.wiring.folders import own_folder
 from image_repo.wiring.node import Node
 from image_repo.wiring.stores import Stores, build_stores
 
@@ -130,6 +132,12 @@ def _purge_hook(node: Node) -> PurgeHook | None:
 def build_artifacts(config: Config, repo: Repository) -> Artifacts:
     """Return the artifacts of a repository; closed with it."""
     return Artifacts(repo, build_indexer(config, repo.origin, "artifacts"))
+
+
+def build_partial_uploads(config: Config, repo: Repository) -> PartialUploads:
+    """Return the uploads in parts that wait on this node."""
+    own = own_folder(config, repo.origin)
+    return PartialUploads(own and own / "uploads", config.uploads)
 
 
 def _policy(node: Node) -> Policy:

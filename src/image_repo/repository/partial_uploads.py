@@ -1,0 +1,372 @@
+"""Uploads in parts: bytes that wait on this node until all of them have arrived.
+
+An upload is a folder with two files: what was announced of it, and the bytes so far. The size of the second one is its
+offset, so a process that is killed loses nothing that it has written. The last byte counts only when the whole is
+stored: until then it can be sent again, which stores it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from image_repo.concurrency.locks import is_current, open_lock, wait_for
+from image_repo.config import UploadsConfiguration
+from image_repo.errors import (
+    InsufficientStorage,
+    OffsetConflict,
+    StoreUnavailable,
+    TooLarge,
+    TooManyUploads,
+    UploadLocked,
+    UploadNotFound,
+)
+from image_repo.repository.spool import Spool
+
+#: ids: as secrets makes them, and as a proxy suggests them
+_ID = re.compile(r"[0-9a-f]{32}")
+_BYTES, _ANNOUNCEMENT = "bytes", "announcement.json"
+#: seconds that a request waits for another one that writes to the same upload
+_LOCK_WAIT_S = 2.0
+#: seconds for which it is remembered that an upload was stored, at most: its client may have missed the answer
+_FINISHED_S = 3_600.0
+#: seconds after which what a killed process has left of a folder is removed
+_ABANDONED_S = 60.0
+#: unfinished uploads of all callers: each creation reads what was announced of every one
+_MAX_OPEN_OF_ALL = 2_000
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is known of an upload before its bytes.
+
+    :param length: bytes in all
+    :param creator: identifies the caller that alone may go on with it
+    :param client: identifies the caller as whose it counts
+    :param request: what its end needs, as JSON
+    """
+
+    length: int
+    creator: str
+    client: str
+    request: Mapping[str, Any]
+
+
+class PartialUpload:
+    """One upload.
+
+    :param folder: of its files
+    :param outcome: what its end has answered; None before
+    :param touched: when its last byte came, in seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        uploads: PartialUploads,
+        upload_id: str,
+        announcement: Announcement,
+        folder: Path,
+        touched: float,
+        outcome: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = upload_id
+        self.announcement = announcement
+        self.outcome = outcome
+        self.expires = touched + uploads.bounds.lifetime
+        self._uploads = uploads
+        self._folder = folder
+        self._path = folder / _BYTES
+
+    @property
+    def size(self) -> int:
+        """The bytes that lie here."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def offset(self) -> int:
+        """The bytes that need not be sent again: all of them only when the whole is stored."""
+        return self.announcement.length if self.outcome is not None else self._countable(self.size)
+
+    def _countable(self, size: int) -> int:
+        return min(size, self.announcement.length - 1)
+
+    def append(self, offset: int, chunks: Iterable[bytes]) -> int:
+        """Write the next bytes; return the offset behind them.
+
+        Another request may write meanwhile, where the client has given up this one: then this one ends.
+
+        :param offset: of the first byte
+        :raises OffsetConflict: when other bytes are expected
+        :raises TooLarge: when there are more than were announced
+        :raises InsufficientStorage: when the disk is full
+        :raises UploadNotFound: when it was deleted meanwhile
+        """
+        length = self.announcement.length
+        with self._open("r+b") as file:
+            self._check_offset(file, offset)
+            for chunk in chunks:
+                if offset + len(chunk) > length:
+                    raise TooLarge(f"Expected {length} bytes, as Upload-Length says, but received more.", limit=length)
+                with self._locked(file):
+                    self._check_offset(file, offset)
+                    _write(file, chunk, offset)
+                offset += len(chunk)
+            os.fdatasync(file.fileno())
+        return offset
+
+    def _check_offset(self, file: BinaryIO, offset: int) -> None:
+        expected = self._countable(os.fstat(file.fileno()).st_size)
+        if offset != expected:
+            raise OffsetConflict(f"Expected Upload-Offset {expected}, but received {offset}.", offset=expected)
+
+    @contextmanager
+    def complete(self) -> Iterator[Spool]:
+        """Yield the whole, which no other request changes or completes meanwhile.
+
+        :raises UploadLocked: when another request does that
+        :raises UploadNotFound: when another request has ended it
+        """
+        with self._open("rb") as file, self._locked(file):
+            yield Spool.of(file)
+
+    def finish(self, outcome: Mapping[str, str]) -> None:
+        """Remember that the whole is stored, and delete the bytes.
+
+        :param outcome: what is answered, by header
+        """
+        with suppress(OSError):  # the client sends the last byte again, and the same bytes are stored again
+            self._uploads.remember(self.id, self.announcement, outcome)
+        self.delete()
+
+    def delete(self) -> None:
+        """Forget the upload and its bytes."""
+        self._uploads.remove(self._folder)
+
+    def _open(self, mode: str) -> BinaryIO:
+        try:
+            return cast("BinaryIO", self._path.open(mode, -1 if mode == "rb" else 0))
+        except FileNotFoundError as error:
+            raise self._ended() from error
+
+    def _ended(self) -> OffsetConflict | UploadNotFound:
+        """Return the problem of a request for what is stored or deleted meanwhile."""
+        length = self.announcement.length
+        if self._uploads.is_finished(self.id):
+            return OffsetConflict(f"All {length} bytes of this upload have arrived.", offset=length)
+        return upload_not_found()
+
+    @contextmanager
+    def _locked(self, file: BinaryIO) -> Iterator[None]:
+        """Hold the file alone, over the processes of the node."""
+        handle = file.fileno()
+        _lock(handle)
+        try:
+            if not is_current(handle, self._path):
+                raise self._ended()
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+class PartialUploads:
+    """The uploads in parts of this node, for all its processes.
+
+    :param folder: private; None where there is no place for them
+    """
+
+    def __init__(self, folder: Path | None, bounds: UploadsConfiguration) -> None:
+        self.bounds = bounds
+        self._folder = folder
+        self._finished_s = min(_FINISHED_S, bounds.lifetime)
+        if folder is not None:
+            for each in (self._open_folder, self._finished_folder):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.tidy()
+
+    @property
+    def _open_folder(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "open"
+
+    @property
+    def _finished_folder(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "finished"
+
+    def create(self, announcement: Announcement, suggested_id: str | None = None) -> PartialUpload:
+        """Return a new upload without bytes.
+
+        :param suggested_id: 32 hexadecimal digits, taken where no upload has them
+        :raises TooManyUploads: when the caller has too many that are not finished
+        :raises InsufficientStorage: when all together would take too many bytes
+        """
+        if self._folder is None:
+            raise InsufficientStorage("There is no place for uploads in parts: local_file_cache_path cannot be used.")
+        try:
+            with _held(self._folder / "creating"):
+                self.tidy()
+                self._check_bounds(announcement)
+                return self._create(announcement, suggested_id)
+        except OSError as error:
+            raise _write_problem(error) from error
+
+    def _create(self, announcement: Announcement, suggested_id: str | None) -> PartialUpload:
+        is_free = suggested_id and _ID.fullmatch(suggested_id) and self._load(suggested_id) is None
+        upload_id = suggested_id if suggested_id and is_free else secrets.token_hex(16)
+        folder, aside = self._open_folder / upload_id, self._open_folder / f".{upload_id}"
+        aside.mkdir(mode=0o700)
+        (aside / _BYTES).touch(0o600)
+        (aside / _ANNOUNCEMENT).write_text(json.dumps(asdict(announcement)), encoding="utf-8")
+        aside.rename(folder)
+        return PartialUpload(self, upload_id, announcement, folder, time.time())
+
+    def _check_bounds(self, announcement: Announcement) -> None:
+        uploads = list(self._all())
+        ours = sum(upload.announcement.client == announcement.client for upload in uploads)
+        if ours >= self.bounds.max_open:
+            raise TooManyUploads(
+                f"There are {ours} unfinished uploads of yours, which is as many as may be: end or delete one."
+            )
+        lengths = announcement.length + sum(upload.announcement.length for upload in uploads)
+        missing = lengths - sum(upload.size for upload in uploads)
+        is_full = lengths > self.bounds.max_size or len(uploads) >= _MAX_OPEN_OF_ALL
+        if is_full or missing > shutil.disk_usage(self._open_folder).free:
+            raise InsufficientStorage("There is no room for a further unfinished upload of this size at the moment.")
+
+    def find(self, upload_id: str, creator: str) -> PartialUpload:
+        """Return an upload of a caller.
+
+        :raises UploadNotFound: when there is none, or it is another caller's
+        """
+        upload = self._load(upload_id) if self._folder is not None and _ID.fullmatch(upload_id) else None
+        if upload is None or upload.announcement.creator != creator or upload.expires < time.time():
+            raise upload_not_found()
+        return upload
+
+    def is_finished(self, upload_id: str) -> bool:
+        """Return whether an upload was stored, as far as that is remembered."""
+        return (self._finished_folder / upload_id).exists()
+
+    def remember(self, upload_id: str, announcement: Announcement, outcome: Mapping[str, str]) -> None:
+        """Remember how an upload has ended.
+
+        :raises OSError: when it cannot be written
+        """
+        path = self._finished_folder / upload_id
+        aside = path.with_name(f".{upload_id}")
+        aside.write_text(json.dumps({**asdict(announcement), "outcome": outcome}), encoding="utf-8")
+        aside.replace(path)
+
+    def remove(self, folder: Path) -> None:
+        """Delete the files of an upload; it is gone at once, whatever happens meanwhile."""
+        gone = folder.with_name(f".{folder.name}")
+        with suppress(OSError):
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Delete uploads that have expired, and what killed processes have left."""
+        if self._folder is None:
+            return
+        now = time.time()
+        for folder in _entries(self._open_folder):
+            if folder.name.startswith("."):
+                if now - _modified(folder) > _ABANDONED_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+            elif now - _modified(folder / _BYTES) > self.bounds.lifetime:
+                self.remove(folder)
+        for path in _entries(self._finished_folder):
+            if now - _modified(path) > self._finished_s:
+                path.unlink(missing_ok=True)
+
+    def _all(self) -> Iterator[PartialUpload]:
+        for folder in _entries(self._open_folder):
+            upload = None if folder.name.startswith(".") else self._load(folder.name)
+            if upload is not None and upload.outcome is None:
+                yield upload
+
+    def _load(self, upload_id: str) -> PartialUpload | None:
+        """Return an upload, as it ended where it has; None where there is none."""
+        folder, finished = self._open_folder / upload_id, self._finished_folder / upload_id
+        for path, dated in ((finished, finished), (folder / _ANNOUNCEMENT, folder / _BYTES)):
+            try:
+                members = json.loads(path.read_text(encoding="utf-8"))
+                outcome = members.pop("outcome", None)
+                return PartialUpload(self, upload_id, Announcement(**members), folder, _modified(dated), outcome)
+            except (OSError, ValueError, TypeError):
+                continue
+        return None
+
+
+def upload_not_found() -> UploadNotFound:
+    """Return the problem of an upload that is not there; that of another caller gets the same."""
+    return UploadNotFound("There is no such upload here: it has ended, has expired, or lies on another node.")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was written last; the epoch where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock file over the processes of the node."""
+    handle = open_lock(path)
+    try:
+        _lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    def attempt() -> bool | None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return True
+
+    if not wait_for(attempt, time.monotonic() + _LOCK_WAIT_S):
+        raise UploadLocked("Another request is at work on this upload.")
+
+
+def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
+    view = memoryview(chunk)
+    try:
+        while view:
+            written = os.pwrite(file.fileno(), view, offset)
+            view, offset = view[written:], offset + written
+    except OSError as error:
+        raise _write_problem(error) from error
+
+
+def _write_problem(error: OSError) -> InsufficientStorage | StoreUnavailable:
+    if error.errno in _NO_ROOM:
+        return InsufficientStorage("The disk for uploads is full.")
+    return StoreUnavailable("The disk for uploads cannot be written to.")
