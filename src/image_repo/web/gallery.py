@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, render_template, request
@@ -10,7 +11,7 @@ from image_repo import __version__
 from image_repo.access.control import Action
 from image_repo.catalogue.base import Page
 from image_repo.catalogue.grammar import FILTER_WORDS, PAGE_WORDS, Words
-from image_repo.catalogue.query import Filter, Query
+from image_repo.catalogue.query import Filter, Path, Query
 from image_repo.config import Config
 from image_repo.model.formats import BY_ENDING
 from image_repo.model.names import parse_prefix
@@ -28,6 +29,7 @@ MAX_ROWS = 10_000
 #: parameters of ``/grid`` beside a filter
 GRID_WORDS: Words = {
     "folder": ({"type": "string"}, "all below this folder"),
+    "select": ({"type": "string"}, "further columns, separated by commas: exif.captured,data.site"),
     **{word: PAGE_WORDS[word] for word in ("sort", "after")},
 }
 #: members of a record that make the columns
@@ -65,13 +67,14 @@ def _index(base: str) -> Reply | Response:
 
 
 def _grid(repo: Repository, collection: Collection, origin: str | None) -> Reply:
-    """``GET /grid``: names, versions, widths and heights of what matches, in order."""
-    parsed = read_query((*FILTER_WORDS, "sort", "after"), ("folder",))
-    folder = parsed.rest.get("folder", "")
+    """``GET /grid``: names, versions, widths and heights of what matches, in order, and the columns of ``select``."""
+    parsed = read_query((*FILTER_WORDS, "sort", "after", "select"), ("folder",))
+    folder, keys = parsed.rest.get("folder", ""), request.args.get("select", "").split(",")
+    selected = dict(zip(keys, parsed.query.select, strict=False))
     query = Query(
         parsed.query.filter & Filter(prefix=parse_prefix(folder)),
         order=parsed.query.order,
-        select=tuple((member,) for member in _COLUMNS.values()),
+        select=(*((member,) for member in _COLUMNS.values()), *selected.values()),
         limit=MAX_ROWS,
         after=parsed.query.after,
         exact=parsed.query.after is None,
@@ -81,16 +84,27 @@ def _grid(repo: Repository, collection: Collection, origin: str | None) -> Reply
     rebuilding = {"catalogue": "rebuilding"} if collection.rebuilding(surely=page.count == 0) is not None else {}
     return responses.send_tagged(
         ConditionalRequest(request.environ),
-        {**_columns(page), **unknown, **rebuilding},
+        {**_columns(page, selected), **unknown, **rebuilding},
         origin=origin,
         is_shared=is_shared(repo, Action.LIST, ""),
     )
 
 
-def _columns(page: Page) -> dict[str, Any]:
-    """Return a page of documents as columns; a description without a picture is 0 by 0."""
+def _columns(page: Page, selected: Mapping[str, Path]) -> dict[str, Any]:
+    """Return a page of documents as columns; a description without a picture is 0 by 0.
+
+    :param selected: key → path of further columns; null where a document has nothing there
+    """
     columns = {name: [document.get(member) or 0 for document in page.documents] for name, member in _COLUMNS.items()}
-    return {"count": page.count, "after": page.after, **columns}
+    further = {key: [_value_at(document, path) for document in page.documents] for key, path in selected.items()}
+    return {"count": page.count, "after": page.after, **columns, **({"columns": further} if further else {})}
+
+
+def _value_at(document: Any, path: Path) -> Any:
+    """Return what is at a path, which goes into objects alone; None where nothing is."""
+    for member in path:
+        document = document.get(member) if isinstance(document, Mapping) else None
+    return document
 
 
 # -- OpenAPI -----------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 import { getJson } from './api.js';
 import { ratioOf } from './layout.js';
+import { readTime } from './times.js';
 
 /** The most pictures that one view lists. */
 const MAX_PICTURES = 500_000;
+/** Keys of times that a listing has beside its columns. */
+export const TIMES = /** @type {const} */ (['exif.captured', 'uploaded']);
 
 /** Columns of a view. */
 export class Listing {
@@ -17,6 +20,8 @@ export class Listing {
     this.widths = [];
     /** @type {number[]} */
     this.heights = [];
+    /** @type {Record<typeof TIMES[number], number[]>} milliseconds, NaN for none (`times.js`) */
+    this.times = { 'exif.captured': [], uploaded: [] };
     /** How many match, of which `names` has the first. */
     this.count = 0;
     this.isComplete = false;
@@ -37,6 +42,7 @@ export class Listing {
     let after = null;
     do {
       const parameters = new URLSearchParams(query);
+      parameters.set('select', TIMES.join());
       if (after) parameters.set('after', after);
       const part = await getJson(`grid?${parameters}`, { signal });
       this.#append(part, after === null);
@@ -57,6 +63,7 @@ export class Listing {
       const target = /** @type {any[]} */ (this[column]);
       for (const value of part[column]) target.push(value);
     }
+    for (const key of TIMES) for (const value of part.columns[key]) this.times[key].push(readTime(value));
     if (isFirst) this.count = part.count;
     if (!part.after || this.length > this.count) this.count = this.length;
   }
@@ -89,6 +96,7 @@ export class Listing {
     this.versions = pick(this.versions);
     this.widths = pick(this.widths);
     this.heights = pick(this.heights);
+    for (const key of TIMES) this.times[key] = pick(this.times[key]);
   }
 
   /**

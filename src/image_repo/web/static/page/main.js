@@ -10,6 +10,7 @@ import { openExport } from './export.js';
 import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
 import { Grid } from './grid.js';
+import { Histogram } from './histogram.js';
 import { installGridKeys, installKeys, showHelp } from './keys.js';
 import { Listing } from './listing.js';
 import { installDensity, installSort, installTheme, showSort } from './options.js';
@@ -47,6 +48,7 @@ class Page {
         (view) => this.go(view),
       ),
     );
+    this.histogram = new Histogram((filters) => this.go({ ...this.view, picture: '', filters }));
     addEventListener('popstate', () => this.show(readView()));
     document.addEventListener('click', (event) => this.#follow(event));
     part('export').addEventListener('click', () => openExport(this.view, this.listing.count, this.caller));
@@ -207,7 +209,7 @@ class Page {
       this.selection.listing = listing;
       scrollTo({ top: 0, behavior: 'instant' });
       this.grid.show(listing);
-      tellUnknownKeys(answer);
+      tellUnknownKeys(answer, this.view);
     } else {
       this.grid.update();
     }
@@ -218,6 +220,7 @@ class Page {
   #describe() {
     part('count').textContent = counted(this.listing.count, 'picture');
     showFolders(this.view, this.listing);
+    this.histogram.show(this.view, this.listing);
     showEmpty(this.view, this.listing);
   }
 

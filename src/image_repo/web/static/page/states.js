@@ -1,21 +1,30 @@
 /** What the page says where there are no pictures to show, and to whom it shows them. */
 
+import { addressOf } from './address.js';
 import { alertText, element, part } from './dom.js';
+import { TIMES } from './listing.js';
 
 /** @import { View } from './address.js' */
 /** @import { Caller } from './api.js' */
 /** @import { Listing } from './listing.js' */
 
 /**
- * Tell keys that no record has, and what was probably meant.
+ * Tell keys of a view that no record has, and what was probably meant.
  * @param {Record<string, any>} answer
+ * @param {View} view
  */
-export function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }) {
+export function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }, view) {
+  const address = addressOf(view);
+  // the page itself asks for times
+  const isOwn = (/** @type {string} */ key) => TIMES.some((each) => each === key) && !address.includes(key);
+  const text = (/** @type {string} */ key) => {
+    const meant = nearest[key] ? ` Did you mean ${nearest[key]}?` : '';
+    return `No record has ${key}.${meant}`;
+  };
   alertText(
     unknown
-      .map(
-        (/** @type {string} */ key) => `No record has ${key}.${nearest[key] ? ` Did you mean ${nearest[key]}?` : ''}`,
-      )
+      .filter((/** @type {string} */ key) => !isOwn(key))
+      .map(text)
       .join(' '),
   );
 }
