@@ -207,6 +207,9 @@ def test_where_requests_are_bounded_what_info_json_lists_is_served(tmp_path: Pat
         site.put("a", pictures.jpeg(pictures.photo(700, 600)))
         info = site.client.get("/iiif/3/a/info.json").json()
         assert info["profile"] == "level0"
+        assert info.keys().isdisjoint(("preferredFormats", "extraFormats")) and info["extraQualities"] == ["color"]
+        old = site.client.get("/iiif/2/a/info.json").json()["profile"][1]
+        assert (old["formats"], old["qualities"]) == (["jpg"], ["default", "color"])
         for size in info["sizes"]:
             path = f"/iiif/3/a/full/{size['width']},{size['height']}/0/default.jpg"
             assert site.client.get(path).image().size == (size["width"], size["height"])

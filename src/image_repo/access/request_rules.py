@@ -20,6 +20,8 @@ from image_repo.model.recipe import RecipeRequest
 _SIGNATURE = re.compile(r"(?:([0-9]{1,12})\.)?([A-Za-z0-9_-]{43})")
 #: parameters of pictures that are one rendition each without a preset
 _ALONE: tuple[list[str], ...] = ([], ["thumbnail=True"], ["kind=original"])
+#: what a signature for the tiles of every picture covers: no request for a rendition has such a line
+_TILES = ["tiles=True"]
 
 
 class RequestSigner:
@@ -63,6 +65,21 @@ class RequestSigner:
         if end and self._clock() >= int(end):
             raise LinkExpired("The signature of this request has expired.")
         return int(end) if end else None
+
+    def sign_tiles(self) -> str:
+        """Return a signature for the sizes and tiles that an ``info.json`` lists, of every picture.
+
+        :raises LinksNotConfigured: without a key
+        """
+        return self.sign("", _TILES)
+
+    def accepts_tiles(self, signature: str) -> bool:
+        """Return whether a signature is one of :meth:`sign_tiles`."""
+        try:
+            self.verify(signature, [""], _TILES)
+        except (LinkRefused, LinkExpired):
+            return False
+        return True
 
 
 class RequestRules:

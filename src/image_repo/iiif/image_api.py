@@ -38,6 +38,14 @@ _FEATURES_2 = (
     "regionByPct", "regionByPx", "regionSquare", "rotationArbitrary", "rotationBy90s", "sizeAboveFull",
     "sizeByConfinedWh", "sizeByDistortedWh", "sizeByForcedWh", "sizeByH", "sizeByPct", "sizeByW", "sizeByWh",
 )  # fmt: skip
+#: what an info.json of version 3 says beyond its level; where only some sizes are served, they are JPEG alone
+_EXTRAS: Mapping[str, list[str]] = {
+    "preferredFormats": ["webp", "jpg"],
+    "extraFormats": [kind for kind in _FORMATS if kind not in ("jpg", "png")],
+    "extraQualities": list(_QUALITIES[1:]),
+    "extraFeatures": list(_FEATURES_3),
+}
+_LISTED_ALONE: Mapping[str, list[str]] = {"extraQualities": ["color"], "extraFeatures": []}
 _NUMBER = r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})"
 _PIXELS = re.compile(r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})")
 _PERCENT = re.compile(rf"pct:({_NUMBER}),({_NUMBER}),({_NUMBER}),({_NUMBER})")
@@ -272,16 +280,13 @@ def info(
             "maxWidth": most,
             **offered,
             **({"rights": rights} if rights else {}),
-            "preferredFormats": ["webp", "jpg"],
-            "extraFormats": [kind for kind in _FORMATS if kind not in ("jpg", "png")],
-            "extraQualities": list(_QUALITIES[1:]),
-            "extraFeatures": [] if listed else list(_FEATURES_3),
+            **(_LISTED_ALONE if listed else _EXTRAS),
         }
         return {**context, "id": base, "type": "ImageService3", **members, **about}
     level = _PROFILE[2].replace("level2", "level0") if listed else _PROFILE[2]
     supports = {
-        "formats": list(_FORMATS),
-        "qualities": list(_QUALITIES),
+        "formats": ["jpg"] if listed else list(_FORMATS),
+        "qualities": list(_QUALITIES[:2]) if listed else list(_QUALITIES),
         "supports": [] if listed else list(_FEATURES_2),
         "maxWidth": most,
     }

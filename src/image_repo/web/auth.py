@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, request
 
+from image_repo import wiring
 from image_repo.access.api_keys import ApiKey, new_key
 from image_repo.access.control import Action
 from image_repo.config import Config
@@ -38,15 +39,25 @@ class _Views:
         self._repo = repo
         self._config = config
         self._keys = repo.authenticator.keys
+        self._signer = wiring.request_signer(config)
 
     def me(self) -> Reply:
-        """``GET /me``: the caller's name, roles, what it may do, and where to log in and out."""
+        """``GET /me``: the caller's name, roles, what it may do, where to log in and out, and which sizes there are."""
         catalogue.read_parameters(())
         caller, allows = principal(), self._repo.access.allows
         may = [action.name.lower() for action in Action if allows(caller, action, "")]
         members = {"name": caller.name, "roles": sorted(caller.roles), "prefix": caller.prefix, "may": may}
         owner = {} if caller.owner is None else {"owner": caller.owner}
-        return responses.send_json({**members, **owner, **self._login()})
+        return responses.send_json({**members, **owner, **self._login(), **self._requests()})
+
+    def _requests(self) -> dict[str, Any]:
+        """Return the mode of requests where only some sizes are rendered, and what lets the page show pictures."""
+        mode = self._config.requests.mode
+        if mode not in ("presets", "signed"):
+            return {}
+        may_sign = mode == "signed" and self._repo.access.allows(principal(), Action.WRITE, "")
+        signature = {"signature": self._signer.sign_tiles()} if may_sign else {}
+        return {"requests": {"mode": mode, **signature}}
 
     def _login(self) -> dict[str, str]:
         """Return where people log in, where they can; where they log out in a session."""

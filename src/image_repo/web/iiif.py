@@ -51,6 +51,7 @@ class _Views:
         self._origin = config.cors_origin
         self._mode = config.requests.mode
         self._steps = wiring.defaults(config).steps
+        self._signer = wiring.request_signer(config)
 
     def get(self, path: str) -> Reply:
         """``GET /iiif/3/ID/info.json``, ``…/ID/REGION/SIZE/ROTATION/QUALITY.FORMAT``, or the base URI."""
@@ -79,7 +80,9 @@ class _Views:
         is_listed = listed is not None and image_request.is_offered(listed)
         if listed is not None and not is_listed and self._mode != "signed":
             raise BadRequest("The configuration allows the sizes and tiles that info.json lists, as default.jpg.")
-        reply = self._reads.handle(original, image_request.parameters(), is_listed=is_listed)
+        signatures = request.args.getlist("signature") if is_listed else []
+        is_signed = any(map(self._signer.accepts_tiles, signatures))
+        reply = self._reads.handle(original, image_request.parameters(), is_listed=is_listed, is_signed=is_signed)
         # Relative, because a response is repeated under any name of this host.
         base = presentation.service_of(request.script_root, name_of(original), dialect)
         reply.headers.append(("Link", image_api.link_header(base, image_request, dialect)))

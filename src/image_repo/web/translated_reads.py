@@ -77,10 +77,10 @@ class TranslatedReads:
         :param ends: seconds since the epoch from which on the request is refused; None for never
         """
         pairs = list(parameters)
-        signatures = [("signature", text) for text in request.args.getlist("signature")]
+        own = [(name, text) for name in ("signature", "v") for text in request.args.getlist(name)]
         read = replace(
             read := ReadRequest.of(request.environ, path_of(name_of(original)), principal()),
-            query=[*pairs, *signatures],
+            query=[*pairs, *own],
             accept=read.accept if ("kind", "auto") in pairs else None,
             is_listed=is_signed if self._mode == "signed" else is_listed,
             ends=ends,

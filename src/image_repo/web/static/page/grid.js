@@ -1,8 +1,8 @@
 /** The grid: any number of pictures, of which the rows near the window are in the document. */
 
-import { imageUrl } from './api.js';
 import { element, part } from './dom.js';
 import { layRows, rowAt, verticalNeighbour } from './layout.js';
+import { renditionUrl } from './renditions.js';
 import { lastPart } from './words.js';
 
 /** @import { Listing } from './listing.js' */
@@ -167,12 +167,12 @@ export class Grid {
    * @param {number} height in CSS pixels
    */
   thumbnail(index, height) {
-    const { names, versions, widths, heights } = /** @type {Listing} */ (this.listing);
+    const picture = /** @type {Listing} */ (this.listing).picture(index);
     // cut where it is much wider or higher than others: then its longer side is beyond the cell
-    const wanted = height * Math.max(1, widths[index] / heights[index]) * devicePixelRatio;
+    const wanted = height * Math.max(1, picture.width / picture.height) * devicePixelRatio;
     // a side that is a tenth short is not seen, and half the bytes
     const side = SIDES.find((each) => each >= wanted * 0.9) ?? SIDES[SIDES.length - 1];
-    return imageUrl(names[index], { xsize: side, ysize: side, v: versions[index] });
+    return renditionUrl(picture, side);
   }
 
   /** Fetch the pictures of all cells in the document. */

@@ -76,6 +76,16 @@ export class Listing {
     return ratioOf(this.widths[index], this.heights[index]);
   }
 
+  /** @param {number} index */
+  picture(index) {
+    return {
+      name: this.names[index],
+      version: this.versions[index],
+      width: this.widths[index],
+      height: this.heights[index],
+    };
+  }
+
   /**
    * Return the index of a picture, or -1.
    * @param {string} name

@@ -15,11 +15,12 @@ import { installGridKeys, installKeys, showHelp } from './keys.js';
 import { Listing } from './listing.js';
 import { installDensity, installSort, installTheme, showSort } from './options.js';
 import { PictureView } from './picture.js';
+import { limitSizes } from './renditions.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
 import { UploadPanel } from './upload_panel.js';
 import { openServer } from './server.js';
-import { refuse, showCaller, showEmpty, tellUnknownKeys } from './states.js';
+import { refuse, showCaller, showEmpty, tellUnknownKeys, tellUnsigned } from './states.js';
 import { counted, lastPart } from './words.js';
 
 /** @import { View } from './address.js' */
@@ -63,6 +64,7 @@ class Page {
       alertText(/** @type {Error} */ (error).message);
       return;
     }
+    limitSizes(this.caller.requests);
     showCaller(this.caller);
     this.picture = new PictureView(this);
     const bar = new SelectionBar(this, this.selection);
@@ -210,6 +212,7 @@ class Page {
       scrollTo({ top: 0, behavior: 'instant' });
       this.grid.show(listing);
       tellUnknownKeys(answer, this.view);
+      if (this.caller) tellUnsigned(this.caller);
     } else {
       this.grid.update();
     }

@@ -1,6 +1,5 @@
 /** One picture: large, with its record beside it, and its neighbours by the arrow keys. */
 
-import { imageUrl } from './api.js';
 import { deleteImage, restoreImage } from './changes.js';
 import { element, icon, iconButton } from './dom.js';
 import { isTyping } from './keys.js';
@@ -8,6 +7,7 @@ import { Labels } from './labels.js';
 import { openUrlPanel } from './makeurl.js';
 import { confirmAction, notify, notifyError } from './notices.js';
 import { RecordPanel } from './record.js';
+import { downloadUrl, renditionUrl } from './renditions.js';
 import { Viewer } from './viewer.js';
 import { digits, lastPart } from './words.js';
 
@@ -100,8 +100,8 @@ export class PictureView {
     if (index >= 0 && !listing.widths[index]) {
       this.viewer.fail('No picture yet');
     } else {
-      const version = listing.versions[index] ? { v: listing.versions[index] } : null;
-      this.viewer.open(name, imageUrl(name, { xsize: PREVIEW_PX, ysize: PREVIEW_PX, ...version })).catch(notifyError);
+      const preview = renditionUrl(index < 0 ? { name } : listing.picture(index), PREVIEW_PX);
+      this.viewer.open(name, preview).catch(notifyError);
     }
     await this.record.show(name);
   }
@@ -125,7 +125,7 @@ export class PictureView {
   }
 
   #download() {
-    element('a', { href: imageUrl(this.name, { download: '' }), download: '' }).click();
+    element('a', { href: downloadUrl(this.name), download: '' }).click();
   }
 
   async #openUrl() {

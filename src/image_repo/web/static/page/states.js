@@ -30,6 +30,15 @@ export function tellUnknownKeys({ unknown_keys: unknown = [], nearest = {} }, vi
 }
 
 /**
+ * Say why the thumbnails cannot be shown, where requests are to be signed.
+ * @param {Caller} caller
+ */
+export function tellUnsigned({ requests }) {
+  if (requests?.mode !== 'signed' || requests.signature) return;
+  alertText('This server renders signed requests alone: the page shows pictures to those who may write.');
+}
+
+/**
  * Say in words that nothing was found, and what to do.
  * @param {View} view
  * @param {Listing} listing

@@ -2,6 +2,7 @@
 
 import { ROOT, serviceUrl } from './api.js';
 import { element } from './dom.js';
+import { tileQuery } from './renditions.js';
 
 const LIBRARY = 'static/openseadragon/openseadragon.min.js';
 /** @type {Promise<any> | undefined} */
@@ -17,6 +18,12 @@ function loadLibrary() {
     );
   });
   return library;
+}
+
+/** @param {any} source of tiles, to whose addresses the signature is added where there is one */
+function addTileQuery(source) {
+  const address = source.getTileUrl.bind(source);
+  source.getTileUrl = (/** @type {number[]} */ ...place) => address(...place) + tileQuery();
 }
 
 /** A picture of which any part can be seen at full size. */
@@ -77,6 +84,7 @@ export class Viewer {
       animationTime: 0.35,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     });
+    viewer.addHandler('open', () => addTileQuery(viewer.world.getItemAt(0).source));
     viewer.addHandler('open-failed', () => this.fail('The picture cannot be shown.'));
     // the dialog has keys of its own, and the canvas is one stop for Tab
     viewer.canvas.setAttribute('aria-label', 'Picture, zoomed by + and −');
