@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -298,7 +299,7 @@ class Origin(BaseHTTPRequestHandler):
         answer = self.answers.get(self.path.split("?")[0].split("/")[1], lambda told: told.say(b"plain"))
         answer(self)
 
-    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
 
     def say(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -492,6 +493,43 @@ def test_the_images_of_a_node_that_is_gone_are_the_other_s_and_the_others_stay_w
             assert nodes.client(method, f"/images/{number}?{method}", body).status == 200
     assert 8 <= len(before) <= 32
     assert len(nodes.asked(1)) == 40
+
+
+@pytest.mark.servers
+def test_the_parts_of_an_upload_go_to_the_node_that_created_it(nodes: Nodes) -> None:
+    for _ in range(40):
+        assert nodes.client("POST", "/uploads", X_Upload_Id="0" * 32).status == 200
+    ids = [{headers["x-upload-id"] for _, _, headers, _ in origin.asked} for origin in nodes.origins]
+    assert min(len(ids[0]), len(ids[1])) >= 8
+    assert len(ids[0] | ids[1]) == 40
+    for upload_id in ids[0] | ids[1]:
+        for method in ("HEAD", "PATCH", "DELETE"):
+            body = b"x" if method == "PATCH" else None
+            assert nodes.client(method, f"/uploads/{upload_id}", body).status == 200
+    for node, origin in enumerate(nodes.origins):
+        parts = [path.rpartition("/")[2] for _, path, _, _ in origin.asked if path != "/uploads"]
+        assert set(parts) == ids[node]
+    assert not any("x-upload-id" in headers for _, path, headers, _ in nodes.origins[0].asked if path != "/uploads")
+
+
+@pytest.mark.servers
+def test_a_part_of_an_upload_is_passed_on_before_it_is_whole(front: Front) -> None:
+    arrived, ended = threading.Event(), threading.Event()
+
+    def take(told: Origin) -> None:
+        arrived.set()
+        ended.wait(10)
+        told.say(b"")
+
+    class Unread(front.origin):
+        def do_PATCH(self) -> None:
+            take(self)
+
+    front.server.RequestHandlerClass = Unread
+    with socket.create_connection(("127.0.0.1", front.client.port), 10) as connection:
+        connection.sendall(b"PATCH /uploads/" + b"0" * 32 + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+        assert arrived.wait(10)
+        ended.set()
 
 
 @pytest.mark.servers

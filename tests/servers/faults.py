@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Literal, Self
 
-Mode = Literal["refuse", "reset", "blackhole", "latency", "cut", "end", "corrupt", "status", "stall", "refuse-upload"]
-_METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ", b"COPY ", b"OPTIONS ")
+Mode = Literal[
+    "refuse", "reset", "blackhole", "latency", "cut", "end", "corrupt", "status", "stall", "refuse-upload", "cut-upload"
+]
+_METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"PATCH ", b"DELETE ", b"COPY ", b"OPTIONS ")
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Fault:
     :param mode: ``refuse``: nobody listens any more; ``reset`` the connection at the request; ``blackhole``
         swallows it; ``latency`` delays each piece of the answer; ``cut`` resets, ``end`` closes, ``stall`` holds
         the answer after so many bytes; ``corrupt`` flips a bit of the byte there; ``status`` answers itself;
-        ``refuse-upload`` answers after so many bytes of the body, and resets
+        ``refuse-upload`` answers after so many bytes of the body, and resets; ``cut-upload`` resets there
     :param after: bytes of the answer (or of the body that is sent) that pass
     :param match: only requests whose head holds this
     :param times: how many requests; all when None
@@ -168,6 +170,9 @@ class _Connection:
         self._sent += len(chunk)
         if mode == "reset":
             self.reset()
+        elif mode == "cut-upload" and fault and self._sent > fault.after:
+            self._server.sendall(chunk[: max(0, len(chunk) - (self._sent - fault.after))])
+            self._end()
         elif mode == "status" or (mode == "refuse-upload" and fault and self._sent > fault.after):
             self._answer()
         elif mode == "blackhole":

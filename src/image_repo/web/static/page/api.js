@@ -87,6 +87,30 @@ async function problemOf(response) {
 }
 
 /**
+ * Send a body, and tell how much of it is sent, which fetch() does not.
+ * @param {string} method
+ * @param {string} url
+ * @param {XMLHttpRequestBodyInit} body
+ * @param {Record<string, string>} headers
+ * @param {(loaded: number) => void} progress called with bytes
+ * @returns {Promise<void>}
+ */
+export function sendBody(method, url, body, headers, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener('progress', ({ loaded }) => progress(loaded));
+    request.addEventListener('load', () => {
+      if (request.status < 400) resolve();
+      else problemOf(new Response(request.responseText, { status: request.status })).then(reject);
+    });
+    request.addEventListener('error', () => reject(new RequestError('The server cannot be reached.', 0)));
+    request.send(body);
+  });
+}
+
+/**
  * Return the JSON of an answer.
  * @param {string} url
  * @param {RequestInit} [options]

@@ -1,6 +1,7 @@
 /** Uploads: some at a time; what is there already is passed over, what failed can be tried again. */
 
-import { fileUrl, getJson, ROOT } from './api.js';
+import { fileUrl, getJson, ROOT, sendBody } from './api.js';
+import { RESUMABLE_BYTES, sendInParts } from './resumable_upload.js';
 
 /** @import { PathFile } from './dropped.js' */
 
@@ -161,30 +162,18 @@ export class UploadQueue {
     return worker;
   }
 
-  /**
-   * @param {Upload} upload
-   * @returns {Promise<void>}
-   */
-  #send(upload) {
+  /** @param {Upload} upload */
+  async #send(upload) {
+    const { file, name } = upload;
+    const progress = (/** @type {number} */ sent) => {
+      upload.sent = sent;
+      this.changed();
+    };
+    if (file.size >= RESUMABLE_BYTES && (await sendInParts(file, name, this.data, progress))) return;
     const form = new FormData();
     if (this.data) form.append('data', this.data);
-    form.append('file', upload.file, upload.file.name);
-    return new Promise((resolve, reject) => {
-      // fetch() does not tell how much is sent
-      const request = new XMLHttpRequest();
-      request.open('POST', fileUrl(upload.name));
-      request.setRequestHeader('Accept', 'application/json');
-      request.upload.addEventListener('progress', ({ loaded }) => {
-        upload.sent = loaded;
-        this.changed();
-      });
-      request.addEventListener('load', () => {
-        if (request.status < 400) resolve();
-        else reject({ status: request.status, message: reasonOf(request) });
-      });
-      request.addEventListener('error', () => reject({ status: 0, message: 'The server cannot be reached.' }));
-      request.send(form);
-    });
+    form.append('file', file, file.name);
+    await sendBody('POST', fileUrl(name), form, { Accept: 'application/json' }, progress);
   }
 
   /** Return how many are in each state, and bytes sent, in all, and a second. */
@@ -200,15 +189,5 @@ export class UploadQueue {
     }
     const speed = (sent / Math.max(1, performance.now() - this.begun)) * 1000;
     return { ...counts, sent, total, speed, left: counts.waiting + counts.checking + counts.sending };
-  }
-}
-
-/** @param {XMLHttpRequest} request */
-function reasonOf(request) {
-  try {
-    const { detail, title } = JSON.parse(request.responseText);
-    return detail || title;
-  } catch {
-    return `The server answered with status ${request.status}.`;
   }
 }
