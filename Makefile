@@ -50,7 +50,8 @@ test-fast: $(VENV)/.developed ## the tests that need no server, in under a minut
 
 soak: $(VENV)/.developed $(SERVERS)/.installed ## writers on two nodes and kills, SECONDS=300 each, then everything mixed
 	IMAGE_REPO_SOAK_S=$(SECONDS) IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
-	  $(BIN)/pytest -s -rA --timeout 0 tests/repository/test_write_order.py tests/repository/test_kills.py
+	  $(BIN)/pytest -s -rA --timeout 0 tests/repository/test_write_order.py tests/repository/test_kills.py \
+	  tests/server/test_killed_nodes.py
 	$(BIN)/python -m bench.soak --seconds $(SECONDS)
 
 bench: $(VENV)/.developed .tests/bench/debian ## image_repo beside nginx, thumbor and ipx: BENCH="hits misses" PICTURES=folder → bench/RESULTS.md

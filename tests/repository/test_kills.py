@@ -144,10 +144,11 @@ def test_an_intent_without_a_picture_is_no_image(tmp_path: Path) -> None:
     config = killed.embedded(tmp_path, freshness=0.0)
     with closing(wiring.build(config)) as repo:
         name, upload = ImageName("a"), {"sha256": "0" * 64, "filename": None, "uploaded": None, "data": {"n": 1}}
-        with repo.metadata.lock(name):
-            assert repo.metadata.announce(name, None, upload)
-        with pytest.raises(ImageNotFound):
-            repo.reader.description(ANONYMOUS, [name])
+        for _ in range(2):  # the first upload is killed, and the next one too
+            with repo.metadata.lock(name):
+                assert repo.metadata.announce(name, read_record(repo.origin, name), upload)
+            with pytest.raises(ImageNotFound):
+                repo.reader.description(ANONYMOUS, [name])
         assert repo.metadata.row(name) is None
         assert repo.writer.replace_data(ANONYMOUS, name, {"n": 2}, killed.UNCONDITIONAL)[1]
         assert repo.reader.description(ANONYMOUS, [name]).data == {"n": 2}

@@ -17,6 +17,7 @@ from typing import Any
 import commands
 import pictures
 import pytest
+from shared_stores import settings_of_shared, swift_settings
 from webserver import Answer, Client
 
 from image_repo.errors import CatalogueUnavailable, NotTheWriter
@@ -61,26 +62,9 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
     if request.param == "disk":
         settings: dict[str, Any] = {"persistent_store_configuration": {"kind": "disk", "path": str(tmp_path / "data")}}
     else:
-        server, settings_of = ("swift", swift_settings) if request.param == "swift" else ("moto", bucket_settings)
-        store = settings_of(*map(request.getfixturevalue, (server, "container")))
-        settings = {
-            "create_new": True,
-            "persistent_store_configuration": store,
-            "swift_cache_configuration": {"enabled": False},
-            "catalogue": {"url": request.getfixturevalue("postgres")},
-        }
+        settings = settings_of_shared(request, request.param)
     with nodes(tmp_path, **settings) as running:
         yield running
-
-
-def swift_settings(swift: Any, container: str) -> dict[str, Any]:
-    credentials = {"authurl": f"{swift.url}/auth/v1.0", "username": "test:tester", "password": "testing"}
-    return {"kind": "swift", "container": container, "credentials": credentials}
-
-
-def bucket_settings(endpoint: str, container: str) -> dict[str, Any]:
-    credentials = {"access_key_id": "a", "secret_access_key": "b", "endpoint": endpoint}
-    return {"kind": "s3", "container": container, "credentials": credentials}
 
 
 def patch(client: Client, path: str, data: Any, **headers: str) -> Answer:

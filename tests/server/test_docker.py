@@ -444,14 +444,8 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     for server, thread in zip(servers, threads, strict=True):
         server.daemon_threads = True
         thread.start()
-    port, folder = nginx.free_port(), tmp_path / "nginx"
-    conf = nginx.place(folder, CONF, port, 0)
-    upstream = (DOCKER / "nodes" / "nodes.conf").read_text()
-    for number, server in enumerate(servers, 1):
-        upstream = upstream.replace(f"node_{number}:5000", f"127.0.0.1:{server.server_port}")
-    (folder / "nodes.conf").write_text(upstream)
-    place = (DOCKER / "nodes" / "place.conf").read_text()
-    (folder / "place.conf").write_text(place.replace("listen 80", f"listen 127.0.0.1:{port}"))
+    port = nginx.free_port()
+    conf = nginx.place_nodes(tmp_path / "nginx", DOCKER, port, [server.server_port for server in servers])
     try:
         with nginx.running(conf, port):
             yield Nodes(Client("127.0.0.1", port), kinds, servers)

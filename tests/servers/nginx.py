@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,22 @@ def place(folder: Path, shipped: Path, port: int, origin: int, more: str = "") -
         f"listen 127.0.0.1:{port}; set $origin 127.0.0.1:{origin}; client_max_body_size 258m; {more}\n"
     )
     return Path(shutil.copy(shipped, folder))
+
+
+def place_nodes(folder: Path, docker: Path, port: int, origins: Sequence[int]) -> Path:
+    """Puts the shipped configuration for two nodes, with the ports of these, into a folder.
+
+    :param docker: the folder of what is shipped
+    :returns: the configuration to start nginx with
+    """
+    conf = place(folder, docker / "nginx.conf", port, 0)
+    upstream = (docker / "nodes" / "nodes.conf").read_text()
+    for number, origin in enumerate(origins, 1):
+        upstream = upstream.replace(f"node_{number}:5000", f"127.0.0.1:{origin}")
+    (folder / "nodes.conf").write_text(upstream)
+    place_of_nodes = (docker / "nodes" / "place.conf").read_text()
+    (folder / "place.conf").write_text(place_of_nodes.replace("listen 80", f"listen 127.0.0.1:{port}"))
+    return conf
 
 
 def command(conf: Path, *more: str) -> list[str]:

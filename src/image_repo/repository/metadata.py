@@ -257,7 +257,8 @@ class MetadataStore:
         :returns: whether it was stored: not where another tool's JSON lies
         """
         base = stored or Record.description(name.text, {}, owner)
-        intent = upload if stored else {**upload, "first": True}
+        is_first = stored is None or not (stored.version or stored.is_description)  # or the first one was cut off too
+        intent = {**upload, "first": True} if is_first else upload
         self.confirm()
         try:
             self._put(replace(base, intent=intent), fresh=stored is None)
