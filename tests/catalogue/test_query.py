@@ -72,7 +72,9 @@ def test_a_key_leads_to(key, path):
 
 
 def test_the_fields_are_what_a_record_tells():
-    record = Record("a", "a.jpg", "v", "0" * 64, "image/jpeg", 1, 2, 3, dhash="0" * 16)
+    record = Record(
+        "a", "a.jpg", "v", "0" * 64, "image/jpeg", 1, 2, 3, dhash="0" * 16, thumbhash="1Q==", palette=["#000000"]
+    )
     assert set(record.public()) == set(IMAGES.fields)
 
 

@@ -15,7 +15,7 @@ from image_repo.render.difference_hash import difference_hash
 
 def uploaded(body: bytes) -> int:
     """The hash of a picture as the record of an upload has it."""
-    return int(render.verify(io.BytesIO(body), RenderConfiguration()).dhash, 16)
+    return int(render.verify(io.BytesIO(body), RenderConfiguration()).summary.dhash, 16)
 
 
 def distance(one: int, other: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -14,7 +15,8 @@ from servers.launch import HERE, node
 
 from image_repo.config import RenderConfiguration
 from image_repo.model.recipe import Defaults, Recipe, RecipeRequest
-from image_repo.render import render
+from image_repo.render import render, verify
+from image_repo.render.colour import ADOBE_RGB
 from image_repo.render.summaries import palette, thumbhash
 
 
@@ -70,11 +72,16 @@ def test_the_thumbhash_of_a_large_picture_is_that_of_a_small_one_for_any_size_th
     assert len(str(whole["thumbhash"])) in (24, 28, 32)
 
 
+def flag(width: int, height: int) -> Image.Image:
+    """Half red, three tenths blue, the rest white."""
+    image = Image.new("RGB", (width, height), "#ffffff")
+    image.paste("#ff0000", (0, 0, width // 2, height))
+    image.paste("#0000ff", (width // 2, 0, width * 8 // 10, height))
+    return image
+
+
 def test_a_palette_holds_the_colours_with_their_shares() -> None:
-    flag = Image.new("RGB", (300, 200), "#ffffff")
-    flag.paste("#ff0000", (0, 0, 150, 200))
-    flag.paste("#0000ff", (150, 0, 240, 200))
-    assert summary(pictures.png(flag), "palette") == {
+    assert summary(pictures.png(flag(300, 200)), "palette") == {
         "palette": [
             {"color": "#ff0000", "share": pytest.approx(0.5, abs=0.02)},
             {"color": "#0000ff", "share": pytest.approx(0.3, abs=0.02)},
@@ -99,3 +106,42 @@ def test_operations_come_first(kind: str) -> None:
         len(set(bytes.fromhex(colour["color"][1:]))) == 1
         for colour in summary(body, "palette", gray=True)["palette"]  # type: ignore[attr-defined]
     )
+
+
+UPLOADS = {
+    "small PNG": pictures.png(flag(300, 200)),
+    "JPEG that has a mezzanine": pictures.jpeg(flag(1800, 1200), quality=95),
+    "PNG that has a mezzanine": pictures.png(flag(1800, 1200)),
+    "turned by its EXIF": pictures.jpeg(
+        pictures.stored(flag(1800, 1200), 6), quality=95, exif=pictures.exif(orientation=6)
+    ),
+    "inks": pictures.save(flag(300, 200).convert("CMYK"), "tiff"),
+    "with a palette of its own": pictures.save(flag(300, 200).quantize(8), "png"),
+}
+
+
+def rgb(text: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(text[1:]))
+
+
+@pytest.mark.parametrize("body", UPLOADS.values(), ids=UPLOADS)
+def test_an_upload_has_the_summaries_that_are_rendered_of_it(body: bytes) -> None:
+    made = verify(io.BytesIO(body), RenderConfiguration()).summary
+    assert [rgb(colour) for colour in made.palette] == [
+        pytest.approx(rgb(colour), abs=24) for colour in ("#ff0000", "#0000ff", "#ffffff")
+    ]
+    rendered = base64.b64decode(str(summary(body, "thumbhash")["thumbhash"]))
+    stored = base64.b64decode(made.thumbhash)
+    assert len(stored) == len(rendered)
+    far = [
+        abs((one >> at & 15) - (other >> at & 15)) for one, other in zip(stored, rendered, strict=True) for at in (0, 4)
+    ]
+    assert sum(far) <= len(far)  # by one step of sixteen, in the mean
+
+
+def test_the_colours_of_an_upload_are_those_of_srgb() -> None:
+    wide = pictures.save(Image.new("RGB", (64, 64), (100, 200, 60)), "png", icc_profile=ADOBE_RGB)
+    plain = summary(wide, "palette")["palette"]
+    assert [
+        {"color": colour, "share": 1.0} for colour in verify(io.BytesIO(wide), RenderConfiguration()).summary.palette
+    ] == plain

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pictures
 import pytest
 from access_site import Site, running_site
 
+from image_repo.access.principal import ADMIN
 from image_repo.config import AccessConfiguration, AccessRule
+from image_repo.model.names import ImageName
+from image_repo.model.record import MEDIA_TYPE
 
 PHOTO = pictures.photo(900, 600)
 
@@ -67,3 +73,26 @@ def test_a_replaced_picture_has_the_hash_of_the_new_one(tmp_path: Path) -> None:
         site.put("b/smaller", pictures.jpeg(pictures.photo(900, 600, seed=3)))
         assert names(site, "near=a/one") == ["a/one", "b/worse,3"]
         assert names(site, "near=b/other") == ["b/other", "b/smaller"]
+
+
+def test_the_record_of_an_upload_has_its_placeholder_and_colours_and_lists_have_them(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        record = site.client.get("/images/a/one?meta=True").json()
+        assert len(base64.b64decode(record["thumbhash"])) <= 25
+        assert 1 <= len(record["palette"]) <= 8 and all(
+            re.fullmatch("#[0-9a-f]{6}", each) for each in record["palette"]
+        )
+        listed = site.client.get("/images?regex=one&select=thumbhash,palette").json()["images"]
+        assert listed == [{name: record[name] for name in ("thumbhash", "palette")}]
+
+
+def test_an_earlier_record_without_them_stays_as_it_is(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        stored = site.repo.metadata.read(site.repo.reader.resolve(ADMIN, ImageName.readings("a/one")))
+        earlier = replace(stored, thumbhash="", palette=()).dump()
+        site.repo.origin.put("a/one.json", earlier, media_type=MEDIA_TYPE)
+        record = site.client.get("/images/a/one?meta=True").json()
+        assert record["dhash"] and not {"thumbhash", "palette"} & record.keys()
+        assert (tmp_path / "data" / "a" / "one.json").read_bytes() == earlier

@@ -301,7 +301,7 @@ IMAGES = Grammar(
     fields={
         "name": "text", "version": "text", "sha256": "text", "image_id": "text", "media_type": "text",
         "filename": "text", "owner": "text", "uploaded": "time", "bytes": "number", "width": "number",
-        "height": "number", "dhash": "text", "exif": "object", "data": "any",
+        "height": "number", "dhash": "text", "thumbhash": "text", "palette": "any", "exif": "object", "data": "any",
     },
     data="data",
 )  # fmt: skip

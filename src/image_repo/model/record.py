@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +15,8 @@ MEDIA_TYPE = "application/vnd.image-repo.record+json"
 #: maximum size of a record
 MAX_RECORD_BYTES = 1 << 20
 
-#: members that are present only where true
-_REMARKS = ("dhash", "damaged", "preview", "intent")
+#: members that are present only where they say something
+_REMARKS = ("dhash", "thumbhash", "palette", "damaged", "preview", "intent")
 #: members that are null without a picture
 _FACTS = ("version", "sha256", "media_type", "bytes", "width", "height", "image_id")
 
@@ -38,6 +38,8 @@ class Record:
     :param exif: camera, lens, exposure, capture time
     :param data: the user's, any JSON but null; an empty object by default
     :param dhash: the difference hash of the picture, 16 hexadecimal digits; absent where nothing has decoded it yet
+    :param thumbhash: a placeholder of the picture, as ``dhash``
+    :param palette: its main colours, ``#rrggbb``, the most frequent first, as ``dhash``
     :param damaged: whether some of the picture cannot be decoded; left out where it is whole
     :param preview: whether renditions come from the preview in a raw file; absent where false
     :param intent: an upload that has begun: ``sha256``, ``filename``, ``uploaded`` and ``data`` of the next original,
@@ -58,6 +60,8 @@ class Record:
     exif: Mapping[str, Any] = field(default_factory=dict)
     data: Any = field(default_factory=dict)
     dhash: str = ""
+    thumbhash: str = ""
+    palette: Sequence[str] = ()
     damaged: bool = False
     preview: bool = False
     intent: Mapping[str, Any] | None = None

@@ -40,6 +40,20 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What the record says of the pixels; all is empty where they are not known.
+
+    :param dhash: the difference hash, 16 hexadecimal digits
+    :param thumbhash: a placeholder, about 25 bytes in base64
+    :param palette: the main colours, ``#rrggbb``, the most frequent first; at most 8
+    """
+
+    dhash: str = ""
+    thumbhash: str = ""
+    palette: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Facts from the header of a picture, for the record.
 
@@ -50,7 +64,7 @@ class ImageInfo:
     :param exif: camera, lens, exposure, capture time; JSON values only
     :param is_preview: whether it is the preview that a camera has put into a raw file
     :param is_damaged: whether some of it cannot be decoded
-    :param dhash: its difference hash, empty where the pixels are not known
+    :param summary: of its pixels, where they were decoded
     """
 
     kind: str
@@ -61,4 +75,4 @@ class ImageInfo:
     exif: dict[str, object]
     is_preview: bool = False
     is_damaged: bool = False
-    dhash: str = ""
+    summary: Summary = Summary()

@@ -22,8 +22,9 @@ from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture, OverBudget
 from image_repo.model.formats import BY_KIND
 from image_repo.model.recipe import Recipe
-from image_repo.model.rendition import ImageInfo
+from image_repo.model.rendition import ImageInfo, Summary
 from image_repo.render import encoders as writing
+from image_repo.render.colour import to_srgb
 from image_repo.render.decoders import Picture, decode_first, decode_rest, open_picture, translated_errors
 from image_repo.render.difference_hash import difference_hash
 from image_repo.render.exif import POSITION as POSITION
@@ -40,6 +41,7 @@ from image_repo.render.pipeline import Job, decode, make, reduced, turned
 from image_repo.render.pyramid import Facts, Levels, PixelSink, PixelStore, StoredLevels, facts_of
 from image_repo.render.pyramid import write as write_levels
 from image_repo.render.regions import by_levels, factor, from_levels, is_large, is_region
+from image_repo.render.summaries import palette, thumbhash
 from image_repo.render.tiff import is_cut_off
 from image_repo.render.tiles import Tiled, may_be_tiled
 from image_repo.render.tiles import find as find_tiles
@@ -54,6 +56,8 @@ HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
 _MOST_FILTERED = 50_000_000
 _CHUNK = 1 << 20
+#: the shorter side of what is summed up; measured: 2 ms, of which the palette takes 1, and 5 with a side of 64
+_SUMMARY_SIDE = 32
 #: of a tiled TIFF: about one tile
 _FILE_BLOCK_BYTES = 1 << 16
 
@@ -402,12 +406,12 @@ class Verification:
 
     :param mezzanine: its smallest mezzanine, which is the outcome of that; None for an original without
     :param is_damaged: whether some of it cannot be decoded
-    :param dhash: its difference hash
+    :param summary: of its pixels
     """
 
     mezzanine: Mezzanine | None
     is_damaged: bool
-    dhash: str
+    summary: Summary
 
 
 def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
@@ -423,17 +427,28 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
         plan = _plan_mezzanines(picture, source)
         mezzanine = decode_scaled(picture, plan.scales()[0], limits) if plan else None
         if mezzanine:
-            dhash = difference_hash(turned(mezzanine.image, mezzanine.orientation))
+            summary = summarise(mezzanine)
             is_whole = not picture.is_damaged
         else:
             decode_first(picture)
-            dhash = difference_hash(turned(reduced(picture.image), picture.orientation))
+            summary = _summary(reduced(picture.image), picture.orientation, picture.profile)
             is_whole = decode_rest(picture, limits)
         if picture.kind == "tif" and is_cut_off(view(source), limits.max_frames):
             is_whole = False
         if not is_whole and not limits.accept_damaged:
             raise BrokenPicture("The file is cut off.")
-        return Verification(mezzanine, not is_whole, dhash)
+        return Verification(mezzanine, not is_whole, summary)
+
+
+def summarise(mezzanine: Mezzanine) -> Summary:
+    """Return the summary of the pixels of an original, from its smallest mezzanine."""
+    return _summary(mezzanine.image, mezzanine.orientation, mezzanine.profile)
+
+
+def _summary(image: Image.Image, orientation: int, profile: bytes | None) -> Summary:
+    small = turned(to_srgb(reduced(image, _SUMMARY_SIDE), profile), orientation)
+    colours = tuple(str(entry["color"]) for entry in palette(small))
+    return Summary(difference_hash(turned(image, orientation)), thumbhash(small), colours)
 
 
 def is_heavy(source: BinaryIO, limits: RenderConfiguration) -> bool:

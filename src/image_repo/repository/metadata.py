@@ -131,7 +131,9 @@ def describe(
         owner=owner or (stored.owner if stored else None),
         exif=info.exif,
         data=data if data is not None else (stored.data if stored else {}),
-        dhash=info.dhash,
+        dhash=info.summary.dhash,
+        thumbhash=info.summary.thumbhash,
+        palette=info.summary.palette,
         damaged=info.is_damaged,
         preview=info.is_preview,
     )

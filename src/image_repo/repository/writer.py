@@ -260,7 +260,7 @@ class Writer:
         with self._renditions.limiter.slot(self._limits.wait, heavy=info.width * info.height > render.HEAVY):
             verification = render.verify(spool.file, self._limits)
         spool.file.seek(0)
-        return replace(info, is_damaged=verification.is_damaged, dhash=verification.dhash), verification.mezzanine
+        return replace(info, is_damaged=verification.is_damaged, summary=verification.summary), verification.mezzanine
 
     def _check_conditions(
         self, before: Original | None, stored: Record | None, conditions: Conditions, requested: ImageName

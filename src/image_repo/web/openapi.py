@@ -210,7 +210,9 @@ def _schemas() -> dict[str, Any]:
             _typed("string", "name"),
             _typed("object", "exif"),
             {"data": {}},
-            _typed("string", "dhash"),  # only where the pixels are known
+            # only where the pixels are known
+            _typed("string", "dhash", "thumbhash"),
+            {"palette": _array({"type": "string"})},
             _typed("boolean", "damaged", "preview"),  # only where true
         ),
         "Trash": _object({"items": _array(_trash_item())}),

@@ -10,7 +10,7 @@
 
 /** Members of a record, as opposed to the user's own data. */
 export const RECORD =
-  /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|dhash|damaged|preview|data|exif|exif\..*)$/;
+  /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|dhash|thumbhash|palette|damaged|preview|data|exif|exif\..*)$/;
 const OWN = ['folder', 'sort', 'picture'];
 /** Signs of comparison → operators; the longer first. */
 const SIGNS = /** @type {const} */ ([
