@@ -176,7 +176,8 @@ def from_what_is_kept(source: bytes, pixels: render.PixelStore, recipe: Recipe) 
     original = render.OpenOriginal(io.BytesIO(source), LIMITS)
     scale = render.choose_scale(recipe, original.plan)
     if scale > 1:
-        return render.render_mezzanine(original.decode(scale), recipe, LIMITS)
+        mezzanine = next(one for one in original.decode(scale) if one.scale == scale)
+        return render.render_mezzanine(mezzanine, recipe, LIMITS)
     return render.cut(pixels, recipe, LIMITS)
 
 

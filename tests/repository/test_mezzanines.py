@@ -54,7 +54,8 @@ def opened(source):
 def decoded(source, scale=None):
     """One of the mezzanines of an original, the smallest by default."""
     original = opened(source)
-    return original.decode(scale or original.plan.scales()[0])
+    scale = scale or original.plan.scales()[0]
+    return next(one for one in original.decode(scale) if one.scale == scale)
 
 
 def written(mezzanine, *, packed=False):
@@ -156,7 +157,7 @@ def test_nobody_can_ask_for_a_mezzanine():
 )
 def test_some_originals_have_none(source):
     assert opened(source()).plan is None
-    assert render.verify(io.BytesIO(source()), LIMITS).mezzanine is None
+    assert render.verify(io.BytesIO(source()), LIMITS).mezzanines == ()
 
 
 # -- how good --------------------------------------------------------------------------
@@ -265,10 +266,48 @@ def test_a_mezzanine_holds_nothing_of_the_original_but_what_a_variant_needs():
     assert len(written(made)) < made.image.width * made.image.height * 3 + 400
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff", "bmp"])
+FORMATS = [
+    pytest.param({"kind": "jpeg"}, id="JPEG"),
+    pytest.param({"kind": "jpeg", "progressive": True}, id="progressive JPEG"),
+    pytest.param({"kind": "png", "compress_level": 1}, id="PNG"),
+    pytest.param({"kind": "webp", "method": 0}, id="WebP"),
+    pytest.param({"kind": "tiff"}, id="TIFF"),
+    pytest.param({"kind": "bmp"}, id="BMP"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [pytest.param(*row.values, "RGB", id=row.id) for row in FORMATS]
+    + [
+        pytest.param({"kind": "png", "compress_level": 1}, "RGBA", id="PNG with transparency"),
+        pytest.param({"kind": "png", "compress_level": 1}, "L", id="grey PNG"),
+        pytest.param({"kind": "tiff"}, "CMYK", id="TIFF in CMYK"),
+    ],
+)
+def test_each_mezzanine_is_the_same_whichever_was_needed(wide, kind, mode):
+    image = wide.crop((0, 0, 3005, 701))
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    source = pictures.save(image.convert(mode), **kind)
+    scales = opened(source).plan.scales()
+    assert scales == (4, 2)
+    needed = {scale: opened(source).decode(scale) for scale in scales}
+    is_sequential = kind == {"kind": "jpeg"}
+    for scale, mezzanines in needed.items():
+        assert tuple(one.scale for one in mezzanines) == ((scale,) if is_sequential else scales)
+        for one in mezzanines:
+            assert written(one) == written(decoded(source, one.scale))
+    plain = "RGBa" if mode == "RGBA" else "RGB"
+    whole = pictures.load(source).convert(plain)
+    for one in needed[2]:
+        assert ssim(one.image.convert(plain), whole.reduce(one.scale)) >= 0.995
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("recipe", [{"width": 200}, {"width": 640}, {"width": 77, "height": 99, "fit": "cover"}])
 def test_stored_or_not_the_bytes_of_a_variant_are_the_same(wide, kind, recipe):
-    source = pictures.save(wide.crop((0, 0, 3005, 701)), kind)
+    source = pictures.save(wide.crop((0, 0, 3005, 701)), **kind)
     recipe = Recipe(kind="png", **recipe)
     scale = choose_scale(recipe, opened(source).plan)
     direct = render.render(io.BytesIO(source), recipe, LIMITS)
@@ -353,7 +392,8 @@ def test_an_upload_that_was_cut_off_is_refused_by_the_decode_that_makes_the_mezz
 
 
 def test_the_same_mezzanine_is_made_at_upload_and_afterwards(original):
-    assert written(render.verify(io.BytesIO(original), LIMITS).mezzanine) == written(decoded(original))
+    (mezzanine,) = render.verify(io.BytesIO(original), LIMITS).mezzanines
+    assert written(mezzanine) == written(decoded(original))
 
 
 # -- in the repository ------------------------------------------------------------------
@@ -472,6 +512,17 @@ def test_the_original_is_fetched_once_for_all_small_variants(house):
         assert len(repo.origin._store.got) == 2
     with house.opened("node") as repo:  # after a restart
         fetch(repo, width=41)
+        assert repo.origin._store.got == []
+
+
+def test_one_decode_serves_all_variants_of_a_format_that_is_decoded_whole(house, wide):
+    (house.folder / "data" / "whole.png").write_bytes(pictures.save(wide, "png", compress_level=1))
+    with house.opened("node") as repo:
+        fetch(repo, "whole", width=300)
+        repo.renditions.mezzanines.flush()
+    with house.opened("node") as repo:
+        for width in (40, 484, 485, 968):
+            assert fetch(repo, "whole", width=width).layer == "rendered"
         assert repo.origin._store.got == []
 
 

@@ -34,7 +34,7 @@ from image_repo.render.geometry import plan as plan_sizes
 from image_repo.render.headers import check_pixels, view
 from image_repo.render.ifd import Bytes
 from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
-from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_scaled, may_use_mezzanine
+from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_mezzanines, may_use_mezzanine
 from image_repo.render.mezzanine import plan_mezzanines as plan_of
 from image_repo.render.pillow import configure
 from image_repo.render.pipeline import Job, decode, make, reduced, turned
@@ -50,7 +50,7 @@ from image_repo.render.watermark import check as check_watermark
 from image_repo.render.watermark import stamp
 
 #: counted up with every change that alters the pixels or the bytes of a rendition
-VERSION = 10
+VERSION = 11
 #: pixels beyond which a picture is heavy: decoded it takes 120 MB, and a render may hold it four times over
 HEAVY = 30_000_000
 #: the largest result that a filter passes over: it takes up to 0.1 µs for each pixel
@@ -93,7 +93,8 @@ def render(source: BinaryIO, recipe: Recipe, limits: RenderConfiguration) -> Ren
         target = _plan(recipe, picture.upright, limits, picture.frames if recipe.animate else 1, least_scale)
         scale = choose_scale(recipe, _plan_mezzanines(picture, source))
         if scale > 1:
-            return _from_mezzanine(decode_scaled(picture, scale, limits), recipe, target)
+            decoded = decode_mezzanines(picture, scale, limits)
+            return _from_mezzanine(next(one for one in decoded if one.scale == scale), recipe, target)
         job = _part(Job(recipe, picture, target), tiled, limits)
         moves = recipe.animate and picture.frames > 1
         frames, timing = _animation(job, limits) if moves else (_still(job), None)
@@ -133,14 +134,15 @@ class OpenOriginal:
         width, height = self._picture.stored
         self.is_heavy = width * height > HEAVY
 
-    def decode(self, scale: int) -> Mezzanine:
-        """Decode it at a fraction of its size; to be called once.
+    def decode(self, scale: int) -> tuple[Mezzanine, ...]:
+        """Decode it at fractions of its size; to be called once.
 
         :param scale: one of those of its plan
+        :returns: all mezzanines that one decode yields, that of the scale among them, the smallest first
         :raises Problem: as :func:`render`
         """
         with translated_errors():
-            return decode_scaled(self._picture, scale, self._limits)
+            return decode_mezzanines(self._picture, scale, self._limits)
 
 
 def _plan_mezzanines(picture: Picture, source: BinaryIO) -> MezzaninePlan | None:
@@ -404,12 +406,12 @@ def inspect(source: BinaryIO, limits: RenderConfiguration, *, location: bool) ->
 class Verification:
     """What decoding a whole picture yields.
 
-    :param mezzanine: its smallest mezzanine, which is the outcome of that; None for an original without
+    :param mezzanines: those that this yields, the smallest first
     :param is_damaged: whether some of it cannot be decoded
     :param summary: of its pixels
     """
 
-    mezzanine: Mezzanine | None
+    mezzanines: tuple[Mezzanine, ...]
     is_damaged: bool
     summary: Summary
 
@@ -425,9 +427,9 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
     with translated_errors():
         picture = open_picture(source, limits)
         plan = _plan_mezzanines(picture, source)
-        mezzanine = decode_scaled(picture, plan.scales()[0], limits) if plan else None
-        if mezzanine:
-            summary = summarise(mezzanine)
+        mezzanines = decode_mezzanines(picture, plan.scales()[0], limits) if plan else ()
+        if mezzanines:
+            summary = summarise(mezzanines[0])
             is_whole = not picture.is_damaged
         else:
             decode_first(picture)
@@ -437,7 +439,7 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
             is_whole = False
         if not is_whole and not limits.accept_damaged:
             raise BrokenPicture("The file is cut off.")
-        return Verification(mezzanine, not is_whole, summary)
+        return Verification(mezzanines, not is_whole, summary)
 
 
 def summarise(mezzanine: Mezzanine) -> Summary:

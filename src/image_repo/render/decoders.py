@@ -322,6 +322,14 @@ def decode_rest(picture: Picture, limits: RenderConfiguration) -> bool:
     return not picture.is_damaged
 
 
+def scales_cheaply(picture: Picture) -> bool:
+    """Return whether its decoder does much less for a smaller picture: that of a sequential JPEG.
+
+    Measured for 24 megapixels at 1/8 and 1/4: 54 and 57 ms sequential, 220 and 221 ms progressive.
+    """
+    return isinstance(picture.image, JpegFile) and "progressive" not in picture.image.info
+
+
 def draft(picture: Picture, most: float) -> None:
     """Have a JPEG decoded smaller, by no more than this where memory allows: its decoder knows 2, 4 and 8."""
     image, most = picture.image, max(most, picture.scale)

@@ -1,10 +1,12 @@
 """Mezzanines: originals decoded at 1/8, 1/4 or 1/2 of their size, from which their small variants are rendered.
 
 The scaled output of the decoder itself is the mezzanine, so that the first variant costs no more than it does anywhere,
-and nothing is resampled twice. The decoder of JPEG scales in its cosine transform; a picture of another format is
-decoded whole and averaged in blocks. (JPEG 2000 has smaller resolutions, which alias: measured, SSIM 0.91 to 0.98.)
-Which mezzanine a variant is rendered from is a function of its recipe and the original alone, and so is the mezzanine:
-the bytes of a variant do not depend on what was stored.
+and nothing is resampled twice. The decoder of a sequential JPEG scales in its cosine transform, which is cheap enough
+to do again for another scale. A progressive JPEG or a picture of another format has to be decoded whole: that one
+decode yields all mezzanines, the largest averaged in blocks of pixels, each smaller one in blocks of the larger.
+(JPEG 2000 has smaller resolutions, which alias: measured, SSIM 0.91 to 0.98.) Which mezzanine a variant is rendered
+from is a function of its recipe and the original alone, and so is the mezzanine: the bytes of a variant do not depend
+on what was stored.
 
 Measured, CPU of one core for 24, 12 and 4 megapixels: decoding at 1/8, 1/8 and 1/4 takes 49, 25 and 10 ms, reading the
 stored mezzanine 1.0, 0.5 and 0.6 ms. Its pixels are stored as they are: packed without loss (WebP) they take a third,
@@ -29,7 +31,7 @@ from image_repo.config import RenderConfiguration
 from image_repo.errors import BrokenPicture
 from image_repo.model.recipe import Recipe
 from image_repo.render.colour import to_plain, to_srgb, unmultiplied
-from image_repo.render.decoders import Picture, draft
+from image_repo.render.decoders import Picture, draft, scales_cheaply
 from image_repo.render.exif import Exif, most_rights
 from image_repo.render.geometry import SIDEWAYS, Size, plan
 from image_repo.render.headers import check_pixels
@@ -182,23 +184,34 @@ def plan_mezzanines(picture: Picture) -> MezzaninePlan | None:
     """Return the plan of an original, as its header tells; None for one that has no mezzanines."""
     width, height = picture.stored
     made = MezzaninePlan(picture.upright)
-    return made if picture.frames == 1 and width * height >= _LEAST_PIXELS and made.scales() else None
+    scales = made.scales()
+    is_large = picture.frames == 1 and width * height >= _LEAST_PIXELS
+    return made if is_large and scales and scales[-1] >= picture.scale else None
 
 
-def decode_scaled(picture: Picture, scale: int, limits: RenderConfiguration) -> Mezzanine:
-    """Decode an original to its end, at a fraction of its size.
+def decode_mezzanines(picture: Picture, scale: int, limits: RenderConfiguration) -> tuple[Mezzanine, ...]:
+    """Decode an original to its end, at fractions of its size.
 
-    :param picture: opened, nothing decoded yet
+    :param picture: opened, nothing decoded yet; it has mezzanines
     :param scale: one of those of its plan
+    :returns: all mezzanines that one decode yields, that of the scale among them, the smallest first
     """
-    draft(picture, scale)
+    scales = (scale,) if scales_cheaply(picture) else MezzaninePlan(picture.upright).scales()
+    largest = scales[-1]
+    draft(picture, largest)
     picture.image.load()
-    image, profile = picture.image, picture.profile
-    decoded_scale = int(drafted(image, picture)[0])
+    image = picture.image
+    blocks = max(1, largest // int(drafted(image, picture)[0]))
     convert = to_plain(image)
-    if decoded_scale < scale or convert:
-        blocks = (max(1, scale // decoded_scale),) * 2
-        image = unmultiplied(in_blocks(image, (0, 0, *image.size), blocks, convert))
+    if blocks > 1 or convert:
+        image = in_blocks(image, (0, 0, *image.size), (blocks, blocks), convert)
+    smaller = [image if s == largest else image.reduce(s // largest) for s in scales]
+    return tuple(_mezzanine(unmultiplied(one), s, picture, limits) for one, s in zip(smaller, scales, strict=True))
+
+
+def _mezzanine(image: Image.Image, scale: int, picture: Picture, limits: RenderConfiguration) -> Mezzanine:
+    """Return the mezzanine of a picture that was decoded, and scaled."""
+    profile = picture.profile
     if image.mode not in _MODES or len(profile or b"") > _MOST_PROFILE_BYTES:
         image, profile = to_srgb(image, profile), None
     rights = picture.exif.rights(most_rights(limits))

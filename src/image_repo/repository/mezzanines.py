@@ -2,7 +2,8 @@
 
 A node stores them in a share of its disk cache of their own, so that none ever displaces a rendition. The smallest one
 of each original lies in the cache container too, packed, so that another node need not fetch the original. A missing
-one is decoded when a variant needs it, once for all that wait for it, and written when nobody waits for it any more.
+one is decoded when a variant needs it, once for all that wait for it, and written when nobody waits for it any more,
+together with the others that the same decode yields.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import BinaryIO
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 _MOST_REMEMBERED = 20_000
 #: size of the LRU of mezzanines that were declined because their share was full
 _MOST_DECLINED = 20_000
-#: mezzanines that wait to be written: they take up to 8 MiB of memory each
+#: originals whose mezzanines wait to be written: they take up to 11 MiB of memory each
 _MOST_WAITING = 4
 #: of the most recent mezzanines: several variants of one picture are often wanted at once
 _MEMORY_BYTES = 8 << 20
@@ -121,11 +122,11 @@ class Mezzanines:
             key, lambda: self._fetch(original, scale, file, shared), lambda: self._load(key), self._limits.wait
         )
 
-    def keep(self, original: Original, mezzanine: Mezzanine | None) -> None:
+    def keep(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
         """Store what an upload yielded, best effort."""
-        if mezzanine:
-            self._remember(original, mezzanine.plan)
-            self._store_later(original, mezzanine, 0.0)
+        if mezzanines:
+            self._remember(original, mezzanines[0].plan)
+            self._store_later(original, mezzanines, 0.0)
 
     def purge(self, name: ImageName) -> int:
         """Remove the mezzanines of an image from this node; return how many there were."""
@@ -185,16 +186,22 @@ class Mezzanines:
         mezzanine = shared()
         if mezzanine and mezzanine.scale == scale:
             return mezzanine
-        return self._decode(original, scale, render.OpenOriginal(file(), self._limits))
+        opened = render.OpenOriginal(file(), self._limits)
+        return self._decode(original, scale, opened, is_shared=mezzanine is not None)
 
-    def _decode(self, original: Original, scale: int, opened: render.OpenOriginal) -> Mezzanine:
-        """Decode a mezzanine, and have it written."""
+    def _decode(
+        self, original: Original, scale: int, opened: render.OpenOriginal, *, is_shared: bool = False
+    ) -> Mezzanine:
+        """Return a mezzanine, decoded; have all that the decode yields written.
+
+        :param is_shared: whether other nodes find the smallest one already
+        """
         with self._limiter.slot(self._limits.wait, heavy=opened.is_heavy):
             began = time.thread_time()
-            mezzanine = opened.decode(scale)
+            mezzanines = opened.decode(scale)
             cost = time.thread_time() - began
-        self._store_later(original, mezzanine, cost)
-        return mezzanine
+        self._store_later(original, mezzanines, cost, is_shared=is_shared)
+        return next(one for one in mezzanines if one.scale == scale)
 
     def _load(self, key: str) -> Mezzanine | None:
         with self._lock:
@@ -235,17 +242,25 @@ class Mezzanines:
             mezzanine = self._read(key, io.BytesIO(stored[0].body))
         if mezzanine:
             self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
-            self._worker.submit(partial(self._store, original, mezzanine, 0.0))
+            self._worker.submit(partial(self._store, original, (mezzanine,), 0.0))
         return mezzanine
 
-    def _store_later(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
-        """Have a mezzanine stored, on this node, and the smallest one for other nodes as well."""
-        self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
-        self._worker.submit(partial(self._store, original, mezzanine, cost))
-        if self._far.tiers and mezzanine.scale == mezzanine.plan.scales()[0]:
-            self._worker.submit(partial(self._share, original, mezzanine))
+    def _store_later(
+        self, original: Original, mezzanines: Sequence[Mezzanine], cost: float, *, is_shared: bool = False
+    ) -> None:
+        """Have mezzanines of one decode stored, on this node, and the smallest one for other nodes as well."""
+        for mezzanine in reversed(mezzanines):  # the smallest serves the most variants
+            self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
+        self._worker.submit(partial(self._store, original, mezzanines, cost))
+        smallest = mezzanines[0]
+        if self._far.tiers and not is_shared and smallest.scale == smallest.plan.scales()[0]:
+            self._worker.submit(partial(self._share, original, smallest))
 
-    def _store(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
+    def _store(self, original: Original, mezzanines: Sequence[Mezzanine], cost: float) -> None:
+        for mezzanine in mezzanines:
+            self._store_one(original, mezzanine, cost)
+
+    def _store_one(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
         if self._files is None:
             return
         key = self._key(original, mezzanine.scale)

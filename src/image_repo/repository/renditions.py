@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import pairwise
@@ -140,10 +140,10 @@ class Renditions:
                 source = spool().file
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)
 
-    def replaced(self, original: Original, mezzanine: Mezzanine | None) -> None:
-        """Drop what was made of older versions, except what temporary URLs point to, and keep the new mezzanine."""
+    def replaced(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
+        """Drop what was made of older versions, except what temporary URLs point to, and keep new mezzanines."""
         self.purge(original.name, keep_links=True)
-        self.mezzanines.keep(original, mezzanine)
+        self.mezzanines.keep(original, mezzanines)
 
     def deleted(self, name: ImageName) -> dict[str, int]:
         """Drop all of a deleted image; no link outlives it, so trouble with those is raised.

@@ -145,7 +145,7 @@ class Writer:
         name = self._authorise(principal, Action.WRITE, requested)
         if data is not None:
             check_data(data)
-        info, mezzanine = self._inspect(requested, spool)
+        info, mezzanines = self._inspect(requested, spool)
         with self._metadata.lock(name):
             before, stored = self._look_up(principal, name, requested, conditions)
             if before and stored and stored.version == before.version and requested.text == f"sha256:{stored.sha256}":
@@ -160,7 +160,7 @@ class Writer:
             # Where a listing shows all that there is, nothing was there under the lock.
             if before or not self._origin.capabilities.immediate_listing:
                 self._delete_older(name, original.key)
-        self._renditions.replaced(original, mezzanine)
+        self._renditions.replaced(original, mezzanines)
         return principal.view(self._metadata.redact(record)), before is None
 
     def check(self, principal: Principal, name: ImageName, conditions: Conditions = UNCONDITIONAL) -> None:
@@ -250,8 +250,8 @@ class Writer:
                         self._metadata.withdraw(name, stored)
             raise
 
-    def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, render.Mezzanine | None]:
-        """Judge an upload; return its facts, and the mezzanine that verifying it yields anyway."""
+    def _inspect(self, name: ImageName, spool: Spool) -> tuple[ImageInfo, tuple[render.Mezzanine, ...]]:
+        """Judge an upload; return its facts, and the mezzanines that verifying it yields anyway."""
         if name.text.startswith("sha256:") and name.text != f"sha256:{spool.sha256}":
             raise NameConflict("These bytes have another SHA-256 than the name says.", sha256=spool.sha256)
         if spool.size > self._limits.max_source:
@@ -260,7 +260,8 @@ class Writer:
         with self._renditions.limiter.slot(self._limits.wait, heavy=info.width * info.height > render.HEAVY):
             verification = render.verify(spool.file, self._limits)
         spool.file.seek(0)
-        return replace(info, is_damaged=verification.is_damaged, summary=verification.summary), verification.mezzanine
+        summary = verification.summary
+        return replace(info, is_damaged=verification.is_damaged, summary=summary), verification.mezzanines
 
     def _check_conditions(
         self, before: Original | None, stored: Record | None, conditions: Conditions, requested: ImageName
