@@ -105,9 +105,13 @@ def exif(
     copyright: str | None = None,
     camera: bool = False,
     adobe_rgb: bool = False,
+    taken: str | None = None,
     thumbnail: bytes | None = None,
 ) -> bytes:
-    """An EXIF block, ``Exif\\0\\0`` included, as piexif writes it."""
+    """An EXIF block, ``Exif\\0\\0`` included, as piexif writes it.
+
+    :param taken: such as ``2024:05:17 12:34:56``
+    """
     tags: dict[str, Any] = {"0th": {}, "Exif": {}, "GPS": {}, "Interop": {}, "1st": {}, "thumbnail": thumbnail}
     if orientation is not None:
         tags["0th"][piexif.ImageIFD.Orientation] = orientation
@@ -137,6 +141,8 @@ def exif(
             piexif.GPSIFD.GPSAltitudeRef: 0,
             piexif.GPSIFD.GPSAltitude: (5425, 10),
         }
+    if taken is not None:
+        tags["Exif"][piexif.ExifIFD.DateTimeOriginal] = taken.encode()
     if adobe_rgb:
         tags["Exif"][piexif.ExifIFD.ColorSpace] = 0xFFFF
         tags["Interop"][piexif.InteropIFD.InteroperabilityIndex] = b"R03"
@@ -154,6 +160,7 @@ def jpeg(
     copyright: str | None = None,
     camera: bool = False,
     adobe_rgb: bool = False,
+    taken: str | None = None,
     thumbnail: bool = False,
     comment: str | None = None,
     xmp: str | None = None,
@@ -165,8 +172,8 @@ def jpeg(
     image = image or photo()
     small = save(image.convert("RGB").resize((64, 48)), "JPEG") if thumbnail else None
     said = {"orientation": orientation, "gps": gps, "artist": artist, "copyright": copyright, "camera": camera}
-    if any(said.values()) or adobe_rgb or small:
-        options["exif"] = exif(**said, adobe_rgb=adobe_rgb, thumbnail=small)  # type: ignore[arg-type]
+    if any(said.values()) or adobe_rgb or taken or small:
+        options["exif"] = exif(**said, adobe_rgb=adobe_rgb, taken=taken, thumbnail=small)  # type: ignore[arg-type]
     if comment is not None:
         options["comment"] = comment.encode()
     if xmp is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pictures
@@ -28,8 +29,9 @@ def browser() -> Iterator[Browser]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("page"), AccessConfiguration()) as site:
         for number in range(8):
-            site.put(f"cams/night/n{number}", pictures.jpeg(pictures.photo(300, 200)))
-            body = b'{"species": "fox", "stars": 3}'
+            taken = f"202{number}:05:01 21:00:00"
+            site.put(f"cams/night/n{number}", pictures.jpeg(pictures.photo(300, 200), taken=taken))
+            body = json.dumps({"species": "fox", "stars": 3, "lat": number, "lon": 7}).encode()
             site.client.put(f"/images/cams/night/n{number}", body, Content_Type="application/json")
         yield site
 
@@ -38,7 +40,7 @@ def _select(page: Page) -> None:
     page.get_by_role("checkbox", name="Select n1").check()
 
 
-def _click(name: str, *more: str) -> object:
+def _click(name: str, *more: str) -> Callable[[Page], None]:
     def click(page: Page) -> None:
         for each in (name, *more):
             page.get_by_role("button", name=each, exact=True).click()
@@ -66,6 +68,7 @@ VIEWS = {
     "many": ("./", _edit_many),
     "export": ("./", _click("Export")),
     "duplicates": ("./", _click("Duplicates")),
+    "map": ("./", lambda page: (_click("Map")(page), page.locator(".place").first.wait_for())),
     "bin": ("./", _click("Bin")),
     "server": ("./", _click("Server")),
     "keys": ("./", _click("Keys")),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pictures
 import pytest
 from access_site import Site, running_site
 from chromium import needs_browser, open_page, running_browser
-from PIL import ExifTags, Image
 
 from image_repo.catalogue.base import Row
 from image_repo.config import AccessConfiguration
@@ -30,20 +30,14 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def _taken(at: datetime) -> bytes:
-    """Return a picture that says when it was taken."""
-    exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"{at:%Y:%m:%d %H:%M:%S}"
-    file = BytesIO()
-    pictures.photo(60 + at.day, 40).save(file, "JPEG", exif=exif)
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("find"), AccessConfiguration()) as site:
         for number in range(6):
-            site.put(f"cams/n{number}", _taken(BEGIN + timedelta(days=10 * number)))
+            taken = f"{BEGIN + timedelta(days=10 * number):%Y:%m:%d %H:%M:%S}"
+            site.put(f"cams/n{number}", pictures.jpeg(pictures.photo(60 + number, 40), taken=taken))
+            data = {"latitude": 50 + number % 2 * 10 + number / 1000, "longitude": 7.5}
+            site.client.put(f"/images/cams/n{number}", json.dumps(data).encode(), Content_Type="application/json")
         site.put("scans/old", pictures.jpeg(pictures.photo(80, 60)))
         yield site
 
@@ -121,3 +115,85 @@ def test_times_are_counted_in_the_shortest_spans_that_are_few_enough(page: Page)
     }"""
     counted = page.evaluate(script, list(map(list, SPANS)))
     assert dict(zip(SPANS, map(tuple, counted), strict=True)) == SPANS
+
+
+# -- places ----------------------------------------------------------------------------
+
+
+def test_a_dot_of_the_map_is_a_filter_and_nothing_comes_from_another_host(page: Page, site: Site) -> None:
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    page.goto("./")
+    page.get_by_role("button", name="Map").click()
+    dialog = page.get_by_role("dialog", name="Map")
+    dialog.get_by_text("6 of 7 pictures tell where.").wait_for()
+    assert dialog.get_by_role("link").count() == 2
+    dialog.get_by_role("link", name="3 pictures near 60.003° N, 7.5° E").click()
+    page.get_by_text("3 pictures", exact=True).wait_for()
+    assert page.url.endswith("/?latitude__gte=60.001&latitude__lte=60.005&longitude__gte=7.5&longitude__lte=7.5")
+    assert dialog.count() == 0
+    assert hosts == {f"127.0.0.1:{site.client.port}"}
+
+
+def test_a_box_drawn_on_the_map_takes_the_place_of_the_one_before(page: Page) -> None:
+    page.goto("./?latitude__gte=1")
+    page.get_by_role("button", name="Map").click()
+    page.get_by_role("link", name="3 pictures near 50").wait_for()
+    box = page.locator(".map").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    page.get_by_text("3 pictures", exact=True).wait_for()
+    assert page.url.count("latitude__gte=") == 1 and "latitude__gte=1&" not in page.url
+    page.get_by_role("gridcell", name="n5").wait_for()
+
+
+def test_the_map_is_closed_by_escape_and_reached_by_keys(page: Page) -> None:
+    page.goto("./")
+    button = page.get_by_role("button", name="Map")
+    button.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog", name="Map").get_by_role("link").first.wait_for()
+    page.keyboard.press("Tab")
+    assert "pictures near" in page.evaluate("document.activeElement.ariaLabel")
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog", name="Map").wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.id") == "map"
+
+
+def test_where_positions_are_not_told_there_is_no_map(browser: Browser, tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        site.put("one", pictures.jpeg(gps=True))
+        with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
+            page.goto("./")
+            page.locator("#facets section").first.wait_for()
+            assert page.get_by_role("button", name="Map").is_hidden()
+
+
+#: positions → the box of a map twice as wide as high
+BOXES = {
+    ((51.5, 7.0),): [51.495, 51.505, 7.0],
+    ((-90, 0), (90, 0)): [-90, 90, 0],
+    ((0, -180), (0, 180)): [-90, 90, 0],
+    ((80, 0), (89, 0)): [78.3, 90, 0],
+}
+
+
+def test_a_map_shows_all_positions_and_nothing_beyond_the_world(page: Page) -> None:
+    page.goto("./")
+    script = """async (all) => {
+        const { boxAround, clustersOf } = await import('/static/page/positions.js');
+        return all.map((places) => {
+            const [latitudes, longitudes] = [places.map(([each]) => each), places.map(([, each]) => each)];
+            const box = boxAround(latitudes, longitudes, 2);
+            const count = clustersOf(latitudes, longitudes, box, 30, 15).reduce((sum, each) => sum + each.count, 0);
+            return [box.south, box.north, (box.west + box.east) / 2, box.west, box.east, count];
+        });
+    }"""
+    for places, [south, north, middle, west, east, count] in zip(
+        BOXES, page.evaluate(script, list(BOXES)), strict=True
+    ):
+        assert [south, north, middle] == pytest.approx(BOXES[places]), places
+        assert -180 <= west < east <= 180 and count == len(places)

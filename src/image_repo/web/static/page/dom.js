@@ -25,15 +25,23 @@ export function element(tag, properties = {}, ...children) {
 const SVG = 'http://www.w3.org/2000/svg';
 
 /**
+ * Make an element of SVG.
+ * @param {string} tag
+ * @param {Record<string, string | number>} attributes
+ */
+export function svgElement(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+  return made;
+}
+
+/**
  * Return an icon of the page's set.
  * @param {string} name
  */
 export function icon(name) {
-  const made = document.createElementNS(SVG, 'svg');
-  made.setAttribute('aria-hidden', 'true');
-  const use = document.createElementNS(SVG, 'use');
-  use.setAttribute('href', `#i-${name}`);
-  made.append(use);
+  const made = svgElement('svg', { 'aria-hidden': 'true' });
+  made.append(svgElement('use', { href: `#i-${name}` }));
   return made;
 }
 

@@ -15,9 +15,13 @@ const USUAL = ['exif.camera_model', 'media_type'];
 
 /** Shows facets of views, and suggests keys and values. */
 export class Facets {
-  /** @param {HTMLInputElement} input the search box */
-  constructor(input) {
+  /**
+   * @param {HTMLInputElement} input the search box
+   * @param {(keys: string[]) => void} onKeys called with the keys that there are
+   */
+  constructor(input, onKeys) {
     this.input = input;
+    this.onKeys = onKeys;
     /** @type {string[]} */
     this.keys = [];
     this.loading = new AbortController();
@@ -40,6 +44,7 @@ export class Facets {
     try {
       const { keys } = await getJson('keys?limit=200', { signal });
       this.keys = keys.map((/** @type {{key: string}} */ { key }) => key);
+      this.onKeys(this.keys);
       const facets = [];
       // one after another: the pictures need the connections
       for (const key of facetKeys(keys)) {

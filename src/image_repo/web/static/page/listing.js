@@ -9,6 +9,24 @@ const MAX_PICTURES = 500_000;
 /** Keys of times that a listing has beside its columns. */
 export const TIMES = /** @type {const} */ (['exif.captured', 'uploaded']);
 
+/**
+ * Fetch what `/grid` has, part by part.
+ * @param {URLSearchParams} query
+ * @param {readonly string[]} select keys of further columns
+ * @param {AbortSignal} signal
+ */
+export async function* gridParts(query, select, signal) {
+  const parameters = new URLSearchParams(query);
+  parameters.set('select', select.join());
+  for (let count = 0; count < MAX_PICTURES;) {
+    const part = await getJson(`grid?${parameters}`, { signal });
+    count += part.names.length;
+    yield part;
+    if (!part.after) return;
+    parameters.set('after', part.after);
+  }
+}
+
 /** Columns of a view. */
 export class Listing {
   constructor() {
@@ -39,18 +57,13 @@ export class Listing {
    * @param {(part: Record<string, any>, isFirst: boolean) => void} progress called after each part
    */
   async load(query, signal, progress) {
-    let after = null;
-    do {
-      const parameters = new URLSearchParams(query);
-      parameters.set('select', TIMES.join());
-      if (after) parameters.set('after', after);
-      const part = await getJson(`grid?${parameters}`, { signal });
-      this.#append(part, after === null);
-      const isFirst = after === null;
-      after = part.after;
-      this.isComplete = !after || this.length >= MAX_PICTURES;
+    let isFirst = true;
+    for await (const part of gridParts(query, TIMES, signal)) {
+      this.#append(part, isFirst);
+      this.isComplete = !part.after || this.length >= MAX_PICTURES;
       progress(part, isFirst);
-    } while (!this.isComplete);
+      isFirst = false;
+    }
   }
 
   /**

@@ -13,8 +13,10 @@ import { Grid } from './grid.js';
 import { Histogram } from './histogram.js';
 import { installGridKeys, installKeys, showHelp } from './keys.js';
 import { Listing } from './listing.js';
+import { openMap } from './map.js';
 import { installDensity, installSort, installTheme, showSort } from './options.js';
 import { PictureView } from './picture.js';
+import { positionKeys } from './positions.js';
 import { limitSizes } from './renditions.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
@@ -48,6 +50,7 @@ class Page {
         () => this.view,
         (view) => this.go(view),
       ),
+      (keys) => this.#offerMap(keys),
     );
     this.histogram = new Histogram((filters) => this.go({ ...this.view, picture: '', filters }));
     addEventListener('popstate', () => this.show(readView()));
@@ -155,6 +158,15 @@ class Page {
     const isOperator = this.may('administer') || (!this.caller?.name && this.may('delete'));
     if (isOperator) more.push(button('Server', openServer));
     part('side').append(element('div', { className: 'buttons' }, ...more));
+  }
+
+  /** @param {string[]} keys that records have */
+  #offerMap(keys) {
+    const pair = positionKeys(keys);
+    const button = part('map');
+    button.hidden = !pair;
+    button.onclick = () =>
+      pair && openMap(this.view, pair, (filters) => this.go({ ...this.view, picture: '', filters }));
   }
 
   #installUpload() {
