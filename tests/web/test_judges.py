@@ -109,5 +109,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             # 501, because nothing of it is configured
             "--exclude-path", "/login",
         ]  # fmt: skip
-        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False, timeout=200)
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "servers" / "schemathesis_hooks.py")}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=200
+        )
         assert done.returncode == 0, done.stdout[-6000:]

@@ -116,6 +116,7 @@ def test_a_client_that_missed_the_last_answer_learns_how_it_ended(client: Client
     again = patch(client, path, len(PICTURE) - 1, PICTURE[-1:])
     assert (again.status, again.slug, again.json()["offset"]) == (409, "offset-conflict", len(PICTURE))
     assert delete(client, path).status == 204
+    assert head(client, path).status == 404
 
 
 def test_the_first_bytes_can_come_with_the_creation(client: Client) -> None:
@@ -334,6 +335,18 @@ def test_an_upload_is_its_creators_alone(scoped: tuple[Site, dict[str, dict[str,
     assert (done.status, done.headers["Location"]) == (204, "/images/mine")
     assert site.client.get("/images/mine", **callers["owner"]).status == 200
     assert site.client.get("/images/mine", **callers["another"]).status == 404
+
+
+def test_a_key_of_another_folder_creates_nothing_here(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration(anonymous="read")) as site:
+        key = site.repo.authenticator.keys.add(new_key("other", "writer", "other"))
+        caller = {"Authorization": f"Bearer {key}"}
+        for name, status in (("a/b", 403), ("a/", 403), ("other/b", 201)):
+            named = metadata(name=name, filename="b.jpg")
+            assert create(site.client, Upload_Metadata=named, **caller).status == status
+        path = begun(site.client, **caller)
+        assert patch(site.client, path, 0, PICTURE, **caller).status == 403
+        assert head(site.client, path, **caller).status == 404
 
 
 def test_the_quota_counts_at_the_end(scoped: tuple[Site, dict[str, dict[str, str]]]) -> None:

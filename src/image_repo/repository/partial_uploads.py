@@ -37,7 +37,6 @@ from image_repo.repository.spool import Spool
 #: ids: as secrets makes them, and as a proxy suggests them
 _ID = re.compile(r"[0-9a-f]{32}")
 _BYTES, _ANNOUNCEMENT = "bytes", "announcement.json"
-#: seconds that a request waits for another one that writes to the same upload
 _LOCK_WAIT_S = 2.0
 #: seconds for which it is remembered that an upload was stored, at most: its client may have missed the answer
 _FINISHED_S = 3_600.0
@@ -116,7 +115,7 @@ class PartialUpload:
         :raises InsufficientStorage: when the disk is full
         :raises UploadNotFound: when it was deleted meanwhile
         """
-        length = self.announcement.length
+        length, start = self.announcement.length, offset
         with self._open("r+b") as file:
             self._check_offset(file, offset)
             for chunk in chunks:
@@ -126,7 +125,7 @@ class PartialUpload:
                     self._check_offset(file, offset)
                     _write(file, chunk, offset)
                 offset += len(chunk)
-            os.fdatasync(file.fileno())
+            _flush(file, start)
         return offset
 
     def _check_offset(self, file: BinaryIO, offset: int) -> None:
@@ -151,11 +150,12 @@ class PartialUpload:
         """
         with suppress(OSError):  # the client sends the last byte again, and the same bytes are stored again
             self._uploads.remember(self.id, self.announcement, outcome)
-        self.delete()
+        self._uploads.remove(self._folder)
 
     def delete(self) -> None:
-        """Forget the upload and its bytes."""
+        """Forget the upload, its bytes, and how it has ended."""
         self._uploads.remove(self._folder)
+        self._uploads.forget(self.id)
 
     def _open(self, mode: str) -> BinaryIO:
         try:
@@ -174,7 +174,7 @@ class PartialUpload:
     def _locked(self, file: BinaryIO) -> Iterator[None]:
         """Hold the file alone, over the processes of the node."""
         handle = file.fileno()
-        _lock(handle)
+        _lock(handle, self._uploads.lock_wait)
         try:
             if not is_current(handle, self._path):
                 raise self._ended()
@@ -187,10 +187,12 @@ class PartialUploads:
     """The uploads in parts of this node, for all its processes.
 
     :param folder: private; None where there is no place for them
+    :param lock_wait: seconds that a request waits for another one that writes to the same upload
     """
 
-    def __init__(self, folder: Path | None, bounds: UploadsConfiguration) -> None:
+    def __init__(self, folder: Path | None, bounds: UploadsConfiguration, *, lock_wait: float = _LOCK_WAIT_S) -> None:
         self.bounds = bounds
+        self.lock_wait = lock_wait
         self._folder = folder
         self._finished_s = min(_FINISHED_S, bounds.lifetime)
         if folder is not None:
@@ -218,7 +220,7 @@ class PartialUploads:
         if self._folder is None:
             raise InsufficientStorage("There is no place for uploads in parts: local_file_cache_path cannot be used.")
         try:
-            with _held(self._folder / "creating"):
+            with _held(self._folder / "creating", self.lock_wait):
                 self.tidy()
                 self._check_bounds(announcement)
                 return self._create(announcement, suggested_id)
@@ -271,6 +273,10 @@ class PartialUploads:
         aside = path.with_name(f".{upload_id}")
         aside.write_text(json.dumps({**asdict(announcement), "outcome": outcome}), encoding="utf-8")
         aside.replace(path)
+
+    def forget(self, upload_id: str) -> None:
+        """Forget that an upload was stored."""
+        (self._finished_folder / upload_id).unlink(missing_ok=True)
 
     def remove(self, folder: Path) -> None:
         """Delete the files of an upload; it is gone at once, whatever happens meanwhile."""
@@ -334,17 +340,17 @@ def _modified(path: Path) -> float:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(path: Path, wait: float) -> Iterator[None]:
     """Hold a lock file over the processes of the node."""
     handle = open_lock(path)
     try:
-        _lock(handle)
+        _lock(handle, wait)
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int) -> None:
+def _lock(handle: int, wait: float) -> None:
     def attempt() -> bool | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -352,7 +358,7 @@ def _lock(handle: int) -> None:
             return None
         return True
 
-    if not wait_for(attempt, time.monotonic() + _LOCK_WAIT_S):
+    if not wait_for(attempt, time.monotonic() + wait):
         raise UploadLocked("Another request is at work on this upload.")
 
 
@@ -363,6 +369,18 @@ def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
             written = os.pwrite(file.fileno(), view, offset)
             view, offset = view[written:], offset + written
     except OSError as error:
+        raise _write_problem(error) from error
+
+
+def _flush(file: BinaryIO, start: int) -> None:
+    """Have the disk store what was written; where it cannot, it does not count.
+
+    :param start: offset of what was written
+    """
+    try:
+        os.fdatasync(file.fileno())
+    except OSError as error:
+        os.ftruncate(file.fileno(), start)
         raise _write_problem(error) from error
 
 

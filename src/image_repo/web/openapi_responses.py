@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-METHODS = frozenset(("get", "put", "post", "patch", "delete"))
+METHODS = frozenset(("get", "head", "put", "post", "patch", "delete"))
 _WORD = re.compile(r"\{\w+\}|\w+")
 #: status → what it means, of any operation
 _PROBLEMS = {
@@ -34,6 +34,7 @@ _UNCHANGED = {"304": "unchanged: an entity tag or a date of the request still ho
 _OF_ALL = ("400", "401", "403", "404", "501", "503")
 _OF_METHOD = {
     "get": ("304", "412"),
+    "head": ("412",),
     "put": ("409", "412", "413", "415", "422"),
     "post": ("409", "412", "413", "415", "422"),
     "patch": ("409", "412", "413", "415"),

@@ -48,6 +48,13 @@ _EXPOSED = (
     f"{EXPOSED[1]}, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, "
     "Upload-Metadata, Upload-Offset",
 )
+#: of the requests, for OpenAPI
+_HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
+    "Upload-Length": {"type": "integer", "minimum": 1},
+    "Upload-Metadata": {"type": "string"},
+    "Upload-Offset": {"type": "integer", "minimum": 0},
+    "X-HTTP-Method-Override": {"enum": ["PATCH", "DELETE"]},
+}
 #: bytes that are read at a time: what a connection that breaks may cost
 _READ_BYTES = 1 << 16
 _MAX_DIGITS = 18
@@ -329,6 +336,8 @@ def paths() -> openapi.Paths:
         _PATH: {"post": created},
         f"{_PATH}/{{upload_id}}": {
             "parameters": [openapi.in_path("upload_id", "the last part of Location")],
+            "head": _operation("How many bytes have arrived, as Upload-Offset", (), "200", False),
+            "post": _operation("PATCH or DELETE for clients that cannot send it", ("X-HTTP-Method-Override",), "204"),
             "patch": _operation("The next bytes; with the last ones the picture is stored", ("Upload-Offset",), "204"),
             "delete": _operation("Forget an upload", (), "204", False),
         },
@@ -341,10 +350,10 @@ def _operation(summary: str, headers: Iterable[str], status: str, has_body: bool
     :param headers: of the request, beside Tus-Resumable
     """
     parameters = [_header("Tus-Resumable", {"const": _VERSION})]
-    parameters += [_header(name, {"type": "string" if name == "Upload-Metadata" else "integer"}) for name in headers]
+    parameters += [_header(name, _HEADER_SCHEMAS[name]) for name in headers]
     bytes_ = {"required": True, "content": {_PART: {"schema": {"type": "string", "format": "binary"}}}}
     made = openapi.operation(summary, parameters, {}, **({"requestBody": bytes_} if has_body else {}))
-    made["responses"][status] = made["responses"].pop("200")
+    made["responses"][status] = {"description": made["responses"].pop("200")["description"]}
     return made
 
 

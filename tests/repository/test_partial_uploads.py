@@ -1,0 +1,195 @@
+"""Uploads in parts on the disk: what counts, what excludes what, what is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from disks import small_disk
+
+from image_repo.config import UploadsConfiguration
+from image_repo.errors import InsufficientStorage, OffsetConflict, TooManyUploads, UploadLocked, UploadNotFound
+from image_repo.repository.partial_uploads import Announcement, PartialUploads
+
+BOUNDS = UploadsConfiguration(max_size=1 << 20, max_open=3, lifetime=3600)
+BODY = bytes(range(256)) * 4
+
+
+def announced(length: int = len(BODY), creator: str = "a", client: str = "a") -> Announcement:
+    return Announcement(length, creator, client, {})
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> PartialUploads:
+    return PartialUploads(tmp_path / "uploads", BOUNDS, lock_wait=30.0)
+
+
+def anew(uploads: PartialUploads, tmp_path: Path) -> PartialUploads:
+    """Return the same uploads, as another process has them."""
+    return PartialUploads(tmp_path / "uploads", BOUNDS)
+
+
+def test_another_process_goes_on(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    assert made.append(0, [BODY[:100], BODY[100:200]]) == 200
+    again = anew(uploads, tmp_path).find(made.id, "a")
+    assert (again.offset, again.announcement) == (200, made.announcement)
+    assert again.append(200, [BODY[200:]]) == len(BODY)
+    with again.complete() as spool:
+        assert spool.read() == BODY
+
+
+def test_the_last_byte_counts_when_the_whole_is_stored(uploads: PartialUploads) -> None:
+    made = uploads.create(announced())
+    made.append(0, [BODY])
+    assert uploads.find(made.id, "a").offset == len(BODY) - 1
+    with pytest.raises(OffsetConflict):
+        made.append(len(BODY), [])
+    assert made.append(len(BODY) - 1, [BODY[-1:]]) == len(BODY)
+    with made.complete() as spool:
+        assert spool.read() == BODY
+        made.finish({"Location": "/images/a"})
+    ended = uploads.find(made.id, "a")
+    assert (ended.offset, ended.outcome) == (len(BODY), {"Location": "/images/a"})
+    with pytest.raises(OffsetConflict):
+        made.append(len(BODY) - 1, [b"x"])
+
+
+def test_a_request_that_the_client_gave_up_ends_when_another_goes_on(uploads: PartialUploads) -> None:
+    made = uploads.create(announced())
+
+    def stale() -> Iterator[bytes]:
+        yield BODY[:10]
+        uploads.find(made.id, "a").append(10, [BODY[10:30]])
+        yield BODY[10:20]
+
+    with pytest.raises(OffsetConflict):
+        made.append(0, stale())
+    assert made.offset == 30
+
+
+def test_nothing_is_written_while_it_is_stored(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    made.append(0, [BODY])
+    impatient = PartialUploads(tmp_path / "uploads", BOUNDS, lock_wait=0.01)
+    with made.complete(), pytest.raises(UploadLocked):
+        impatient.find(made.id, "a").append(len(BODY) - 1, [b"x"])
+    assert made.append(len(BODY) - 1, [b"x"]) == len(BODY)
+
+
+def test_what_waits_for_the_end_learns_of_it(uploads: PartialUploads) -> None:
+    made = uploads.create(announced())
+    made.append(0, [BODY])
+    other, outcome = uploads.find(made.id, "a"), []
+
+    def wait() -> None:
+        try:
+            with other.complete():
+                outcome.append("twice")
+        except OffsetConflict as problem:
+            outcome.append(problem.members["offset"])
+
+    waiting = threading.Thread(target=wait)
+    with made.complete():
+        waiting.start()
+        made.finish({})
+    waiting.join()
+    assert outcome == [len(BODY)]
+
+
+def test_a_deleted_upload_takes_no_bytes(uploads: PartialUploads) -> None:
+    made = uploads.create(announced())
+
+    def deleting() -> Iterator[bytes]:
+        yield BODY[:10]
+        uploads.find(made.id, "a").delete()
+        yield BODY[10:20]
+
+    with pytest.raises(UploadNotFound):
+        made.append(0, deleting())
+
+
+def test_another_caller_finds_nothing(uploads: PartialUploads) -> None:
+    made = uploads.create(announced())
+    for upload_id, creator in (
+        (made.id, "b"),
+        ("0" * 32, "a"),
+        ("../" + made.id, "a"),
+        ("", "a"),
+        ("." + made.id, "a"),
+    ):
+        with pytest.raises(UploadNotFound):
+            uploads.find(upload_id, creator)
+
+
+def test_the_id_of_a_proxy_is_taken_once(uploads: PartialUploads) -> None:
+    one, two = (uploads.create(announced(), "ab" * 16) for _ in range(2))
+    assert one.id == "ab" * 16
+    assert two.id != one.id
+    assert uploads.create(announced(), "../" + "a" * 29).id.isalnum()
+
+
+def test_callers_are_bounded_each(uploads: PartialUploads) -> None:
+    for _ in range(3):
+        uploads.create(announced(client="a"))
+    with pytest.raises(TooManyUploads):
+        uploads.create(announced(client="a"))
+    uploads.create(announced(client="b"))
+
+
+def test_announced_bytes_are_bounded(uploads: PartialUploads) -> None:
+    made = uploads.create(announced(1 << 20))
+    with pytest.raises(InsufficientStorage):
+        uploads.create(announced(1))
+    made.delete()
+    uploads.create(announced(1))
+
+
+def test_what_a_killed_process_left_is_tidied(uploads: PartialUploads, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads" / "open"
+    (folder / ".half-made").mkdir()
+    expired, kept = uploads.create(announced()), uploads.create(announced())
+    for path in (folder / ".half-made", folder / expired.id / "bytes"):
+        os.utime(path, (0, 0))
+    anew(uploads, tmp_path)
+    assert [path.name for path in folder.iterdir()] == [kept.id]
+
+
+def test_how_it_ended_is_forgotten_after_an_hour(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    made.finish({})
+    (finished,) = (tmp_path / "uploads" / "finished").iterdir()
+    os.utime(finished, (0, 0))
+    uploads.tidy()
+    with pytest.raises(UploadNotFound):
+        uploads.find(made.id, "a")
+
+
+def test_without_a_folder_there_is_no_room() -> None:
+    with pytest.raises(InsufficientStorage):
+        PartialUploads(None, BOUNDS).create(announced())
+
+
+def test_a_full_disk_is_told_and_the_upload_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    disk, body = tmp_path / "disk", os.urandom(400_000)
+    with small_disk(disk, "1m"):
+        uploads = PartialUploads(disk / "uploads", BOUNDS)
+        made = uploads.create(announced(len(body)))
+        with (disk / "filler").open("wb", 0) as filler, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            while True:
+                filler.write(bytes(4096))
+        with pytest.raises(InsufficientStorage):
+            made.append(0, [body[:200_000], body[200_000:]])
+        with pytest.raises(InsufficientStorage):
+            uploads.create(announced(1))
+        (disk / "filler").unlink()
+        with pytest.raises(InsufficientStorage):
+            uploads.create(announced(900_000))
+        offset = made.offset
+        assert made.append(offset, [body[offset:]]) == len(body)
+        with made.complete() as spool:
+            assert spool.read() == body
