@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("page"), AccessConfiguration()) as site:
         for number in range(8):
-            taken = f"202{number}:05:01 21:00:00"
+            taken = f"202{number // 2}:05:01 21:00:00"
             site.put(f"cams/night/n{number}", pictures.jpeg(pictures.photo(300, 200), taken=taken))
             body = json.dumps({"species": "fox", "stars": 3, "lat": number, "lon": 7}).encode()
             site.client.put(f"/images/cams/night/n{number}", body, Content_Type="application/json")
@@ -68,6 +68,7 @@ VIEWS = {
     "many": ("./", _edit_many),
     "export": ("./", _click("Export")),
     "duplicates": ("./", _click("Duplicates")),
+    "stacks": ("./?stack=999999", lambda page: page.get_by_label("Stacks").wait_for()),
     "map": ("./", lambda page: (_click("Map")(page), page.locator(".place").first.wait_for())),
     "bin": ("./", _click("Bin")),
     "server": ("./", _click("Server")),

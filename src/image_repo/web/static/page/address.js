@@ -5,13 +5,14 @@
  * @property {string} folder without a slash at its end; empty for all
  * @property {[string, string][]} filters as the catalogue takes them: KEY or KEY__OP, and a value
  * @property {string} sort keys of an order, empty for names
+ * @property {string} stack the longest time between two pictures of a stack, in seconds; empty for no stacks
  * @property {string} picture name of the picture that is open, or empty
  */
 
 /** Members of a record, as opposed to the user's own data. */
 export const RECORD =
   /^(name|version|sha256|image_id|bytes|width|height|filename|uploaded|owner|media_type|dhash|thumbhash|palette|damaged|preview|data|exif|exif\..*)$/;
-const OWN = ['folder', 'sort', 'picture'];
+const OWN = ['folder', 'sort', 'stack', 'picture'];
 /** Signs of comparison → operators; the longer first. */
 const SIGNS = /** @type {const} */ ([
   ['>=', '__gte'],
@@ -30,6 +31,7 @@ export function readView() {
   return {
     folder: (query.get('folder') ?? '').replace(/^\/+|\/+$/g, ''),
     sort: query.get('sort') ?? '',
+    stack: /^\d{1,6}$/.test(query.get('stack') ?? '') ? (query.get('stack') ?? '') : '',
     picture: query.get('picture') ?? '',
     filters: [...query].filter(([name]) => !OWN.includes(name)),
   };
@@ -41,7 +43,7 @@ export function readView() {
  */
 export function addressOf(view) {
   const query = new URLSearchParams();
-  for (const name of /** @type {const} */ (['folder', 'sort'])) if (view[name]) query.set(name, view[name]);
+  for (const name of /** @type {const} */ (['folder', 'sort', 'stack'])) if (view[name]) query.set(name, view[name]);
   view.filters.forEach(([name, value]) => query.append(name, value));
   if (view.picture) query.set('picture', view.picture);
   // slashes may stand in a query (RFC 3986, section 3.4), and are easier to read

@@ -37,7 +37,7 @@ export async function openDuplicates(view) {
 function content(groups) {
   if (!groups.length) return element('p', { className: 'quiet' }, 'No picture is here twice.');
   const items = groups.map(({ value, count }) => {
-    const href = addressOf({ folder: '', sort: '', picture: '', filters: [['sha256', value]] });
+    const href = addressOf({ folder: '', sort: '', stack: '', picture: '', filters: [['sha256', value]] });
     const image = element('img', {
       alt: '',
       loading: 'lazy',

@@ -1,9 +1,8 @@
 /** The grid: any number of pictures, of which the rows near the window are in the document. */
 
+import { makeCell } from './cells.js';
 import { element, part } from './dom.js';
 import { layRows, rowAt, verticalNeighbour } from './layout.js';
-import { renditionUrl } from './renditions.js';
-import { lastPart } from './words.js';
 
 /** @import { Listing } from './listing.js' */
 /** @import { Selection } from './selection.js' */
@@ -12,8 +11,6 @@ import { lastPart } from './words.js';
 const MAX_CELLS = 390;
 /** Between pictures, in CSS pixels. */
 const GAP = 6;
-/** Sides of thumbnails in pixels: few, so that caches hold them. */
-const SIDES = [120, 250, 330, 500, 960, 1280, 1920];
 /** Above this speed in CSS pixels a millisecond, pictures wait until the scrolling slows down. */
 const MAX_SPEED = 6;
 /** After the last fast scroll, milliseconds until pictures are fetched. */
@@ -23,12 +20,14 @@ const SETTLED_MS = 80;
 export class Grid {
   /**
    * @param {Selection} selection
-   * @param {(index: number) => void} open shows a picture
+   * @param {(index: number) => void} open shows a picture, or unfolds a stack
+   * @param {(index: number) => void} fold folds the stack of a cell
    */
-  constructor(selection, open) {
+  constructor(selection, open, fold) {
     this.element = part('grid');
     this.selection = selection;
     this.open = open;
+    this.fold = fold;
     /** @type {Listing | null} */
     this.listing = null;
     /** Wanted height of rows in CSS pixels. */
@@ -55,6 +54,15 @@ export class Grid {
   show(listing) {
     this.listing = listing;
     this.current = 0;
+    this.update();
+  }
+
+  /**
+   * Show another arrangement of the listing, where the window is.
+   * @param {Listing} listing
+   */
+  replace(listing) {
+    this.listing = listing;
     this.update();
   }
 
@@ -134,45 +142,10 @@ export class Grid {
    */
   #cell(index, height) {
     const listing = /** @type {Listing} */ (this.listing);
-    const name = listing.names[index];
-    const label = lastPart(name);
-    const isSelected = this.selection.has(name);
-    const cell = element('div', {
-      role: 'gridcell',
-      className: 'cell',
-      tabIndex: index === this.current ? 0 : -1,
-      title: name,
-      'aria-label': label,
-      'aria-selected': isSelected,
-      data: { index: String(index) },
+    return makeCell(listing, index, height, {
+      isCurrent: index === this.current,
+      isSelected: this.selection.hasCell(index),
     });
-    const ratio = listing.ratio(index);
-    cell.style.width = `${height * ratio}px`;
-    if (listing.widths[index]) {
-      const source = this.thumbnail(index, height);
-      cell.append(element('img', { alt: '', decoding: 'async', draggable: false, data: { source } }));
-    } else {
-      cell.append(element('span', { className: 'nothing' }, 'No picture yet'));
-    }
-    cell.append(
-      element('input', { type: 'checkbox', tabIndex: -1, checked: isSelected, 'aria-label': `Select ${label}` }),
-      element('span', { className: 'label', 'aria-hidden': 'true' }, label),
-    );
-    return cell;
-  }
-
-  /**
-   * Return the address of a thumbnail, at the pixel ratio of the device.
-   * @param {number} index
-   * @param {number} height in CSS pixels
-   */
-  thumbnail(index, height) {
-    const picture = /** @type {Listing} */ (this.listing).picture(index);
-    // cut where it is much wider or higher than others: then its longer side is beyond the cell
-    const wanted = height * Math.max(1, picture.width / picture.height) * devicePixelRatio;
-    // a side that is a tenth short is not seen, and half the bytes
-    const side = SIDES.find((each) => each >= wanted * 0.9) ?? SIDES[SIDES.length - 1];
-    return renditionUrl(picture, side);
   }
 
   /** Fetch the pictures of all cells in the document. */
@@ -210,7 +183,8 @@ export class Grid {
     if (!cell) return;
     const index = Number(cell.dataset.index);
     this.focus(index);
-    if (event.shiftKey) this.selection.extend(index);
+    if (target.matches('button.stack')) this.fold(index);
+    else if (event.shiftKey) this.selection.extend(index);
     else if (target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || this.selection.isOn)
       this.selection.toggle(index);
     else this.open(index);
@@ -282,7 +256,7 @@ export class Grid {
     this.element.classList.toggle('selecting', this.selection.isOn);
     for (const cell of this.element.querySelectorAll('.cell')) {
       const index = Number(/** @type {HTMLElement} */ (cell).dataset.index);
-      const isSelected = this.selection.has(this.listing?.names[index] ?? '');
+      const isSelected = this.selection.hasCell(index);
       cell.setAttribute('aria-selected', String(isSelected));
       const box = cell.querySelector('input');
       if (box) box.checked = isSelected;

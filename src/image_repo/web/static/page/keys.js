@@ -13,6 +13,7 @@ const HELP = /** @type {const} */ ([
       ['Home, End', 'first and last'],
       ['Page Up, Page Down', 'a window up or down'],
       ['Enter', 'open'],
+      ['s', 'unfold a stack, and fold it again'],
       ['Space or x', 'select'],
       ['Shift + arrow or click', 'select a range'],
       ['Ctrl + A', 'select all'],
@@ -65,9 +66,9 @@ export function isTyping(event) {
 /**
  * Install the keys of the grid.
  * @param {Grid} grid
- * @param {{open: () => void, remove: () => void, edit: () => void}} actions on the current or the selected pictures
+ * @param {{open: () => void, fold: () => void, remove: () => void, edit: () => void}} actions on the current or the selected pictures
  */
-export function installGridKeys(grid, { open, remove, edit }) {
+export function installGridKeys(grid, { open, fold, remove, edit }) {
   const { selection } = grid;
   const page = () => Math.max(1, Math.floor(innerHeight / (grid.rowHeight + 6)) - 1);
   /** @type {Record<string, () => number>} */
@@ -88,6 +89,7 @@ export function installGridKeys(grid, { open, remove, edit }) {
     x: () => selection.toggle(grid.current),
     Delete: remove,
     e: edit,
+    s: fold,
     Escape: () => selection.clear(),
   };
   grid.element.addEventListener('keydown', (event) => {

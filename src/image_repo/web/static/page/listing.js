@@ -43,6 +43,8 @@ export class Listing {
     /** How many match, of which `names` has the first. */
     this.count = 0;
     this.isComplete = false;
+    /** How many stacks there are (`stacks.js`). */
+    this.stackCount = 0;
   }
 
   /** How many are known so far. */
@@ -87,6 +89,41 @@ export class Listing {
    */
   ratio(index) {
     return ratioOf(this.widths[index], this.heights[index]);
+  }
+
+  /**
+   * Return the names of the pictures of a cell: one, but for a stack.
+   * @param {number} index
+   */
+  members(index) {
+    return this.names.slice(index, index + 1);
+  }
+
+  /**
+   * Return how many pictures a cell stands for.
+   * @param {number} index
+   * @returns {number}
+   */
+  sizeOf(index) {
+    return index < this.length ? 1 : 0;
+  }
+
+  /**
+   * Return the first cell of the unfolded stack that a cell is of, and its count of pictures; null where it is of none.
+   * @param {number} _index
+   * @returns {[number, number] | null}
+   */
+  unfoldedAt(_index) {
+    return null;
+  }
+
+  /**
+   * Fold or unfold the stack of a cell.
+   * @param {number} _index
+   * @returns {string} the name of the stack; empty where there is none
+   */
+  toggle(_index) {
+    return '';
   }
 
   /** @param {number} index */

@@ -2,10 +2,8 @@
 
 import { addressOf, gridQuery, readView } from './address.js';
 import { caller } from './api.js';
-import { openBin } from './bin.js';
 import { SelectionBar } from './bulk.js';
 import { alertText, element, icon, part } from './dom.js';
-import { openDuplicates } from './duplicates.js';
 import { openExport } from './export.js';
 import { Facets } from './facets.js';
 import { showFolders, showTrail } from './folders.js';
@@ -13,17 +11,16 @@ import { Grid } from './grid.js';
 import { Histogram } from './histogram.js';
 import { installGridKeys, installKeys, showHelp } from './keys.js';
 import { Listing } from './listing.js';
-import { openMap } from './map.js';
-import { installDensity, installSort, installTheme, showSort } from './options.js';
+import { installDensity, installSort, installStacks, installTheme, showChoice } from './options.js';
 import { PictureView } from './picture.js';
-import { positionKeys } from './positions.js';
 import { limitSizes } from './renditions.js';
 import { installSearch, showChips } from './search.js';
 import { Selection } from './selection.js';
 import { UploadPanel } from './upload_panel.js';
-import { openServer } from './server.js';
-import { refuse, showCaller, showEmpty, tellUnknownKeys, tellUnsigned } from './states.js';
-import { counted, lastPart } from './words.js';
+import { refuse, showCaller, showCount, tellUnknownKeys, tellUnsigned } from './states.js';
+import { stacked } from './stacks.js';
+import { installTools, offerMap } from './tools.js';
+import { lastPart } from './words.js';
 
 /** @import { View } from './address.js' */
 /** @import { Caller } from './api.js' */
@@ -33,7 +30,15 @@ class Page {
     this.view = readView();
     this.listing = new Listing();
     this.selection = new Selection();
-    this.grid = new Grid(this.selection, (index) => this.open(index));
+    this.grid = new Grid(
+      this.selection,
+      (index) => this.open(index),
+      (index) => this.#toggleStack(index),
+    );
+    /** The listing as the grid shows it: with its stacks. */
+    this.shown = this.listing;
+    /** @type {Set<string>} names of stacks whose pictures stand one by one */
+    this.unfolded = new Set();
     this.loading = new AbortController();
     /** @type {Caller | undefined} */
     this.caller = undefined;
@@ -45,12 +50,13 @@ class Page {
       this.grid.update();
     });
     installSort((sort) => this.go({ ...this.view, sort }));
+    installStacks((stack) => this.go({ ...this.view, stack }));
     this.facets = new Facets(
       installSearch(
         () => this.view,
         (view) => this.go(view),
       ),
-      (keys) => this.#offerMap(keys),
+      (keys) => offerMap(this, keys),
     );
     this.histogram = new Histogram((filters) => this.go({ ...this.view, picture: '', filters }));
     addEventListener('popstate', () => this.show(readView()));
@@ -73,11 +79,12 @@ class Page {
     const bar = new SelectionBar(this, this.selection);
     installGridKeys(this.grid, {
       open: () => this.open(this.grid.current),
+      fold: () => this.#toggleStack(this.grid.current),
       remove: () => bar.remove(),
       edit: () => bar.edit(),
     });
     this.#installUpload();
-    this.#installMore();
+    installTools(this);
     if (this.caller.may.includes('list')) await this.show(this.view);
     else refuse(this.caller);
   }
@@ -93,15 +100,20 @@ class Page {
 
   /** @param {View} view */
   async show(view) {
+    const hasSameStacks = view.stack === this.view.stack;
     this.view = view;
     showTrail(view);
     showChips(view);
-    showSort(view.sort);
+    showChoice('sort', view.sort);
+    showChoice('stacks', view.stack);
     document.title = `${view.folder ? lastPart(view.folder) : 'Pictures'} · image_repo`;
     const query = gridQuery(view).toString();
     if (query !== this.query || !this.listing.length) {
       this.facets.show(view);
       await this.#list(query);
+    } else if (!hasSameStacks) {
+      this.#arrange();
+      this.#describe();
     }
     this.#showPicture();
   }
@@ -113,7 +125,7 @@ class Page {
       document.title = `${lastPart(name)} · image_repo`;
       this.picture?.show(name);
     } else if (this.picture?.dialog.open) {
-      const index = this.listing.indexOf(this.picture.name);
+      const index = this.shown.indexOf(this.picture.name);
       this.picture.close();
       if (index >= 0) this.grid.focus(index);
     }
@@ -137,7 +149,7 @@ class Page {
   removed(names) {
     this.listing.remove(new Set(names));
     this.selection.drop(names);
-    this.grid.update();
+    this.#arrange();
     this.#describe();
   }
 
@@ -145,28 +157,6 @@ class Page {
   reload() {
     this.query = null;
     return this.show(this.view);
-  }
-
-  /** Install what only some callers may do. */
-  #installMore() {
-    const more = [];
-    const button = (/** @type {string} */ text, /** @type {() => void} */ click) =>
-      element('button', { type: 'button', className: 'quiet', on: { click } }, text);
-    if (this.may('write')) more.push(button('Bin', () => openBin(this.view.folder, () => this.reload())));
-    more.push(button('Duplicates', () => openDuplicates(this.view)));
-    // where anybody may delete, anybody may look
-    const isOperator = this.may('administer') || (!this.caller?.name && this.may('delete'));
-    if (isOperator) more.push(button('Server', openServer));
-    part('side').append(element('div', { className: 'buttons' }, ...more));
-  }
-
-  /** @param {string[]} keys that records have */
-  #offerMap(keys) {
-    const pair = positionKeys(keys);
-    const button = part('map');
-    button.hidden = !pair;
-    button.onclick = () =>
-      pair && openMap(this.view, pair, (filters) => this.go({ ...this.view, picture: '', filters }));
   }
 
   #installUpload() {
@@ -220,28 +210,50 @@ class Page {
   #progress(listing, answer, isFirst) {
     if (isFirst) {
       this.listing = listing;
-      this.selection.listing = listing;
+      this.#stack();
       scrollTo({ top: 0, behavior: 'instant' });
-      this.grid.show(listing);
+      this.grid.show(this.shown);
       tellUnknownKeys(answer, this.view);
       if (this.caller) tellUnsigned(this.caller);
     } else {
-      this.grid.update();
+      this.#arrange();
     }
     this.#describe();
   }
 
+  /** Show the listing with its stacks as they are now. */
+  #arrange() {
+    this.#stack();
+    this.grid.replace(this.shown);
+  }
+
+  #stack() {
+    this.shown = stacked(this.listing, this.view.stack, this.unfolded);
+    this.selection.listing = this.shown;
+  }
+
+  /**
+   * Fold or unfold the stack of a cell.
+   * @param {number} index
+   */
+  #toggleStack(index) {
+    const name = this.shown.toggle(index);
+    if (!name) return;
+    this.#arrange();
+    this.grid.focus(this.shown.indexOf(name));
+  }
+
   /** Say what the listing has. */
   #describe() {
-    part('count').textContent = counted(this.listing.count, 'picture');
+    showCount(this.view, this.listing, this.shown);
     showFolders(this.view, this.listing);
     this.histogram.show(this.view, this.listing);
-    showEmpty(this.view, this.listing);
   }
 
   /** @param {number} index */
   open(index) {
-    this.go({ ...this.view, picture: this.listing.names[index] });
+    if (this.shown.sizeOf(index) > 1) this.#toggleStack(index);
+    else this.go({ ...this.view, picture: this.shown.names[index] });
   }
 
   /**

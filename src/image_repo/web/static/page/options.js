@@ -3,7 +3,7 @@
 import { element, part } from './dom.js';
 
 /** Orders that people choose from: text → keys. */
-const ORDERS = [
+const ORDERS = /** @type {const} */ ([
   ['Name', ''],
   ['Name, backwards', '-name'],
   ['Newest upload', '-uploaded'],
@@ -11,7 +11,15 @@ const ORDERS = [
   ['Last taken', '-exif.captured'],
   ['First taken', 'exif.captured'],
   ['Largest file', '-bytes'],
-];
+]);
+/** Longest times between two pictures of a stack: text → seconds. */
+const GAPS = /** @type {const} */ ([
+  ['None', ''],
+  ['5 s', '5'],
+  ['30 s', '30'],
+  ['2 min', '120'],
+  ['10 min', '600'],
+]);
 /** Heights of rows in CSS pixels. */
 const HEIGHTS = /** @type {const} */ ([
   ['Small', 110],
@@ -45,22 +53,34 @@ function remember(key, value) {
  * Fill the list of orders.
  * @param {(sort: string) => void} choose
  */
-export function installSort(choose) {
-  const list = /** @type {HTMLSelectElement} */ (part('sort'));
-  list.append(...ORDERS.map(([text, value]) => element('option', { value }, text)));
+export const installSort = (choose) => installList('sort', ORDERS, choose);
+
+/**
+ * Fill the list of the gaps that end a stack.
+ * @param {(gap: string) => void} choose
+ */
+export const installStacks = (choose) => installList('stacks', GAPS, choose);
+
+/**
+ * @param {string} id
+ * @param {readonly (readonly [string, string])[]} options text and value
+ * @param {(value: string) => void} choose
+ */
+function installList(id, options, choose) {
+  const list = /** @type {HTMLSelectElement} */ (part(id));
+  list.append(...options.map(([text, value]) => element('option', { value }, text)));
   list.addEventListener('change', () => choose(list.value));
 }
 
 /**
- * Show the order of a view, one from its address too.
- * @param {string} sort
+ * Show what a view has chosen of a list, also what only its address can say.
+ * @param {string} id
+ * @param {string} value
  */
-export function showSort(sort) {
-  const list = /** @type {HTMLSelectElement} */ (part('sort'));
-  if (!ORDERS.some(([, value]) => value === sort) && ![...list.options].some((each) => each.value === sort)) {
-    list.append(element('option', { value: sort }, sort));
-  }
-  list.value = sort;
+export function showChoice(id, value) {
+  const list = /** @type {HTMLSelectElement} */ (part(id));
+  if (![...list.options].some((each) => each.value === value)) list.append(element('option', { value }, value));
+  list.value = value;
 }
 
 /**

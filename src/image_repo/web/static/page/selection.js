@@ -35,11 +35,30 @@ export class Selection {
     return this.names.has(name);
   }
 
+  /**
+   * Return whether all pictures of a cell are selected.
+   * @param {number} index
+   */
+  hasCell(index) {
+    return this.#members(index).every((name) => this.names.has(name));
+  }
+
+  /**
+   * Return the names of the pictures of a cell.
+   * @param {number} index
+   * @returns {string[]}
+   */
+  #members(index) {
+    return this.listing?.members(index) ?? [];
+  }
+
   /** @param {number} index */
   toggle(index) {
-    const name = this.listing?.names[index];
-    if (name === undefined) return;
-    if (!this.names.delete(name)) this.names.add(name);
+    const isSelected = this.hasCell(index);
+    for (const name of this.#members(index)) {
+      if (isSelected) this.names.delete(name);
+      else this.names.add(name);
+    }
     this.anchor = index;
     this.#tell();
   }
@@ -50,13 +69,14 @@ export class Selection {
    */
   extend(index) {
     const [first, last] = [this.anchor, index].sort((one, other) => one - other);
-    this.listing?.names.slice(first, last + 1).forEach((name) => this.names.add(name));
+    for (let each = first; each <= last; each += 1) this.#members(each).forEach((name) => this.names.add(name));
     this.#tell();
   }
 
   /** Select everything that the view lists so far. */
   all() {
-    this.listing?.names.forEach((name) => this.names.add(name));
+    const length = this.listing?.length ?? 0;
+    for (let index = 0; index < length; index += 1) this.#members(index).forEach((name) => this.names.add(name));
     this.#tell();
   }
 

@@ -3,6 +3,7 @@
 import { addressOf } from './address.js';
 import { alertText, element, part } from './dom.js';
 import { TIMES } from './listing.js';
+import { counted } from './words.js';
 
 /** @import { View } from './address.js' */
 /** @import { Caller } from './api.js' */
@@ -39,11 +40,25 @@ export function tellUnsigned({ requests }) {
 }
 
 /**
+ * Say how many pictures and stacks there are; the choice of stacks is offered where times are known.
+ * @param {View} view
+ * @param {Listing} listing
+ * @param {Listing} shown with its stacks
+ */
+export function showCount(view, listing, shown) {
+  const stacks = shown.stackCount ? `, ${counted(shown.stackCount, 'stack')}` : '';
+  part('count').textContent = counted(listing.count, 'picture') + stacks;
+  const hasTimes = listing.times['exif.captured'].some((time) => !Number.isNaN(time));
+  part('stack-choice').hidden = !hasTimes && !view.stack;
+  showEmpty(view, listing);
+}
+
+/**
  * Say in words that nothing was found, and what to do.
  * @param {View} view
  * @param {Listing} listing
  */
-export function showEmpty(view, listing) {
+function showEmpty(view, listing) {
   const empty = part('empty');
   empty.hidden = listing.length > 0;
   if (listing.length) return;
