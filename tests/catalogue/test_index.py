@@ -85,6 +85,18 @@ class TestPostgres(IndexContract):
                 index.put([Row("x", {"name": "x"}, "1")])
             assert "secret" not in index.description
 
+    @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+    def test_a_database_of_another_encoding_is_refused(self, postgres: str, encoding: str) -> None:
+        name = f"encoded_{encoding.lower()}"
+        with connect(postgres, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        url = f"{postgres.rpartition('/')[0]}/{name}"
+        with closing(opened(url, None, collection="images", scope="x")) as index:
+            with pytest.raises(CatalogueUnavailable, match=f"has the encoding {encoding}; expected UTF8: createdb"):
+                index.count(Filter())
+            with pytest.raises(CatalogueUnavailable):
+                index.put([Row("x", {"name": "x"}, "1")])
+
     def test_tables_that_are_taken_away_come_back(self, open_index: Opener, postgres: str) -> None:
         index = open_index("images")
         index.put([Row("x", {"name": "x"}, "1")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,11 +86,14 @@ def test_so_is_a_deletion_and_a_name_that_was_not_there(two: list[Client]) -> No
     commands.until(lambda: two[0].get(PATH).status == 200, "it is back on the first node", FRESHNESS_S / 4)
 
 
-def test_without_the_database_nodes_go_on_serving_what_they_know(swift: Any, container: str, tmp_path: Path) -> None:
+def test_without_the_database_nodes_go_on_serving_what_they_know_and_with_it_again_they_hear_of_changes(
+    swift: Any, container: str, tmp_path: Path
+) -> None:
     from servers import launch  # noqa: PLC0415
 
+    program = ("pg_up.py", "--port", str(launch.free_port()))
     with contextlib.ExitStack() as database:
-        url = database.enter_context(launch.running("pg_up.py"))["url"]
+        url = database.enter_context(launch.running(*program))["url"]
         with two_nodes(tmp_path, swift.url, container, url) as clients:
             assert clients[0].put("/images/sites/%C3%A4%20b", PICTURES[0]).status == 201
             until_hit(clients[1])
@@ -96,3 +101,16 @@ def test_without_the_database_nodes_go_on_serving_what_they_know(swift: Any, con
             began = time.monotonic()
             until_hit(clients[1])
             assert time.monotonic() - began < 10
+            database.enter_context(launch.running(*program))
+            turns = itertools.count(1)
+
+            def is_heard() -> bool:
+                """Whether a change reaches the other node, which connects again after a pause that grows."""
+                if clients[0].put("/images/sites/%C3%A4%20b", PICTURES[next(turns) % 2]).status != 200:
+                    return False
+                now = clients[0].get(PATH).body
+                threading.Event().wait(1)
+                return clients[1].get(PATH).body == now
+
+            commands.until(is_heard, "the other node hears of changes", FRESHNESS_S)
+            assert time.monotonic() - began < FRESHNESS_S

@@ -135,6 +135,7 @@ class PostgresDialect(PostgresJson):
             "connect_timeout": waiting,
             "tcp_user_timeout": waiting * 1000,
             "application_name": "image_repo",
+            "client_encoding": "UTF8",
             # statements prepared by name do not survive a pooler between us
             "prepare_threshold": None,
         }
@@ -180,6 +181,12 @@ class PostgresDialect(PostgresJson):
         record.info["used"] = now
 
     def _prepare(self, connection: Any, _: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":  # names and data would be compared byte by byte, or could not be stored
+            raise CatalogueUnavailable(
+                f"The database has the encoding {encoding}; expected UTF8: "
+                "createdb --encoding=UTF8 --template=template0"
+            )
         settings = {
             "statement_timeout": round(self._timeout * 1000),
             "lock_timeout": round(self._patience * 1000),

@@ -71,6 +71,7 @@ class PostgresNotices:
             keepalives_idle=_SILENCE_S,
             keepalives_interval=_SILENCE_S,
             application_name="image_repo notices",
+            client_encoding="UTF8",
             prepare_threshold=None,
         )
 

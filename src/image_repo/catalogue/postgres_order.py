@@ -129,6 +129,7 @@ class PostgresOrder:
                 "connect_timeout": seconds,
                 "tcp_user_timeout": seconds * 1000,
                 "application_name": "image_repo writer",
+                "client_encoding": "UTF8",
                 "prepare_threshold": None,
             },
         )
