@@ -142,3 +142,52 @@ def test_the_same_bytes_under_several_names_are_found(page: Page, site: Site) ->
     page.get_by_role("heading", name="All pictures").wait_for()
     page.get_by_role("gridcell", name="second").wait_for()
     assert page.get_by_role("gridcell").count() == 2
+
+
+def test_what_looks_nearly_the_same_stands_side_by_side(page: Page, site: Site) -> None:
+    one = pictures.photo(400, 300, seed=9)
+    for name, body in {"x/large,5": pictures.jpeg(one), "x/small": pictures.jpeg(one.resize((200, 150)))}.items():
+        site.put(name, body)
+    page.goto("./?folder=x")
+    page.get_by_role("button", name="Duplicates").click()
+    dialog = page.get_by_role("dialog", name="Duplicates")
+    dialog.get_by_role("heading", name="Nearly the same: 1 group").wait_for()
+    assert dialog.get_by_text("The same bytes").count() == 0
+    dialog.get_by_role("link", name="large,5 400 × 300").wait_for()
+    dialog.get_by_role("link", name="small 200 × 150").wait_for()
+    dialog.get_by_role("link", name="2 pictures").click()
+    page.get_by_role("link", name="Remove near x/large,5").wait_for()
+    page.get_by_text("2 pictures", exact=True).wait_for()
+
+
+def test_a_picture_leads_to_those_that_are_similar(page: Page) -> None:
+    page.goto("./?picture=cams/n3")
+    page.get_by_role("dialog", name="n3").get_by_role("link", name="Similar").click()
+    page.get_by_role("dialog", name="n3").wait_for(state="hidden")
+    page.get_by_text("6 pictures").wait_for()
+    assert page.url.endswith("/?near=cams/n3")
+
+
+#: of pictures, in order; each group is what is within six bits of its first
+HASHES = {
+    "0000000000000000": 0,
+    "000000000000003f": 0,
+    "000000000000007f": 1,
+    "0003000300030000": 0,
+    "8000000000000000": 0,
+    "ffffffffffffffff": 2,
+    "fffffffffffff0f0": None,
+    "no hash": None,
+}
+
+
+def test_near_duplicates_are_grouped_by_the_first_that_is_near(page: Page) -> None:
+    script = """async (hashes) => {
+        const { NearGroups } = await import('/static/page/near.js');
+        const near = new NearGroups();
+        hashes.forEach((hash, index) => near.add(hash, index));
+        return near.groups;
+    }"""
+    groups = page.evaluate(script, list(HASHES))
+    expected = [[at for at, group in enumerate(HASHES.values()) if group == number] for number in range(3)]
+    assert groups == [*expected, [6]]

@@ -23,6 +23,8 @@ const SIGNS = /** @type {const} */ ([
   ['<', '__lt'],
   ['=', ''],
 ]);
+/** Words that a query has once. */
+const SINGLE = ['text', 'near', 'regex'];
 const TOKEN = /(?:[^\s"]|"[^"]*")+/g;
 
 /** @returns {View} of the present address */
@@ -106,16 +108,15 @@ function parseCondition(token) {
 }
 
 /**
- * Add filters to a view's; free text replaces free text.
+ * Add filters to a view's; free text and near duplicates replace those before.
  * @param {[string, string][]} present
  * @param {[string, string][]} added
  * @returns {[string, string][]}
  */
 export function addFilters(present, added) {
-  const texts = added.some(([name]) => name === 'text');
-  const same = (/** @type {[string, string]} */ [name, value]) =>
-    added.some(([key, text]) => key === name && text === value);
-  return [...present.filter((each) => !same(each) && !(texts && each[0] === 'text')), ...added];
+  const isReplaced = (/** @type {[string, string]} */ [name, value]) =>
+    added.some(([key, text]) => key === name && (SINGLE.includes(name) || text === value));
+  return [...present.filter((each) => !isReplaced(each)), ...added];
 }
 
 /**
@@ -124,6 +125,7 @@ export function addFilters(present, added) {
  */
 export function filterText([name, value]) {
   if (name === 'text') return `“${value}”`;
+  if (name === 'near') return `near ${value}`;
   const [, key, operator] = name.match(/^(.*?)(__\w+)?$/) ?? ['', name, ''];
   const sign = SIGNS.find(([, each]) => each === (operator ?? ''))?.[0];
   return sign ? `${key} ${sign} ${value}` : `${key} ${(operator ?? '').slice(2)} ${value}`;

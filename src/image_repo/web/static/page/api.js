@@ -25,7 +25,7 @@ const ENDING = new RegExp(`.\\.(${document.documentElement.dataset.endings ?? 'j
  * Return a path that is of this image alone: a name that ends as pictures do gets another ending.
  * @param {string} name
  */
-const pathOf = (name) => (ENDING.test(name) ? `${name}.jpg` : name);
+export const pathOf = (name) => (ENDING.test(name) ? `${name}.jpg` : name);
 
 /**
  * Return the address of an image.

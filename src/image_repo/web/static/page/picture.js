@@ -1,10 +1,12 @@
 /** One picture: large, with its record beside it, and its neighbours by the arrow keys. */
 
+import { addressOf } from './address.js';
 import { deleteImage, restoreImage } from './changes.js';
 import { element, icon, iconButton } from './dom.js';
 import { isTyping } from './keys.js';
 import { Labels } from './labels.js';
 import { openUrlPanel } from './makeurl.js';
+import { nearFilter } from './near.js';
 import { confirmAction, notify, notifyError } from './notices.js';
 import { RecordPanel } from './record.js';
 import { downloadUrl, renditionUrl } from './renditions.js';
@@ -39,6 +41,11 @@ export class PictureView {
     this.place = element('span', { className: 'quiet', role: 'status' });
     this.record = new RecordPanel(host);
     this.labels = new Labels();
+    this.similar = element(
+      'a',
+      { className: 'button', title: 'Pictures that look nearly the same', data: { view: '' } },
+      'Similar',
+    );
     this.before = stepButton('before', 'Previous', 'left', () => this.step(-1));
     this.after = stepButton('after', 'Next', 'right', () => this.step(1));
     this.dialog = element('dialog', { className: 'picture', 'aria-labelledby': 'picture-title' });
@@ -74,6 +81,7 @@ export class PictureView {
       element('button', { type: 'button', on: { click: () => this.#download() } }, 'Download'),
       element('button', { type: 'button', on: { click: () => this.#openUrl() } }, 'URL'),
     );
+    actions.append(this.similar);
     if (this.host.may('write'))
       actions.append(element('button', { type: 'button', on: { click: () => this.record.edit() } }, 'Edit'));
     if (this.host.may('delete'))
@@ -91,6 +99,7 @@ export class PictureView {
     this.name = name;
     this.title.textContent = lastPart(name);
     this.title.title = name;
+    this.similar.href = addressOf({ folder: '', sort: '', stack: '', picture: '', filters: [nearFilter(name)] });
     const { listing } = this.host;
     const index = listing.indexOf(name);
     this.place.textContent = index < 0 ? '' : `${digits(index + 1)} of ${digits(listing.count)}`;

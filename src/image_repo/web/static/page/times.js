@@ -120,6 +120,7 @@ const CLOCK = new Intl.DateTimeFormat('en-GB', {
   hour: '2-digit',
   minute: '2-digit',
 });
+const TIME = new Intl.DateTimeFormat('en-GB', { ...UTC, hour: '2-digit', minute: '2-digit' });
 
 /**
  * Return a span as people read it: a month, a day, or from when to when.
@@ -127,7 +128,10 @@ const CLOCK = new Intl.DateTimeFormat('en-GB', {
  * @param {number} end
  */
 export function spanText(begin, end) {
-  if (begin % DAY_MS || end % DAY_MS) return `${CLOCK.format(begin)} to ${CLOCK.format(end)}`;
+  if (begin % DAY_MS || end % DAY_MS) {
+    const isOneDay = Math.floor(begin / DAY_MS) === Math.floor((end - 1) / DAY_MS);
+    return `${CLOCK.format(begin)} to ${(isOneDay ? TIME : CLOCK).format(end)}`;
+  }
   if (end - begin === DAY_MS) return DAY.format(begin);
   const [first, beyond] = [begin, end].map(monthOf);
   const isOfMonths = monthBegin(first) === begin && monthBegin(beyond) === end;
