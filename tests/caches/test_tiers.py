@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,15 @@ def disk(tmp_path):
 def entry_of(folder: Path) -> Path:
     (found,) = folder.glob("??/[!.]*")
     return found
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Threads take turns between any two calls."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 class TestMemory(TierContract):
@@ -71,6 +83,28 @@ class TestMemory(TierContract):
         tier.put("a@1", rendition(b"small"))
         tier.put("a@1", rendition(bytes(2_000)))
         assert tier.get("a@1") is None
+
+    @pytest.mark.usefixtures("frequent_switches")
+    def test_reads_and_evictions_at_once_do_not_disturb_each_other(self) -> None:
+        tier = MemoryTier(16_000)
+        keys, has_ended = [f"{number}@1" for number in range(12)], threading.Event()
+
+        def read() -> None:
+            while not has_ended.is_set():
+                for key in keys:
+                    found = tier.get(key)
+                    assert found is None or found.etag == key
+
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(read) for _ in range(4)]
+            try:
+                for key in keys * 3000:
+                    tier.put(key, rendition(bytes(1500), key))
+            finally:
+                has_ended.set()
+            for reader in readers:
+                reader.result()
+        assert tier.purge("") == 8
 
     def test_a_size_of_zero_keeps_nothing(self) -> None:
         tier = MemoryTier(0)

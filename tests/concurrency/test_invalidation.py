@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from image_repo.concurrency import invalidation
 from image_repo.concurrency.invalidation import InvalidationEpochs
 from image_repo.concurrency.private_folder import make_private
 
@@ -51,9 +50,8 @@ def test_is_private_and_small(tmp_path) -> None:
     assert (found.st_size, found.st_mode & 0o777) == (512 << 10, 0o600)
 
 
-def test_a_file_that_was_replaced_is_opened_anew(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(invalidation, "_CHECK_EVERY", -1.0)
-    marks = InvalidationEpochs(tmp_path / "marks")
+def test_a_file_that_was_replaced_is_opened_anew(tmp_path) -> None:
+    marks = InvalidationEpochs(tmp_path / "marks", check_every=-1.0)
     before = marks.read("a")
     (tmp_path / "marks").unlink()
     changed = marks.read("a")

@@ -14,8 +14,6 @@ log = logging.getLogger(__name__)
 
 _SLOTS = 1 << 16
 _WIDTH = 8  # of a slot in bytes: an unsigned number
-#: seconds between two looks at whether the file is still the one that the others see
-_CHECK_EVERY = 1.0
 
 
 class InvalidationEpochs:
@@ -27,15 +25,17 @@ class InvalidationEpochs:
 
     :param path: a file of 512 KiB that all processes of the node map; None, or where it cannot be had: each
         process has its own
+    :param check_every: seconds between two looks at whether the file is still the one that the others see
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, check_every: float = 1.0) -> None:
         self._path = path
+        self._check_every = check_every
         self._lock = threading.Lock()
         self._has_warned = False
         self._file: tuple[int, int] | None = None
         self._slots, self._epoch = self._open()
-        self._checked = time.monotonic()
+        self._check_at = time.monotonic() + self._check_every
 
     def mark(self, text: str) -> None:
         """Mark a name as written to."""
@@ -55,7 +55,7 @@ class InvalidationEpochs:
 
         :param now: monotonic seconds
         """
-        if now - self._checked > _CHECK_EVERY:
+        if now > self._check_at:
             self._check()
         # The epoch makes every value another one once the file was replaced: what was marked meanwhile is not known.
         return self._epoch ^ self._slots[slot]
@@ -63,7 +63,7 @@ class InvalidationEpochs:
     def _check(self) -> None:
         """Open the file anew when it was deleted or replaced."""
         with self._lock:
-            self._checked = time.monotonic()
+            self._check_at = time.monotonic() + self._check_every
             if self._file != _identity(self._path):
                 self._slots, self._epoch = self._open()
 

@@ -50,7 +50,8 @@ def identify_by(authenticator: Authenticator, base: str = "images") -> Identify:
             shared = _shared(shares, environ, collection)
             if shared is not None:
                 return shared
-        caller = authenticate(environ.get("HTTP_AUTHORIZATION"))
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        caller = ANONYMOUS if authorization is None else authenticate(authorization)
         return session_of(authenticator, environ) if caller is ANONYMOUS and "HTTP_COOKIE" in environ else caller
 
     return identify
