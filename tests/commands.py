@@ -35,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def configure(folder: Path, **settings: Any) -> Path:
     """A configuration whose every folder is inside this one; keyword arguments are settings."""
-    said: dict[str, Any] = {
+    written: dict[str, Any] = {
         "listen": f"127.0.0.1:{free_port()}",
         "pid_file": str(folder / "pid"),
         "local_file_cache_path": str(folder / "files"),
@@ -44,7 +44,7 @@ def configure(folder: Path, **settings: Any) -> Path:
         **settings,
     }
     path = folder / "config.yml"
-    path.write_text(yaml.safe_dump(said))
+    path.write_text(yaml.safe_dump(written))
     return path
 
 

@@ -48,8 +48,8 @@ def start_swift() -> Callable[..., object]:
 
     @contextmanager
     def start(*arguments: str) -> Iterator[Swift]:
-        with launch.running("swift_up.py", *arguments) as told:
-            yield Swift(told["url"], told["port"], _settings(told["auth"]))
+        with launch.running("swift_up.py", *arguments) as server:
+            yield Swift(server["url"], server["port"], _settings(server["auth"]))
 
     return start
 
@@ -70,8 +70,8 @@ def s3_settings(url: str, **changes: object) -> PersistentStoreConfiguration:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """The URL of a moto that all tests use; each takes buckets of its own."""
-    with launch.running("moto_up.py") as told:
-        yield told["url"]
+    with launch.running("moto_up.py") as server:
+        yield server["url"]
 
 
 @pytest.fixture(scope="session")
@@ -81,17 +81,17 @@ def keystone() -> Iterator[dict[str, str]]:
     with (
         launch.running(
             "keystone_up.py", "--port", str(launch.free_port()), "--swift", f"http://127.0.0.1:{port}"
-        ) as told,
-        launch.running("swift_up.py", "--port", str(port), "--keystone", told["url"]),
+        ) as server,
+        launch.running("swift_up.py", "--port", str(port), "--keystone", server["url"]),
     ):
-        yield told
+        yield server
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a database in a PostgreSQL that all tests use; each repository has a schema of its own there."""
-    with launch.running("pg_up.py") as told:
-        yield told["url"]
+    with launch.running("pg_up.py") as server:
+        yield server["url"]
 
 
 _numbers = itertools.count()
@@ -132,9 +132,9 @@ def faulty_bucket(moto: str, container: str) -> Iterator[tuple[S3Store, FaultPro
 class opened:
     """A store whose container exists, closed at the end."""
 
-    def __init__(self, settings: PersistentStoreConfiguration, container: str, **told: int) -> None:
+    def __init__(self, settings: PersistentStoreConfiguration, container: str, **options: int) -> None:
         pool = ConnectionPool(settings, settings.credentials)
-        self.store = SwiftStore(pool, settings, container, **told)
+        self.store = SwiftStore(pool, settings, container, **options)
 
     def __enter__(self) -> SwiftStore:
         self.store.check(create=True)

@@ -28,7 +28,7 @@ def followed(repo: Repository) -> SweepOutcome:
     return outcome
 
 
-def told(repo: Repository) -> dict[str, dict[str, Any]]:
+def indexed_records(repo: Repository) -> dict[str, dict[str, Any]]:
     """Every record that the index holds, by name."""
     return {document["name"]: document for document in repo.indexer.index.each(Filter())}
 

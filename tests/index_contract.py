@@ -229,7 +229,7 @@ QUICK = settings(
 )
 
 
-def kept(value: Any) -> Any:
+def read_back(value: Any) -> Any:
     """A value as an index keeps it: what stands elsewhere in an order is text that engines do not take."""
     return encoding.decode(encoding.dump({"value": value}))["value"]
 
@@ -239,7 +239,7 @@ def in_order(documents: Iterable[Any], keys: Sequence[SortKey]) -> list[str]:
     ordered = sorted(documents, key=lambda document: document["name"])
     for key in reversed(keys):
         ordered.sort(
-            key=lambda document: collation.sortable(collation.at(kept(document), encoding.members(key.path))),
+            key=lambda document: collation.sortable(collation.at(read_back(document), encoding.members(key.path))),
             reverse=key.descending,
         )
     return [document["name"] for document in ordered]
@@ -412,7 +412,7 @@ class IndexContract:
 
     def test_each_condition_means_what_it_means_in_python(self, filled: Index) -> None:
         documents = [{"name": name, "data": data} for name, data in VALUES.items()]
-        as_kept = [kept(document) for document in documents]
+        as_kept = [read_back(document) for document in documents]
         wrong = {}
         for what, wanted in (CONDITIONS | BELOW).items():
             there = as_kept if wanted.op in ("gt", "gte", "lt", "lte") else documents
@@ -686,11 +686,11 @@ class IndexContract:
         for one in there:
             tally.add_all(collation.reached(one, path))
         for most in (1_000, 2):
-            told, expected = index.statistics(wanted, path, most), tally.statistics(len(there), most)
-            assert told.values == expected.values
-            assert (told.most, told.least) == (expected.most, expected.least)
-            assert (told.count, told.more) == (expected.count, expected.more)
-            assert told.mean == pytest.approx(expected.mean, nan_ok=True)
+            statistics, expected = index.statistics(wanted, path, most), tally.statistics(len(there), most)
+            assert statistics.values == expected.values
+            assert (statistics.most, statistics.least) == (expected.most, expected.least)
+            assert (statistics.count, statistics.more) == (expected.count, expected.more)
+            assert statistics.mean == pytest.approx(expected.mean, nan_ok=True)
 
     # -- keys, notes, scopes ---------------------------------------------------------------
 

@@ -171,9 +171,9 @@ def jpeg(
     """A JPEG. ``image`` is upright; it is stored as its orientation says."""
     image = image or photo()
     small = save(image.convert("RGB").resize((64, 48)), "JPEG") if thumbnail else None
-    said = {"orientation": orientation, "gps": gps, "artist": artist, "copyright": copyright, "camera": camera}
-    if any(said.values()) or adobe_rgb or taken or small:
-        options["exif"] = exif(**said, adobe_rgb=adobe_rgb, taken=taken, thumbnail=small)  # type: ignore[arg-type]
+    metadata = {"orientation": orientation, "gps": gps, "artist": artist, "copyright": copyright, "camera": camera}
+    if any(metadata.values()) or adobe_rgb or taken or small:
+        options["exif"] = exif(**metadata, adobe_rgb=adobe_rgb, taken=taken, thumbnail=small)  # type: ignore[arg-type]
     if comment is not None:
         options["comment"] = comment.encode()
     if xmp is not None:

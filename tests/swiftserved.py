@@ -21,7 +21,7 @@ RECOVERY = 5.0
 
 
 @dataclass(frozen=True)
-class House:
+class SwiftSite:
     """A Swift behind a proxy, two containers in it, and a folder for each node that works with them.
 
     :param origin: the container of the originals, not through the proxy
@@ -55,7 +55,7 @@ class House:
 
 
 @contextmanager
-def house(swift: Swift, name: str, folder: Path, *, one: bool = False, **settings: Any) -> Iterator[House]:
+def house(swift: Swift, name: str, folder: Path, *, one: bool = False, **settings: Any) -> Iterator[SwiftSite]:
     """Two containers of their own, or one for both.
 
     :param settings: of the persistent store
@@ -66,8 +66,8 @@ def house(swift: Swift, name: str, folder: Path, *, one: bool = False, **setting
         store = replace(swift.settings, credentials=credentials, container=name, **members)
         cache = SwiftCacheConfiguration(container=name if one else f"{name}-cache")
         config = Config(persistent_store_configuration=store, swift_cache_configuration=cache, freshness=0.2)
-        with opened(swift.settings, name) as origin, opened(swift.settings, cache.container) as kept:
-            yield House(proxy, origin, kept, config, folder)
+        with opened(swift.settings, name) as origin, opened(swift.settings, cache.container) as cache_store:
+            yield SwiftSite(proxy, origin, cache_store, config, folder)
 
 
 #: nothing is kept in memory, so that the next layer answers

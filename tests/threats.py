@@ -76,9 +76,9 @@ ODD_NAMES = {
 #: queries of ``/images/a``, each with the parameter that is to blame
 BAD_QUERIES: dict[str, tuple[str, str]] = {
     **{
-        f"{parameter}={shown}": (f"{parameter}={value}", parameter)
+        f"{parameter}={label}": (f"{parameter}={value}", parameter)
         for parameter in ("xsize", "ysize", "w", "quality", "page", "lifetime")
-        for shown, value in {
+        for label, value in {
             "0": "0",
             "-1": "-1",
             "1e9": "1e9",

@@ -107,10 +107,15 @@ class LinkTargetContract(TierContract):
             file.seek(2)
             tier.pin("a@1+original", file, rendition(b"", "e"), until)
         assert tier.pinned_until("a@1+original") == until
-        kept = tier.open("a@1+original")
-        with kept.file:
-            assert kept.file.read(kept.size) == b"original"
-        assert (kept.size, kept.media_type, kept.etag, kept.modified) == (8, "image/jpeg", "e", 1_700_000_000.25)
+        opened = tier.open("a@1+original")
+        with opened.file:
+            assert opened.file.read(opened.size) == b"original"
+        assert (opened.size, opened.media_type, opened.etag, opened.modified) == (
+            8,
+            "image/jpeg",
+            "e",
+            1_700_000_000.25,
+        )
 
     def test_a_promise_is_not_shortened(self, tier) -> None:
         until = float(int(time.time()) + 1000)

@@ -78,8 +78,8 @@ class Client:
         """Sends parts (name, filename or None, bytes) as a form."""
         lines = []
         for name, filename, value in parts:
-            told = f'; filename="{filename}"' if filename is not None else ""
-            lines += [b"--b", f'Content-Disposition: form-data; name="{name}"{told}'.encode(), b"", value]
+            file_parameter = f'; filename="{filename}"' if filename is not None else ""
+            lines += [b"--b", f'Content-Disposition: form-data; name="{name}"{file_parameter}'.encode(), b"", value]
         body = b"\r\n".join([*lines, b"--b--", b""])
         return self("POST", path, body, **{"Content_Type": "multipart/form-data; boundary=b", **headers})
 

@@ -41,20 +41,20 @@ def _complete(provider: IdentityProvider, access_token: str = "opaque", **claims
     """Log in at a provider whose ID token says this."""
     flow = _flow(provider)
     url, cookie = flow.begin(HERE, "/here")
-    asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    token = provider.token(**{"aud": "web", "nonce": asked["nonce"], **claims})
+    parameters = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    token = provider.token(**{"aud": "web", "nonce": parameters["nonce"], **claims})
     provider.tokens = {"token_type": "Bearer", "access_token": access_token, "id_token": token}
-    return flow.complete(HERE, {"code": "c", "state": asked["state"]}, cookie)
+    return flow.complete(HERE, {"code": "c", "state": parameters["state"]}, cookie)
 
 
 def test_the_provider_is_asked_for_a_code_with_pkce(provider: IdentityProvider) -> None:
     url, cookie = _flow(provider).begin(HERE, "/")
-    asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    parameters = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
     assert url.startswith(f"{provider.issuer}/authorization?")
-    assert asked["response_type"] == "code"
-    assert (asked["client_id"], asked["redirect_uri"], asked["scope"]) == ("web", HERE, "openid profile")
-    assert (asked["code_challenge_method"], len(asked["code_challenge"])) == ("S256", 43)
-    assert len(asked["state"]) == len(asked["nonce"]) == 43
+    assert parameters["response_type"] == "code"
+    assert (parameters["client_id"], parameters["redirect_uri"], parameters["scope"]) == ("web", HERE, "openid profile")
+    assert (parameters["code_challenge_method"], len(parameters["code_challenge"])) == ("S256", 43)
+    assert len(parameters["state"]) == len(parameters["nonce"]) == 43
     assert _flow(provider).begin(HERE, "/")[1] != cookie
 
 

@@ -44,10 +44,10 @@ class Counted:
 
     def __init__(self, store: DiskStore) -> None:
         self._store = store
-        self.asked: list[str] = []
+        self.requested_keys: list[str] = []
 
     def __getattr__(self, name: str):
-        self.asked.append(name)
+        self.requested_keys.append(name)
         return getattr(self._store, name)
 
 
@@ -104,12 +104,12 @@ def test_a_date_that_is_no_number_is_a_miss(tier, disk):
 def test_a_remembered_promise_costs_nothing(tier, counted):
     until = time.time() + 1000
     tier.pin(KEY, b"body", rendition(), until)
-    counted.asked.clear()
+    counted.requested_keys.clear()
     for _ in range(3):
         tier.pin(KEY, b"body", rendition(), until - 1)
         assert tier.pinned_until(KEY) >= until
         tier.put(KEY, rendition(b"body"))
-    assert counted.asked == []
+    assert counted.requested_keys == []
 
 
 def test_a_promise_of_another_node_is_seen(tier, disk):

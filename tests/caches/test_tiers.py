@@ -67,9 +67,9 @@ class TestMemory(TierContract):
         tier = MemoryTier(100_000)
         for number in range(1000):
             tier.put(f"{number}@1", rendition(bytes(number)))
-        kept = [found for number in range(1000) if (found := tier.get(f"{number}@1"))]
-        assert kept
-        assert sum(len(found.body) for found in kept) <= 100_000
+        entries = [found for number in range(1000) if (found := tier.get(f"{number}@1"))]
+        assert entries
+        assert sum(len(found.body) for found in entries) <= 100_000
 
     def test_an_evicted_one_is_not_counted_by_a_purge(self) -> None:
         tier = MemoryTier(16_000)

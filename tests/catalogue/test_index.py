@@ -212,19 +212,19 @@ class TestSqliteFile:
 
     def test_a_writer_that_is_killed(self, path: Path, index: Index) -> None:
         """What it had told is there, and nothing is damaged."""
-        told = 0
+        acknowledged = 0
         for number in range(4):
             command = [sys.executable, "-c", _ENDLESS.format(url=f"sqlite:///{path}", number=number)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
                 assert writer.stdout
                 for _ in range(10 + 7 * number):
                     assert writer.stdout.readline()
-                    told += 1
+                    acknowledged += 1
                 writer.kill()
-                told += len(writer.stdout.readlines())
+                acknowledged += len(writer.stdout.readlines())
         with index._dialect.reading() as connection:  # type: ignore[attr-defined]
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-        assert 300 + told <= index.count(Filter()) <= 300 + told + 4
+        assert 300 + acknowledged <= index.count(Filter()) <= 300 + acknowledged + 4
         seven = (Condition(("data", "b"), "eq", ("seven",)),)
         assert index.count(Filter(seven)) == index.count(Filter(words=("seven",)))
 
@@ -247,7 +247,7 @@ class TestSqliteFile:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("mysql://host/x", "expected postgresql"),
         ("nonsense", "expected postgresql"),
@@ -255,8 +255,8 @@ class TestSqliteFile:
         ("sqlite:///:memory:", "path of a file"),
     ],
 )
-def test_a_url_that_is_none(url: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_url_that_is_none(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         opened(url, None, collection="images", scope="x")
 
 
@@ -266,16 +266,16 @@ def test_facts_are_found_along_an_index(tmp_path: Path) -> None:
         index.add_index(Indexed(("data", "a"), ("uploaded",)))
         index.put(_rows(20))
         with index._dialect.reading() as connection:  # type: ignore[attr-defined]
-            asked = QueryPlan(connection, index._dialect, Filter((Condition(("data", "a"), "eq", (7,)),)))  # type: ignore[attr-defined]
-            (walk,) = asked.walks(Order((SortKey(("uploaded",)),), False))
-            statement = walk.ordered(asked._on(walk, walk.name)).where(walk.behind(Place((b"\x05x",), "y")))
+            plan_builder = QueryPlan(connection, index._dialect, Filter((Condition(("data", "a"), "eq", (7,)),)))  # type: ignore[attr-defined]
+            (walk,) = plan_builder.walks(Order((SortKey(("uploaded",)),), False))
+            statement = walk.ordered(plan_builder._on(walk, walk.name)).where(walk.behind(Place((b"\x05x",), "y")))
             text = str(statement.compile(connection, compile_kwargs={"literal_binds": False}))
             plan = connection.exec_driver_sql(
                 "EXPLAIN QUERY PLAN " + text, tuple(statement.compile(connection).params.values())
             ).all()
-        told = " ".join(str(line[-1]) for line in plan)
-        assert "USING PRIMARY KEY (key=? AND value=? AND sort>?" in told
-        assert "TEMP B-TREE" not in told
+        plan_text = " ".join(str(line[-1]) for line in plan)
+        assert "USING PRIMARY KEY (key=? AND value=? AND sort>?" in plan_text
+        assert "TEMP B-TREE" not in plan_text
 
 
 def _rows(number: int) -> list[Row]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pictures
 import pytest
 from commands import until
-from following import followed, in_background, told
+from following import followed, in_background, indexed_records
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
@@ -66,40 +66,40 @@ def file_of(served: Served) -> Path:
 
 def test_what_is_written_is_told_of_when_it_is_acknowledged(served, client):
     client.put("/images/a", ONE)
-    assert told(served.repo) == {"a": record(client, "a")}
+    assert indexed_records(served.repo) == {"a": record(client, "a")}
     data(client, "PUT", "/images/a", {"site": 1})
-    assert told(served.repo) == {"a": record(client, "a")}
+    assert indexed_records(served.repo) == {"a": record(client, "a")}
     data(client, "PATCH", "/images/a", {"more": [1]})
-    assert told(served.repo)["a"]["data"] == {"site": 1, "more": [1]}
+    assert indexed_records(served.repo)["a"]["data"] == {"site": 1, "more": [1]}
     client.put("/images/a", TWO)
-    assert told(served.repo) == {"a": record(client, "a")}
+    assert indexed_records(served.repo) == {"a": record(client, "a")}
     data(client, "PUT", "/images/b", {"later": True})
-    assert told(served.repo) == {"a": record(client, "a"), "b": record(client, "b")}
+    assert indexed_records(served.repo) == {"a": record(client, "a"), "b": record(client, "b")}
     client.delete("/images/a")
-    assert told(served.repo).keys() == {"b"}
+    assert indexed_records(served.repo).keys() == {"b"}
     client.delete("/images/b")
-    assert told(served.repo) == {}
+    assert indexed_records(served.repo) == {}
 
 
 def test_the_same_bytes_again_merge_their_data(served, client):
-    for said in (b'{"a": 1}', b'{"b": 2}'):
-        client.form("/images", ("file", "x.jpg", ONE), ("data", None, said))
-    assert told(served.repo)[ADDRESS]["data"] == {"a": 1, "b": 2}
+    for data in (b'{"a": 1}', b'{"b": 2}'):
+        client.form("/images", ("file", "x.jpg", ONE), ("data", None, data))
+    assert indexed_records(served.repo)[ADDRESS]["data"] == {"a": 1, "b": 2}
 
 
 def test_a_record_that_a_read_makes_anew_is_told_of(served, client):
     (served.folder / "data" / "x.jpg").write_bytes(ONE)
-    assert told(served.repo) == {}
-    assert record(client, "x") == told(served.repo)["x"]
+    assert indexed_records(served.repo) == {}
+    assert record(client, "x") == indexed_records(served.repo)["x"]
 
 
 def test_what_is_refused_is_not_told_of(served, client):
     client.put("/images/a", ONE)
-    before = told(served.repo)
+    before = indexed_records(served.repo)
     assert client.put("/images/a", b"no picture").status == 415
     assert client.put("/images/a", TWO, If_Match='"other"').status == 412
     assert client.put("/images/b", ONE[:100]).status == 422
-    assert told(served.repo) == before
+    assert indexed_records(served.repo) == before
 
 
 def test_many_writers_of_one_name_leave_the_row_of_the_last(served, client):
@@ -110,7 +110,7 @@ def test_many_writers_of_one_name_leave_the_row_of_the_last(served, client):
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(write, range(24))) == {200}
-    assert told(served.repo)["a"] == record(client, "a")
+    assert indexed_records(served.repo)["a"] == record(client, "a")
     assert len(record(client, "a")["data"]) == 24
 
 
@@ -134,10 +134,10 @@ def test_a_picture_of_another_tool_is_known_as_soon_as_somebody_asks_for_it(serv
         until(lambda: served.repo.indexer.index.note(SWEPT) is not None, "the first look")
         (served.folder / "data" / "x.jpg").write_bytes(ONE)
         assert client.get("/images/x?w=20").status == 200
-        until(lambda: told(served.repo).get("x", {}).get("width") == 40, "it is known, and read", 5)
+        until(lambda: indexed_records(served.repo).get("x", {}).get("width") == 40, "it is known, and read", 5)
         (served.folder / "data" / "x.jpg").write_bytes(TWO)
         until(lambda: client.get("/images/x").image().size == (20, 10), "it is seen", 5)
-        until(lambda: told(served.repo)["x"]["width"] == 20, "it is known, and read", 5)
+        until(lambda: indexed_records(served.repo)["x"]["width"] == 20, "it is known, and read", 5)
 
 
 def test_a_hit_notes_nothing(served, client):
@@ -210,7 +210,7 @@ def test_what_another_tool_replaced_is_not_found_by_its_old_digest(served, clien
     path = served.folder / "data" / "a.jpg"
     path.write_bytes(TWO)
     until(lambda: client.get(f"/images/{ADDRESS}?w=10").status == 404, "the row is passed over", 5)
-    assert told(served.repo)["a"]["sha256"] == ADDRESS.removeprefix("sha256:"), "the index does not know yet"
+    assert indexed_records(served.repo)["a"]["sha256"] == ADDRESS.removeprefix("sha256:"), "the index does not know yet"
 
 
 def test_of_several_names_one_that_still_has_it_is_found(served, client):
@@ -342,8 +342,8 @@ def test_a_failing_catalogue_stops_no_picture_and_no_upload_and_catches_up(serve
         mend()
     with in_background(served.repo, served.config):
         until(lambda: counted(client) == {"a": 20, "b": 20}, "it has caught up", 20)
-        assert told(served.repo)["b"]["data"] == {"site": 1}
-    assert told(served.repo) == {name: record(client, name) for name in "ab"}
+        assert indexed_records(served.repo)["b"]["data"] == {"site": 1}
+    assert indexed_records(served.repo) == {name: record(client, name) for name in "ab"}
 
 
 def counted(client: Client) -> dict[str, int]:
@@ -375,14 +375,16 @@ def test_a_full_disk_stops_nothing(tmp_path):
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                 while file.write(bytes(4096)):
                     pass
-            said = {"text": "word " * 8_000}
+            large_data = {"text": "word " * 8_000}
             assert client.get("/images/a?w=20").status == 200
             # The folder of uploads on their way is full as well: what needs no room there goes on.
-            assert data(client, "PATCH", "/images/a", said) == 200
-            assert record(client, "a")["data"] == said
+            assert data(client, "PATCH", "/images/a", large_data) == 200
+            assert record(client, "a")["data"] == large_data
             filler.unlink()
             with in_background(served.repo, config):
-                until(lambda: told(served.repo).get("a", {}).get("data") == said, "it has caught up", 20)
+                until(
+                    lambda: indexed_records(served.repo).get("a", {}).get("data") == large_data, "it has caught up", 20
+                )
     finally:
         subprocess.run(["umount", "-l", str(shared)], check=True)
 
@@ -399,10 +401,10 @@ def test_a_folder_that_belongs_to_nobody_here_is_no_place_for_it(tmp_path):
 def test_an_index_that_missed_everything_is_complete_after_one_look(served, client):
     for name in "abc":
         client.put(f"/images/{name}", ONE)
-    before = told(served.repo)
+    before = indexed_records(served.repo)
     served.repo.indexer.index.clear()
     followed(served.repo)
-    assert told(served.repo) == before
+    assert indexed_records(served.repo) == before
 
 
 class Ailing(DiskStore):
@@ -429,9 +431,9 @@ class Ailing(DiskStore):
             raise StoreUnavailable("The store has failed.")
         return super().get(key)
 
-    def put(self, key, data, **told):
+    def put(self, key, data, **options):
         fails = self._count()
-        entry = super().put(key, data, **told) if self.late or not fails else None
+        entry = super().put(key, data, **options) if self.late or not fails else None
         if fails:
             raise StoreUnavailable("The store has failed.")
         return entry
@@ -443,10 +445,10 @@ class Ailing(DiskStore):
             raise StoreUnavailable("The store has failed.")
         return gone
 
-    def keys(self, prefix="", **told):
+    def keys(self, prefix="", **options):
         if self._count():
             raise StoreUnavailable("The store has failed.")
-        return super().keys(prefix, **told)
+        return super().keys(prefix, **options)
 
     def find(self, names, endings):
         if self._count():
@@ -488,7 +490,7 @@ def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, mo
             reached = Ailing.left <= 0
             Ailing.fail(-1)
             catch_up(repo)
-            assert told(repo) == whole(repo), f"{write}: call {call}"
+            assert indexed_records(repo) == whole(repo), f"{write}: call {call}"
             if acknowledged and not reached:
                 break
             covered += 1

@@ -34,7 +34,7 @@ def read(query: str, known: tuple[str, ...] = LISTING, **options: Any) -> Parsed
     return IMAGES.read(parse_qsl(query, keep_blank_values=True), known, **options)
 
 
-def told(query: str, **options: Any) -> list[tuple[str, str, list[Any]]]:
+def conditions_of(query: str, **options: Any) -> list[tuple[str, str, list[Any]]]:
     """Path, operator and values of each condition; values as JSON has them, because in Python true equals 1."""
     conditions = read(query, **options).query.filter.conditions
     return [(".".join(each.path), each.op, json.loads(json.dumps(each.values))) for each in conditions]
@@ -163,7 +163,7 @@ def test_a_key_may_be_as_deep_as_data():
     ],
 )
 def test_a_condition_is_read(query, expected):
-    assert same(told(query), expected), told(query)
+    assert same(conditions_of(query), expected), conditions_of(query)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_condition_is_read(query, expected):
     ],
 )
 def test_one_underscore_is_enough_in_a_search(query, expected):
-    assert same(told(query, single_underscore=True), [expected])
+    assert same(conditions_of(query, single_underscore=True), [expected])
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_bad_pattern_is_one():
 
 def test_conditions_are_bounded():
     pairs = [f"k{number}=1" for number in range(MOST_CONDITIONS + 1)]
-    assert len(told("&".join(pairs[1:]))) == MOST_CONDITIONS
+    assert len(conditions_of("&".join(pairs[1:]))) == MOST_CONDITIONS
     with pytest.raises(BadParameter):
         read("&".join(pairs))
 
@@ -310,7 +310,7 @@ def test_conditions_on_elements_are_bounded_together():
     "key", ["limt", "pages", "txt", "sotr", "age", "size", "from", "order", "total", "ids", "filter", "x", "Limit"]
 )
 def test_only_parameters_are_reserved(key):
-    assert [path for path, _, _ in told(f"{key}=3")] == [f"data.{key}"]
+    assert [path for path, _, _ in conditions_of(f"{key}=3")] == [f"data.{key}"]
 
 
 @pytest.mark.parametrize(
@@ -554,17 +554,17 @@ _TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_si
 @given(st.lists(_TEXTS, min_size=1, max_size=5))
 def test_values_in_quotes_are_read_as_they_were(texts):
     listed = ",".join(json.dumps(text, ensure_ascii=False) for text in texts)
-    ((_, op, values),) = told("x__in=" + quote(listed))
+    ((_, op, values),) = conditions_of("x__in=" + quote(listed))
     assert op == "eq"
     assert [value for value in values if isinstance(value, str)] == texts
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c.d", "exif.x"]), _SCALARS, min_size=1))
-def test_a_document_is_found_by_its_own_values(said):
+def test_a_document_is_found_by_its_own_values(data):
     """What a client writes as JSON finds what holds it, whatever it is."""
-    document: dict[str, Any] = {"name": "n", "exif": {"x": said.get("exif.x")}, "data": {"c": {"d": said.get("c.d")}}}
-    document["data"].update({key: value for key, value in said.items() if "." not in key})
-    query = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in said.items())
+    document: dict[str, Any] = {"name": "n", "exif": {"x": data.get("exif.x")}, "data": {"c": {"d": data.get("c.d")}}}
+    document["data"].update({key: value for key, value in data.items() if "." not in key})
+    query = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in data.items())
     assert holds(read(query).query.filter, document)
 
 
@@ -638,7 +638,7 @@ def test_words_of_words_are_themselves(text):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "normalised"),
     [
         pytest.param("2026-11-21T11:59:47Z", "2026-11-21T11:59:47.000Z", id="to the second"),
         pytest.param("2026-11-21T11:59:47.477123Z", "2026-11-21T11:59:47.477Z", id="to the microsecond"),
@@ -650,9 +650,9 @@ def test_words_of_words_are_themselves(text):
     ],
 )
 @pytest.mark.parametrize("operator", ["", "__gte", "__lt", "__ne"])
-def test_a_time_is_compared_as_records_tell_theirs(given: str, meant: str, operator: str) -> None:
+def test_a_time_is_compared_as_records_tell_theirs(given: str, normalised: str, operator: str) -> None:
     query = IMAGES.read([(f"uploaded{operator}", given)], FILTER_WORDS).query
-    assert query == IMAGES.read([(f"uploaded{operator}", meant)], FILTER_WORDS).query
-    assert meant in query.filter.conditions[0].values
+    assert query == IMAGES.read([(f"uploaded{operator}", normalised)], FILTER_WORDS).query
+    assert normalised in query.filter.conditions[0].values
     (other,) = IMAGES.read([("data.t__gte", given)], FILTER_WORDS).query.filter.conditions
     assert given in map(str, other.values), "what users keep is theirs to spell"

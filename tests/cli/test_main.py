@@ -173,7 +173,7 @@ def test_a_logging_configuration_that_is_none_is_told(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "cleaned"),
     [
         ("plain", "plain"),
         ("a\r\nINFO forged", "a\\x0d\\x0aINFO forged"),
@@ -183,8 +183,8 @@ def test_a_logging_configuration_that_is_none_is_told(command: Command) -> None:
         ("{'x-container-meta-temp-url-key': 'k3y'}", "{'x-container-meta-temp-url-key': '…'}"),
     ],
 )
-def test_a_message_is_one_line_without_secrets(text: str, told: str) -> None:
-    assert clean(text) == told
+def test_a_message_is_one_line_without_secrets(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
 
 
 def test_secrets_are_taken_out_of_tracebacks(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_the_command_line_may_have_the_original(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["get", "nothing", "-o", "x"], "There is no such image: There is no image 'nothing'."),
         (["get", "a", "xsiz=3", "-o", "x"], "There is no parameter 'xsiz'. Did you mean xsize?"),
@@ -368,10 +368,10 @@ def test_the_command_line_may_have_the_original(command: Command) -> None:
         (["purge", "nothing"], "There is no image 'nothing'."),
     ],
 )
-def test_what_cannot_be_got_is_told_in_words(command: Command, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_got_is_told_in_words(command: Command, arguments: list[str], message: str) -> None:
     command.puts({"a.jpg": jpeg()})
     outcome = command(*arguments)
-    assert (outcome.exit_code, told in outcome.stderr) == (1, True), outcome.output
+    assert (outcome.exit_code, message in outcome.stderr) == (1, True), outcome.output
     assert "Traceback" not in outcome.output
 
 
@@ -388,8 +388,8 @@ def test_renditions_are_purged_and_originals_stay(command: Command) -> None:
 def test_what_will_be_asked_for_is_made_ahead(tmp_path: Path) -> None:
     command = Command(tmp_path, presets={"card": {"xsize": 40}, "dot": {"thumbnail": True}})
     command.puts({"a.jpg": jpeg(), "b/c.jpg": jpeg(), "b/d.jpg": jpeg()})
-    told = command("warm", "b/", "--preset", "card", "--preset", "dot")
-    assert (told.exit_code, told.stdout) == (0, "4 made, 0 there already, 0 failed.\n")
+    outcome = command("warm", "b/", "--preset", "card", "--preset", "dot")
+    assert (outcome.exit_code, outcome.stdout) == (0, "4 made, 0 there already, 0 failed.\n")
     assert command("warm", "", "xsize=40").stdout == "1 made, 2 there already, 0 failed.\n"
     (tmp_path / "originals" / "bad.jpg").write_bytes(b"no picture")
     failed = command("warm", "--preset", "card")
@@ -421,16 +421,16 @@ def test_a_new_key_is_set_and_shown_only_when_asked(command: Command) -> None:
     before = command("link", "a").stdout
     refused = command("link-key", "--show")
     assert (refused.exit_code, command("link", "a").stdout) == (1, before), "links that are out there go on working"
-    shown = command("link-key", "--show", "--force")
-    assert shown.exit_code == 0
-    key = shown.stdout.splitlines()[-1]
+    outcome = command("link-key", "--show", "--force")
+    assert outcome.exit_code == 0
+    key = outcome.stdout.splitlines()[-1]
     assert len(key) >= 32
     assert command("link", "a").stdout != before
     silent = command("link-key", "--second", "--force", "-V", "-l", command.folder / "log")
     assert silent.exit_code == 0
-    kept = [path.read_text() for path in (command.folder / "originals").rglob("url_key*")]
-    assert key in kept
-    assert not any(text in silent.output + (command.folder / "log").read_text() for text in kept)
+    key_texts = [path.read_text() for path in (command.folder / "originals").rglob("url_key*")]
+    assert key in key_texts
+    assert not any(text in silent.output + (command.folder / "log").read_text() for text in key_texts)
 
 
 # -- check ----------------------------------------------------------------------------------------
@@ -477,8 +477,8 @@ def test_pictures_whose_names_nobody_could_ask_for_are_told_escaped(command: Com
     outcome = command("check")
     assert outcome.exit_code == 1
     assert outcome.stdout.splitlines() == [
-        f"{shown}: no name that an image can have"
-        for shown in (r"'back\\slash.jpg'", r"'new\nline.json'", r"'red\x1b[31m.png'")
+        f"{escaped}: no name that an image can have"
+        for escaped in (r"'back\\slash.jpg'", r"'new\nline.json'", r"'red\x1b[31m.png'")
     ] + ["1 images, 1 records, 1 other objects."]
 
 
@@ -500,8 +500,8 @@ def test_the_command_runs_as_a_module_and_imports_no_flask_before_the_server(tmp
         "import sys, image_repo.cli.main, image_repo.cli.pictures, image_repo.server.uwsgi;"
         "print({'flask', 'uwsgi', 'pyuwsgi', 'image_repo.wsgi'} & {*sys.modules})"
     )
-    told = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout == "set()\n"
+    completed = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+    assert completed.stdout == "set()\n"
 
 
 def test_a_warning_at_the_start_ends_an_intolerant_server(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Worker:
             text=True,
         )
 
-    def says(self) -> str:
+    def read_line(self) -> str:
         """The next line."""
         return self.process.stdout.readline().strip()
 
@@ -87,8 +87,8 @@ class Worker:
 
     def answers(self) -> list[str]:
         """What all of its threads got."""
-        said, _ = self.process.communicate(timeout=60)
-        return [line.removeprefix("answer ") for line in said.splitlines() if line.startswith("answer ")]
+        output, _ = self.process.communicate(timeout=60)
+        return [line.removeprefix("answer ") for line in output.splitlines() if line.startswith("answer ")]
 
     def kill(self) -> None:
         """Ends it at once."""

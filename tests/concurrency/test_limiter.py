@@ -171,14 +171,14 @@ def test_all_who_wait_for_a_picture_leave_room_for_others() -> None:
             return flight.do("key", make, lambda: None, 30.0)
 
     with ThreadPoolExecutor(20) as pool:
-        asked = [pool.submit(ask) for _ in range(20)]
+        requests = [pool.submit(ask) for _ in range(20)]
         assert making.wait(30)
         with limiter.application():  # a hit
             pass
         with limiter.application():  # something else that is missing
             assert flight.do("other", lambda: "other", lambda: None, 30.0) == "other"
         made.set()
-        assert {one.result(30) for one in asked} == {"picture"}
+        assert {one.result(30) for one in requests} == {"picture"}
 
 
 def test_who_waits_for_bytes_of_a_client_leaves_room_for_others() -> None:
@@ -286,9 +286,9 @@ class TestRenderSlots:
     def test_counts_over_processes_and_a_killed_holder_frees_its_slot(self, start, tmp_path) -> None:
         holders = [start("hold"), start("hold")]
         for holder in holders:
-            assert holder.says() == "ready"
+            assert holder.read_line() == "ready"
             holder.go()
-            assert holder.says() == "holding"
+            assert holder.read_line() == "holding"
         limiter = limiter_of(tmp_path / "locks", 2, 64)
         with pytest.raises(Busy), limiter.slot(0.05):
             pass
@@ -296,7 +296,7 @@ class TestRenderSlots:
         with limiter.slot(WAIT), pytest.raises(Busy), limiter.slot(0.05):
             pass
         holders[1].go()
-        assert holders[1].says() == "freed"
+        assert holders[1].read_line() == "freed"
         with limiter.slot(WAIT), limiter.slot(WAIT):
             pass
 

@@ -185,7 +185,7 @@ class TestThreads:
 class TestProcesses:
     def test_thirty_two_requests_over_four_processes_make_once(self, start, tmp_path) -> None:
         workers = [start("quick", 8) for _ in range(4)]
-        assert [worker.says() for worker in workers] == ["ready"] * 4
+        assert [worker.read_line() for worker in workers] == ["ready"] * 4
         for worker in workers:
             worker.go()
         assert [answer for worker in workers for answer in worker.answers()] == ["result"] * 32
@@ -193,9 +193,9 @@ class TestProcesses:
 
     def test_a_killed_maker_strands_nobody(self, start, tmp_path) -> None:
         leader = start("slow")
-        assert leader.says() == "ready"
+        assert leader.read_line() == "ready"
         leader.go()
-        assert leader.says() == "making"
+        assert leader.read_line() == "making"
         inside = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(
@@ -208,15 +208,15 @@ class TestProcesses:
 
     def test_the_problem_of_a_maker_reaches_those_who_wait_in_other_processes(self, start, tmp_path) -> None:
         leader = start("broken")
-        assert leader.says() == "ready"
+        assert leader.read_line() == "ready"
         leader.go()
-        assert leader.says() == "making"
+        assert leader.read_line() == "making"
         flight = SingleFlight(tmp_path / "locks")
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(flight.do, "a/b@1", lambda: pytest.fail("made"), lambda: None, WAIT)
+            waiting = pool.submit(flight.do, "a/b@1", lambda: pytest.fail("made"), lambda: None, WAIT)
             wait_for_lock_waiter(tmp_path / "locks")
             leader.go()
-            error = asked.exception(WAIT)
+            error = waiting.exception(WAIT)
         assert isinstance(error, BadParameter)
         assert (error.detail, error.members) == (
             "Expected a crop inside the picture.",
@@ -226,9 +226,9 @@ class TestProcesses:
 
     def test_waiting_for_another_process_has_a_bound_and_leaves_no_handle(self, start, tmp_path) -> None:
         leader = start("slow")
-        assert leader.says() == "ready"
+        assert leader.read_line() == "ready"
         leader.go()
-        assert leader.says() == "making"
+        assert leader.read_line() == "making"
         handles = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(RenderTimeout):
             SingleFlight(tmp_path / "locks").do("a/b@1", lambda: "mine", lambda: None, 0.05)

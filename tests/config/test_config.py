@@ -108,7 +108,7 @@ def part(config: Any, setting: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("listn: x", "config.yml:1: listn: there is no such setting; did you mean listen?"),
         ("# one\nserver:\n  procesess: 1", "config.yml:3: server.procesess: there is no such setting; did you mean processes?"),
@@ -175,8 +175,8 @@ def part(config: Any, setting: str) -> Any:
         ("presets: {a: {crop: [1, 2]}}", "config.yml:1: presets: expected names, each with parameters and their values but received {'a': {'crop': ['1', '2']}}"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
-    assert mistakes(tmp_path, text) == [told]
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    assert mistakes(tmp_path, text) == [message]
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -237,10 +237,10 @@ thumbnail_default_size: [50, 50]
 def test_what_is_gone_or_renamed_says_what_to_do(tmp_path: Path, name: str) -> None:
     parts = name.split(".")
     text = "".join(f"{'  ' * depth}{key}:\n" for depth, key in enumerate(parts)).rstrip("\n") + " 1\n"
-    (told,) = mistakes(tmp_path, text)
-    assert told.startswith(f"config.yml:{len(parts)}: {name}: ")
-    assert "there is no such setting" not in told
-    assert (MOVED | MOVED_HERE)[name] in told
+    (message,) = mistakes(tmp_path, text)
+    assert message.startswith(f"config.yml:{len(parts)}: {name}: ")
+    assert "there is no such setting" not in message
+    assert (MOVED | MOVED_HERE)[name] in message
 
 
 def test_new_names_in_the_advice_are_settings() -> None:
@@ -287,7 +287,7 @@ def test_the_environment_is_stronger_than_the_file_and_the_command_line_than_bot
 
 
 @pytest.mark.parametrize(
-    ("environ", "told"),
+    ("environ", "message"),
     [
         ({"IMAGE_REPO_LISTN": "x"}, "environment: IMAGE_REPO_LISTN: there is no such setting; did you mean IMAGE_REPO_LISTEN?"),
         ({"IMAGE_REPO_SERVER": "x"}, "environment: IMAGE_REPO_SERVER: there is no such setting"),
@@ -295,10 +295,10 @@ def test_the_environment_is_stronger_than_the_file_and_the_command_line_than_bot
         ({"IMAGE_REPO_PRESETS": "{a"}, "environment: IMAGE_REPO_PRESETS: presets: expected names, each with parameters and their values but received '{a'"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_environment_names_its_variable(environ: dict[str, str], told: str) -> None:
+def test_a_mistake_in_the_environment_names_its_variable(environ: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(None, environ)
-    assert caught.value.mistakes[0].startswith(told)
+    assert caught.value.mistakes[0].startswith(message)
 
 
 # -- credentials and secrets ----------------------------------------------------------------
@@ -346,8 +346,8 @@ def test_credentials_from_a_file_lose_their_last_line_end(tmp_path: Path) -> Non
 def test_a_missing_credential_matters_only_where_it_is_used(tmp_path: Path) -> None:
     text = f"{STORE}: {{kind: %s, credentials: {{authurl: 'http://a', username: u, password: 'env:NOT_THERE'}}}}"
     assert read(tmp_path, text % "disk").persistent_store_configuration.resolved_kind == "disk"
-    told = f"config.yml:1: {STORE}.credentials.password: the environment has no NOT_THERE"
-    assert mistakes(tmp_path, text % "swift") == [told]
+    message = f"config.yml:1: {STORE}.credentials.password: the environment has no NOT_THERE"
+    assert mistakes(tmp_path, text % "swift") == [message]
 
 
 def test_swift_without_credentials_says_what_is_missing(tmp_path: Path) -> None:
@@ -419,8 +419,8 @@ def secrets(tmp_path: Path) -> list[Config]:
 def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     for config in secrets(tmp_path):
         assert config.persistent_store_configuration.credentials.password == PASSWORD
-        for shown in (repr(config), str(config), dump(config), f"{config.persistent_store_configuration!r}"):
-            assert PASSWORD not in shown
+        for text in (repr(config), str(config), dump(config), f"{config.persistent_store_configuration!r}"):
+            assert PASSWORD not in text
 
 
 def test_a_secret_stays_one_across_processes() -> None:

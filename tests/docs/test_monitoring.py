@@ -20,8 +20,8 @@ def expressions() -> dict[str, str]:
     """The name of each alert and panel → its expressions."""
     alerts = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    shown = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in panels}
-    return {**{rule["alert"]: rule["expr"] for rule in alerts}, **shown}
+    by_title = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in panels}
+    return {**{rule["alert"]: rule["expr"] for rule in alerts}, **by_title}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", expressions())
 def test_a_server_shows_what_is_asked_for(name: str, families: dict[str, str]) -> None:
-    asked = set(re.findall(r"image_repo_\w+", expressions()[name]))
-    assert asked or name == "ImageRepoDown"
+    metric_names = set(re.findall(r"image_repo_\w+", expressions()[name]))
+    assert metric_names or name == "ImageRepoDown"
     of_histograms = {f"{family}_{part}" for family, kind in families.items() if kind == "histogram"
                      for part in ("bucket", "sum", "count")}  # fmt: skip
-    assert asked <= families.keys() | of_histograms
+    assert metric_names <= families.keys() | of_histograms
 
 
 def test_every_gauge_and_counter_is_on_the_dashboard(families: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ def _small(picture: bytes) -> np.ndarray:
 def test_a_picture_of_the_page_is_small_and_shows_it_as_it_is(file: str) -> None:
     import page_pictures  # noqa: PLC0415 - it needs the browser
 
-    shown = (page_pictures.FOLDER / file).read_bytes()
-    assert len(shown) <= page_pictures.MAX_BYTES
-    difference = np.abs(_small(shown) - _small(page_pictures.take(file))).mean()
+    picture = (page_pictures.FOLDER / file).read_bytes()
+    assert len(picture) <= page_pictures.MAX_BYTES
+    difference = np.abs(_small(picture) - _small(page_pictures.take(file))).mean()
     assert difference <= MAX_DIFFERENCE, "make pictures takes them again"

@@ -136,9 +136,9 @@ def take_in(served: Served, path: Path, uploads: Path | None = None) -> None:
     left = detect(path, uploads)
     assert left is not None
     artifacts = wiring.build_artifacts(served.config, served.repo)
-    assert {told.status for told in outcomes(left, Importer(served.repo, ADMIN), served.repo, ADMIN, artifacts)} == {
-        "stored"
-    }
+    assert {
+        outcome.status for outcome in outcomes(left, Importer(served.repo, ADMIN), served.repo, ADMIN, artifacts)
+    } == {"stored"}
 
 
 # -- a data set of images over MongoDB ----------------------------------------------------
@@ -330,10 +330,10 @@ _FURTHER = {
 }
 
 
-@pytest.mark.parametrize("asked", _FURTHER)
-def test_what_the_notes_say_of_parameters_is_so(asked: str, house: Client) -> None:
-    assert asked.partition("=")[0] in DOCUMENT.read_text()
-    assert names_of(house.get(f"/images?{asked}")) == _FURTHER[asked]
+@pytest.mark.parametrize("query", _FURTHER)
+def test_what_the_notes_say_of_parameters_is_so(query: str, house: Client) -> None:
+    assert query.partition("=")[0] in DOCUMENT.read_text()
+    assert names_of(house.get(f"/images?{query}")) == _FURTHER[query]
 
 
 @pytest.mark.parametrize("refused", ["label__regex=(?=ok)", "limit=1001"])
@@ -389,12 +389,12 @@ CREATED = 1759650000.5
 def _stored(folder: Path) -> Path:
     """What the store leaves behind: its data folder."""
     image = {"kind": "image", "mime": "image/png", "width": 400, "height": 300, "created_at": CREATED}
-    said: dict[bytes, dict[str, Any]] = {
+    records: dict[bytes, dict[str, Any]] = {
         PICTURE: {**image, "bytes": len(PICTURE)},
         TEXT: {**image, "mime": "text/plain", "bytes": len(TEXT), "width": None, "height": None},
         MASK: {"run": 7, "kind": "mask of a leaf", "bytes": len(MASK), "created_at": CREATED},
     }
-    for content, meta in said.items():
+    for content, meta in records.items():
         sha256 = hashlib.sha256(content).hexdigest()
         for kind, name, written in (("blobs", sha256, content), ("meta", f"{sha256}.json", json.dumps(meta).encode())):
             path = folder / "iss" / kind / sha256[:2] / sha256[2:4] / name
@@ -536,8 +536,8 @@ _TALE_IDS = {name: f"58467ada8d8c26001116f16{number}" for number, name in enumer
 
 def _pulled(folder: Path) -> Path:
     """What ``ImagesManager.py pull`` writes."""
-    told = [{"_id": _TALE_IDS[str(tale["name"])], **tale, "__v": 0} for tale in TALE]
-    (folder / "images.json").write_text(json.dumps({"count": len(told), "images": told}))
+    documents = [{"_id": _TALE_IDS[str(tale["name"])], **tale, "__v": 0} for tale in TALE]
+    (folder / "images.json").write_text(json.dumps({"count": len(documents), "images": documents}))
     return folder / "images.json"
 
 
@@ -779,17 +779,19 @@ def test_their_settings_are_told_at_the_start_without_their_values(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     startup.prepare(embedded(tmp_path, persistent_store_configuration=PersistentStoreConfiguration(), create_new=True))
-    told = "\n".join(record.getMessage() for record in caplog.records)
-    assert not [name for name in _THEIRS if name not in told and name not in (*IMAGE_STORAGE, *OBEYED)]
-    assert "secret-7f3a" not in told
+    log_text = "\n".join(record.getMessage() for record in caplog.records)
+    assert not [name for name in _THEIRS if name not in log_text and name not in (*IMAGE_STORAGE, *OBEYED)]
+    assert "secret-7f3a" not in log_text
 
 
-@pytest.mark.parametrize(("options", "told"), [((), True), (("-q",), False)], ids=["aloud", "quietly"])
-def test_the_command_tells_them_unless_it_is_to_be_quiet(options: tuple[str, ...], told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "is_logged"), [((), True), (("-q",), False)], ids=["aloud", "quietly"])
+def test_the_command_tells_them_unless_it_is_to_be_quiet(
+    options: tuple[str, ...], is_logged: bool, tmp_path: Path
+) -> None:
     config = commands.configure(tmp_path, create_new=True)
     ended = commands.run("-y", config, "-t", *options, MONGODB_URL="mongodb://x")
     assert ended.returncode == 0, ended.stderr
-    assert ("MONGODB_URL is not read here" in ended.stdout + ended.stderr) is told
+    assert ("MONGODB_URL is not read here" in ended.stdout + ended.stderr) is is_logged
 
 
 def test_a_setting_of_theirs_in_a_file_is_a_mistake_with_the_same_advice(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def repo(tmp_path):
         yield repo
 
 
-def store(repo, name: str, body: bytes = PICTURE, **said):
+def store(repo, name: str, body: bytes = PICTURE, **data):
     with repo.writer.spool() as spool:
-        return repo.writer.put(ADMIN, ImageName.parse(name), spool.fill([body]), **said)[0]
+        return repo.writer.put(ADMIN, ImageName.parse(name), spool.fill([body]), **data)[0]
 
 
 def record(repo, name: str):
@@ -174,11 +174,11 @@ def test_a_line_of_ours_tells_name_data_and_filename():
 
 
 @pytest.mark.parametrize(
-    ("told", "filename"),
+    ("members", "filename"),
     [({}, "a.jpg"), ({"filename": None}, None), ({"filename": ""}, None), ({"filename": "I.JPG"}, "I.JPG")],
 )
-def test_a_file_was_called_as_it_is_told_else_as_it_is_called_now(told, filename):
-    assert item({"file_name": "x/a.jpg", "data": {}, **told}, path="x/a.jpg").filename == filename
+def test_a_file_was_called_as_it_is_told_else_as_it_is_called_now(members, filename):
+    assert item({"file_name": "x/a.jpg", "data": {}, **members}, path="x/a.jpg").filename == filename
 
 
 def test_what_stands_beside_data_is_data_too():
@@ -286,19 +286,19 @@ def test_nor_without_a_document_of_a_neighbour_that_cannot_be_taken(document):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "chunks",
     [
         pytest.param([b"\n" * 4], id="empty ones"),
         pytest.param([b"{}\n{}", b"\n{}\n{}"], id="the last one not ended"),
         pytest.param([b'[{"file_name":"1"},{"file_name":"2"},{"file_name":"3"},{"file_name":"4"}]'], id="files of one"),
     ],
 )
-def test_lines_are_bounded(told):
-    ManifestLines(io.BytesIO(), 4).add("metadata.jsonl", told)
+def test_lines_are_bounded(chunks):
+    ManifestLines(io.BytesIO(), 4).add("metadata.jsonl", chunks)
     both = ManifestLines(io.BytesIO(), 7)
-    both.add("a/metadata.jsonl", told)
+    both.add("a/metadata.jsonl", chunks)
     with pytest.raises(BrokenArchive, match="At most 7 lines of metadata"):
-        both.add("b/descriptions.jsonl", told)
+        both.add("b/descriptions.jsonl", chunks)
 
 
 def test_documents_of_a_neighbour_are_bounded_like_lines():
@@ -527,7 +527,7 @@ def test_metadata_that_cannot_be_read_refuses_the_whole(repo):
 
 
 def test_the_items_of_an_import_do_not_wait_in_memory(repo):
-    taken, told = 0, []
+    taken, reported = 0, []
 
     def endless():
         nonlocal taken
@@ -537,16 +537,16 @@ def test_the_items_of_an_import_do_not_wait_in_memory(repo):
 
     outcomes = Importer(repo, ADMIN).run(endless())
     for _ in range(500):
-        told.append(next(outcomes))
+        reported.append(next(outcomes))
     outcomes.close()
     assert taken <= 500 + 3 * AT_ONCE
-    assert [outcome.entry for outcome in told] == [str(number) for number in range(1, 501)], "in their order"
+    assert [outcome.entry for outcome in reported] == [str(number) for number in range(1, 501)], "in their order"
 
 
 def test_memory_does_not_grow_with_the_entries(repo):
     def peak(number: int) -> int:
-        told = jsonl(*({"name": f".{each}", "data": {"n": each}} for each in range(number)))
-        body = b"".join(stream_zip([("descriptions.jsonl", 0.0, told)]))
+        lines_text = jsonl(*({"name": f".{each}", "data": {"n": each}} for each in range(number)))
+        body = b"".join(stream_zip([("descriptions.jsonl", 0.0, lines_text)]))
         with tempfile.TemporaryFile() as lines:
             tracemalloc.start()
             items = from_zip(io.BytesIO(body), len(body), lines, number).items
@@ -562,7 +562,7 @@ def test_memory_does_not_grow_with_the_entries(repo):
 # -- many at once -----------------------------------------------------------------------------
 
 
-def said(repo, **data):
+def put_records(repo, **data):
     return repo.writer.replace_many(
         ADMIN, {ImageName.parse(name.replace("__", "/")): value for name, value in data.items()}
     )
@@ -572,7 +572,7 @@ def test_what_is_said_of_many_is_what_would_be_said_one_by_one(repo):
     store(repo, "f/picture", data={"old": 1})
     repo.writer.replace_data(ADMIN, ImageName("f/known"), {"same": 1}, UNCONDITIONAL)
     repo.writer.replace_data(ADMIN, ImageName("f/other"), {"old": 1}, UNCONDITIONAL)
-    done = said(repo, f__new={"n": 1}, f__known={"same": 1}, f__other={"n": 2}, f__picture={"n": 3})
+    done = put_records(repo, f__new={"n": 1}, f__known={"same": 1}, f__other={"n": 2}, f__picture={"n": 3})
     assert {name.text: outcome for name, outcome in done.items()} == {
         "f/new": "stored", "f/known": "unchanged", "f/other": "replaced", "f/picture": "replaced",
     }  # fmt: skip
@@ -589,7 +589,7 @@ def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
     (folder / "foreign.jpg").write_bytes(PICTURE)
     (folder / "json.json").write_text('{"somebody": "else"}')
     (folder / "plain").write_bytes(PICTURE)
-    done = said(repo, two={"n": 1}, foreign={"n": 1}, json={"n": 1}, plain={"n": 1}, ü={"n": 1}, free={"n": 1})
+    done = put_records(repo, two={"n": 1}, foreign={"n": 1}, json={"n": 1}, plain={"n": 1}, ü={"n": 1}, free={"n": 1})
     assert not done.keys() & {ImageName(name) for name in ("two", "foreign", "json", "plain", "ü")}
     outcomes = take_in(
         repo,
@@ -658,14 +658,14 @@ def documents(repo, *names: str):
             yield repo.reader.description(ADMIN, [ImageName(name)]).public()
 
 
-def export_of(repo, said=None, **options) -> Export:
+def export_of(repo, data=None, **options) -> Export:
     about = About("everything", None, tempfile.TemporaryFile)
-    made = settled(said or {"kind": "original"}, wiring.defaults(embedded(Path("/nowhere"))))
+    made = settled(data or {"kind": "original"}, wiring.defaults(embedded(Path("/nowhere"))))
     return Export(repo, ADMIN, made, about, **options)
 
 
-def exported(repo, docs, said=None, **options) -> bytes:
-    return b"".join(stream_zip(export_of(repo, said, **options).members(docs)))
+def exported(repo, docs, data=None, **options) -> bytes:
+    return b"".join(stream_zip(export_of(repo, data, **options).members(docs)))
 
 
 def unzipped(body: bytes) -> dict[str, bytes]:
@@ -674,7 +674,7 @@ def unzipped(body: bytes) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
-def told(members: dict[str, bytes], name: str = "metadata.jsonl") -> list[dict]:
+def documents_in(members: dict[str, bytes], name: str = "metadata.jsonl") -> list[dict]:
     return [json.loads(line) for line in members[name].splitlines()]
 
 
@@ -709,7 +709,7 @@ def test_nothing_is_lost(repo, tmp_path):
 def test_a_line_has_the_file_first_then_the_record_with_the_facts_of_the_file(repo):
     store(repo, "a", data={"n": 1})
     members = unzipped(exported(repo, documents(repo, "a"), {"xsize": "12", "kind": "png"}))
-    (line,) = told(members)
+    (line,) = documents_in(members)
     assert next(iter(line)) == "file_name"
     assert set(line) == {"file_name", *record(repo, "a").public()}
     file = members[line["file_name"]]
@@ -742,7 +742,9 @@ def test_what_is_missing_is_told_and_what_was_said_of_it_stays(repo, tmp_path):
     members = unzipped(exported(repo, docs))
     assert sorted(members) == ["_missing.txt", "a.jpg", "descriptions.jsonl", "metadata.jsonl"]
     assert members["_missing.txt"].startswith(b"b: 404 ")
-    assert [(line["name"], line["data"]) for line in told(members, "descriptions.jsonl")] == [("b", {"kept": True})]
+    assert [(line["name"], line["data"]) for line in documents_in(members, "descriptions.jsonl")] == [
+        ("b", {"kept": True})
+    ]
 
 
 def test_a_picture_that_was_replaced_comes_with_what_is_known_of_it_now(repo):
@@ -750,7 +752,7 @@ def test_a_picture_that_was_replaced_comes_with_what_is_known_of_it_now(repo):
     docs = list(documents(repo, "a"))
     store(repo, "a", OTHER, data={"n": 2})
     members = unzipped(exported(repo, docs))
-    assert (members["a.jpg"], told(members)[0]["data"]) == (OTHER, {"n": 2})
+    assert (members["a.jpg"], documents_in(members)[0]["data"]) == (OTHER, {"n": 2})
 
 
 def test_a_frozen_picture_is_the_very_one_or_missing(repo):
@@ -761,7 +763,7 @@ def test_a_frozen_picture_is_the_very_one_or_missing(repo):
     repo.writer.replace_data(ADMIN, ImageName("b"), {"n": 2}, UNCONDITIONAL)
     members = unzipped(exported(repo, docs, frozen=True))
     assert sorted(members) == ["_missing.txt", "b.jpg", "descriptions.jsonl", "metadata.jsonl"]
-    assert told(members)[0]["data"] == {"n": 1}, "as it was said then"
+    assert documents_in(members)[0]["data"] == {"n": 1}, "as it was said then"
     store(repo, "a", PICTURE)  # the same bytes again, under another version
     assert "a.jpg" in unzipped(exported(repo, docs, frozen=True))
 
@@ -953,8 +955,8 @@ def test_the_command_line_tells_what_it_does_not_understand(arguments, originals
     ],
 )
 def test_the_command_line_takes_originals_unless_it_is_said_how(arguments, originals, kind):
-    asked = exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
-    assert asked.settled(None, "").kind == kind
+    options = exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
+    assert options.settled(None, "").kind == kind
 
 
 def test_the_command_line_knows_every_format():
@@ -970,15 +972,15 @@ def no_bar(what: str, length: int):
 def test_an_export_that_fails_leaves_nothing(repo, tmp_path):
     store(repo, "a")
     config = embedded(tmp_path)
-    asked = exchange.read_export(config, [], originals=None, format=None)
+    options = exchange.read_export(config, [], originals=None, format=None)
     (tmp_path / "taken.zip").mkdir()
     for output in (tmp_path / "nowhere" / "x.zip", tmp_path / "taken.zip"):
         with pytest.raises(OSError, match=r"No such file|Is a directory"):
-            exchange.export(config, repo, asked, output, no_bar)
+            exchange.export(config, repo, options, output, no_bar)
     assert [path.name for path in tmp_path.rglob("*.zip*")] == ["taken.zip"]
 
 
 def test_a_name_of_an_entry_forges_no_line(capsys):
     exchange._print_problem(ImportOutcome("a\nall is well\x1b[2J.jpg", "skipped", problem=NotAPicture("no\npicture")))
-    told = capsys.readouterr().err
-    assert (told.count("\n"), "\x1b" in told) == (1, False)
+    error_text = capsys.readouterr().err
+    assert (error_text.count("\n"), "\x1b" in error_text) == (1, False)

@@ -60,14 +60,16 @@ def document(name: str, data: Mapping[str, Any] | None = None, **members: Any) -
     } | members
 
 
-def exported(told: Mapping[str, Any], recipe: Recipe | None = None, size: tuple[int, int] | None = None) -> Exported:
+def exported(
+    document: Mapping[str, Any], recipe: Recipe | None = None, size: tuple[int, int] | None = None
+) -> Exported:
     """A document with its picture, as large as it is, or as the recipe makes it."""
     if recipe:
-        plan = placement.plan(recipe, (told["width"], told["height"]))
+        plan = placement.plan(recipe, (document["width"], document["height"]))
         size = size or plan.canvas or plan.size
-    width, height = size or (told["width"], told["height"])
-    name = f"{told['name']}.{recipe.kind if recipe else 'jpg'}"
-    return Exported(told, File(name, "cd" * 32, "image/jpeg", 999, width, height, recipe))
+    width, height = size or (document["width"], document["height"])
+    name = f"{document['name']}.{recipe.kind if recipe else 'jpg'}"
+    return Exported(document, File(name, "cd" * 32, "image/jpeg", 999, width, height, recipe))
 
 
 def written(format_: type[FormatWriter], items: Iterable[Exported]) -> dict[str, bytes]:
@@ -95,7 +97,7 @@ def camtrap(*items: Exported) -> dict[str, bytes]:
     return written(Camtrap, items)
 
 
-def told(files: Mapping[str, bytes]) -> str:
+def notes_text(files: Mapping[str, bytes]) -> str:
     return b"".join(body for name, body in files.items() if name.endswith("_notes.txt")).decode()
 
 
@@ -114,20 +116,20 @@ MADE = [
 ]
 
 
-@pytest.mark.parametrize("asked", MADE)
-def test_a_box_is_around_the_same_thing_in_the_exported_picture(asked: RecipeRequest) -> None:
+@pytest.mark.parametrize("recipe_request", MADE)
+def test_a_box_is_around_the_same_thing_in_the_exported_picture(recipe_request: RecipeRequest) -> None:
     """Against the renderer: a red patch is painted where the box is, and looked for in what was made."""
     box = (60.0, 40.0, 160.0, 120.0)
     image = Image.new("RGB", (400, 300), (0, 0, 255))
     image.paste((255, 0, 0), (60, 40, 220, 160))
-    recipe, _ = asked.settle(Defaults())
+    recipe, _ = recipe_request.settle(Defaults())
     recipe = Recipe.parse(str(recipe).replace(".jpg", ".png").replace("+q(82)", "").replace("q(82)", ""))
     body = render.render(io.BytesIO(pictures.png(image)), recipe, RenderConfiguration()).body
-    shown = pictures.load(body).convert("RGB")
-    found = placement.place(document("a"), File("a.png", "", "image/png", 1, *shown.size, recipe))
+    exported_image = pictures.load(body).convert("RGB")
+    found = placement.place(document("a"), File("a.png", "", "image/png", 1, *exported_image.size, recipe))
     assert found is not None
     x, y, width, height = found.box(box) or (0, 0, 0, 0)
-    red = np.asarray(shown, int)
+    red = np.asarray(exported_image, int)
     ys, xs = np.nonzero((red[..., 0] - red[..., 2] > 0) & (red[..., 1] < 128))
     edges = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     assert np.abs(np.subtract(edges, (x, y, x + width, y + height))).max() <= 1.0
@@ -170,7 +172,7 @@ def test_where_a_place_is_not_known_no_box_is_told(recipe: Recipe | None, size: 
     one = exported(document("a", {"annotations": [{"category": "fox", "bbox": [1, 2, 30, 40]}]}), recipe, size)
     files = written(Coco, [one])
     assert json.loads(files["annotations.json"])["annotations"] == []
-    assert "has no known place" in told(files)
+    assert "has no known place" in notes_text(files)
 
 
 # -- COCO -----------------------------------------------------------------------------------
@@ -248,15 +250,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("value", "said"), WRONG)
-def test_annotations_that_cannot_be_read_are_left_out_and_told(value: Any, said: str) -> None:
+@pytest.mark.parametrize(("value", "note"), WRONG)
+def test_annotations_that_cannot_be_read_are_left_out_and_told(value: Any, note: str) -> None:
     good = {"category": "hare", "bbox": [1, 2, 3, 4]}
     both = [*value, good] if isinstance(value, list) else value
     files = written(Coco, [exported(document("a/b", {"annotations": both}))])
     categories = [one["name"] for one in json.loads(files["annotations.json"])["categories"]]
     assert categories == (["hare"] if isinstance(value, list) else [])
-    assert told(files).startswith("a/b: ")
-    assert said in told(files)
+    assert notes_text(files).startswith("a/b: ")
+    assert note in notes_text(files)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +325,7 @@ def test_a_deployment_without_a_position_is_left_out_with_all_that_belongs_to_it
     )
     for table in ("deployments", "media", "observations"):
         assert {row["deploymentID"] for row in rows(files, table)} == {"here"}, table
-    assert "nowhere: left out with its pictures: Camtrap DP requires latitude and longitude" in told(files)
+    assert "nowhere: left out with its pictures: Camtrap DP requires latitude and longitude" in notes_text(files)
     assert json.loads(files["datapackage.json"])["taxonomic"] == [{"scientificName": "Vulpes vulpes"}]
 
 
@@ -440,7 +442,7 @@ def test_boxes_of_observations_are_carried_over_to_a_crop() -> None:
     boxes = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
     assert [first[name] for name in boxes] == ["0.5", "0.5", "0.5", "0.5"]
     assert not {*boxes} & {*second, *third}
-    assert "observations[1]: its box is left out, because it is not in the exported picture" in told(files)
+    assert "observations[1]: its box is left out, because it is not in the exported picture" in notes_text(files)
 
 
 def test_what_does_not_fit_the_standard_is_left_out_and_told() -> None:
@@ -450,7 +452,7 @@ def test_what_does_not_fit_the_standard_is_left_out_and_told() -> None:
     assert seen["observationType"] == "unclassified"
     assert {"count", "sex"}.isdisjoint(seen)
     for column in ("count", "sex", "observationType", "cameraTilt", "featureType"):
-        assert f"{column} does not fit the standard" in told(files)
+        assert f"{column} does not fit the standard" in notes_text(files)
 
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "'=1", "NA"]
@@ -483,20 +485,20 @@ def test_different_texts_stay_different() -> None:
 def test_a_path_that_the_standard_or_a_spreadsheet_misreads_is_left_out_and_told(name: str) -> None:
     files = camtrap(exported(document(name, BERN)), exported(document("good", BERN)))
     assert [row["filePath"] for row in rows(files, "media")] == ["good.jpg"]
-    assert f"{name}.jpg: left out of the tables" in told(files)
+    assert f"{name}.jpg: left out of the tables" in notes_text(files)
 
 
 def test_a_package_without_any_position_is_empty_and_says_so() -> None:
     files = camtrap(exported(document("s/a")))
     assert [rows(files, table) for table in ("deployments", "media", "observations")] == [[], [], []]
     assert json.loads(files["datapackage.json"])["temporal"] == {"start": "2024-06-01", "end": "2024-06-01"}
-    assert "requires latitude and longitude" in told(files)
+    assert "requires latitude and longitude" in notes_text(files)
 
 
 def test_what_nobody_has_said_of_the_project_is_told() -> None:
     told_ = BERN | {"samplingDesign": "targeted", "captureMethod": "timeLapse", "rightsHolder": "Institute of Foxes"}
-    said = camtrap(exported(document("s/a", told_ | {"individualID": "F1"})))
-    package = json.loads(said["datapackage.json"])
+    files = camtrap(exported(document("s/a", told_ | {"individualID": "F1"})))
+    package = json.loads(files["datapackage.json"])
     assert package["project"] == {
         "title": "Foxes of 2024",
         "samplingDesign": "targeted",
@@ -505,10 +507,10 @@ def test_what_nobody_has_said_of_the_project_is_told() -> None:
         "observationLevel": ["media"],
     }
     assert package["contributors"] == [{"title": "Institute of Foxes", "role": "rightsHolder"}]
-    assert told(said) == ""
+    assert notes_text(files) == ""
     silent = camtrap(exported(document("s/a", BERN)))
     for word in ("samplingDesign", "captureMethod", "contributors"):
-        assert word in told(silent)
+        assert word in notes_text(silent)
 
 
 # -- Croissant ------------------------------------------------------------------------------
@@ -559,7 +561,7 @@ def test_keys_without_end_are_bounded_and_told() -> None:
     data = {f"k{n}": n for n in range(1_200)} | {"x" * 300: 1}
     files = written(Croissant, [exported(document("a", data))])
     assert 900 < len(fields(files)) <= 1_001
-    assert "left out: more than 1000 keys" in told(files)
+    assert "left out: more than 1000 keys" in notes_text(files)
 
 
 # -- all of them ----------------------------------------------------------------------------
@@ -587,8 +589,8 @@ data_ = st.dictionaries(known | st.text(max_size=8), anything | st.lists(boxes, 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(data_, min_size=1, max_size=3))
-def test_nothing_that_a_user_says_breaks_an_export(said: list[dict[str, Any]]) -> None:
-    items = [exported(document(f"s/{n}", BERN | data), Recipe(width=100)) for n, data in enumerate(said)]
+def test_nothing_that_a_user_says_breaks_an_export(all_data: list[dict[str, Any]]) -> None:
+    items = [exported(document(f"s/{n}", BERN | data), Recipe(width=100)) for n, data in enumerate(all_data)]
     for format_ in FORMATS:
         files = written(format_, items)
         for name, body in files.items():
@@ -623,12 +625,12 @@ def test_names_without_end_are_bounded_and_told() -> None:
     labels = [exported(document(f"a{n}", {"labels": [f"{n}-{m}" for m in range(6_000)]})) for n in range(2)]
     files = written(Coco, labels)
     assert len(json.loads(files["labels.json"])["categories"]) == 10_000
-    assert "left out: there are more than 10000 categories" in told(files)
+    assert "left out: there are more than 10000 categories" in notes_text(files)
     species = [exported(document(f"s/{n}", BERN | {"species": [f"{n}-{m}" for m in range(100)]})) for n in range(101)]
     files = camtrap(*species)
     assert len(json.loads(files["datapackage.json"])["taxonomic"]) == 10_000
     assert len(rows(files, "observations")) == 10_100
-    assert "not in `taxonomic`" in told(files)
+    assert "not in `taxonomic`" in notes_text(files)
 
 
 def test_what_deployments_tell_is_bounded_and_told() -> None:
@@ -637,15 +639,15 @@ def test_what_deployments_tell_is_bounded_and_told() -> None:
     sites = [exported(document(f"{n}/a", data | {"locationID": "x" * 1_000})) for n in range(3_000)]
     files = camtrap(*sites)
     assert 2_700 < len(rows(files, "deployments")) < 3_000
-    assert "there are too many deployments" in told(files)
+    assert "there are too many deployments" in notes_text(files)
 
 
 def test_notes_are_bounded_and_on_one_line_each() -> None:
-    kept = notes.Notes()
-    kept.add("a\nb\x1b[31m", "x" * 1_000)
+    bounded = notes.Notes()
+    bounded.add("a\nb\x1b[31m", "x" * 1_000)
     for _ in range(2_000):
-        kept.add("a", "b")
-    lines = (kept.text() or b"").decode().splitlines()
+        bounded.add("a", "b")
+    lines = (bounded.text() or b"").decode().splitlines()
     assert lines[0].startswith("a b [31m: xxx")
     assert len(lines[0]) == 300
     assert len(lines) == 1_001
@@ -723,13 +725,13 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "sizes"), SIZES)
+@pytest.mark.parametrize(("query", "sizes"), SIZES)
 def test_coco_over_http_tells_the_true_sizes_of_what_lies_in_the_zip(
-    tmp_path: Path, asked: str, sizes: list[tuple[int, int]]
+    tmp_path: Path, query: str, sizes: list[tuple[int, int]]
 ) -> None:
     with serving(embedded(tmp_path), tmp_path) as served:
         filled(served)
-        folder = fetched(served, f"/export?format=coco&name__regex=^site{asked}", tmp_path / "out")
+        folder = fetched(served, f"/export?format=coco&name__regex=^site{query}", tmp_path / "out")
     made = json.loads((folder / "annotations.json").read_text())
     assert [(one["width"], one["height"]) for one in made["images"]] == sizes
     for one in made["images"]:
@@ -742,8 +744,8 @@ def test_coco_over_http_tells_the_true_sizes_of_what_lies_in_the_zip(
         x, y, width, height = one["bbox"]
         assert 0 <= x < x + width <= image["width"]
         assert 0 <= y < y + height <= image["height"]
-        shown = pictures.load((folder / image["file_name"]).read_bytes()).convert("RGB")
-        red, _, blue = shown.getpixel((int(x + width / 2), int(y + height / 2)))
+        pixels = pictures.load((folder / image["file_name"]).read_bytes()).convert("RGB")
+        red, _, blue = pixels.getpixel((int(x + width / 2), int(y + height / 2)))
         assert red > 200 > 50 > blue, "the box is around the red patch"
 
 
@@ -782,9 +784,9 @@ def filled(served: Served) -> None:
     """Three pictures with data, taken at two sites, and a description."""
     patch = Image.new("RGB", (320, 240), (0, 0, 255))
     patch.paste((255, 0, 0), (120, 80, 220, 180))
-    said = {"species": "Vulpes vulpes", "annotations": [{"category": "red", "bbox": [120, 80, 100, 100]}]}
+    record_data = {"species": "Vulpes vulpes", "annotations": [{"category": "red", "bbox": [120, 80, 100, 100]}]}
     for name, image, data in (
-        ("site-1/a", patch, BERN | said),
+        ("site-1/a", patch, BERN | record_data),
         ("site-1/b", pictures.photo(200, 320), {"stars": 3}),
         ("site-2/c", pictures.photo(100, 80, seed=2), {"latitude": "1.5", "longitude": "2", "site": "=SUM(A1)"}),
     ):
@@ -808,18 +810,18 @@ def fetched(served: Served, query: str, folder: Path) -> Path:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("format_", FORMATS, ids=lambda one: one.name)
-@pytest.mark.parametrize("asked", ["", "&xsize=64&ysize=64&fit=contain", "&kind=original"])
+@pytest.mark.parametrize("query", ["", "&xsize=64&ysize=64&fit=contain", "&kind=original"])
 def test_an_export_over_http_is_opened_by_those_who_it_is_for(
-    tmp_path: Path, format_: type[FormatWriter], asked: str
+    tmp_path: Path, format_: type[FormatWriter], query: str
 ) -> None:
     with serving(embedded(tmp_path, serve_originals=True), tmp_path) as served:
         filled(served)
-        folder = fetched(served, f"/export?format={format_.name}{asked}", tmp_path / "out")
+        folder = fetched(served, f"/export?format={format_.name}{query}", tmp_path / "out")
     found = checked(format_.name, folder)
     if format_.name == "coco":
         assert found["images"] == 3
         # an original of a camera that was held on its side is told as it stands upright
-        assert len(found["errors"]) == (3 if "original" in asked else 0)
+        assert len(found["errors"]) == (3 if "original" in query else 0)
         loaded = checked("imagefolder", folder)
         assert sorted(row["name"] for row in loaded["rows"]) == ["site-1/a", "site-1/b", "site-2/c"]
         return
@@ -923,8 +925,8 @@ def test_mlcroissant_reads_every_record_and_its_picture(tmp_path: Path) -> None:
     found = checked("croissant", tmp_path)
     assert found["errors"] == []
     assert found["sets"] == ["files", "images"]
-    shown = [(row["images/name"], row["images/image"]) for row in found["rows"]]
-    assert shown == [(item.document["name"], [item.file.width, item.file.height, "RGB"]) for item in items if item.file]
+    pairs = [(row["images/name"], row["images/image"]) for row in found["rows"]]
+    assert pairs == [(item.document["name"], [item.file.width, item.file.height, "RGB"]) for item in items if item.file]
     first, second, third, fourth = found["rows"]
     assert (first["images/data.stars"], second["images/data.stars"], third["images/data.stars"]) == ("3", "4.5", "x")
     assert first["images/data.tags"] == ["night", "snow"]

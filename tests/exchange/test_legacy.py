@@ -217,8 +217,8 @@ def test_values_that_lie_across_what_is_read_at_a_time_are_whole(form: str, tmp_
 )
 def test_every_list_of_documents_is_split_where_json_says(documents: list[dict[str, Any]], size: int) -> None:
     for text in (json.dumps(documents), "\n".join(map(json.dumps, documents)), json.dumps(documents, indent=0)):
-        told = text.encode()
-        pieces = [told[at : at + size] for at in range(0, len(told), size)]
+        encoded = text.encode()
+        pieces = [encoded[at : at + size] for at in range(0, len(encoded), size)]
         assert [value.value for value in values(pieces)] == documents
 
 
@@ -554,32 +554,34 @@ def test_another_folder_is_none(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class House:
+class ImportTarget:
     repo: Repository
     artifacts: Artifacts
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[ImportTarget]:
     config = embedded(tmp_path / "repo", create_new=True)
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     repo = wiring.build(config)
-    yield House(repo, wiring.build_artifacts(config, repo))
+    yield ImportTarget(repo, wiring.build_artifacts(config, repo))
     repo.close()
 
 
 def taken(
-    path: Path, house: House, uploads: Path | None = None, *, dry_run: bool = False
+    path: Path, house: ImportTarget, uploads: Path | None = None, *, dry_run: bool = False
 ) -> dict[str, tuple[str, str | None]]:
     """Entry → status, and the slug of its problem."""
     found = detect(path, uploads)
     assert found is not None
     importer = Importer(house.repo, ADMIN, dry_run=dry_run)
     made = outcomes(found, importer, house.repo, ADMIN, house.artifacts, dry_run=dry_run)
-    return {told.entry: (told.status, told.problem.slug if told.problem else None) for told in made}
+    return {outcome.entry: (outcome.status, outcome.problem.slug if outcome.problem else None) for outcome in made}
 
 
-def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(tmp_path: Path, uploads: Path, house: House) -> None:
+def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(
+    tmp_path: Path, uploads: Path, house: ImportTarget
+) -> None:
     (uploads / "line1" / "a.jpg").write_bytes(jpeg(photo(8, 6)))
     dump = tmp_path / "dump.json"
     dump.write_text(f'{RELAXED}\n{{"_id":"gone","file":"b.jpg"}}\n{{"_id":"../x","file":"line1/a.jpg"}}\n{RELAXED}\n')
@@ -595,7 +597,7 @@ def test_pictures_of_a_data_set_are_taken_in_and_may_be_again(tmp_path: Path, up
     assert record.data["label"] == "ok"
 
 
-def test_of_what_lies_outside_nothing_is_taken_in(tmp_path: Path, uploads: Path, house: House) -> None:
+def test_of_what_lies_outside_nothing_is_taken_in(tmp_path: Path, uploads: Path, house: ImportTarget) -> None:
     (tmp_path / "secret").write_bytes(jpeg(photo(8, 6)))
     documents = [{"_id": f"{n}", "file": file, "data": {}} for n, file in enumerate(_hostile(uploads).values())]
     (tmp_path / "dump.json").write_text(json.dumps(documents))
@@ -603,7 +605,7 @@ def test_of_what_lies_outside_nothing_is_taken_in(tmp_path: Path, uploads: Path,
     assert list(house.repo.reader.images(ADMIN)) == []
 
 
-def test_descriptions_are_taken_in(tmp_path: Path, house: House) -> None:
+def test_descriptions_are_taken_in(tmp_path: Path, house: ImportTarget) -> None:
     dump = tmp_path / "images.json"
     dump.write_text('{"count": 1, "images": [{"name": "library/nginx:latest", "stars": 4}]}')
     assert list(taken(dump, house).values()) == [("stored", None)]
@@ -611,7 +613,7 @@ def test_descriptions_are_taken_in(tmp_path: Path, house: House) -> None:
     assert record.data == {"name": "library/nginx:latest", "stars": 4}
 
 
-def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, house: House) -> None:
+def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, house: ImportTarget) -> None:
     folder, picture = tmp_path / "iss", jpeg(photo(8, 6))
     image = store(folder, picture, IMAGE)
     mask = store(folder, b"mask", ARTIFACT)
@@ -648,7 +650,9 @@ def test_blobs_become_images_and_artifacts_and_none_is_lost(tmp_path: Path, hous
     assert artifacts.get(ADMIN, f"sha256:{mask}") == before, "an import changes nothing of what is there"
 
 
-def test_a_dry_run_tells_a_known_artifact_from_a_new_one_and_stores_neither(tmp_path: Path, house: House) -> None:
+def test_a_dry_run_tells_a_known_artifact_from_a_new_one_and_stores_neither(
+    tmp_path: Path, house: ImportTarget
+) -> None:
     folder = tmp_path / "iss"
     known, new = store(folder, b"mask", ARTIFACT), store(folder, b"another", ARTIFACT)
     with Spool(None, 100) as spool:

@@ -30,9 +30,9 @@ DEFAULTS = Defaults()
 JPEG = Recipe(background="ffffff", quality=DEFAULTS.quality["jpg"])
 
 
-def settled(query: str, defaults: Defaults = DEFAULTS, **told) -> Recipe:
+def settled(query: str, defaults: Defaults = DEFAULTS, **options) -> Recipe:
     pairs = [part.split("=", 1) for part in query.split("&")] if query else []
-    return read_request((name, value) for name, value in pairs)[0].settle(defaults, **told)[0]
+    return read_request((name, value) for name, value in pairs)[0].settle(defaults, **options)[0]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_the_words_of_a_refusal():
 
 
 def test_what_concerns_the_caller_is_handed_back_as_text():
-    asked, rest = read_request([("w", "3"), ("meta", "True")], ("meta",))
-    assert (asked.values["xsize"], rest) == (3, {"meta": "True"})
+    request, rest = read_request([("w", "3"), ("meta", "True")], ("meta",))
+    assert (request.values["xsize"], rest) == (3, {"meta": "True"})
 
 
 def test_no_alias_is_a_parameter_of_its_own():

@@ -135,7 +135,7 @@ def another(folder: Path, count: int) -> subprocess.Popen[str]:
 
 
 def test_processes_add_up_and_live_on_in_the_sum(tmp_path: Path, counters: Counters) -> None:
-    def told(*names: str) -> list[float]:
+    def values_of(*names: str) -> list[float]:
         found = samples(counters.text())
         return [found[name] for name in names]
 
@@ -143,18 +143,18 @@ def test_processes_add_up_and_live_on_in_the_sum(tmp_path: Path, counters: Count
     counters.add(metrics.RENDERS)
     first, second = another(tmp_path, 10), another(tmp_path, 100)
     try:
-        assert told(*names) == [111, 2]
+        assert values_of(*names) == [111, 2]
         first.kill()
         first.wait()
         # What it counted stays; what it was at is over.
-        assert told(*names) == [111, 1]
+        assert values_of(*names) == [111, 1]
         third = another(tmp_path, 1000)
-        assert told(*names) == [1111, 2]
+        assert values_of(*names) == [1111, 2]
         third.communicate("")
     finally:
         second.communicate("")
         first.communicate()
-    assert told(*names) == [1111, 0]
+    assert values_of(*names) == [1111, 0]
     # The third took the place of the first.
     assert len(list(next(tmp_path.glob("metrics-*")).iterdir())) == 3
 
@@ -242,7 +242,7 @@ def test_a_server_shows_what_an_operator_watches(tmp_path: Path) -> None:
     base = f"http://{listens_on(config)}"
     picture = pictures.jpeg(pictures.photo(300, 200))
 
-    def shown() -> dict[str, float]:
+    def current_samples() -> dict[str, float]:
         return samples(requests.get(f"{base}/metrics", timeout=30).text)
 
     with serving_command(config):
@@ -250,10 +250,13 @@ def test_a_server_shows_what_an_operator_watches(tmp_path: Path) -> None:
         for _ in range(10):
             assert requests.get(f"{base}/images/a?xsize=40", timeout=30).status_code == 200
         assert requests.get(f"{base}/images/none", timeout=30).status_code == 404
-        until(lambda: shown()['image_repo_request_seconds_count{route="pictures",status="4xx"}'] == 1, "it is counted")
-        until(lambda: shown()["image_repo_catalogue_complete"] == 1, "the catalogue is complete")
-        until(lambda: shown()["image_repo_catalogue_outbox"] == 0, "nothing waits")
-        found = shown()
+        until(
+            lambda: current_samples()['image_repo_request_seconds_count{route="pictures",status="4xx"}'] == 1,
+            "it is counted",
+        )
+        until(lambda: current_samples()["image_repo_catalogue_complete"] == 1, "the catalogue is complete")
+        until(lambda: current_samples()["image_repo_catalogue_outbox"] == 0, "nothing waits")
+        found = current_samples()
     assert found['image_repo_request_seconds_count{route="pictures",status="2xx"}'] == 10
     assert found['image_repo_request_seconds_bucket{route="writes",status="2xx",le="+Inf"}'] == 1
     assert 0 < found['image_repo_request_seconds_sum{route="writes",status="2xx"}'] < 30
@@ -276,7 +279,7 @@ def test_all_workers_are_counted_together_also_after_one_was_killed(tmp_path: Pa
     with serving_command(config) as process:
         requests.put(f"{base}/images/a", data=pictures.jpeg(pictures.photo(300, 200)), timeout=30)
 
-        def told(name: str) -> float:
+        def value_of(name: str) -> float:
             return samples(requests.get(f"{base}/metrics", timeout=30).text)[name]
 
         def ask(side: int) -> int:
@@ -284,14 +287,14 @@ def test_all_workers_are_counted_together_also_after_one_was_killed(tmp_path: Pa
 
         for side in range(20, 40):
             assert ask(side) == 200
-        before = told('image_repo_requests_total{status="2xx"}')
-        sent = told("image_repo_bytes_sent_total")
-        assert told("image_repo_renders_total") == 20
+        before = value_of('image_repo_requests_total{status="2xx"}')
+        sent = value_of("image_repo_bytes_sent_total")
+        assert value_of("image_repo_renders_total") == 20
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[0]), 9)
         for side in range(20, 40):
             assert ask(side) == 200
-        assert told("image_repo_renders_total") == 20
+        assert value_of("image_repo_renders_total") == 20
         # 20 pictures, and the four looks at the counters since
-        assert told('image_repo_requests_total{status="2xx"}') == before + 24
-        assert told("image_repo_bytes_sent_total") > sent + 20 * 500
+        assert value_of('image_repo_requests_total{status="2xx"}') == before + 24
+        assert value_of("image_repo_bytes_sent_total") > sent + 20 * 500

@@ -58,7 +58,7 @@ class RefuseMallory:
 
 
 @dataclass
-class House:
+class GuardedRepository:
     repo: Repository
     artifacts: Artifacts
     rules: RefuseMallory
@@ -67,7 +67,7 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[GuardedRepository]:
     config, rules = embedded(tmp_path, serve_originals=True), RefuseMallory()
     assert wiring.prepare(config, wiring.build_stores(config, {})) == []
     with closing(wiring.build(config, rules=rules)) as repo:
@@ -80,10 +80,10 @@ def house(tmp_path: Path) -> Iterator[House]:
             artifact, _ = artifacts.put(ADMIN, spool.fill([b"weights"]))
         SweepState(0.0, 0.0).save(repo.indexer.index)
         snapshot = Snapshots(repo).freeze(ADMIN, Filter(), "").snapshot
-        yield House(repo, artifacts, rules, artifact.artifact_id, snapshot.id)
+        yield GuardedRepository(repo, artifacts, rules, artifact.artifact_id, snapshot.id)
 
 
-def original(house: House, name: ImageName = SECRET):
+def original(house: GuardedRepository, name: ImageName = SECRET):
     return house.repo.reader.resolve(ADMIN, [name])
 
 
@@ -92,12 +92,12 @@ def opened(context) -> None:
         pass
 
 
-def upload(house: House) -> None:
+def upload(house: GuardedRepository) -> None:
     with house.repo.writer.spool() as spool:
         house.repo.writer.put(MALLORY, SECRET, spool.fill([PICTURE]))
 
 
-WAYS: dict[str, Callable[[House], object]] = {
+WAYS: dict[str, Callable[[GuardedRepository], object]] = {
     "resolving the name": lambda h: h.repo.reader.resolve(MALLORY, [SECRET]),
     "the key and entity tag of a rendition": lambda h: h.repo.reader.variant(MALLORY, original(h), RECIPE),
     "a rendition that others have put into memory": lambda h: (
@@ -120,14 +120,14 @@ WAYS: dict[str, Callable[[House], object]] = {
 
 @pytest.mark.parametrize("denial", Denial, ids=lambda denial: denial.name.lower())
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_a_refused_caller_gets_the_problem_of_the_denial(house: House, way, denial) -> None:
+def test_a_refused_caller_gets_the_problem_of_the_denial(house: GuardedRepository, way, denial) -> None:
     house.rules.denial = denial
     with pytest.raises(REFUSALS[denial]):
         way(house)
     assert house.repo.reader.record(ADMIN, original(house)).data == {"site": "secret/a"}, "and nothing has changed"
 
 
-BESIDE: dict[str, tuple[type[Exception], Callable[[House], object]]] = {
+BESIDE: dict[str, tuple[type[Exception], Callable[[GuardedRepository], object]]] = {
     "an artifact's record": (ArtifactNotFound, lambda h: h.artifacts.get(MALLORY, h.artifact_id)),
     "an artifact's bytes": (
         ArtifactNotFound,
@@ -147,7 +147,9 @@ BESIDE: dict[str, tuple[type[Exception], Callable[[House], object]]] = {
 
 
 @pytest.mark.parametrize(("hidden", "way"), BESIDE.values(), ids=BESIDE.keys())
-def test_artifacts_and_snapshots_are_refused_and_hidden_ones_are_not_there(house: House, hidden, way) -> None:
+def test_artifacts_and_snapshots_are_refused_and_hidden_ones_are_not_there(
+    house: GuardedRepository, hidden, way
+) -> None:
     with pytest.raises(Forbidden):
         way(house)
     house.rules.denial = Denial.HIDDEN
@@ -156,7 +158,7 @@ def test_artifacts_and_snapshots_are_refused_and_hidden_ones_are_not_there(house
     assert house.artifacts.get(ADMIN, house.artifact_id).bytes == 7
 
 
-def test_lists_of_artifacts_and_snapshots_and_new_ones_are_refused(house: House) -> None:
+def test_lists_of_artifacts_and_snapshots_and_new_ones_are_refused(house: GuardedRepository) -> None:
     with pytest.raises(Forbidden):
         house.artifacts.page(MALLORY, Query())
     with pytest.raises(Forbidden):
@@ -167,7 +169,7 @@ def test_lists_of_artifacts_and_snapshots_and_new_ones_are_refused(house: House)
         house.artifacts.put(MALLORY, spool.fill([b"mine"]))
 
 
-def test_a_hidden_image_and_a_missing_one_are_the_same_answer(house: House) -> None:
+def test_a_hidden_image_and_a_missing_one_are_the_same_answer(house: GuardedRepository) -> None:
     house.rules.denial = Denial.HIDDEN
     answers = []
     for text in ("secret/a", "secret/none"):
@@ -177,14 +179,14 @@ def test_a_hidden_image_and_a_missing_one_are_the_same_answer(house: House) -> N
     assert answers[0] == answers[1]
 
 
-def test_a_content_address_does_not_find_what_the_caller_may_not_see(house: House) -> None:
+def test_a_content_address_does_not_find_what_the_caller_may_not_see(house: GuardedRepository) -> None:
     reader, address = house.repo.reader, [ImageName(f"sha256:{sha256(OTHER).hexdigest()}")]
     assert reader.resolve(ADMIN, address).name == SECRET
     with pytest.raises(ImageNotFound):
         reader.resolve(MALLORY, address)
 
 
-def test_lists_counts_and_statistics_hold_only_what_the_caller_may_see(house: House) -> None:
+def test_lists_counts_and_statistics_hold_only_what_the_caller_may_see(house: GuardedRepository) -> None:
     collection, reader = Collection(house.repo), house.repo.reader
     assert [image.name for image in reader.images(MALLORY)] == [OPEN]
     assert {image.name for image in reader.images(ADMIN)} == {OPEN, SECRET}
@@ -197,7 +199,7 @@ def test_lists_counts_and_statistics_hold_only_what_the_caller_may_see(house: Ho
     assert list(values) == [("open/a", 1)]
 
 
-def test_bulk_changes_reach_only_what_the_caller_may_see(house: House) -> None:
+def test_bulk_changes_reach_only_what_the_caller_may_see(house: GuardedRepository) -> None:
     collection = Collection(house.repo)
     assert collection.update(MALLORY, Filter(), {"x": 1}).modified == 1
     assert collection.delete(MALLORY, Filter()).matched == 1
@@ -210,7 +212,7 @@ def names_in(zipped: Iterator[bytes]) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
-def test_a_zip_holds_only_what_the_caller_may_read(house: House) -> None:
+def test_a_zip_holds_only_what_the_caller_may_read(house: GuardedRepository) -> None:
     everything = house.repo.reader.images(ADMIN)
     members = names_in(stream_zip(picture_members(house.repo, MALLORY, everything, lambda _: RECIPE)))
     assert set(members) == {"open/a.jpg", "_missing.txt"}
@@ -219,7 +221,7 @@ def test_a_zip_holds_only_what_the_caller_may_read(house: House) -> None:
     assert set(names_in(stream_zip(picture_members(house.repo, MALLORY, seen, lambda _: RECIPE)))) == {"open/a.jpg"}
 
 
-def test_an_export_holds_only_pictures_that_the_caller_may_read(house: House) -> None:
+def test_an_export_holds_only_pictures_that_the_caller_may_read(house: GuardedRepository) -> None:
     export = Export(house.repo, MALLORY, lambda _focus, _media_type: RECIPE, About("all", None, tempfile.TemporaryFile))
     members = names_in(stream_zip(export.members(list(Collection(house.repo).each(ADMIN, Filter())))))
     assert "open/a.jpg" in members
@@ -228,14 +230,14 @@ def test_an_export_holds_only_pictures_that_the_caller_may_read(house: House) ->
 
 @pytest.mark.parametrize("name", ["secret/a", "secret/new", "secret/words"])
 @pytest.mark.parametrize("is_picture", [True, False], ids=["picture", "data"])
-def test_an_import_is_refused_item_by_item(house: House, name: str, is_picture: bool) -> None:
+def test_an_import_is_refused_item_by_item(house: GuardedRepository, name: str, is_picture: bool) -> None:
     opener = (lambda: [OTHER]) if is_picture else None
     items = [Item("1", name, opener, {"site": name}), Item("2", "open/b", opener, {})]
     refused, stored = Importer(house.repo, MALLORY).run(items)
     assert (refused.status, refused.problem.status, stored.status) == ("failed", 403, "stored")
 
 
-def test_other_callers_notice_nothing_and_the_grant_says_whether_the_answer_is_shared(house: House) -> None:
+def test_other_callers_notice_nothing_and_the_grant_says_whether_the_answer_is_shared(house: GuardedRepository) -> None:
     reader = house.repo.reader
     for principal in (ADMIN, ANONYMOUS):
         assert reader.variant(principal, original(house), RECIPE).grant.is_shared
@@ -244,7 +246,7 @@ def test_other_callers_notice_nothing_and_the_grant_says_whether_the_answer_is_s
     assert reader.fetch(variant).rendition.etag == variant.etag
 
 
-def test_a_temporary_url_is_its_own_permission_whoever_made_it(house: House) -> None:
+def test_a_temporary_url_is_its_own_permission_whoever_made_it(house: GuardedRepository) -> None:
     link = house.repo.links.create(ADMIN, original(house), RECIPE, 60, "a.jpg")
     path, _, query = link.url.partition("?")
     arguments = dict(pair.split("=") for pair in query.split("&") if "=" in pair)

@@ -46,9 +46,9 @@ def artifacts(served):
     return wiring.build_artifacts(served.config, served.repo)
 
 
-def put(artifacts, repo, body, **said):
+def put(artifacts, repo, body, **options):
     with repo.writer.spool() as spool:
-        return artifacts.put(ADMIN, spool.fill([body]), **said)
+        return artifacts.put(ADMIN, spool.fill([body]), **options)
 
 
 class LostOrder:
@@ -181,8 +181,8 @@ def test_a_record_of_other_bytes_is_none(served, artifacts):
         assert artifacts.row(f"sha256:{HEX}") is None
 
 
-def found(artifacts, **told):
-    return [document["artifact_id"] for document in artifacts.page(ADMIN, Query(**told)).documents]
+def found(artifacts, **options):
+    return [document["artifact_id"] for document in artifacts.page(ADMIN, Query(**options)).documents]
 
 
 def test_an_index_that_is_empty_or_behind_is_made_to_follow(served, artifacts):
@@ -301,14 +301,14 @@ def test_a_deletion_that_fails_can_be_repeated_to_its_end(swifts):
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    ("mode", "told"), [("corrupt", {"after": 1500}), ("cut", {"after": 1500}), ("end", {"after": 1500})]
+    ("mode", "options"), [("corrupt", {"after": 1500}), ("cut", {"after": 1500}), ("end", {"after": 1500})]
 )
-def test_bytes_that_are_damaged_on_their_way_are_never_served(swifts, mode, told):
+def test_bytes_that_are_damaged_on_their_way_are_never_served(swifts, mode, options):
     body = bytes(range(256)) * 40
     with swifts.node() as node:
         node.client.form("/artifacts", ("file", "f", body))
         swifts.proxy.fail(
-            mode, match=f"GET /v1/AUTH_test/{swifts.origin._container}/{PREFIX}{sha256(body)} ".encode(), **told
+            mode, match=f"GET /v1/AUTH_test/{swifts.origin._container}/{PREFIX}{sha256(body)} ".encode(), **options
         )
         answer = node.client.get(f"/artifacts/{id_of(body)}")
         assert answer.status in (500, 503)

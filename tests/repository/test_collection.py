@@ -45,8 +45,8 @@ def collection(repo) -> Collection:
     return Collection(repo)
 
 
-def say(repo: Repository, **said: dict[str, Any]) -> None:
-    for name, data in said.items():
+def say(repo: Repository, **data_by_name: dict[str, Any]) -> None:
+    for name, data in data_by_name.items():
         repo.writer.replace_data(ADMIN, ImageName(name), data, UNCONDITIONAL)
 
 
@@ -96,8 +96,8 @@ def test_a_record_is_judged_again_before_it_is_changed(repo, collection):
     stale(repo, "gone", {"n": 2})
     assert counts(collection.update(ADMIN, where(n="2"), {"x": 1})) == (0, 0, [])
     assert (stored(repo, "changed"), stored(repo, "same")) == ({"n": 1}, {"n": 1})
-    told = [(each["name"], each["data"]) for each in collection.each(ADMIN, Filter())]
-    assert told == [("changed", {"n": 1}), ("same", {"n": 1})], "the catalogue knows better now"
+    records = [(each["name"], each["data"]) for each in collection.each(ADMIN, Filter())]
+    assert records == [("changed", {"n": 1}), ("same", {"n": 1})], "the catalogue knows better now"
     stale(repo, "changed", {"n": 2})
     assert counts(collection.delete(ADMIN, where(n="2"))) == (0, 0, [])
     assert counts(collection.delete(ADMIN, where(n="1"))) == (2, 2, [])
@@ -223,8 +223,10 @@ def test_the_log_tells_how_far_it_is(repo, caplog):
     say(repo, a={}, b={}, c={})
     with caplog.at_level(logging.INFO, "image_repo.repository.collection"):
         Collection(repo, batch=2, progress=0).delete(ADMIN, Filter())
-    told = [record.getMessage().partition(" in ")[0] for record in caplog.records if record.name.endswith("collection")]
-    assert told == [
+    messages = [
+        record.getMessage().partition(" in ")[0] for record in caplog.records if record.name.endswith("collection")
+    ]
+    assert messages == [
         "DELETE of many goes on: 2 matched, 2 modified, 0 failed",
         "DELETE of many goes on: 3 matched, 3 modified, 0 failed",
         "DELETE of many ended: 3 matched, 3 modified, 0 failed",

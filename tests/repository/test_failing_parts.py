@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pictures
 import pytest
-from swiftserved import NO_MEMORY, House, house, timed, until
+from swiftserved import NO_MEMORY, SwiftSite, house, timed, until
 
 from image_repo.model.record import MEDIA_TYPE as RECORD
 
@@ -46,7 +46,7 @@ def building(swift, container, tmp_path):
         yield building
 
 
-def learn(building: House, client) -> dict[str, bytes]:
+def learn(building: SwiftSite, client) -> dict[str, bytes]:
     """Uploads a picture and asks for some variants; what they are."""
     assert client.put("/images/a/one", ORIGINAL).status == 201
     return {path: client.get(path).body for path in KNOWN}
@@ -158,8 +158,8 @@ def test_nothing_piles_up_before_a_frozen_store(building):
         with ThreadPoolExecutor(8) as threads:  # the first few find out
             list(threads.map(lambda number: client.get(f"/images/unknown/{number}"), range(8)))
         with ThreadPoolExecutor(8) as threads:
-            asked = [path for number in range(30) for path in (f"/images/unknown/{number}", KNOWN[number % 3])]
-            found = list(threads.map(lambda path: (path, *timed(client, path)), asked))
+            paths = [path for number in range(30) for path in (f"/images/unknown/{number}", KNOWN[number % 3])]
+            found = list(threads.map(lambda path: (path, *timed(client, path)), paths))
         # Who asks the store waits for its timeout, a second; the others need no more than a busy machine does.
         slow = [took for _, _, took in found if took > 0.5]
         assert len(slow) <= 4, slow  # those who try whether it is there again
@@ -276,16 +276,16 @@ def test_a_rotten_file_of_the_disk_cache_is_made_anew(building):
         assert [served.client.get(path).layer for path in KNOWN] == ["disk"] * len(KNOWN)
 
 
-def remove_objects(building: House, _: object) -> None:
+def remove_objects(building: SwiftSite, _: object) -> None:
     for entry in list(building.cache.keys(".renditions/")):
         building.cache.delete(entry.key)
 
 
-def remove_folder(_: House, served) -> None:
+def remove_folder(_: SwiftSite, served) -> None:
     shutil.rmtree(served.folder / "cache")
 
 
-def remove_shared_folder(_: House, served) -> None:
+def remove_shared_folder(_: SwiftSite, served) -> None:
     shutil.rmtree(served.folder / "shared")
 
 

@@ -227,8 +227,8 @@ def test_transparency_stays():
             pictures.load(rendered(source, kind="png", width=200, background="ff0000").body),
         )
     )
-    shown = pixels(image)[..., 3:] / 255
-    flat = pixels(image)[..., :3] * shown + np.array([255, 0, 0]) * (1 - shown)
+    opacity = pixels(image)[..., 3:] / 255
+    flat = pixels(image)[..., :3] * opacity + np.array([255, 0, 0]) * (1 - opacity)
     ideal = np.stack(
         [pixels(_ideal(Image.fromarray(band.astype(np.float32)), 200)) for band in np.moveaxis(flat, 2, 0)], 2
     )
@@ -419,7 +419,7 @@ class Counted:
         return getattr(self._inner, name)
 
 
-class House:
+class Nodes:
     """Repositories over one container of originals, each with caches of its own."""
 
     def __init__(self, folder, store=None):
@@ -462,7 +462,7 @@ def fetch(repo, name="a/b", **recipe):
 @pytest.fixture
 def house(tmp_path, original):
     """Its container holds a picture that another tool put there."""
-    house = House(tmp_path)
+    house = Nodes(tmp_path)
     (tmp_path / "data" / "a").mkdir(parents=True)
     (tmp_path / "data" / "a" / "b.jpg").write_bytes(original)
     return house
@@ -701,7 +701,7 @@ def test_what_other_nodes_keep_is_asked_for_once(house):
 def test_a_new_node_never_fetches_a_large_original_for_a_small_variant(swift, container, tmp_path, original):
     settings = replace(swift.settings, container=container)
     cache = SwiftCacheConfiguration(container=container + "-cache")
-    house = House(tmp_path, settings)
+    house = Nodes(tmp_path, settings)
     with house.opened(swift_cache_configuration=cache, create_new=True) as one:
         upload(one, "a/b", original)
         first = fetch(one, width=300)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pictures
 import pytest
-from swiftserved import House, house, until
+from swiftserved import SwiftSite, house, until
 from webserver import embedded
 
 from image_repo import wiring
@@ -133,7 +133,7 @@ def building(swift, container, tmp_path):
 
 
 @pytest.mark.servers
-def test_the_owner_of_a_known_picture_does_not_wait_for_a_silent_store(building: House) -> None:
+def test_the_owner_of_a_known_picture_does_not_wait_for_a_silent_store(building: SwiftSite) -> None:
     with building.node(access=SCOPED) as served:
         put(served.repo, ANN, ORIGINAL)
         reader = served.repo.reader
@@ -156,7 +156,7 @@ def test_the_owner_of_a_known_picture_does_not_wait_for_a_silent_store(building:
 
 
 @pytest.mark.servers
-def test_a_restarted_node_knows_the_owners_while_the_store_is_away(building: House) -> None:
+def test_a_restarted_node_knows_the_owners_while_the_store_is_away(building: SwiftSite) -> None:
     with building.node(access=SCOPED) as served:
         put(served.repo, ANN, ORIGINAL)
         reader = served.repo.reader
@@ -178,7 +178,7 @@ CUT_OFF = {
 
 @pytest.mark.servers
 @pytest.mark.parametrize("fault", CUT_OFF.values(), ids=CUT_OFF)
-def test_an_upload_of_a_user_that_fails_can_be_repeated(building: House, fault: dict[str, Any]) -> None:
+def test_an_upload_of_a_user_that_fails_can_be_repeated(building: SwiftSite, fault: dict[str, Any]) -> None:
     with building.node(access=SCOPED) as served:
         repo = served.repo
         put(repo, ANN, ORIGINAL, "warm")  # the lease is there

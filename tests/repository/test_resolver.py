@@ -28,7 +28,7 @@ class SlowStore(DiskStore):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.asked, self.go = threading.Event(), threading.Event()
+        self.has_asked, self.go = threading.Event(), threading.Event()
 
     def head(self, key: str) -> Entry | None:
         return self._late(super().head(key))
@@ -39,7 +39,7 @@ class SlowStore(DiskStore):
     def _late(self, answer: T) -> T:
         if self.slow:
             self.slow = False
-            self.asked.set()
+            self.has_asked.set()
             assert self.go.wait(5)
         return answer
 
@@ -71,7 +71,7 @@ def test_who_asks_after_a_write_does_not_get_the_answer_to_a_question_from_befor
     store.slow = True
     with ThreadPoolExecutor(2) as pool:
         early = pool.submit(reading.resolve, NAME)
-        assert store.asked.wait(5)
+        assert store.has_asked.wait(5)
         second = written(store, writing, b"two")  # acknowledged while the first answer is on its way
         late = pool.submit(reading.resolve, NAME)
         try:

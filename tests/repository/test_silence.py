@@ -8,7 +8,7 @@ import time
 
 import pictures
 import pytest
-from swiftserved import NO_MEMORY, House, house, timed
+from swiftserved import NO_MEMORY, SwiftSite, house, timed
 
 ORIGINAL = pictures.jpeg(pictures.photo(120, 80))
 #: seconds that a request may take while the store is silent, with some for a busy machine
@@ -23,7 +23,7 @@ def building(swift, container, tmp_path):
 
 
 @pytest.mark.servers
-def test_a_hot_picture_is_served_at_once_by_the_first_request_to_a_silent_store(building: House) -> None:
+def test_a_hot_picture_is_served_at_once_by_the_first_request_to_a_silent_store(building: SwiftSite) -> None:
     took = []
     for turn in range(5):
         with building.node(f"node-{turn}") as served:
@@ -46,7 +46,7 @@ def test_a_hot_picture_is_served_at_once_by_the_first_request_to_a_silent_store(
 
 @pytest.mark.servers
 @pytest.mark.parametrize("request_", ["an unknown picture", "an upload", "a variant of a known picture"])
-def test_what_needs_a_silent_store_is_503_in_time_from_the_first_request_on(building: House, request_: str) -> None:
+def test_what_needs_a_silent_store_is_503_in_time_from_the_first_request_on(building: SwiftSite, request_: str) -> None:
     with building.node(**NO_MEMORY) as served:
         client = served.client
         assert client.put("/images/a", ORIGINAL).status == 201
@@ -65,7 +65,7 @@ def test_what_needs_a_silent_store_is_503_in_time_from_the_first_request_on(buil
 
 
 @pytest.mark.servers
-def test_a_commit_that_is_not_answered_says_so_and_can_be_repeated(building: House) -> None:
+def test_a_commit_that_is_not_answered_says_so_and_can_be_repeated(building: SwiftSite) -> None:
     with building.node() as served:
         assert served.client.put("/images/warm", ORIGINAL).status == 201  # the lease is there
         building.proxy.fail("stall", match=b"/a.jpg HTTP/1.1\r\n")

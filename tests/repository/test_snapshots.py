@@ -73,9 +73,9 @@ def test_values_that_are_equal_are_written_alike(value, text):
 
 def test_text_and_members_are_written_as_rfc_8785_says():
     value = {"\u20ac": '$\u000f\nA\'\u0042"\\\\"/', "\r": 1, "\ufb33": 2, "1": 3, "\U0001f600": 4, "\x80": 5, "ö": 6}
-    told = canonical(value).decode()
-    assert [list(json.loads(told).values()), told[:8]] == [[1, 3, 5, 6, '$\u000f\nA\'B"\\\\"/', 4, 2], '{"\\r":1,']
-    assert '"$\\u000f\\nA\'B\\"\\\\\\\\\\"/"' in told
+    text = canonical(value).decode()
+    assert [list(json.loads(text).values()), text[:8]] == [[1, 3, 5, 6, '$\u000f\nA\'B"\\\\"/', 4, 2], '{"\\r":1,']
+    assert '"$\\u000f\\nA\'B\\"\\\\\\\\\\"/"' in text
 
 
 _JSON = st.recursive(
@@ -99,10 +99,10 @@ def same(one, other):
 
 @given(_JSON)
 def test_what_is_canonical_means_the_same_and_stays_so(value):
-    told = canonical(value)
-    assert same(json.loads(told), value)
-    assert canonical(json.loads(told)) == told
-    assert b"\n" not in told
+    encoded = canonical(value)
+    assert same(json.loads(encoded), value)
+    assert canonical(json.loads(encoded)) == encoded
+    assert b"\n" not in encoded
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800"])
@@ -567,10 +567,10 @@ def test_images_that_change_while_they_are_frozen_are_each_as_they_were_at_some_
         made = [freeze(client).json() for _ in range(5)]
         ended.set()
         changing.result()
-    for told in made:
-        _, lines = manifest(client, told["id"])
+    for snapshot in made:
+        _, lines = manifest(client, snapshot["id"])
         entries = [json.loads(line) for line in lines]
-        assert root_of(lines) == told["id"]
+        assert root_of(lines) == snapshot["id"]
         assert len(entries) == len({entry["name"] for entry in entries}) in (29, 30)
         assert all(entry["data"].get("twice", 0) == 2 * entry["data"]["turn"] for entry in entries)
 
@@ -607,10 +607,10 @@ def test_the_example_of_the_document_is_right(tmp_path):
         hashlib.sha256(word).hexdigest() for word in (b"one", b"two", b"three")
     ]
     (tmp_path / "verify.py").write_text(program)
-    for text, said in ((example, "good"), (example.replace("Lynx", "Felis"), "NOT")):
+    for text, verdict in ((example, "good"), (example.replace("Lynx", "Felis"), "NOT")):
         (tmp_path / "manifest").write_text(text)
         command = [sys.executable, "-W", "ignore", tmp_path / "verify.py", tmp_path / "manifest"]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith(said)
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith(verdict)
 
 
 def test_the_program_of_the_document_takes_what_is_served(client, tmp_path):
@@ -651,12 +651,12 @@ def test_nodes_that_freeze_the_same_at_once_make_one(swift, postgres, container,
 
         with ThreadPoolExecutor(2) as pool:
             made = list(pool.map(run, (one, two), ("", "?n__gte=0")))
-        told = [answer.json() for answer in made]
+        bodies = [answer.json() for answer in made]
         assert {answer.status for answer in made} <= {200, 201}
-        assert told[0]["id"] == told[1]["id"]
+        assert bodies[0]["id"] == bodies[1]["id"]
         for node in (one, two):
-            body = node.client.get(f"/snapshots/{told[0]['id']}").body
-            about = node.client.get(f"/snapshots/{told[0]['id']}?meta=1").json()
+            body = node.client.get(f"/snapshots/{bodies[0]['id']}").body
+            about = node.client.get(f"/snapshots/{bodies[0]['id']}?meta=1").json()
             assert hashlib.sha256(body).hexdigest() == about["sha256"]
             assert node.client.get("/snapshots").json()["snapshots"] == [about]
             assert check(node.client, about["id"])["ok"] is True

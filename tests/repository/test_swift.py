@@ -16,7 +16,7 @@ import pictures
 import pytest
 from following import followed
 from swiftclient import client as swiftclient
-from swiftserved import NO_MEMORY, House, house, sharing, until
+from swiftserved import NO_MEMORY, SwiftSite, house, sharing, until
 
 from image_repo.model.record import MEDIA_TYPE as RECORD
 
@@ -51,7 +51,7 @@ def fetched(url: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
             return error.code, dict(error.headers), error.read()
 
 
-def record_of(building: House, name: str) -> dict:
+def record_of(building: SwiftSite, name: str) -> dict:
     with building.origin.get(f"{name}.json") as body:
         assert body.entry.media_type == RECORD
         return json.loads(b"".join(body))
@@ -216,9 +216,9 @@ def test_the_same_request_gives_the_same_url_without_asking_the_store(building):
     with building.node() as served:
         served.client.put("/images/a/b", ORIGINAL)
         first = link(served.client, "/images/a/b?url=True&w=80")
-        asked = building.proxy.count(building.config.swift_cache_configuration.container)
+        requests_before = building.proxy.count(building.config.swift_cache_configuration.container)
         assert link(served.client, "/images/a/b?url=True&w=80") == first
-        assert building.proxy.count(building.config.swift_cache_configuration.container) == asked
+        assert building.proxy.count(building.config.swift_cache_configuration.container) == requests_before
 
 
 def test_what_is_linked_is_kept_until_the_link_ends(building):

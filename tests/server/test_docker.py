@@ -112,8 +112,8 @@ def test_nothing_private_enters_the_build() -> None:
 
 @pytest.mark.parametrize("name", ["bare", "nginx"])
 def test_image_runs_without_rights_and_is_watched(name: str) -> None:
-    said = inherited(name)
-    last = dict(said)
+    instructions = inherited(name)
+    last = dict(instructions)
     assert last["USER"] == "image_repo"
     assert last["STOPSIGNAL"] == "SIGTERM"
     assert json.loads(last["VOLUME"]) == ["/data", "/cache"]
@@ -122,7 +122,9 @@ def test_image_runs_without_rights_and_is_watched(name: str) -> None:
     check = json.loads(last["HEALTHCHECK"].partition("CMD ")[2])
     assert f"127.0.0.1:{port}/health" in check[2]
     compile(check[2], "HEALTHCHECK", "exec")
-    assert not re.search(r"(?i)(password|secret|url_key)\S*=", " ".join(rest for word, rest in said if word == "ENV"))
+    assert not re.search(
+        r"(?i)(password|secret|url_key)\S*=", " ".join(rest for word, rest in instructions if word == "ENV")
+    )
 
 
 def test_the_image_that_is_built_by_default_has_nginx_on_port_80() -> None:
@@ -291,12 +293,12 @@ class Origin(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     answers: dict[str, Callable[[Origin], None]]
-    asked: list[tuple[str, str, dict[str, str], bytes]]
+    requests: list[tuple[str, str, dict[str, str], bytes]]
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-        answer = self.answers.get(self.path.split("?")[0].split("/")[1], lambda told: told.say(b"plain"))
+        self.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        answer = self.answers.get(self.path.split("?")[0].split("/")[1], lambda origin: origin.say(b"plain"))
         answer(self)
 
     do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
@@ -327,7 +329,9 @@ class Front:
         found: list[str] = []
 
         def written() -> bool:
-            found[:] = [line for line in self.nginx.said.read_text().splitlines() if mark in line and line[0] == "{"]
+            found[:] = [
+                line for line in self.nginx.log_file.read_text().splitlines() if mark in line and line[0] == "{"
+            ]
             return bool(found)
 
         until(written)
@@ -344,7 +348,7 @@ def until(done: Callable[[], bool], seconds: float = 15) -> None:
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    kind = type("Told", (Origin,), {"answers": {}, "asked": []})
+    kind = type("RecordingOrigin", (Origin,), {"answers": {}, "requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -377,14 +381,14 @@ def test_the_shipped_files_pass_nginx_t(tmp_path: Path) -> None:
 )
 def test_a_path_goes_on_byte_by_byte(front: Front, path: str) -> None:
     assert front.client.get(path).status == 200
-    assert front.origin.asked[-1][1] == path
+    assert front.origin.requests[-1][1] == path
 
 
 @pytest.mark.servers
 def test_what_the_client_called_us_goes_on_and_its_claims_do_not(front: Front) -> None:
     claims = {"Host": "pictures.test:8080", "X_Forwarded_Proto": "https", "X_Forwarded_Host": "evil.test"}
     front.client.get("/images/a", **claims, X_Forwarded_For="10.9.9.9", Forwarded="host=evil.test")
-    headers = front.origin.asked[-1][2]
+    headers = front.origin.requests[-1][2]
     assert headers["host"] == "pictures.test:8080"
     assert headers["x-forwarded-for"] == "127.0.0.1"
     assert headers["x-forwarded-proto"] == "http"
@@ -394,7 +398,7 @@ def test_what_the_client_called_us_goes_on_and_its_claims_do_not(front: Front) -
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    ("path", "headers", "asked"),
+    ("path", "headers", "requests"),
     [
         ("/images/a", {"Cache_Control": "public, max-age=60"}, 1),
         ("/images/a", {"Cache_Control": "private, max-age=60"}, 2),
@@ -406,21 +410,21 @@ def test_what_the_client_called_us_goes_on_and_its_claims_do_not(front: Front) -
     ],
     ids=["public", "private", "no-store", "no-cache", "silent", "an original", "a temporary URL"],
 )
-def test_is_kept_only_when_image_repo_says_so(front: Front, path: str, headers: dict[str, str], asked: int) -> None:
-    front.origin.answers["images"] = front.origin.answers["temp"] = lambda told: told.say(b"picture", **headers)
+def test_is_kept_only_when_image_repo_says_so(front: Front, path: str, headers: dict[str, str], requests: int) -> None:
+    front.origin.answers["images"] = front.origin.answers["temp"] = lambda origin: origin.say(b"picture", **headers)
     assert [front.client.get(path, Host=host).body for host in ("one.test", "two.test")] == [b"picture"] * 2
-    assert len(front.origin.asked) == asked
+    assert len(front.origin.requests) == requests
 
 
 @pytest.mark.servers
 def test_a_signed_in_caller_and_large_pictures_are_not_kept(front: Front) -> None:
-    front.origin.answers["images"] = lambda told: told.say(b"mine", Cache_Control="public, max-age=60")
-    front.origin.answers["large"] = lambda told: told.say(bytes(10_000_000), Cache_Control="public, max-age=60")
+    front.origin.answers["images"] = lambda origin: origin.say(b"mine", Cache_Control="public, max-age=60")
+    front.origin.answers["large"] = lambda origin: origin.say(bytes(10_000_000), Cache_Control="public, max-age=60")
     for _ in range(2):
         assert front.client.get("/images/a", Authorization="Bearer x").body == b"mine"
         assert front.client.get("/images/a", Cookie="a=b; image_repo_session=x").body == b"mine"
         assert len(front.client.get("/large").body) == 10_000_000
-    assert len(front.origin.asked) == 6
+    assert len(front.origin.requests) == 6
 
 
 @dataclass
@@ -431,14 +435,14 @@ class Nodes:
     origins: list[type[Origin]]
     servers: list[ThreadingHTTPServer]
 
-    def asked(self, node: int) -> set[str]:
+    def requested_numbers(self, node: int) -> set[str]:
         """The number, of three digits, in each path that a node was asked for."""
-        return {number for _, path, _, _ in self.origins[node].asked for number in re.findall(r"1[0-9]{2}", path)}
+        return {number for _, path, _, _ in self.origins[node].requests for number in re.findall(r"1[0-9]{2}", path)}
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    kinds = [type(f"Node{number}", (Origin,), {"answers": {}, "asked": []}) for number in range(2)]
+    kinds = [type(f"Node{number}", (Origin,), {"answers": {}, "requests": []}) for number in range(2)]
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in kinds]
     threads = [threading.Thread(target=server.serve_forever, args=(0.01,)) for server in servers]
     for server, thread in zip(servers, threads, strict=True):
@@ -469,7 +473,7 @@ def test_all_requests_for_an_image_go_to_one_node_and_images_to_both(nodes: Node
         for path in ALIKE:
             assert nodes.client.get(path.format(number)).status == 200
         assert nodes.client.put(f"/images/a/x{number}", b"x").status == 200
-    first, second = nodes.asked(0), nodes.asked(1)
+    first, second = nodes.requested_numbers(0), nodes.requested_numbers(1)
     assert not first & second
     assert min(len(first), len(second)) >= 8
 
@@ -478,7 +482,7 @@ def test_all_requests_for_an_image_go_to_one_node_and_images_to_both(nodes: Node
 def test_the_images_of_a_node_that_is_gone_are_the_other_s_and_the_others_stay_where_they_are(nodes: Nodes) -> None:
     for number in range(100, 140):
         nodes.client.get(f"/images/{number}")
-    before = nodes.asked(1)
+    before = nodes.requested_numbers(1)
     nodes.servers[0].shutdown()
     nodes.servers[0].server_close()
     for method in ("GET", "PUT", "POST", "DELETE"):
@@ -486,7 +490,7 @@ def test_the_images_of_a_node_that_is_gone_are_the_other_s_and_the_others_stay_w
             body = b"x" if method in ("PUT", "POST") else None
             assert nodes.client(method, f"/images/{number}?{method}", body).status == 200
     assert 8 <= len(before) <= 32
-    assert len(nodes.asked(1)) == 40
+    assert len(nodes.requested_numbers(1)) == 40
 
 
 @pytest.mark.servers
@@ -528,15 +532,15 @@ def test_a_part_of_an_upload_is_passed_on_before_it_is_whole(front: Front) -> No
 
 @pytest.mark.servers
 def test_no_worker_holds_on_to_a_picture_that_was_replaced(front: Front) -> None:
-    shown = {"now": 0}
+    versions = {"now": 0}
 
-    def answer(told: Origin) -> None:
-        told.say(b"%09d" % shown["now"], Cache_Control="public, max-age=1")
+    def answer(origin: Origin) -> None:
+        origin.say(b"%09d" % versions["now"], Cache_Control="public, max-age=1")
 
     front.origin.answers["images"] = answer
     for number in range(3):
-        shown["now"] = number
-        until(lambda: int(front.client.get("/images/a").body) == shown["now"])
+        versions["now"] = number
+        until(lambda: int(front.client.get("/images/a").body) == versions["now"])
         # each over a connection of its own, so that every worker has its open file asked for
         assert {int(front.client.get("/images/a").body) for _ in range(40)} == {number}
 
@@ -545,10 +549,10 @@ def test_no_worker_holds_on_to_a_picture_that_was_replaced(front: Front) -> None
 def test_what_is_past_freshness_is_asked_for_by_its_tag_and_old_only_without_an_origin(front: Front) -> None:
     tag = {"now": '"1"'}
 
-    def answer(told: Origin) -> None:
+    def answer(origin: Origin) -> None:
         fresh = {"ETag": tag["now"], "Cache_Control": "public, max-age=1, must-revalidate"}
-        same = told.headers.get("If-None-Match") == tag["now"]
-        told.say(b"" if same else tag["now"].encode(), 304 if same else 200, **fresh)
+        same = origin.headers.get("If-None-Match") == tag["now"]
+        origin.say(b"" if same else tag["now"].encode(), 304 if same else 200, **fresh)
 
     def until_status(wanted: str) -> Answer:
         answers: list[Answer] = []
@@ -567,7 +571,7 @@ def test_what_is_past_freshness_is_asked_for_by_its_tag_and_old_only_without_an_
     tag["now"] = '"2"'
     assert until_status("nginx; fwd=stale").body in (b'"1"', b'"2"')
     until(lambda: front.client.get("/images/a").body == b'"2"')
-    front.origin.answers["images"] = lambda told: told.say(b"{}", 503)
+    front.origin.answers["images"] = lambda handler: handler.say(b"{}", 503)
     until(lambda: front.client.get("/images/a").status == 503)
     front.server.socket.close()
     assert until_status("detail=stale").body == b'"2"'
@@ -577,7 +581,7 @@ def test_what_is_past_freshness_is_asked_for_by_its_tag_and_old_only_without_an_
 def test_problems_of_its_own_are_problems(front: Front) -> None:
     forever = threading.Event()
     front.origin.answers["slow"] = lambda _: forever.wait(20) and None
-    front.origin.answers["gone"] = lambda told: told.connection.close()
+    front.origin.answers["gone"] = lambda origin: origin.connection.close()
     try:
         assert problem(front.client.get("/slow/a?x=1"), 504) == "/slow/a"
         assert problem(front.client.get("/gone/a"), 502) == "/gone/a"
@@ -588,7 +592,9 @@ def test_problems_of_its_own_are_problems(front: Front) -> None:
     assert problem(front.client.get("/images/" + "a" * 9000), 414)
     assert problem(front.client.get("/images/a", Accept="a" * 60_000), 431) == "/images/a"
     assert problem(front.client.get("/images/%00"), 400)
-    front.origin.answers["images"] = lambda told: told.say(b'{"own":1}', 503, Content_Type="application/problem+json")
+    front.origin.answers["images"] = lambda origin: origin.say(
+        b'{"own":1}', 503, Content_Type="application/problem+json"
+    )
     assert front.client.get("/images/a").json() == {"own": 1}
 
 
@@ -605,11 +611,11 @@ def problem(answer: Answer, status: int) -> str:
 @pytest.mark.servers
 @pytest.mark.parametrize("path", ["/temp/a", "/%74emp/a", "//temp/a", "/temp/../temp/a"])
 def test_a_signature_is_never_logged(front: Front, path: str) -> None:
-    front.origin.answers.update({word: lambda told: told.connection.close() for word in ("temp", "%74emp", "")})
+    front.origin.answers.update({word: lambda origin: origin.connection.close() for word in ("temp", "%74emp", "")})
     front.client.get(f"{path}?temp_url_sig=5ec2e7&temp_url_expires=1")
     front.client.get("/images/last?w=7")
     assert front.log("/images/last")["uri"] == "/images/last?w=7"
-    assert "5ec2e7" not in front.nginx.said.read_text()
+    assert "5ec2e7" not in front.nginx.log_file.read_text()
 
 
 @pytest.mark.servers
@@ -627,7 +633,7 @@ def test_a_signature_is_never_logged(front: Front, path: str) -> None:
 def test_no_other_signature_is_logged(front: Front, path: str, uri: str) -> None:
     front.client.get(path)
     assert front.log(uri.rpartition("/")[0])["uri"] == uri
-    assert "5ec2e7" not in front.nginx.said.read_text()
+    assert "5ec2e7" not in front.nginx.log_file.read_text()
 
 
 @pytest.mark.servers
@@ -635,7 +641,7 @@ def test_a_chunked_upload_arrives_whole_and_conditions_with_it(front: Front) -> 
     chunks = (b"x" * 70_000 for _ in range(3))
     answer = front.client("PUT", "/images/a", chunks, Transfer_Encoding="chunked", If_None_Match="*")
     assert answer.status == 200
-    method, _, headers, body = front.origin.asked[-1]
+    method, _, headers, body = front.origin.requests[-1]
     assert (method, len(body), headers["content-length"], headers["if-none-match"]) == ("PUT", 210_000, "210000", "*")
     assert "transfer-encoding" not in headers
 
@@ -649,7 +655,7 @@ class Container:
 
     client: Client
     process: subprocess.Popen[bytes]
-    said: Path
+    log_file: Path
     folder: Path
 
 
@@ -657,7 +663,7 @@ class Container:
 def started(folder: Path, bin_folder: Path) -> Iterator[Container]:
     """Runs the entry point with the environment of the image, its folders moved."""
     port, inner = nginx.free_port(), nginx.free_port()
-    said = folder / "said.log"
+    log_file = folder / "said.log"
     tools = folder / "tools"
     tools.mkdir()
     # `nginx` as the image's user would run it, also where the tests are run by root
@@ -681,15 +687,15 @@ def started(folder: Path, bin_folder: Path) -> Iterator[Container]:
         "IMAGE_REPO_LOCAL_FILE_CACHE_PATH": str(folder / "cache" / "image_repo"),
         "IMAGE_REPO_FRESHNESS": "1",
     }
-    with said.open("wb") as out:
+    with log_file.open("wb") as out:
         process = subprocess.Popen(
             [ENTRYPOINT], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
         for expected in (inner, port):
-            nginx.until_listening(expected, process, said)
+            nginx.until_listening(expected, process, log_file)
         until(lambda: Client("127.0.0.1", port).get("/health").status == 200)
-        yield Container(Client("127.0.0.1", port), process, said, folder)
+        yield Container(Client("127.0.0.1", port), process, log_file, folder)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -763,8 +769,8 @@ def test_a_link_begins_as_the_client_called_us_and_its_signature_stays_out_of_th
     assert given.image().size[0] == 30
     signature = re.search(r"temp_url_sig=([0-9a-zA-Z]+)", url)
     assert signature
-    until(lambda: '"uri":"/temp/' in container.said.read_text())
-    assert signature[1] not in container.said.read_text()
+    until(lambda: '"uri":"/temp/' in container.log_file.read_text())
+    assert signature[1] not in container.log_file.read_text()
 
 
 @pytest.mark.servers
@@ -783,14 +789,14 @@ def test_it_is_healthy_as_its_health_check_sees_it(container: Container) -> None
 @pytest.mark.servers
 def test_it_ends_when_told_to_and_when_either_part_dies(tmp_path: Path, built: Path) -> None:
     (tmp_path / "told").mkdir()
-    with started(tmp_path / "told", built / "bin") as told:
-        told.process.terminate()
-        assert told.process.wait(40) == 0, told.said.read_text()
+    with started(tmp_path / "told", built / "bin") as container:
+        container.process.terminate()
+        assert container.process.wait(40) == 0, container.log_file.read_text()
     (tmp_path / "dies").mkdir()
     with started(tmp_path / "dies", built / "bin") as dies:
         master = int((tmp_path / "dies" / "cache" / "nginx" / "nginx.pid").read_text())
         os.kill(master, signal.SIGKILL)
-        assert dies.process.wait(40) != 0, dies.said.read_text()
+        assert dies.process.wait(40) != 0, dies.log_file.read_text()
 
 
 def test_the_readme_names_what_the_image_takes() -> None:

@@ -457,17 +457,17 @@ def test_what_follows_a_body_in_chunks_is_never_taken_for_a_request(listen: str)
 def test_a_restart_lets_go_of_connections_that_are_kept(tmp_path: Path) -> None:
     config = commands.configure(tmp_path)
     with commands.serving(config):
-        kept = []
+        connections = []
         for _ in range(8):
             connection = HTTPConnection(*address.host_and_port(commands.listens_on(config)), timeout=10)
             connection.request("GET", "/livez")
             assert connection.getresponse().read()
-            kept.append(connection)
+            connections.append(connection)
         time.sleep(0.3)
         began = time.monotonic()
         assert commands.run("-y", config, "-R").returncode == 0
         assert time.monotonic() - began < 9  # where ten seconds are the patience
-        for connection in kept:
+        for connection in connections:
             assert connection.sock is not None
             assert connection.sock.recv(1) == b""  # ended in good order
             connection.close()
@@ -476,8 +476,8 @@ def test_a_restart_lets_go_of_connections_that_are_kept(tmp_path: Path) -> None:
 @servers
 @pytest.mark.parametrize("kind", ["nothing", "a head without end", "an answer, and no more"])
 def test_five_hundred_idle_connections_starve_nobody(listen: str, kind: str) -> None:
-    asked = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
-    first = {"nothing": b"", "a head without end": asked, "an answer, and no more": asked + b"\r\n"}[kind]
+    head = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+    first = {"nothing": b"", "a head without end": head, "an answer, and no more": head + b"\r\n"}[kind]
     held = []
     try:
         for _ in range(500):

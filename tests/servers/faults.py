@@ -59,10 +59,10 @@ class FaultProxy:
         self.port: int = self._server.getsockname()[1]
         self._start(self._accept)
 
-    def fail(self, mode: Mode, **told: object) -> None:
+    def fail(self, mode: Mode, **options: object) -> None:
         """From now on this happens."""
         with self._lock:
-            self._fault = Fault(mode, **told)  # type: ignore[arg-type]
+            self._fault = Fault(mode, **options)  # type: ignore[arg-type]
         if mode == "refuse":
             self._stop_listening()
             for connection in list(self._open):

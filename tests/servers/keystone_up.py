@@ -79,11 +79,11 @@ class Api:
         self.session, self.url = requests.Session(), url
         domain = {"id": "default"}
         who = {"name": user, "password": password, "domain": domain}
-        asked = {
+        options = {
             "identity": {"methods": ["password"], "password": {"user": who}},
             "scope": {"project": {"name": project, "domain": domain}},
         }
-        answer = self.session.post(url + "/auth/tokens", json={"auth": asked})
+        answer = self.session.post(url + "/auth/tokens", json={"auth": options})
         answer.raise_for_status()
         self.session.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
 

@@ -68,9 +68,9 @@ def running(script: str, *arguments: str) -> Iterator[dict[str, Any]]:
     """
     with (
         scratch() as folder,
-        _process([python(), str(HERE / script), "--dir", str(folder), *arguments], folder) as told,
+        _process([python(), str(HERE / script), "--dir", str(folder), *arguments], folder) as output,
     ):
-        yield told
+        yield output
 
 
 def node(package: str, script: Path, folder: Path) -> list[str]:
@@ -93,8 +93,8 @@ def running_oidc_provider(port: int = 0) -> Iterator[dict[str, Any]]:
     """Start an OpenID provider with new keys; returns its issuer, port and token endpoint."""
     with scratch() as folder:
         command = [*node("oidc-provider", HERE / "oidc.mjs", folder), "--port", str(port)]
-        with _process(command, folder) as told:
-            yield told
+        with _process(command, folder) as output:
+            yield output
 
 
 @contextmanager

@@ -20,12 +20,12 @@ PATIENCE = 20.0
 class Nginx:
     """A running nginx.
 
-    :param said: its standard output and error: the access log and the error log
+    :param log_file: its standard output and error: the access log and the error log
     """
 
     port: int
     folder: Path
-    said: Path
+    log_file: Path
 
 
 def free_port() -> int:
@@ -75,26 +75,26 @@ def command(conf: Path, *more: str) -> list[str]:
 @contextmanager
 def running(conf: Path, port: int) -> Iterator[Nginx]:
     """Starts nginx, waits until it listens, and ends it afterwards."""
-    said = conf.parent / "said.log"
-    with said.open("wb") as out:
+    log_file = conf.parent / "said.log"
+    with log_file.open("wb") as out:
         process = subprocess.Popen(command(conf), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        until_listening(port, process, said)
-        yield Nginx(port, conf.parent, said)
+        until_listening(port, process, log_file)
+        yield Nginx(port, conf.parent, log_file)
     finally:
         process.terminate()
         process.wait(PATIENCE)
 
 
-def until_listening(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
+def until_listening(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
     """Waits until somebody listens on a port, for as long as a process lives."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            assert process.poll() is None, said.read_text()
-            assert time.monotonic() < deadline, said.read_text()
+            assert process.poll() is None, log_file.read_text()
+            assert time.monotonic() < deadline, log_file.read_text()
             time.sleep(0.02)
         else:
             return

@@ -28,14 +28,14 @@ def running(vcl: Path, folder: Path, port: int) -> Iterator[Path]:
     executable = shutil.which("varnishd", path=_PATH)
     assert executable, "varnishd is not installed"
     command = [executable, "-j", "none", "-F", "-a", f"127.0.0.1:{port}", "-f", str(vcl), "-n", str(folder / "work")]
-    said = folder / "varnish.log"
-    with said.open("wb") as out:
+    log_file = folder / "varnish.log"
+    with log_file.open("wb") as out:
         process = subprocess.Popen(
             [*command, "-s", "malloc,64m", "-T", "none"], stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
-        until_listening(port, process, said)
-        yield said
+        until_listening(port, process, log_file)
+        yield log_file
     finally:
         process.terminate()
         process.wait(PATIENCE)

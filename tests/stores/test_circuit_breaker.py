@@ -22,7 +22,7 @@ PAUSE = 0.1
 class Ailing(DiskStore):
     """A store that does what it is told: answers, fails, or keeps everybody waiting."""
 
-    asked = 0
+    calls = 0
     trouble: Exception | None = None
 
     def __init__(self, folder) -> None:
@@ -33,8 +33,8 @@ class Ailing(DiskStore):
     def head(self, key):
         return self._do(lambda: super(Ailing, self).head(key))
 
-    def put(self, key, data, **told):
-        return self._do(lambda: super(Ailing, self).put(key, data, **told))
+    def put(self, key, data, **options):
+        return self._do(lambda: super(Ailing, self).put(key, data, **options))
 
     def keys(self, prefix="", *, after="", before=""):
         yield from self._do(lambda: super(Ailing, self).keys(prefix, after=after, before=before))
@@ -50,7 +50,7 @@ class Ailing(DiskStore):
         return body and Broken(body, self)
 
     def _do(self, call: Callable):
-        self.asked += 1
+        self.calls += 1
         self.open.wait(20)
         if self.trouble:
             raise self.trouble
@@ -81,7 +81,7 @@ def store(tmp_path):
     store = Ailing(tmp_path / "originals")
     store.check(create=True)
     store.put("a.jpg", b"picture", media_type="image/jpeg")
-    store.asked = 0
+    store.calls = 0
     return store
 
 
@@ -127,10 +127,10 @@ CALLS = {
 def test_after_failures_in_a_row_nobody_waits(store, guarded, call):
     store.trouble = StoreUnavailable("It is on fire.")
     fail(guarded)
-    asked = store.asked
+    calls = store.calls
     with pytest.raises(StoreUnavailable, match="asked again in a moment") as raised:
         call(guarded)
-    assert store.asked == asked
+    assert store.calls == calls
     assert raised.value.retry_after in (1, 2)
 
 
@@ -184,7 +184,7 @@ def test_a_try_that_fails_keeps_it_shut_for_as_long_again(store, guarded):
     store.trouble = StoreUnavailable("It is on fire.")
     fail(guarded)
     deadline = time.monotonic() + 2
-    while store.asked < 6:
+    while store.calls < 6:
         assert time.monotonic() < deadline
         fail(guarded, 1)
     store.trouble = None
@@ -203,7 +203,7 @@ def frozen(store: Ailing) -> Iterator[None]:
 def test_a_frozen_store_holds_a_few_and_no_more(store, guarded):
     """Without a failure: nobody got so far as to be told of one."""
 
-    def told(_: int) -> float | None:
+    def seconds_until_refused(_: int) -> float | None:
         began = time.monotonic()
         with contextlib.suppress(StoreUnavailable):
             guarded.head("a.jpg")
@@ -211,11 +211,11 @@ def test_a_frozen_store_holds_a_few_and_no_more(store, guarded):
         return time.monotonic() - began
 
     with ThreadPoolExecutor(40) as threads, frozen(store):
-        held = [threads.submit(told, number) for number in range(4)]
+        held = [threads.submit(seconds_until_refused, number) for number in range(4)]
         while held[-1] not in wait(held[-1:], 0.3).done:  # until it is seen that nobody gets an answer
-            held.append(threads.submit(told, len(held)))
+            held.append(threads.submit(seconds_until_refused, len(held)))
             assert len(held) < 20
-        refused = [took for took in map(told, range(200)) if took is not None]
+        refused = [took for took in map(seconds_until_refused, range(200)) if took is not None]
         assert len(refused) == 200
         assert max(refused) < 0.1
         store.open.set()
@@ -227,7 +227,7 @@ def test_uploads_that_take_their_time_are_no_sign_of_anything(store, guarded):
     with ThreadPoolExecutor(8) as threads, frozen(store):
         uploads = [threads.submit(guarded.put, f"{number}.jpg", b"1", media_type="image/jpeg") for number in range(5)]
         deadline = time.monotonic() + 5
-        while store.asked < 5:
+        while store.calls < 5:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert guarded.get("a.jpg").entry.size == 7

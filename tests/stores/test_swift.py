@@ -123,7 +123,8 @@ def test_kind_auto_is_swift_where_the_credentials_name_where_to_sign_in():
 def test_what_is_one_container_has_one_identity(one, other, same):
     base = {"authurl": "http://s/auth/v1.0"}
     stores = [
-        store_of(PersistentStoreConfiguration(credentials=Credentials(**(base | told))), "c") for told in (one, other)
+        store_of(PersistentStoreConfiguration(credentials=Credentials(**(base | changes))), "c")
+        for changes in (one, other)
     ]
     assert (stores[0].identity == stores[1].identity) is same
     assert (
@@ -133,7 +134,7 @@ def test_what_is_one_container_has_one_identity(one, other, same):
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    ("credentials", "said"),
+    ("credentials", "message"),
     [
         ({"password": "wrong"}, "does not take this user and password"),
         ({"username": "nobody:here"}, "does not take this user and password"),
@@ -144,15 +145,15 @@ def test_what_is_one_container_has_one_identity(one, other, same):
     ],
     ids=["password", "user", "port", "host", "right", "a password that is no header"],
 )
-def test_what_is_wrong_is_said_in_plain_words(swift, credentials, said, caplog):
+def test_what_is_wrong_is_said_in_plain_words(swift, credentials, message, caplog):
     settings = changed(swift, **credentials)
     store = store_of(settings)
-    with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailable, match=said) as raised:
+    with caplog.at_level(logging.DEBUG), pytest.raises(StoreUnavailable, match=message) as raised:
         store.check(create=True)
     store.close()
     assert store.description in raised.value.detail
-    told = caplog.text + raised.value.detail + str(raised.value.__cause__)
-    assert settings.credentials.password not in told
+    messages = caplog.text + raised.value.detail + str(raised.value.__cause__)
+    assert settings.credentials.password not in messages
 
 
 @pytest.mark.servers
@@ -417,8 +418,8 @@ def test_the_digest_is_one_that_this_swift_verifies(start_swift, container, dige
 # -- Keystone ------------------------------------------------------------------------
 
 
-def of_keystone(keystone, **told) -> PersistentStoreConfiguration:
-    return PersistentStoreConfiguration(kind="swift", credentials=Credentials(authurl=keystone["url"], **told))
+def of_keystone(keystone, **credentials) -> PersistentStoreConfiguration:
+    return PersistentStoreConfiguration(kind="swift", credentials=Credentials(authurl=keystone["url"], **credentials))
 
 
 WAYS = {
@@ -474,7 +475,7 @@ def test_temporary_urls_with_keystone(keystone, container):
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("changes", "message"),
     [
         ({"username": "demo", "password": "wrong", "tenant": "demo"}, "does not take these credentials"),
         ({"username": "demo", "password": "demopass", "tenant": "other"}, "does not take these credentials"),
@@ -484,8 +485,8 @@ def test_temporary_urls_with_keystone(keystone, container):
     ],
     ids=["password", "project", "region", "a reader", "application credential"],
 )
-def test_what_keystone_refuses_is_said_in_plain_words(keystone, told, said):
-    store = store_of(of_keystone(keystone, **told))
-    with pytest.raises(StoreUnavailable, match=said):
+def test_what_keystone_refuses_is_said_in_plain_words(keystone, changes, message):
+    store = store_of(of_keystone(keystone, **changes))
+    with pytest.raises(StoreUnavailable, match=message):
         store.check()
     store.close()

@@ -17,7 +17,7 @@ import pictures
 import pytest
 from click.testing import CliRunner, Result
 from commands import configure, listens_on, serving, until
-from following import followed, told
+from following import followed, indexed_records
 from webserver import embedded
 
 from image_repo import config, wiring
@@ -71,7 +71,7 @@ def path(tmp_path) -> Path:
 
 def documents(path: Path) -> dict[str, dict]:
     with closing(wiring.build(config.load(path, {}))) as repo:
-        return told(repo)
+        return indexed_records(repo)
 
 
 # -- the command -----------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_a_node_that_was_killed_is_forgotten_after_a_while(tmp_path):
 # -- servers ---------------------------------------------------------------------------
 
 
-def asked(path: Path, what: str) -> dict:
+def query_catalogue(path: Path, what: str) -> dict:
     with urllib.request.urlopen(f"http://{listens_on(path)}/{what}", timeout=10) as answer:
         return json.load(answer)
 
@@ -252,7 +252,7 @@ def holder(path: Path) -> int:
 
 
 def complete(path: Path, count: int) -> bool:
-    found = asked(path, "images?width=40&count=exact&limit=1")
+    found = query_catalogue(path, "images?width=40&count=exact&limit=1")
     return found["count"] == count and "catalogue" not in found
 
 
@@ -270,11 +270,11 @@ def test_a_filled_container_is_served_while_its_catalogue_is_made_also_after_a_k
         until(lambda: (state(path)[0] or "") > "0.05", "it is under way")
         with urllib.request.urlopen(f"http://{listens_on(path)}/images/299?w=20", timeout=10) as answer:
             assert answer.status == 200
-        assert asked(path, "images?limit=1")["catalogue"] == "rebuilding"
+        assert query_catalogue(path, "images?limit=1")["catalogue"] == "rebuilding"
         kill_all(server.pid)
         server.wait()
-    told, there = state(path)
-    assert told is not None and there >= 300, "it was not complete yet"
+    status, there = state(path)
+    assert status is not None and there >= 300, "it was not complete yet"
     with serving(path):
         until(lambda: complete(path, 301), "it is complete")
     assert state(path) == (None, 301)
@@ -295,7 +295,7 @@ def test_one_process_of_a_node_does_it_and_another_takes_over(path, tmp_path):
         os.kill(first, signal.SIGKILL)
         until(lambda: holder(path) not in (0, first), "somebody else does it")
         fill(tmp_path / "originals", "new")
-        assert asked(path, "images/new?meta=True")["width"] == 40
+        assert query_catalogue(path, "images/new?meta=True")["width"] == 40
         until(lambda: complete(path, 3), "it is told of")
         assert len(list((tmp_path / "originals" / ".image_repo" / "nodes").iterdir())) == 1
     assert list((tmp_path / "originals" / ".image_repo" / "nodes").iterdir()) == [], "a server that ends says so"
@@ -330,10 +330,10 @@ def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows
             until(lambda: second.indexer.index.note(FOLLOWER) is not None, "and says so")
             claimed = json.loads(second.indexer.index.note(FOLLOWER) or "")["node"]
             fill(tmp_path / "data", "a")
-            until(lambda: told(first).get("a", {}).get("width") == 40, "what another tool did is seen")
-            assert told(second) == told(first)
+            until(lambda: indexed_records(first).get("a", {}).get("width") == 40, "what another tool did is seen")
+            assert indexed_records(second) == indexed_records(first)
             second.writer.replace_data(ADMIN, ImageName("b"), {"site": 1}, UNCONDITIONAL)
-            assert told(first)["b"]["data"] == {"site": 1}, "at once"
+            assert indexed_records(first)["b"]["data"] == {"site": 1}, "at once"
             assert json.loads(first.indexer.index.note(FOLLOWER) or "")["node"] == claimed
             assert all(finding.ok for finding in verbs.trial(one))
             ends[0]()
@@ -341,7 +341,7 @@ def test_nodes_that_share_a_postgresql_are_one_catalogue_and_one_of_them_follows
             assert first.indexer.index.note(FOLLOWER) is None
             ends = (wiring.start_daemon(two, second),)
             fill(tmp_path / "data", "c")
-            until(lambda: told(first).get("c", {}).get("width") == 40, "the other one follows alone")
+            until(lambda: indexed_records(first).get("c", {}).get("width") == 40, "the other one follows alone")
         finally:
             for end in ends:
                 end()
@@ -358,7 +358,7 @@ def test_a_server_that_looks_for_nothing_by_itself_is_complete_all_the_same(tmp_
         finally:
             end()
         followed(repo)
-        assert told(repo)["a"]["width"] == 40
+        assert indexed_records(repo)["a"]["width"] == 40
 
 
 def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(tmp_path):
@@ -378,7 +378,7 @@ def test_an_index_that_is_made_anew_while_it_follows_is_not_taken_for_complete(t
         works._look_through()
         assert repo.indexer.index.note(SWEPT) is None
         works._look_through()
-        assert sorted(told(repo)) == ["a", "b/c"]
+        assert sorted(indexed_records(repo)) == ["a", "b/c"]
         assert repo.indexer.index.note(SWEPT)
         works.close()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pictures
 import pytest
-from following import followed, swept, told
+from following import followed, indexed_records, swept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from webserver import embedded
@@ -74,7 +74,7 @@ def stamp(repo: Repository, name: str) -> str | None:
 def test_a_picture_that_another_tool_put_there_is_told_of_at_once_and_read_later(repo, folder):
     lay(folder, "a/b.JPG", ONE)
     assert swept(repo).unread == 1
-    first = told(repo)["a/b"]
+    first = indexed_records(repo)["a/b"]
     assert (first["media_type"], first["bytes"], first["width"], first["sha256"]) == (
         "image/jpeg",
         len(ONE),
@@ -83,7 +83,7 @@ def test_a_picture_that_another_tool_put_there_is_told_of_at_once_and_read_later
     )
     assert first["uploaded"] is not None
     assert followed(repo).written == 0, "what a listing tells is there already"
-    whole = told(repo)["a/b"]
+    whole = indexed_records(repo)["a/b"]
     assert (whole["width"], whole["height"]) == (40, 30)
     assert whole == repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName("a/b")])).public()
 
@@ -91,19 +91,19 @@ def test_a_picture_that_another_tool_put_there_is_told_of_at_once_and_read_later
 def test_what_a_listing_tells_has_every_member_of_a_record(repo, folder):
     lay(folder, "a.jpg", ONE)
     swept(repo)
-    listed = told(repo)["a"]
+    listed = indexed_records(repo)["a"]
     followed(repo)
-    assert listed.keys() == told(repo)["a"].keys()
-    assert listed["version"] == told(repo)["a"]["version"]
+    assert listed.keys() == indexed_records(repo)["a"].keys()
+    assert listed["version"] == indexed_records(repo)["a"]["version"]
 
 
 def test_a_replaced_picture_is_read_again_and_keeps_what_its_user_said(repo, folder):
     upload(repo, "a", site=12)
     lay(folder, "a.jpg", TWO, age=-5)
     swept(repo)
-    assert told(repo)["a"]["data"] == {"site": 12}, "before it is read too"
+    assert indexed_records(repo)["a"]["data"] == {"site": 12}, "before it is read too"
     followed(repo)
-    assert (told(repo)["a"]["width"], told(repo)["a"]["data"]) == (20, {"site": 12})
+    assert (indexed_records(repo)["a"]["width"], indexed_records(repo)["a"]["data"]) == (20, {"site": 12})
 
 
 def test_a_picture_that_is_gone_is_taken_out_with_what_was_said_of_it(repo, folder):
@@ -111,7 +111,7 @@ def test_a_picture_that_is_gone_is_taken_out_with_what_was_said_of_it(repo, fold
     upload(repo, "b")
     (folder / "a.jpg").unlink()
     assert swept(repo).removed == 1
-    assert told(repo).keys() == {"b"}
+    assert indexed_records(repo).keys() == {"b"}
 
 
 def test_a_record_without_its_original_is_not_read_again_and_again(repo, folder):
@@ -130,16 +130,16 @@ def test_a_changed_record_is_seen(repo, folder):
     path = folder / "a.json"
     lay(folder, "a.json", path.read_bytes().replace(b'"site":1', b'"site":2'), age=-5)
     swept(repo)
-    assert told(repo)["a"]["data"] == {"site": 2}
+    assert indexed_records(repo)["a"]["data"] == {"site": 2}
 
 
 def test_a_description_is_an_image_whose_picture_is_still_to_come(repo, folder):
     repo.writer.replace_data(ADMIN, ImageName("later"), {"site": 3}, UNCONDITIONAL)
-    before = told(repo)
+    before = indexed_records(repo)
     repo.indexer.index.clear()
     swept(repo)
-    assert told(repo) == before
-    assert told(repo)["later"]["version"] is None
+    assert indexed_records(repo) == before
+    assert indexed_records(repo)["later"]["version"] is None
 
 
 def test_json_of_another_tool_is_no_record(repo, folder):
@@ -148,8 +148,8 @@ def test_json_of_another_tool_is_no_record(repo, folder):
     lay(folder, "b.json", b"[]")
     lay(folder, "notes.txt", b"note")
     followed(repo)
-    assert told(repo).keys() == {"a"}
-    assert (told(repo)["a"]["data"], told(repo)["a"]["width"]) == ({}, 40)
+    assert indexed_records(repo).keys() == {"a"}
+    assert (indexed_records(repo)["a"]["data"], indexed_records(repo)["a"]["width"]) == ({}, 40)
     assert (folder / "a.json").read_bytes() == b'{"name": "a", "data": {"site": 9}}'
     assert stamp(repo, "a").rstrip("?!") == stamp(repo, "a"), "it is whole, although its record cannot be kept"
     assert followed(repo).written == 0
@@ -160,12 +160,12 @@ def test_names_as_macos_spells_them(repo, folder, name):
     lay(folder, unicodedata.normalize("NFD", name) + ".jpg", ONE)
     followed(repo)
     followed(repo)  # by now there is a record, in the other spelling
-    assert told(repo)[name]["width"] == 40
+    assert indexed_records(repo)[name]["width"] == 40
     assert swept(repo) == replace(swept(repo), written=0, removed=0, failed=[])
     repo.writer.patch_data(ADMIN, ImageName(name), {"site": 1}, UNCONDITIONAL)
     repo.indexer.index.clear()
     followed(repo)
-    assert told(repo)[name]["data"] == {"site": 1}
+    assert indexed_records(repo)[name]["data"] == {"site": 1}
 
 
 @pytest.mark.parametrize("newer", ["NFC", "NFD"])
@@ -175,8 +175,8 @@ def test_of_two_spellings_of_a_name_the_newest_original_is_the_image(repo, folde
         lay(folder, unicodedata.normalize(form, name) + ".jpg", body, age=0 if form == newer else 60)
     followed(repo)
     followed(repo)
-    assert told(repo)[name]["width"] == (40 if newer == "NFC" else 20)
-    assert repo.reader.resolve(ADMIN, [ImageName(name)]).version == told(repo)[name]["version"]
+    assert indexed_records(repo)[name]["width"] == (40 if newer == "NFC" else 20)
+    assert repo.reader.resolve(ADMIN, [ImageName(name)]).version == indexed_records(repo)[name]["version"]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_of_two_originals_the_newest_is_the_image(repo, folder, older, newer, wi
     lay(folder, older, ONE, age=60)
     lay(folder, newer, TWO)
     followed(repo)
-    assert told(repo)["a"]["width"] == width
-    assert repo.reader.resolve(ADMIN, [ImageName("a")]).version == told(repo)["a"]["version"]
+    assert indexed_records(repo)["a"]["width"] == width
+    assert repo.reader.resolve(ADMIN, [ImageName("a")]).version == indexed_records(repo)["a"]["version"]
 
 
 def test_names_that_begin_alike_are_told_apart(repo, folder):
@@ -198,15 +198,15 @@ def test_names_that_begin_alike_are_told_apart(repo, folder):
     followed(repo)
     repo.indexer.index.clear()
     followed(repo)
-    assert told(repo).keys() == names
-    assert all(document["width"] == 40 for document in told(repo).values())
+    assert indexed_records(repo).keys() == names
+    assert all(document["width"] == 40 for document in indexed_records(repo).values())
 
 
 def test_what_begins_with_a_dot_is_no_image(repo, folder):
     for key in (".artifacts/a.jpg", "b/.hidden.jpg", ".a.jpg", "+.jpg", "0.jpg"):
         lay(folder, key, ONE)
     swept(repo)
-    assert told(repo).keys() == {"+", "0"}
+    assert indexed_records(repo).keys() == {"+", "0"}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_has_a_name_that_nobody_could_ask_for_is_no_image(repo, folder, nam
     lay(folder, "t/words.json", Record.description("t/words", {}).dump())
     lay(folder, name + "2.json", Record.description(name + "2", {}).dump())
     swept(repo)
-    assert told(repo).keys() == {"good", "t/words"}
+    assert indexed_records(repo).keys() == {"good", "t/words"}
     assert [current.name.text for current in repo.reader.images(ADMIN)] == ["good"]
 
 
@@ -243,15 +243,15 @@ def test_a_broken_picture_is_read_once(repo, folder, caplog):
     lay(folder, "a.jpg", ONE[:200])
     lay(folder, "b.jpg", b"no picture at all")
     followed(repo)
-    assert told(repo).keys() == {"a", "b"}
-    assert told(repo)["b"]["width"] is None
+    assert indexed_records(repo).keys() == {"a", "b"}
+    assert indexed_records(repo)["b"]["width"] is None
     assert stamp(repo, "b").endswith(BROKEN)
     caplog.clear()
     assert followed(repo).unread == 0
     assert not caplog.records
     lay(folder, "b.jpg", TWO, age=-5)
     followed(repo)
-    assert told(repo)["b"]["width"] == 20
+    assert indexed_records(repo)["b"]["width"] == 20
 
 
 # -- nothing twice ---------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_a_write_while_an_older_state_is_loaded_is_not_overwritten(repo, folder)
 
     again._load = load
     run_to_end(again.run(images.listing()))
-    assert told(repo)["a"]["data"] == {"site": "new"}
+    assert indexed_records(repo)["a"]["data"] == {"site": "new"}
 
 
 def test_a_deletion_while_it_is_loaded_is_not_undone(repo, folder):
@@ -327,7 +327,7 @@ def test_a_deletion_while_it_is_loaded_is_not_undone(repo, folder):
 
     again._load = load
     run_to_end(again.run(images.listing()))
-    assert told(repo) == {}
+    assert indexed_records(repo) == {}
 
 
 def test_what_a_listing_that_lags_does_not_show_stays(repo):
@@ -336,7 +336,7 @@ def test_what_a_listing_that_lags_does_not_show_stays(repo):
     images, again = reconciler.images(repo)
     outcome = run_to_end(again.run(each for each in images.listing() if each[0] != "b"))
     assert outcome.removed == 0
-    assert told(repo).keys() == {"a", "b"}
+    assert indexed_records(repo).keys() == {"a", "b"}
 
 
 def test_a_damaged_record_does_not_keep_the_others_out(repo, folder):
@@ -347,8 +347,8 @@ def test_a_damaged_record_does_not_keep_the_others_out(repo, folder):
     lay(folder, "b.json", text[: len(text) // 2], age=-5)
     repo.indexer.index.clear()
     followed(repo)
-    assert told(repo).keys() == {"a", "b", "c"}
-    assert told(repo)["b"]["width"] == 40
+    assert indexed_records(repo).keys() == {"a", "b", "c"}
+    assert indexed_records(repo)["b"]["width"] == 40
 
 
 def test_a_row_that_the_index_does_not_take_does_not_keep_the_others_out(repo):
@@ -359,7 +359,7 @@ def test_a_row_that_the_index_does_not_take_does_not_keep_the_others_out(repo):
 
     outcome = sweep(repo.indexer.index, listing, load)
     assert [name for name, _ in outcome.failed] == ["b"]
-    assert told(repo).keys() == {"a", "c"}
+    assert indexed_records(repo).keys() == {"a", "c"}
 
 
 # -- the model -------------------------------------------------------------------------
@@ -409,9 +409,12 @@ def test_positions_are_in_no_index_of_a_repository_that_does_not_tell_them(tmp_p
     for location in (False, True, False):
         with closing(wiring.build(embedded(tmp_path, metadata_location=location))) as repo:
             followed(repo)
-            known = json.dumps(told(repo)["a"])
+            known = json.dumps(indexed_records(repo)["a"])
             assert ("46.9" in known) is location
-            assert told(repo)["a"] == repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName("a")])).public()
+            assert (
+                indexed_records(repo)["a"]
+                == repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName("a")])).public()
+            )
 
 
 def test_a_difference_is_told_and_nothing_is_changed(repo, folder):
@@ -421,10 +424,10 @@ def test_a_difference_is_told_and_nothing_is_changed(repo, folder):
     (folder / "b.jpg").unlink()
     (folder / "b.json").unlink()
     lay(folder, "d.jpg", ONE)
-    before = told(repo)
+    before = indexed_records(repo)
     found = compare(repo.indexer.index, reconciler.Images(repo).listing())
     assert found == reconciler.Difference(missing=1, stale=1, gone=1)
-    assert told(repo) == before
+    assert indexed_records(repo) == before
     swept(repo)
     assert compare(repo.indexer.index, reconciler.Images(repo).listing()) == reconciler.Difference(unread=2)
     assert stamp(repo, "d").endswith(UNREAD)

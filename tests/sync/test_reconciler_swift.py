@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pictures
 import pytest
-from following import followed, in_background, swept, told
+from following import followed, in_background, indexed_records, swept
 from swiftclient import client as swiftclient
-from swiftserved import House, house, until
+from swiftserved import SwiftSite, house, until
 from webserver import embedded
 
 from image_repo import wiring
@@ -40,7 +40,7 @@ def other_tool(swift):
 
 
 def widths(repo: Repository) -> dict[str, int | None]:
-    return {name: found["width"] for name, found in told(repo).items()}
+    return {name: found["width"] for name, found in indexed_records(repo).items()}
 
 
 def test_what_other_tools_do_is_in_the_catalogue_after_one_look(building, other_tool, container):
@@ -52,7 +52,7 @@ def test_what_other_tools_do_is_in_the_catalogue_after_one_look(building, other_
         other_tool.put_object(container, "a/b.json", b"{}", content_type="application/json")
         other_tool.put_object(container, "notes.txt", b"text", content_type="text/plain")
         followed(repo)
-        assert {name: found["width"] for name, found in told(repo).items()} == {
+        assert {name: found["width"] for name, found in indexed_records(repo).items()} == {
             "a/b": 40,
             "Möhre/grün": 40,
             "no-ending": 40,
@@ -73,11 +73,11 @@ def test_our_own_writes_leave_the_stamps_that_the_listing_tells(building):
         served.client("PUT", "/images/later", json.dumps({"site": 2}), Content_Type="application/json")
         served.client.delete("/images/b")
         assert compare(served.repo.indexer.index, Images(served.repo).listing()) == Difference()
-        before = told(served.repo)
+        before = indexed_records(served.repo)
         assert before["a"]["data"] == {"site": 1}
         served.repo.indexer.index.clear()
         swept(served.repo)
-        assert told(served.repo) == before
+        assert indexed_records(served.repo) == before
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
@@ -96,13 +96,16 @@ def test_a_large_object_in_segments_is_read_once(building, other_tool, container
         other_tool.put_object(container, "big.jpg", b"", content_type="image/jpeg", headers=header)
     with building.node() as served:
         followed(served.repo)
-        assert (told(served.repo)["big"]["width"], told(served.repo)["big"]["bytes"]) == (40, len(ONE))
+        assert (indexed_records(served.repo)["big"]["width"], indexed_records(served.repo)["big"]["bytes"]) == (
+            40,
+            len(ONE),
+        )
         followed(served.repo)
-        assert told(served.repo)["big"]["width"] == 40
+        assert indexed_records(served.repo)["big"]["width"] == 40
         assert followed(served.repo).written == 0, "it has come to rest"
         served.client("PATCH", "/images/big", json.dumps({"site": 1}), Content_Type="application/json")
         followed(served.repo)
-        assert told(served.repo)["big"] == served.client.get("/images/big?meta=True").json()
+        assert indexed_records(served.repo)["big"] == served.client.get("/images/big?meta=True").json()
         assert followed(served.repo).written == 0
 
 
@@ -114,10 +117,14 @@ def test_a_store_that_is_away_stops_the_look_and_it_goes_on_later(building, othe
         building.proxy.fail("refuse")
         with in_background(served.repo, served.config):
             until(lambda: served.client.get("/images/unknown").status == 503, 10)
-            assert told(served.repo).keys() == {"known"}, "nothing is taken out because nobody answers"
+            assert indexed_records(served.repo).keys() == {"known"}, "nothing is taken out because nobody answers"
             building.proxy.heal()
             until(
-                lambda: all(found["width"] for found in told(served.repo).values()) and len(told(served.repo)) == 21, 30
+                lambda: (
+                    all(found["width"] for found in indexed_records(served.repo).values())
+                    and len(indexed_records(served.repo)) == 21
+                ),
+                30,
             )
 
 
@@ -130,10 +137,10 @@ def test_renditions_and_notes_of_nodes_in_the_same_container_are_no_images(swift
         assert any(building.cache.keys(".renditions/"))
         assert not any(building.cache.keys(".nodes/")), "it has left"
         swept(served.repo)
-        assert told(served.repo).keys() == {"a"}
+        assert indexed_records(served.repo).keys() == {"a"}
 
 
-def config_of(building: House, name: str) -> Config:
+def config_of(building: SwiftSite, name: str) -> Config:
     own = embedded(building.folder / name)
     (building.folder / name).mkdir(exist_ok=True)
     store = building.config.persistent_store_configuration

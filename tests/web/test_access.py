@@ -207,8 +207,8 @@ def test_only_what_every_caller_gets_may_be_stored_by_shared_caches(filled: tupl
         assert site.get("/images/open/a?xsize=22").headers["Cache-Control"] == "public, max-age=3600"
         assert site.get("/images/closed/a?xsize=22").headers["Cache-Control"] == "private, max-age=3600"
     version = site.get("/images/closed/a?meta=True").json()["version"]
-    kept = site.get(f"/images/closed/a?v={version}").headers["Cache-Control"]
-    assert kept == "private, max-age=31536000, immutable"
+    cache_control = site.get(f"/images/closed/a?v={version}").headers["Cache-Control"]
+    assert cache_control == "private, max-age=31536000, immutable"
     assert site.get("/images/closed/a?meta=True").headers["Cache-Control"] == "private, no-cache"
 
 

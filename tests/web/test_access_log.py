@@ -20,7 +20,7 @@ from image_repo.web.access_log import AccessLog, LogEntry, printable_uri, valid_
 
 def line(log: AccessLog, **members: Any) -> LogEntry:
     base = {"at": 1795239661.25, "number": 5, "given": None, "client": "127.0.0.1"}
-    asked = {
+    options = {
         "method": "GET",
         "uri": "/images/a?w=5",
         "status": "200",
@@ -28,7 +28,7 @@ def line(log: AccessLog, **members: Any) -> LogEntry:
         "seconds": 0.0123,
         "layer": "memory",
     }
-    what = log.describe(**{name: members.get(name, value) for name, value in asked.items()})
+    what = log.describe(**{name: members.get(name, value) for name, value in options.items()})
     members = {**base, **members}
     return members["at"], members["number"], members["given"], what, members["client"]
 
@@ -94,7 +94,7 @@ def test_many_lines_keep_their_order_and_each_is_written_once(written: io.String
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "printable"),
     [
         ("/temp/a?temp_url_sig=0123abc&temp_url_expires=5", "/temp/a?temp_url_sig=…&temp_url_expires=5"),
         ("/temp/a?temp%5Furl_sig=0123abc&x=5", "/temp/a?temp%5Furl_sig=…&x=5"),
@@ -117,12 +117,12 @@ def test_many_lines_keep_their_order_and_each_is_written_once(written: io.String
         *("an image's name", "of an address", "a login", "a line feed", "an escape", "too long"),
     ],
 )
-def test_what_is_told_of_a_request_line(uri: str, told: str) -> None:
-    assert printable_uri(uri) == told
+def test_what_is_told_of_a_request_line(uri: str, printable: str) -> None:
+    assert printable_uri(uri) == printable
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "is_accepted"),
     [
         ("7b1d-4e", True),
         ("Root=1-67891233-abcdef012345678912345678", True),
@@ -135,8 +135,8 @@ def test_what_is_told_of_a_request_line(uri: str, told: str) -> None:
         ("ö", False),
     ],
 )
-def test_an_id_of_the_client_s_is_taken_where_it_is_sane(given: str, kept: bool) -> None:
-    assert valid_request_id(given) == (given if kept else None)
+def test_an_id_of_the_client_s_is_taken_where_it_is_sane(given: str, is_accepted: bool) -> None:
+    assert valid_request_id(given) == (given if is_accepted else None)
 
 
 @pytest.mark.servers
@@ -148,8 +148,8 @@ def test_after_a_restart_the_server_still_tells_of_each_request(tmp_path: Path, 
     command = [*commands.COMMAND, "-y", str(config), "--pid-file", str(tmp_path / "pid"), *more]
     with commands.started(command, listen, tmp_path / "log", cwd=tmp_path):
         for number in range(3):
-            for asked in range(8):  # either process
-                headers = {"X-Request-ID": f"restart-{number}-{asked}", "Connection": "close"}
+            for attempt in range(8):  # either process
+                headers = {"X-Request-ID": f"restart-{number}-{attempt}", "Connection": "close"}
                 assert requests.get(f"http://{listen}/images/none", headers=headers, timeout=30).status_code == 404
             commands.until(lambda number=number: log.read_text().count(f"restart-{number}-") == 8, "all are told of")
             again = commands.run("-y", config, "--pid-file", tmp_path / "pid", "-R")
@@ -174,13 +174,13 @@ def test_the_server_tells_of_each_request(tmp_path: Path, form: str) -> None:
         assert bool(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", made)) is (form != "none")
         signed = f"{base}/temp/x?temp_url_sig=0123456789abcdef&temp_url_expires=1"
         assert requests.get(signed, timeout=30).status_code in (401, 404, 410)
-    said = (tmp_path / "log").read_text()  # also what the last moment before the end had to tell
-    told = [text for text in said.splitlines() if "/images/a?w=40" in text or "/images/none" in text]
-    assert "0123456789abcdef" not in said
+    log_text = (tmp_path / "log").read_text()  # also what the last moment before the end had to tell
+    picture_lines = [text for text in log_text.splitlines() if "/images/a?w=40" in text or "/images/none" in text]
+    assert "0123456789abcdef" not in log_text
     if form == "none":
-        assert told == []
+        assert picture_lines == []
     elif form == "json":
-        lines = {one["id"]: one for one in map(json.loads, told)}
+        lines = {one["id"]: one for one in map(json.loads, picture_lines)}
         first, *others = (lines.pop(f"mine-{number}") for number in range(3))
         assert (lines[made]["status"], lines.pop(made)["layer"]) == (404, "")
         others += lines.values()  # the one whose id was made
@@ -189,10 +189,10 @@ def test_the_server_tells_of_each_request(tmp_path: Path, form: str) -> None:
         assert first["bytes"] > 0
         assert all(first["ms"] > one["ms"] for one in others)
     else:
-        assert sorted(text.split(" ")[1:4] for text in told) == [
+        assert sorted(text.split(" ")[1:4] for text in picture_lines) == [
             *[["200", "GET", "/images/a?w=40"]] * 4, ["404", "GET", "/images/none"]
         ]  # fmt: skip
-        assert any(text.endswith(made) for text in told)
+        assert any(text.endswith(made) for text in picture_lines)
 
 
 @pytest.mark.servers
@@ -201,9 +201,9 @@ def test_each_request_of_a_connection_tells_of_its_client(tmp_path: Path) -> Non
     base = f"http://{commands.listens_on(config)}"
     with commands.serving(config):
         assert requests.put(f"{base}/images/a", data=pictures.jpeg(pictures.photo(300, 200)), timeout=30).ok
-        with requests.Session() as kept:
+        with requests.Session() as session:
             for path in ("a?w=40", "a?w=40", "a?w=41", "none"):
-                kept.get(f"{base}/images/{path}", timeout=30)
+                session.get(f"{base}/images/{path}", timeout=30)
     log_text = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines() if text.startswith("{")]
-    asked = [one["client"] for one in log_text if one.get("method") == "GET" and "/images/" in one["uri"]]
-    assert asked == ["127.0.0.1"] * 4
+    clients = [one["client"] for one in log_text if one.get("method") == "GET" and "/images/" in one["uri"]]
+    assert clients == ["127.0.0.1"] * 4

@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "kept"),
+    ("name", "status", "cache_control"),
     [
         ("a", 200, "public"),
         ("closed/a", 401, "private"),
@@ -43,12 +43,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[
     ],
 )
 def test_a_folder_is_closed_to_those_without_credentials_also_where_it_is_hot(
-    site: tuple[Site, dict[str, str]], name: str, status: int, kept: str
+    site: tuple[Site, dict[str, str]], name: str, status: int, cache_control: str
 ) -> None:
     server, reader = site
     for _ in range(3):
         answer = server.client.get(f"/images/{name}?xsize=9", **reader)
-        assert (answer.status, answer.headers["Cache-Control"]) == (200, f"{kept}, max-age=3600")
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, f"{cache_control}, max-age=3600")
     for headers in ({}, {"If_None_Match": "*"}, {"Range": "bytes=0-1"}):
         expected = {200: (304, 206, 200)}.get(status, (401,))
         assert server.client.get(f"/images/{name}?xsize=9", **headers).status in expected

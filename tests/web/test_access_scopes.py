@@ -271,8 +271,8 @@ def test_anothers_image_is_answered_as_a_missing_one(filled: Users, way: tuple[s
     def ask(name: str) -> Answer:
         spelt = name.replace("/", "%2F") if path.startswith("/iiif") else name
         sent = {key: value.replace("ETAG", hot.headers["ETag"]) for key, value in headers.items()}
-        asked = path.replace("NAME", spelt).replace("VERSION", version).replace("HOST", filled.host)
-        return filled("bob", method, asked, body, **sent)
+        spelt_path = path.replace("NAME", spelt).replace("VERSION", version).replace("HOST", filled.host)
+        return filled("bob", method, spelt_path, body, **sent)
 
     pairs = (("trip/one", "trip/two"), ("trip", "trop"), ("ann/a", "amm/a"), ("ann/trip/one", "amm/trip/one"))
     for name, missing in pairs:
@@ -304,9 +304,9 @@ def test_what_was_there_before_is_no_users(filled: Users, way: str) -> None:
     body = b"{}" if method == "PATCH" else None
 
     def ask(name: str) -> Answer:
-        asked = path.replace("NAME", name).replace("VERSION", "1").replace("HOST", filled.host)
+        spelt_path = path.replace("NAME", name).replace("VERSION", "1").replace("HOST", filled.host)
         return filled(
-            "ann", method, asked, body, **{key: value.replace("ETAG", '"1"') for key, value in headers.items()}
+            "ann", method, spelt_path, body, **{key: value.replace("ETAG", '"1"') for key, value in headers.items()}
         )
 
     assert unsaid(ask("before"), "before") == unsaid(ask("behind"), "behind")

@@ -155,10 +155,10 @@ def test_reading_is_shared_where_anybody_may_and_writing_needs_a_token(
 
 def test_answers_that_need_a_token_are_private(closed: Site, provider: IdentityProvider) -> None:
     token = _bearer(provider, "reader")
-    for path, kept in ((PICTURE, "private, max-age=3600"), ("/images/a?meta=True", "private, no-cache")):
+    for path, cache_control in ((PICTURE, "private, max-age=3600"), ("/images/a?meta=True", "private, no-cache")):
         for _ in range(2):
             answer = closed.client.get(path, Authorization=token)
-            assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == (kept, "Authorization")
+            assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == (cache_control, "Authorization")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

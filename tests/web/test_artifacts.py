@@ -165,39 +165,41 @@ def test_an_image_is_no_artifact_and_an_artifact_no_image(client, served):
 
 
 @pytest.fixture(scope="module")
-def kept(served):
+def stored_artifact(served):
     body = bytes(range(256)) * 100
     assert served.client.form("/artifacts?kind=k", ("file", "r.bin", body)).status == 201
     return body
 
 
-def test_who_has_it_gets_nothing(client, kept):
-    answer = client.get(path_of(kept), If_None_Match=f'"other", "{sha256(kept)}"')
+def test_who_has_it_gets_nothing(client, stored_artifact):
+    answer = client.get(path_of(stored_artifact), If_None_Match=f'"other", "{sha256(stored_artifact)}"')
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-    assert client.get(path_of(kept), If_None_Match='"other"').status == 200
+    assert client.get(path_of(stored_artifact), If_None_Match='"other"').status == 200
 
 
-@pytest.mark.parametrize(("asked", "part"), [("bytes=0-9", slice(0, 10)), ("bytes=-7", slice(-7, None)),
+@pytest.mark.parametrize(("byte_range", "part"), [("bytes=0-9", slice(0, 10)), ("bytes=-7", slice(-7, None)),
                                              ("bytes=25000-", slice(25000, None))])  # fmt: skip
-def test_a_range_has_the_digest_of_the_whole(client, kept, asked, part):
-    answer = client.get(path_of(kept), Range=asked)
-    assert (answer.status, answer.body) == (206, kept[part])
-    assert answer.headers["Repr-Digest"] == f"sha-256=:{digest(kept)}:"
+def test_a_range_has_the_digest_of_the_whole(client, stored_artifact, byte_range, part):
+    answer = client.get(path_of(stored_artifact), Range=byte_range)
+    assert (answer.status, answer.body) == (206, stored_artifact[part])
+    assert answer.headers["Repr-Digest"] == f"sha-256=:{digest(stored_artifact)}:"
 
 
-def test_a_range_that_is_not_there(client, kept):
-    answer = client.get(path_of(kept), Range="bytes=99999999-")
-    assert (answer.status, answer.headers["Content-Range"]) == (416, f"bytes */{len(kept)}")
+def test_a_range_that_is_not_there(client, stored_artifact):
+    answer = client.get(path_of(stored_artifact), Range="bytes=99999999-")
+    assert (answer.status, answer.headers["Content-Range"]) == (416, f"bytes */{len(stored_artifact)}")
 
 
-def test_a_range_only_of_the_same_bytes(client, kept):
-    assert client.get(path_of(kept), Range="bytes=0-9", If_Range=f'"{sha256(kept)}"').status == 206
-    assert client.get(path_of(kept), Range="bytes=0-9", If_Range='"other"').status == 200
+def test_a_range_only_of_the_same_bytes(client, stored_artifact):
+    assert (
+        client.get(path_of(stored_artifact), Range="bytes=0-9", If_Range=f'"{sha256(stored_artifact)}"').status == 206
+    )
+    assert client.get(path_of(stored_artifact), Range="bytes=0-9", If_Range='"other"').status == 200
 
 
-def test_head_tells_what_get_would(client, kept):
-    got, head = client.get(path_of(kept)), client("HEAD", path_of(kept))
+def test_head_tells_what_get_would(client, stored_artifact):
+    got, head = client.get(path_of(stored_artifact)), client("HEAD", path_of(stored_artifact))
     assert (head.status, head.body) == (200, b"")
     unlike = ("Date",)
     assert [h for h in head.headers.items() if h[0] not in unlike] == [
@@ -205,12 +207,12 @@ def test_head_tells_what_get_would(client, kept):
     ]
 
 
-def test_a_record_has_an_entity_tag_of_its_own(client, kept):
-    first = client.get(path_of(kept) + "?meta=True")
-    assert first.headers["ETag"] != client.get(path_of(kept)).headers["ETag"]
-    assert client.get(path_of(kept) + "?meta=True", If_None_Match=first.headers["ETag"]).status == 304
-    post(client, kept, '?meta={"new":1}')
-    assert client.get(path_of(kept) + "?meta=True", If_None_Match=first.headers["ETag"]).status == 200
+def test_a_record_has_an_entity_tag_of_its_own(client, stored_artifact):
+    first = client.get(path_of(stored_artifact) + "?meta=True")
+    assert first.headers["ETag"] != client.get(path_of(stored_artifact)).headers["ETag"]
+    assert client.get(path_of(stored_artifact) + "?meta=True", If_None_Match=first.headers["ETag"]).status == 304
+    post(client, stored_artifact, '?meta={"new":1}')
+    assert client.get(path_of(stored_artifact) + "?meta=True", If_None_Match=first.headers["ETag"]).status == 200
 
 
 # -- digests of the sender --------------------------------------------------------------------
@@ -332,7 +334,7 @@ def test_an_empty_body_is_a_slip(client):
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "media_type"),
     [
         ("text/html", "text/html"),
         ("image/svg+xml", "image/svg+xml"),
@@ -344,17 +346,17 @@ def test_an_empty_body_is_a_slip(client):
         ("a/" + "b" * 500, "application/octet-stream"),
     ],
 )
-def test_whatever_it_is_called_it_never_runs(client, sent, told):
+def test_whatever_it_is_called_it_never_runs(client, sent, media_type):
     body = b"<script>alert(1)</script>" + sent.encode()
     assert post(client, body, Content_Type=sent.encode().decode("latin-1")).status == 201
     got = client.get(path_of(body))
-    assert (got.headers["Content-Type"], got.body) == (told, body)
+    assert (got.headers["Content-Type"], got.body) == (media_type, body)
     assert got.headers["Content-Disposition"].startswith("attachment; ")
     is_guarded(got)
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "filename"),
     {
         "a path": ("../../etc/passwd", "passwd"),
         "a path of Windows": ("C:\\\\x\\\\evil.exe", "evil.exe"),
@@ -366,11 +368,11 @@ def test_whatever_it_is_called_it_never_runs(client, sent, told):
         "folders alone": ("a/", None),
     }.values(),
 )
-def test_file_names_are_harmless(client, sent, told):
+def test_file_names_are_harmless(client, sent, filename):
     body = b"named " + sent.encode()
     assert client.form("/artifacts", ("file", sent, body)).status == 201
     got = client.get(path_of(body))
-    assert got.headers["Content-Disposition"].endswith(f"; filename*=UTF-8''{told or sha256(body)}")
+    assert got.headers["Content-Disposition"].endswith(f"; filename*=UTF-8''{filename or sha256(body)}")
 
 
 @pytest.mark.parametrize("extra", [1, 3 << 20], ids=["a byte too many", "twice as many"])
@@ -473,8 +475,8 @@ def test_over_a_real_swift(swift, postgres, container, tmp_path):
         assert two.client.get(path_of(body), Range="bytes=5-9").body == body[5:10]
         entry = swifts.origin.head(f".artifacts/sha256/{sha256(body)}")
         assert (entry.size, entry.media_type) == (len(body), "application/octet-stream")
-        told = swifts.origin.head(f".artifacts/sha256/{sha256(body)}.json")
-        assert told.media_type == "application/vnd.image-repo.artifact+json"
+        head = swifts.origin.head(f".artifacts/sha256/{sha256(body)}.json")
+        assert head.media_type == "application/vnd.image-repo.artifact+json"
         assert two.client.form('/artifacts?meta={"b":2}', ("file", "m.bin", body)).status == 200
         assert one.client.get(path_of(body) + "?meta=1").json()["meta"] == {"a": 1, "b": 2}
         assert one.client.delete(path_of(body)).status == 200
@@ -652,7 +654,7 @@ def test_what_is_wanted_only_as_it_was_is_refused_when_it_is_something_else(clie
     of_image = {"image": "/images/wanted?w=20", "original": "/images/wanted?kind=original"}
     path = of_image.get(kind) or f"/artifacts/{made['artifact_id']}"
     tag = client.get(path).headers["ETag"]
-    for told, status in (
+    for conditions, status in (
         ({"If_Match": '"x"'}, 412),
         ({"If_Match": f"W/{tag}"}, 412),
         ({"If_Match": f'"x", {tag}'}, 200),
@@ -662,5 +664,5 @@ def test_what_is_wanted_only_as_it_was_is_refused_when_it_is_something_else(clie
         ({"If_Match": tag, "If_Unmodified_Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 200),
         ({"If_Match": tag, "If_None_Match": tag}, 304),
     ):
-        assert client.get(path, **told).status == status, told
-        assert client("HEAD", path, **told).status == status, told
+        assert client.get(path, **conditions).status == status, conditions
+        assert client("HEAD", path, **conditions).status == status, conditions

@@ -42,8 +42,8 @@ def served(request, tmp_path_factory):
     url = request.getfixturevalue("postgres") if request.param == "PostgreSQL" else None
     config = embedded(folder, freshness=0.0, catalogue=CatalogueConfiguration(url=url))
     with serving(config, folder) as served:
-        for name, said in SAID.items():
-            assert say(served.client, "PUT", f"/images/{name}", said).status == 201
+        for name, data in SAID.items():
+            assert say(served.client, "PUT", f"/images/{name}", data).status == 201
         for number, name in enumerate(PICTURES):
             body = pictures.jpeg(pictures.photo(64 + number, 48, number), camera=True, gps=True)
             assert served.client.put(f"/images/{name}", body).status == 201
@@ -69,8 +69,8 @@ def names(answer: Answer) -> list[str]:
 
 def put_rows(served: Served, count: int, *, begin: str = "many") -> None:
     """Tells the index alone: what it does with many is of interest, not where they come from."""
-    said = ((f"{begin}/{number:05}", {"n": number, "half": number // 2}) for number in range(count))
-    served.repo.indexer.index.put(Row(name, Record.description(name, data).public(), "s") for name, data in said)
+    rows = ((f"{begin}/{number:05}", {"n": number, "half": number // 2}) for number in range(count))
+    served.repo.indexer.index.put(Row(name, Record.description(name, data).public(), "s") for name, data in rows)
 
 
 # -- filters ------------------------------------------------------------------------------
@@ -238,8 +238,8 @@ def test_a_query_that_is_no_utf8_is_refused(get):
     ["(a+)+$", "(a|aa)+$", "(.*){1,30}x", "^(([a-z])+.)+[A-Z]([a-z])+$", "(x+x+)+y", "\\pL{500}z"],
 )
 def test_patterns_that_hang_others_are_answered(served, pattern):
-    said = {"long": "a" * 60_000}
-    say(served.client, "PUT", "/images/zz-long", said)
+    data = {"long": "a" * 60_000}
+    say(served.client, "PUT", "/images/zz-long", data)
     try:
         answer = served.client.get(f"/images?long__regex={quote(pattern)}&select=name")
         assert answer.status in (200, 400)
@@ -270,9 +270,9 @@ _TEXTS = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_KEYS, _OPERATORS, _TEXTS), min_size=1, max_size=3), st.booleans())
-def test_whatever_is_asked_is_refused_or_answered_as_it_is_meant(served, asked, words):
-    pairs = [(key + operator, text) for key, operator, text in asked]
-    pairs += [("text", asked[0][2])] if words else []
+def test_whatever_is_asked_is_refused_or_answered_as_it_is_meant(served, query_text, words):
+    pairs = [(key + operator, text) for key, operator, text in query_text]
+    pairs += [("text", query_text[0][2])] if words else []
     query = urlencode(pairs, quote_via=quote)
     answer = served.client.get(f"/search?{query}")
     if answer.status == 400:
@@ -521,7 +521,7 @@ def other(tmp_path):
         yield other
 
 
-def said(other: Served) -> dict[str, Any]:
+def records_by_name(other: Served) -> dict[str, Any]:
     """What is said of each image, as the container has it; the index says the same."""
     listed = {image["name"]: image["data"] for image in other.client.get("/images").json()["images"]}
     stored = {name: other.client.get(f"/images/{name}?meta=True").json()["data"] for name in listed}
@@ -530,10 +530,10 @@ def said(other: Served) -> dict[str, Any]:
 
 
 def test_a_patch_of_many_merges(other):
-    before = said(other)
+    before = records_by_name(other)
     answer = say(other.client, "PATCH", "/images?even=true", {"even": None, "site": {"in": "Bern"}})
     assert (answer.status, answer.json()) == (200, {"matched": 3, "modified": 3})
-    after = said(other)
+    after = records_by_name(other)
     assert after.pop("d/2") == {"n": 2, "site": {"in": "Bern"}}
     assert {name for name in after if after[name] != before[name]} == {"d/0", "d/4"}
 
@@ -548,7 +548,7 @@ def test_a_patch_counts_what_really_changed(other):
 def test_a_delete_of_many(other):
     answer = other.client.delete("/images?n__gte=2")
     assert (answer.status, answer.json()) == (200, {"matched": 4, "modified": 4})
-    assert sorted(said(other)) == ["d/0", "d/1", "p"]
+    assert sorted(records_by_name(other)) == ["d/0", "d/1", "p"]
     assert other.client.get("/images/d/5?meta=True").status == 404
     assert other.client.delete("/images?regex=^p$").json() == {"matched": 1, "modified": 1}
     assert not list((other.folder / "data").glob("p.*"))
@@ -557,17 +557,17 @@ def test_a_delete_of_many(other):
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("query", ["", "all=False", "all=0"])
 def test_everything_has_to_be_said(served, method, query):
-    before = said(served)
+    before = records_by_name(served)
     answer = say(served.client, method, f"/images?{query}", {"a": 1})
     assert (answer.status, answer.json()["parameter"]) == (400, "all")
-    assert said(served) == before
+    assert records_by_name(served) == before
 
 
 def test_everything_where_it_is_said(other):
     assert say(other.client, "PATCH", "/images?all=True", {"a": 1}).json() == {"matched": 7, "modified": 7}
     assert other.client.delete("/images?all=True&even=true").json() == {"matched": 3, "modified": 3}
     assert other.client.delete("/images?all=1").json() == {"matched": 4, "modified": 4}
-    assert said(other) == {}
+    assert records_by_name(other) == {}
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
@@ -586,10 +586,10 @@ def test_everything_where_it_is_said(other):
     ],
 )
 def test_a_change_of_many_takes_only_a_filter(served, method, query, parameter):
-    before = said(served)
+    before = records_by_name(served)
     answer = say(served.client, method, f"/images?{query}", {"a": 1})
     assert (answer.status, answer.json()["parameter"]) == (400, parameter)
-    assert said(served) == before
+    assert records_by_name(served) == before
 
 
 def test_the_nearest_of_a_key_that_no_record_has(other):
@@ -605,7 +605,7 @@ def test_the_nearest_of_a_key_that_no_record_has(other):
 
 
 def test_a_dry_run_counts_and_changes_nothing(other):
-    before = said(other)
+    before = records_by_name(other)
     for answer in (
         say(other.client, "PATCH", "/images?even=true&dry=True", {"a": 1}),
         other.client.delete("/images?even=true&dry=True"),
@@ -615,15 +615,15 @@ def test_a_dry_run_counts_and_changes_nothing(other):
     assert other.client.delete("/images?dry=1&all=1").json()["matched"] == 7
     assert other.client.delete("/images?dry=1&evn__ne=1").json()["parameter"] == "evn"
     assert say(other.client, "PATCH", "/images?dry=1&all=1", []).status == 400
-    assert said(other) == before
+    assert records_by_name(other) == before
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("header", ["If_Match", "If_None_Match", "If_Unmodified_Since"])
 def test_conditions_are_for_one_image(served, method, header):
-    before = said(served)
+    before = records_by_name(served)
     assert say(served.client, method, "/images?all=True", {"a": 1}, **{header: "*"}).slug == "bad-request"
-    assert said(served) == before
+    assert records_by_name(served) == before
 
 
 @pytest.mark.parametrize(
@@ -637,11 +637,11 @@ def test_conditions_are_for_one_image(served, method, header):
     ],
 )
 def test_a_patch_of_many_is_judged_as_that_of_one(served, body, kind, status):
-    before = said(served)
+    before = records_by_name(served)
     answer = served.client("PATCH", "/images?all=True", body, Content_Type=kind)
     assert answer.status == status
     is_clean_problem(answer)
-    assert said(served) == before
+    assert records_by_name(served) == before
 
 
 def test_a_merge_patch_is_taken(other):

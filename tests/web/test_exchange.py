@@ -34,8 +34,8 @@ def body_of(number: int) -> bytes:
 def fill(client) -> None:
     for number, name in enumerate(NAMES):
         data = {"n": number, "site": name.partition("/")[0], "tags": [name]}
-        told = ("file", "IMG.JPG", body_of(number)), ("data", None, json.dumps(data).encode())
-        assert client.form(f"/images/{quote(name)}.jpg", *told).status == 201
+        parts = ("file", "IMG.JPG", body_of(number)), ("data", None, json.dumps(data).encode())
+        assert client.form(f"/images/{quote(name)}.jpg", *parts).status == 201
     words = json.dumps({"only": "words"}), {"Content_Type": "application/json"}
     assert client("PUT", "/images/described", words[0], **words[1]).status == 201
 
@@ -253,8 +253,8 @@ def zipped(*members: tuple[str, bytes]) -> bytes:
     return b"".join(stream_zip((name, 0.0, body) for name, body in members))
 
 
-def jsonl(*told) -> bytes:
-    return b"".join(json.dumps(line).encode() + b"\n" for line in told)
+def jsonl(*documents) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in documents)
 
 
 def test_each_entry_is_reported(empty):
@@ -422,8 +422,8 @@ def test_datasets_loads_an_export(served, tmp_path):
 def test_datasets_loads_an_export_packed_and_unpacked_whatever_its_data_and_folders(empty, tmp_path):
     data = [{"n": 1, "site": "a"}, {"n": "one"}, {"n": [1, {"deep": None}]}, {}, {"file_name": "nowhere.jpg"}]
     for number, each in enumerate(data):
-        told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
-        assert empty.client.form(f"/images/test/train/{number}", *told).status == 201
+        parts = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
+        assert empty.client.form(f"/images/test/train/{number}", *parts).status == 201
     empty.client("PUT", "/images/words", "{}", Content_Type="application/json")
     packed = tmp_path / "all.zip"
     packed.write_bytes(empty.client.get("/export").body)
@@ -447,8 +447,8 @@ def test_data_that_is_no_object_makes_the_round_trip(tmp_path, data):
         (tmp_path / each).mkdir()
     with serving(embedded(tmp_path / "one", serve_originals=True), tmp_path / "one") as one:
         for number, each in enumerate(data):
-            told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
-            assert one.client.form(f"/images/p{number}", *told).status == 201
+            parts = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(each).encode())
+            assert one.client.form(f"/images/p{number}", *parts).status == 201
             one.client("PUT", f"/images/d{number}", json.dumps(each).encode(), Content_Type="application/json")
         packed = one.client.get("/export?kind=original").body
         before = one.client.get("/images?select=name,data,sha256").json()["images"]
@@ -461,16 +461,16 @@ def test_data_that_is_no_object_makes_the_round_trip(tmp_path, data):
 @pytest.mark.servers
 def test_datasets_loads_data_that_is_text(empty, tmp_path):
     for number in range(3):
-        told = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(f"said {number}").encode())
-        assert empty.client.form(f"/images/{number}", *told).status == 201
+        parts = ("file", "x.jpg", body_of(number)), ("data", None, json.dumps(f"said {number}").encode())
+        assert empty.client.form(f"/images/{number}", *parts).status == 201
     (tmp_path / "all.zip").write_bytes(empty.client.get("/export").body)
     rows = loaded(tmp_path / "all.zip", tmp_path)
     assert [json.loads(row["data"]) for row in rows] == ["said 0", "said 1", "said 2"]
 
 
 def test_lines_are_bounded_as_members_are_and_nothing_is_stored(empty):
-    told = b"{}\n" * MAX_MEMBERS + b'{"file_name":"a.jpg","data":{}}\n'
-    body = b"".join(stream_zip([("a.jpg", 0.0, PICTURE), ("metadata.jsonl", 0.0, told)]))
+    lines = b"{}\n" * MAX_MEMBERS + b'{"file_name":"a.jpg","data":{}}\n'
+    body = b"".join(stream_zip([("a.jpg", 0.0, PICTURE), ("metadata.jsonl", 0.0, lines)]))
     answer = empty.client("POST", "/import", body, **ZIP)
     assert answer.status == 422, answer.body[:300]
     assert answer.json()["detail"].startswith(f"'metadata.jsonl': At most {MAX_MEMBERS} lines of metadata.jsonl")

@@ -56,10 +56,10 @@ def ask(application: Any, uri: str, method: str = "GET", **request_headers: str)
     environ = EnvironBuilder(path=path, query_string=query, method=method, headers=headers).get_environ()
     environ["REQUEST_URI"] = uri
     environ.update({"CONTENT_LENGTH": request_headers["Content_Length"]} if "Content_Length" in request_headers else {})
-    said: list[Any] = []
-    body = application(environ, lambda status, headers, error=None: said.append((status, list(headers))))
+    started: list[Any] = []
+    body = application(environ, lambda status, headers, error=None: started.append((status, list(headers))))
     try:
-        status, headers = said[-1]
+        status, headers = started[-1]
         without_date = sorted(header for header in headers if header[0] != "Date")
         return Answer(status, without_date, b"".join(body), dict(headers).get("Date"))
     finally:
@@ -379,13 +379,13 @@ def test_a_negotiated_picture_is_the_one_for_this_client(worker: Worker) -> None
 
 def test_what_the_memory_dropped_is_the_application_s_again(worker: Worker) -> None:
     worker.warm(URI)
-    shown = ask(worker.fast, URI)
+    answer = ask(worker.fast, URI)
     for number in range(1, 6):
         worker.put(f"noise/{number}", pictures.jpeg(pictures.photo(300, 200, seed=number)))
     assert worker.repo.renditions.caches.tiers[0].purge("a/b@") >= 1
     again = ask(worker.fast, URI)
-    assert (again.body, again["Cache-Status"]) == (shown.body, "image_repo; hit; detail=disk")
-    assert ask(worker.fast, URI, If_None_Match=shown["ETag"]).status == "304 NOT MODIFIED"
+    assert (again.body, again["Cache-Status"]) == (answer.body, "image_repo; hit; detail=disk")
+    assert ask(worker.fast, URI, If_None_Match=answer["ETag"]).status == "304 NOT MODIFIED"
 
 
 def test_it_remembers_a_bounded_number_of_requests(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,17 +437,17 @@ def test_the_version_is_asked_for_as_often_as_the_application_does(config: Confi
         fresh.write_bytes(pictures.jpeg(pictures.photo(300, 200, seed=3)))
         fresh.replace(path)
         replaced = time.monotonic()
-        while (shown := ask(busy.fast, URI)).body == before.body:
+        while (answer := ask(busy.fast, URI)).body == before.body:
             assert time.monotonic() - replaced < 0.8
-        assert shown == ask(busy.slow, URI) or shown["ETag"] == ask(busy.slow, URI)["ETag"]
-        asked = len(busy.passed)
+        assert answer == ask(busy.slow, URI) or answer["ETag"] == ask(busy.slow, URI)["ETag"]
+        requests_before = len(busy.passed)
         until = time.monotonic() + 1.0
         hits = 0
         while time.monotonic() < until:
-            assert ask(busy.fast, URI)["ETag"] == shown["ETag"]
+            assert ask(busy.fast, URI)["ETag"] == answer["ETag"]
             hits += 1
         # In use it is asked for ahead, off the path: no request need go on once a freshness.
-        assert len(busy.passed) - asked <= 1
+        assert len(busy.passed) - requests_before <= 1
         assert hits > 100
     finally:
         repo.close()
@@ -484,11 +484,11 @@ class Held:
     def __init__(self, worker: Worker) -> None:
         self._inner = worker.fast._inner
         self.opened = threading.Event()
-        self.asked: list[str] = []
+        self.requested_uris: list[str] = []
         worker.fast._inner = self
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        self.asked.append(environ["REQUEST_URI"])
+        self.requested_uris.append(environ["REQUEST_URI"])
         assert self.opened.wait(20)
         return self._inner(environ, start_response)
 
@@ -498,24 +498,24 @@ def _waiting(worker: Worker) -> int:
     return sum(len(queue._places) for queue in worker.fast._coalescer._queues.values())
 
 
-def _alike(worker: Worker, asked: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
+def _alike(worker: Worker, requests: list[tuple[str, str, dict[str, str]]], waiting: int) -> tuple[list[Answer], int]:
     """What requests get that come while the first of them is answered; how many had to be."""
     held = Held(worker)
-    with ThreadPoolExecutor(len(asked)) as pool:
-        (uri, method, conditions), *others = asked
+    with ThreadPoolExecutor(len(requests)) as pool:
+        (uri, method, conditions), *others = requests
         first = pool.submit(ask, worker.fast, uri, method, **conditions)
-        until(lambda: len(held.asked) == 1, "the first is asked for")
+        until(lambda: len(held.requested_uris) == 1, "the first is asked for")
         rest = [pool.submit(ask, worker.fast, uri, method, **conditions) for uri, method, conditions in others]
         until(lambda: _waiting(worker) == waiting, "the others wait")
-        until(lambda: len(held.asked) == len(asked) - waiting, "those who do not wait are through")
+        until(lambda: len(held.requested_uris) == len(requests) - waiting, "those who do not wait are through")
         held.opened.set()
-        return [answer.result(20) for answer in (first, *rest)], len(held.asked)
+        return [answer.result(20) for answer in (first, *rest)], len(held.requested_uris)
 
 
 def test_requests_that_are_alike_are_answered_with_one(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
-    answers, asked = _alike(worker, [(URI, "GET", {}), (URI, "GET", {"Cookie": "a=b"})] * 10, waiting=19)
-    assert asked == 1
+    answers, passed_on = _alike(worker, [(URI, "GET", {}), (URI, "GET", {"Cookie": "a=b"})] * 10, waiting=19)
+    assert passed_on == 1
     assert {answer.body for answer in answers} == {ask(worker.slow, URI).body}
     assert [answer["Cache-Status"] for answer in answers[1:]] == ["image_repo; hit; detail=memory"] * 19
     assert worker.fast._coalescer._queues == {}
@@ -532,16 +532,16 @@ def test_requests_that_are_alike_are_answered_with_one(worker: Worker, monkeypat
     ],
 )
 def test_what_is_not_alike_does_not_wait(worker: Worker, uri: str, method: str, conditions: dict[str, str]) -> None:
-    _, asked = _alike(worker, [(URI, "GET", {}), (uri, method, conditions)], waiting=0)
-    assert asked == 2
+    _, passed_on = _alike(worker, [(URI, "GET", {}), (uri, method, conditions)], waiting=0)
+    assert passed_on == 2
 
 
 def test_who_waits_for_an_answer_that_is_of_no_use_asks_himself(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coalescing, "WAIT_S", 20.0)
-    answers, asked = _alike(worker, [("/images/none", "GET", {})] * 5, waiting=4)
-    assert (asked, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
+    answers, passed_on = _alike(worker, [("/images/none", "GET", {})] * 5, waiting=4)
+    assert (passed_on, {answer.status for answer in answers}) == (5, {"404 NOT FOUND"})
 
 
 def test_nobody_waits_long_for_somebody_else(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +549,7 @@ def test_nobody_waits_long_for_somebody_else(worker: Worker, monkeypatch: pytest
     held = Held(worker)
     with ThreadPoolExecutor(5) as pool:
         answers = [pool.submit(ask, worker.fast, URI) for _ in range(5)]
-        until(lambda: len(held.asked) == 5, "all ask by themselves")
+        until(lambda: len(held.requested_uris) == 5, "all ask by themselves")
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}
     assert worker.fast._coalescer._queues == {}
@@ -558,8 +558,8 @@ def test_nobody_waits_long_for_somebody_else(worker: Worker, monkeypatch: pytest
 def test_who_finds_no_room_to_wait_asks_himself(worker: Worker) -> None:
     worker.fast._coalescer = coalescing.RequestCoalescer(Limiter({Stage.COALESCED: Limit(1)}))
     with worker.fast._coalescer._limiter.admit(Stage.COALESCED):
-        answers, asked = _alike(worker, [(URI, "GET", {})] * 3, waiting=0)
-    assert (asked, {answer.status for answer in answers}) == (3, {"200 OK"})
+        answers, passed_on = _alike(worker, [(URI, "GET", {})] * 3, waiting=0)
+    assert (passed_on, {answer.status for answer in answers}) == (3, {"200 OK"})
 
 
 def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(worker: Worker, monkeypatch: Any) -> None:
@@ -567,15 +567,15 @@ def test_those_who_wait_take_no_place_of_those_who_wait_for_pictures(worker: Wor
     with ExitStack() as taken:
         for _ in range(-(-worker.config.server.threads // 2) - 1):  # there is one place left, for the first
             taken.enter_context(worker.repo.limiter.admit(Stage.RENDITION))
-        answers, asked = _alike(worker, [(URI, "GET", {})] * 4, waiting=3)
-    assert (asked, {answer.status for answer in answers}) == (1, {"200 OK"})
+        answers, passed_on = _alike(worker, [(URI, "GET", {})] * 4, waiting=3)
+    assert (passed_on, {answer.status for answer in answers}) == (1, {"200 OK"})
 
 
 def test_nobody_waits_for_what_is_known_to_be_of_no_use(worker: Worker) -> None:
     uri = "/images/a/b?meta=True"
     ask(worker.fast, uri)
-    _, asked = _alike(worker, [(uri, "GET", {})] * 3, waiting=0)
-    assert asked == 3
+    _, passed_on = _alike(worker, [(uri, "GET", {})] * 3, waiting=0)
+    assert passed_on == 3
 
 
 def test_a_connection_is_at_work_while_its_request_waits(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -590,7 +590,7 @@ def test_a_connection_is_at_work_while_its_request_waits(worker: Worker, monkeyp
     held = Held(worker)
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(ask, worker.fast, URI) for _ in range(3)]
-        until(lambda: len(held.asked) == 1 and _waiting(worker) == 2, "two wait")
+        until(lambda: len(held.requested_uris) == 1 and _waiting(worker) == 2, "two wait")
         assert sum(marked) == 3
         held.opened.set()
         assert {answer.result(20).status for answer in answers} == {"200 OK"}

@@ -271,12 +271,12 @@ def test_a_snapshot_is_a_manifest_that_shows_what_was_frozen(tmp_path: Path) -> 
         manifest = site.client.get(path).json()
         assert [canvas["label"]["none"] for canvas in manifest["items"]] == [["a"], ["b"]]
         assert len({canvas["id"] for canvas in manifest["items"]}) == 2
-        shown = manifest["items"][0]["items"][0]["items"][0]["body"]["id"].partition("/iiif/")[2]
-        frozen = site.client.get(f"/iiif/{shown}")
+        image_path = manifest["items"][0]["items"][0]["items"][0]["body"]["id"].partition("/iiif/")[2]
+        frozen = site.client.get(f"/iiif/{image_path}")
         assert frozen.image().size == (90, 60)
         site.put("s/a", pictures.jpeg(pictures.photo(33, 22)))
         assert site.client.get(path).json() == manifest
-        assert site.client.get(f"/iiif/{shown}").status == 404, "other bytes are never shown in its place"
+        assert site.client.get(f"/iiif/{image_path}").status == 404, "other bytes are never shown in its place"
         assert site.client.get("/iiif/3/snapshot/none/manifest.json").status == 404
         assert site.client.get(f"{path}?page=2").status == 404
 

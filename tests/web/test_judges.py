@@ -36,10 +36,10 @@ def judges() -> Path:
     return python
 
 
-def judge(*arguments: str, told: Any = None) -> Any:
+def judge(*arguments: str, document: Any = None) -> Any:
     """Return what a judge says."""
     command = [str(judges()), str(HERE / "servers" / "iiif_check.py"), *arguments]
-    done = subprocess.run(command, input=json.dumps(told), text=True, capture_output=True, check=False, timeout=100)
+    done = subprocess.run(command, input=json.dumps(document), text=True, capture_output=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
@@ -79,7 +79,7 @@ def test_the_library_of_the_editors_accepts_manifests(site: Site, monkeypatch: p
     documents = [site.client.get(f"/iiif/3/{path}/manifest.json").json() for path in paths]
     monkeypatch.setattr(manifests, "MAX_CANVASES", 2)
     documents.append(site.client.get("/iiif/3/collection/m/manifest.json").json())
-    assert judge("presentation", told=documents) == [
+    assert judge("presentation", document=documents) == [
         ["Manifest", 1], ["Manifest", 3], ["Manifest", 4], ["Manifest", 3], ["Collection", 2],
     ]  # fmt: skip
     assert documents[0]["items"][0]["rights"] == "http://creativecommons.org/licenses/by/4.0/"
@@ -91,7 +91,7 @@ def test_urls_that_thumbors_client_has_signed_are_served(site: Site) -> None:
         {"width": 50, "fit_in": True, "filters": ["quality(80)", "format(webp)"], "image_url": "m/1%20%C3%B6"},
         {"crop": ((10, 10), (40, 30)), "flip": True, "image_url": "m/1%20%C3%B6"},
     ]
-    sizes = [site.client.get(f"/thumbor{url}").image().size for url in judge("thumbor", KEY, told=options)]
+    sizes = [site.client.get(f"/thumbor{url}").image().size for url in judge("thumbor", KEY, document=options)]
     assert sizes == [(30, 20), (50, 33), (30, 20)]
 
 

@@ -111,19 +111,19 @@ def test_a_zip_waits_for_its_turn_where_others_are_told_to_come_again(tmp_path):
     with serving(config, tmp_path) as other:
         for name in ("z/a", "z/b"):
             other.client.put(f"/images/{name}", pictures.jpeg(pictures.photo(64, 48)))
-        gate, begun, asked = other.repo.limiter, threading.Event(), threading.Event()
+        gate, begun, has_asked = other.repo.limiter, threading.Event(), threading.Event()
 
         def hold():
             with gate.slot(5):
                 begun.set()
-                asked.wait(10)
+                has_asked.wait(10)
 
         holder = threading.Thread(target=hold)
         holder.start()
         assert begun.wait(5)
         assert other.client.get("/images/z/a?w=9").status == 503
         with ThreadPoolExecutor(1) as pool:
-            threading.Timer(0.5, asked.set).start()  # long after its first member was refused
+            threading.Timer(0.5, has_asked.set).start()  # long after its first member was refused
             zipped = pool.submit(other.client.get, "/images/z/?w=9")
             assert sorted(members(zipped.result())) == ["z/a.jpg", "z/b.jpg"]
         holder.join()

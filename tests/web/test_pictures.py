@@ -125,8 +125,8 @@ def test_deleting_the_caches_while_it_runs_changes_nothing_but_speed(get, served
 def test_not_modified(get):
     path = "/images/sites/a?w=61"
     etag, modified = (get(path).headers[name] for name in ("ETag", "Last-Modified"))
-    for told in ({"If_None_Match": etag}, {"If_None_Match": f'"other", {etag}'}, {"If_Modified_Since": modified}):
-        answer = get(path, **told)
+    for conditions in ({"If_None_Match": etag}, {"If_None_Match": f'"other", {etag}'}, {"If_Modified_Since": modified}):
+        answer = get(path, **conditions)
         assert (answer.status, answer.body) == (304, b"")
         assert answer.headers["ETag"] == etag
     assert get(path, If_None_Match='"other"').status == 200
@@ -193,8 +193,8 @@ def test_if_range(get):
 
 def test_a_version_may_be_kept_for_ever(get):
     version = get("/images/sites/a?meta=True").json()["version"]
-    kept = get(f"/images/sites/a?w=20&v={version}").headers["Cache-Control"]
-    assert kept == "public, max-age=31536000, immutable"
+    cache_control = get(f"/images/sites/a?w=20&v={version}").headers["Cache-Control"]
+    assert cache_control == "public, max-age=31536000, immutable"
     assert "immutable" not in get("/images/sites/a?w=20&v=other").headers["Cache-Control"]
 
 

@@ -144,20 +144,20 @@ def test_fields_stand_beside_members_alone(client):
 
 
 def test_the_same_bytes_again_say_something_else(client):
-    for said, told in (({"a": 1}, {"a": 1}), ({"b": 2}, {"a": 1, "b": 2}), ([3], [3]), ({"c": 4}, {"c": 4})):
-        parts = ("file", "a.jpg", picture(99)), ("data", None, json.dumps(said).encode())
-        assert client.form("/images", *parts).json()["data"] == told
+    for data, merged in (({"a": 1}, {"a": 1}), ({"b": 2}, {"a": 1, "b": 2}), ([3], [3]), ({"c": 4}, {"c": 4})):
+        parts = ("file", "a.jpg", picture(99)), ("data", None, json.dumps(data).encode())
+        assert client.form("/images", *parts).json()["data"] == merged
 
 
 @pytest.mark.parametrize("kind", [PATCH, JSON, "application/json; charset=utf-8"])
 def test_a_patch_is_merged_and_leaves_the_facts_alone(client, kind):
     client.form("/images/p", ("file", "a.jpg", picture()), ("data", None, b'{"site":{"id":7,"old":1},"stars":3}'))
-    before, shown = record(client, "p").json(), client.get("/images/p?w=20")
+    before, rendition = record(client, "p").json(), client.get("/images/p?w=20")
     answer = say(client, "PATCH", "/images/p.jpg", {"site": {"old": None, "new": [1]}, "width": 9, "owner": "me"}, kind)
     assert answer.status == 200
     data = {"site": {"id": 7, "new": [1]}, "stars": 3, "width": 9, "owner": "me"}
     assert answer.json() == {**before, "data": data} == record(client, "p").json()
-    assert client.get("/images/p?w=20").headers["ETag"] == shown.headers["ETag"], "the picture is the same"
+    assert client.get("/images/p?w=20").headers["ETag"] == rendition.headers["ETag"], "the picture is the same"
 
 
 def test_put_with_json_replaces_the_data_and_only_that(client):
@@ -208,10 +208,10 @@ def test_who_looks_between_a_picture_and_its_record_sees_what_is_said_with_it_at
         store, looked = one.repo.origin._store, []
         put = store.put
 
-        def put_seen(key, *rest, **told):
+        def put_seen(key, *rest, **options):
             if key == "f.json":
                 looked.append(two.client.get(path).body)
-            return put(key, *rest, **told)
+            return put(key, *rest, **options)
 
         monkeypatch.setattr(store, "put", put_seen)
         one.client.form("/images/f", ("file", "a.jpg", picture(2)), ("data", None, b'{"focus":"0,0"}'))
@@ -224,7 +224,7 @@ def test_who_looks_between_a_picture_and_its_record_sees_what_is_said_with_it_at
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH"])
 @pytest.mark.parametrize(
-    ("body", "status", "slug", "said"),
+    ("body", "status", "slug", "message"),
     [
         pytest.param(b"", 400, "bad-body", "JSON", id="nothing"),
         pytest.param(b"{", 400, "bad-body", "JSON", id="half an object"),
@@ -241,11 +241,11 @@ def test_who_looks_between_a_picture_and_its_record_sees_what_is_said_with_it_at
         pytest.param(b" " * (1 << 20) + b"{}", 413, "too-large", "bytes", id="a megabyte of blanks"),
     ],
 )
-def test_data_that_is_refused_changes_nothing(client, method, body, status, slug, said):
+def test_data_that_is_refused_changes_nothing(client, method, body, status, slug, message):
     say(client, "PUT", "/images/bad", {"kept": True})
     answer = say(client, method, "/images/bad", body)
     assert (answer.status, answer.slug) == (status, slug)
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert record(client, "bad").json()["data"] == {"kept": True}
 
 
@@ -383,9 +383,9 @@ def test_if_match_guards_against_lost_updates(client, pictured, method, tag, sta
         client.put("/images/guarded", picture())
     before = say(client, "PUT", "/images/guarded", {"turn": 1}).headers["ETag"]
     now = say(client, "PATCH", "/images/guarded", {"turn": 2}).headers["ETag"]
-    told = tag.replace("NOW", now).replace("BEFORE", before)
+    header = tag.replace("NOW", now).replace("BEFORE", before)
     body = None if method == "DELETE" else b'{"turn":3}'
-    answer = client(method, "/images/guarded", body, Content_Type=JSON, If_Match=told)
+    answer = client(method, "/images/guarded", body, Content_Type=JSON, If_Match=header)
     assert answer.status == status
     if status == 412:
         assert answer.slug == "precondition-failed"

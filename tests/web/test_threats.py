@@ -447,9 +447,9 @@ def test_a_flood_of_variants_leaves_the_caches_within_their_bounds(tmp_path: Pat
                     query = {"w": size, "q": quality}
                     assert session.get(f"http://{it.listen}/images/a", params=query, timeout=30).status_code == 200
                 assert session.get(f"http://{it.listen}/images/a?w=11", timeout=30).content == hot
-        kept = [tmp_path / "cache" / name for name in it.files("cache") if "renditions" in name]
-        assert len(kept) <= 50 + 10
-        assert sum(path.stat().st_size for path in kept) <= 300 << 10
+        files = [tmp_path / "cache" / name for name in it.files("cache") if "renditions" in name]
+        assert len(files) <= 50 + 10
+        assert sum(path.stat().st_size for path in files) <= 300 << 10
 
 
 def test_what_a_killed_worker_has_acknowledged_is_there_and_nothing_else(tmp_path: Path) -> None:
@@ -494,8 +494,8 @@ def test_what_a_killed_worker_has_acknowledged_is_there_and_nothing_else(tmp_pat
         whole = {hashlib.sha256(body).hexdigest() for body in bodies}
         for name in begun - acknowledged.keys():
             original = tmp_path / "originals" / f"{name}.jpg"
-            shown = requests.get(f"http://{it.listen}/images/{name}?w=20", timeout=30).status_code
-            assert shown == (200 if original.exists() else 404)
+            status = requests.get(f"http://{it.listen}/images/{name}?w=20", timeout=30).status_code
+            assert status == (200 if original.exists() else 404)
             assert not original.exists() or hashlib.sha256(original.read_bytes()).hexdigest() in whole
             assert original.exists() or not original.with_suffix(".json").exists()
         count = requests.get(f"http://{it.listen}/images", timeout=30).json()["count"]
@@ -517,7 +517,7 @@ def test_a_connection_that_talks_nonsense_is_closed(server: Running) -> None:
         with commands.connect(server.listen) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(nonsense)
             connection.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(HTTPException), contextlib.closing(HTTPResponse(connection)) as told:
-                told.begin()
-                assert told.status < 500
+            with contextlib.suppress(HTTPException), contextlib.closing(HTTPResponse(connection)) as response:
+                response.begin()
+                assert response.status < 500
     assert server.get("/images/a").status == 200

@@ -237,9 +237,9 @@ def test_pictures_and_files_are_guarded(client: Client, method: str, path: str) 
 
 
 def test_a_link_is_guarded_and_kept_by_nobody(client: Client) -> None:
-    told = client.get("/images/a?url=True&w=20")
-    assert "no-store" in told.headers["Cache-Control"]
-    path = told.json()["url"].split("/", 3)[3]
+    response = client.get("/images/a?url=True&w=20")
+    assert "no-store" in response.headers["Cache-Control"]
+    path = response.json()["url"].split("/", 3)[3]
     answer = client.get("/" + path)
     assert answer.status == 200
     is_guarded(answer)
@@ -372,8 +372,8 @@ def test_data_of_any_depth_is_stored_or_refused(client: Client, depth: int) -> N
     if answer.status == 400:
         is_clean_problem(answer)
     else:
-        told = client.get("/images/deep?meta=True")
-        assert (told.status, told.json()["data"]) == (200, json.loads(nested(depth)))
+        response = client.get("/images/deep?meta=True")
+        assert (response.status, response.json()["data"]) == (200, json.loads(nested(depth)))
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def client(served):
     return served.client
 
 
-def picture(seed: int = 0, **told) -> bytes:
-    return pictures.jpeg(pictures.photo(64, 48, seed), **told)
+def picture(seed: int = 0, **options) -> bytes:
+    return pictures.jpeg(pictures.photo(64, 48, seed), **options)
 
 
 def digest(body: bytes, algorithm: str = "sha256") -> str:
