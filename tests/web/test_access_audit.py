@@ -91,3 +91,34 @@ def test_a_line_names_the_user_whose_names_its_path_holds(tmp_path: Path) -> Non
     first, second = map(json.loads, file.read_text().splitlines())
     assert (first["who"], first["owner"], first["path"]) == ("key:robot", "ann", "/images/a")
     assert "owner" not in second
+
+
+def test_administrators_read_the_newest_lines(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", audit=str(file))) as site:
+        keys = site.repo.authenticator.keys
+        boss, writer = ({"Authorization": f"Bearer {keys.add(new_key(role, role))}"} for role in ("admin", "writer"))
+        assert site.client.get("/access/audit", **boss).json() == {"target": str(file), "lines": []}
+        file.write_text("no JSON of ours\n" + '{"action": "old"}\n' * 3_000 + '{"path": "' + "x" * 250_000 + '"}\n' * 3)
+        for number in range(3):
+            site.client.put(f"/images/a{number}", pictures.jpeg(), **writer)
+        lines = site.client.get("/access/audit", **boss).json()["lines"]
+        assert [line["path"] for line in lines[:3]] == ["/images/a2", "/images/a1", "/images/a0"]
+        assert len(lines) <= 100
+        assert site.client.get("/access/audit", **writer).status == 403
+        assert site.client.get("/access/audit").status == 401
+
+
+@pytest.mark.parametrize("target", [None, "log"])
+def test_without_a_file_there_are_no_lines_to_read(tmp_path: Path, target: str | None) -> None:
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", audit=target)) as site:
+        key = site.repo.authenticator.keys.add(new_key("boss", "admin"))
+        answer = site.client.get("/access/audit", Authorization=f"Bearer {key}")
+        assert answer.json() == {"target": target, "lines": []}
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", audit=str(tmp_path))) as site:
+        key = site.repo.authenticator.keys.add(new_key("boss", "admin"))
+        answer = site.client.get("/access/audit", Authorization=f"Bearer {key}")
+        assert answer.json()["detail"] == "The file cannot be read: Is a directory."

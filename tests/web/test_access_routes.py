@@ -57,6 +57,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/dzi/{path}"): ("reader", "/dzi/a/b.dzi"),
     ("GET", "/oembed"): ("reader", "/oembed?url=/images/a/b"),
     ("GET", "/metrics"): ("admin", "/metrics"),
+    ("GET", "/access/audit"): ("admin", "/access/audit"),
     ("GET", "/access/keys"): ("admin", "/access/keys"),
     ("POST", "/access/keys"): ("admin", "/access/keys"),
     ("DELETE", "/access/keys/{name}"): ("admin", "/access/keys/none"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pictures
@@ -11,6 +11,7 @@ import pytest
 from access_site import Site, running_site
 from chromium import needs_browser, node_file, open_page, running_browser
 
+from image_repo.access.api_keys import new_key
 from image_repo.config import AccessConfiguration
 
 if TYPE_CHECKING:
@@ -76,13 +77,43 @@ VIEWS = {
 }
 
 
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, str]]]:
+    """A server with an audit log, and the credentials of its administrator."""
+    folder = tmp_path_factory.mktemp("admin")
+    with running_site(folder, AccessConfiguration(anonymous="none", audit=str(folder / "audit.jsonl"))) as site:
+        credentials = {"Authorization": f"Bearer {site.repo.authenticator.keys.add(new_key('boss', 'admin'))}"}
+        site.client.put("/images/one", pictures.jpeg(), **credentials)
+        site.client.put("/images/two", pictures.jpeg())
+        yield site, credentials
+
+
+def _open_server(page: Page) -> None:
+    page.get_by_role("button", name="Server").click()
+    page.get_by_role("heading", name="Audit").wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, site: Site, scheme: str) -> None:
+    assert not _violations(browser, site, scheme, VIEWS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_keys_and_audit(
+    browser: Browser, admin: tuple[Site, dict[str, str]], scheme: str
+) -> None:
+    site, credentials = admin
+    assert not _violations(browser, site, scheme, {"server": ("./", _open_server)}, extra_http_headers=credentials)
+
+
+def _violations(
+    browser: Browser, site: Site, scheme: str, views: Mapping[str, tuple[str, object]], **more: object
+) -> dict[str, object]:
     found = {}
     root = f"http://127.0.0.1:{site.client.port}/"
-    settings = {"color_scheme": scheme, "reduced_motion": "reduce", "bypass_csp": True}
+    settings = {"color_scheme": scheme, "reduced_motion": "reduce", "bypass_csp": True, **more}
     with open_page(browser, root, **settings) as page:
-        for view, (address, act) in VIEWS.items():
+        for view, (address, act) in views.items():
             page.goto(address)
             if view != "nothing":
                 page.locator("[role=gridcell], .empty p").first.wait_for(state="attached")
@@ -92,7 +123,7 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Site, scheme: str) ->
             serious = [each for each in violations if each["impact"] in ("serious", "critical")]
             if serious:
                 found[view] = [(each["id"], each["nodes"][0]["html"][:200]) for each in serious]
-    assert not found
+    return found
 
 
 def test_a_view_has_one_heading_one_main_a_language_and_a_title(browser: Browser, site: Site) -> None:

@@ -33,6 +33,8 @@ _BY_PATH = {"/access/keys": "keys", "/import": "import", "/snapshots": "freeze",
 #: parameter of a GET → what it makes
 _LINKS = {"url": "link", "share": "share"}
 _MAX_TEXT_CHARS = 2048
+#: end of the file that :func:`newest_lines` looks at
+_MAX_TAIL_BYTES = 256 << 10
 
 
 class Audit:
@@ -117,3 +119,29 @@ def _action(environ: WSGIEnvironment) -> str | None:
 
 def _decoded(path: str) -> str:
     return clean(path.encode("latin-1", "replace").decode(errors="replace")[:_MAX_TEXT_CHARS])
+
+
+def newest_lines(file: Path, most: int) -> list[dict[str, Any]]:
+    """Return the newest lines of an audit log, the newest first; none where nothing has been written yet.
+
+    :param most: how many; less where they are long, because the last 256 KiB of the file are read
+    :raises OSError: when it cannot be read
+    """
+    try:
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _MAX_TAIL_BYTES))
+            first, *rest = stream.read(_MAX_TAIL_BYTES).split(b"\n")
+    except FileNotFoundError:
+        return []
+    # the first is cut off, unless it is the file's first
+    texts = [text for text in ([first] if size <= _MAX_TAIL_BYTES else []) + rest if text]
+    return [line for text in texts[: -most - 1 : -1] if isinstance(line := _parse(text), dict)]
+
+
+def _parse(text: bytes) -> Any:
+    """Return the JSON of a line; None where another program has written it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,7 +1,8 @@
-"""Who the caller is, ``/me``, and the API keys for administrators, ``/access/keys``."""
+"""Who the caller is (``/me``), and for administrators API keys (``/access/keys``) and audit log (``/access/audit``)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
@@ -13,13 +14,15 @@ from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter
 from image_repo.model.parameters import unknown_parameter
 from image_repo.repository.repository import Repository
-from image_repo.web import catalogue, openapi, responses, uploads
+from image_repo.web import audit, catalogue, openapi, responses, uploads
 from image_repo.web.identity import authorise, principal
 from image_repo.web.login import LOGIN, LOGOUT, path_of
 from image_repo.web.responses import Reply
 from image_repo.web.sessions import session_of
 
-_KEYS = "/access/keys"
+_KEYS, _AUDIT = "/access/keys", "/access/audit"
+#: lines of the audit log in one answer
+_MAX_LINES = 100
 _MEMBERS = ("name", "role", "prefix", "expires")
 
 
@@ -29,6 +32,7 @@ def install(app: Flask, repo: Repository, config: Config) -> None:
     app.add_url_rule("/me", "me", views.me, methods=["GET"])
     app.add_url_rule(_KEYS, "api_keys", views.list, methods=["GET"])
     app.add_url_rule(_KEYS, "add_api_key", views.add, methods=["POST"])
+    app.add_url_rule(_AUDIT, "audit", views.audit, methods=["GET"])
     app.add_url_rule(f"{_KEYS}/<name>", "revoke_api_key", views.revoke, methods=["DELETE"])
 
 
@@ -89,6 +93,17 @@ class _Views:
         self._keys.revoke(name)
         return responses.send_json({"name": name, "revoked": True})
 
+    def audit(self) -> Reply:
+        """``GET /access/audit``: where the audit log is, and the newest lines of the file on this node."""
+        catalogue.read_parameters(())
+        authorise(self._repo, Action.ADMINISTER, "")
+        target, members = self._config.access.audit, dict[str, Any]()
+        try:
+            lines = [] if target in (None, audit.LOG) else audit.newest_lines(Path(str(target)), _MAX_LINES)
+        except OSError as error:
+            lines, members = [], {"detail": f"The file cannot be read: {error.strerror}."}
+        return responses.send_json({"target": target, "lines": lines, **members})
+
 
 def _read_key(data: Any) -> ApiKey:
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values() if value is not None):
@@ -122,6 +137,7 @@ def paths(base: str) -> openapi.Paths:
     return {
         "/me": {"get": openapi.operation("Who the caller is, and what it may do", [], facts)},
         _KEYS: {"get": openapi.operation("The API keys", [], facts), "post": made},
+        _AUDIT: {"get": openapi.operation("The audit log, its newest lines first", [], facts)},
         f"{_KEYS}/{{name}}": {
             "parameters": [openapi.in_path("name", "of the key")],
             "delete": openapi.operation("Revoke an API key", [], facts),

@@ -1,6 +1,8 @@
 /** The server at a glance, for those who run it: health, caches, work, free space. */
 
 import { ROOT, send } from './api.js';
+import { keysSection } from './api_keys.js';
+import { auditSection } from './audit.js';
 import { element } from './dom.js';
 import { notifyError, openDialog } from './notices.js';
 import { bytes, digits } from './words.js';
@@ -8,15 +10,21 @@ import { bytes, digits } from './words.js';
 /** Line of Prometheus' text format. */
 const LINE = /^(\w+)(?:\{([^}]*)\})? (\S+)$/;
 
-/** Open the dialog. */
-export async function openServer() {
+/**
+ * Open the dialog.
+ * @param {boolean} isAdmin whether the caller may see keys and audit log
+ */
+export async function openServer(isAdmin) {
   try {
     // 503 has the state of the parts as well
     const health = await (
       await fetch(new URL('readyz?verbose', ROOT), { headers: { Accept: 'application/json' } })
     ).json();
     const values = readMetrics(await (await send('metrics')).text());
-    openDialog('Server', ...sections(health, values));
+    const dialog = openDialog('Server', ...sections(health, values));
+    if (!isAdmin) return;
+    dialog.classList.add('wide');
+    dialog.append(await keysSection(), await auditSection());
   } catch (error) {
     notifyError(error);
   }

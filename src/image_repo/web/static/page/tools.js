@@ -24,7 +24,7 @@ export function installTools(page) {
   tools.push(button('Duplicates', () => openDuplicates(page.view)));
   // where anybody may delete, anybody may look
   const isOperator = page.may('administer') || (!page.caller?.name && page.may('delete'));
-  if (isOperator) tools.push(button('Server', openServer));
+  if (isOperator) tools.push(button('Server', () => openServer(page.may('administer'))));
   part('side').append(element('div', { className: 'buttons' }, ...tools));
 }
 
