@@ -24,6 +24,10 @@ FROM python:${PYTHON} AS base
 RUN useradd --system --uid 10001 --no-create-home --home-dir /data image_repo \
     && install --directory --owner image_repo --mode 1777 /data /cache
 COPY --from=build /opt/image_repo /opt/image_repo
+# The first process: Python takes no signal before it has started, and would be killed where it is stopped meanwhile.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/*
 # Swift: OS_AUTH_URL OS_USERNAME OS_PASSWORD OS_TENANT_NAME OS_TENANT_ID, or any of the usual OS_*, at start.
 ENV PATH=/opt/image_repo/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -42,7 +46,7 @@ FROM base AS bare
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
-ENTRYPOINT ["image_repo"]
+ENTRYPOINT ["tini", "--", "image_repo"]
 
 # -- with nginx ----------------------------------------------------------------------------------------------------------
 FROM base AS nginx

@@ -134,7 +134,7 @@ def test_the_image_that_is_built_by_default_has_nginx_on_port_80() -> None:
 
 def test_the_bare_image_has_port_5000() -> None:
     bare = dict(inherited("bare"))
-    assert (json.loads(bare["ENTRYPOINT"]), bare["EXPOSE"]) == (["image_repo"], "5000")
+    assert (json.loads(bare["ENTRYPOINT"]), bare["EXPOSE"]) == (["tini", "--", "image_repo"], "5000")
     assert "IMAGE_REPO_LISTEN=0.0.0.0:5000" in " ".join(STAGES["base"].all("ENV"))
 
 

@@ -147,30 +147,6 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
 
 
 @servers
-def test_the_first_process_of_a_container_ends_when_it_is_told_before_uwsgi_is_loaded(tmp_path: Path) -> None:
-    namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    command = [*namespace, *commands.COMMAND, "-y", str(commands.configure(tmp_path))]
-    with (tmp_path / "log").open("wb") as out:
-        outside = subprocess.Popen(command, stdout=out, stderr=out, cwd=tmp_path)
-    try:
-        children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children")
-        commands.until(lambda: bool(children.read_text()), "the process is there")
-        first = Path("/proc") / children.read_text().strip()
-
-        def handles_the_signal() -> bool:
-            caught = next(line for line in (first / "status").read_text().splitlines() if line.startswith("SigCgt"))
-            return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)
-
-        commands.until(handles_the_signal, "it can be ended")
-        assert "pyuwsgi" not in (first / "maps").read_text()
-        os.kill(int(first.name), signal.SIGTERM)
-        assert outside.wait(10) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
-    finally:
-        outside.kill()
-        outside.wait()
-
-
-@servers
 def test_the_pid_file_goes_with_the_server(tmp_path: Path) -> None:
     with commands.serving(commands.configure(tmp_path)) as server:
         assert (tmp_path / "pid").read_text() == f"{server.pid}\n"

@@ -14,7 +14,6 @@ from image_repo.cli.options import Options, common, describe_error, fail
 from image_repo.cli.options import serving as serving_options
 from image_repo.config import Config, dump
 from image_repo.errors import Problem
-from image_repo.server import signals
 
 log = logging.getLogger("image_repo")
 
@@ -112,7 +111,6 @@ def main(ctx: click.Context, /, dump_yaml: bool, trial_run: bool, **values: Any)
     the environment (IMAGE_REPO_…), then from the command line. Swift is used when its usual OS_* variables
     are set, S3 when S3_BUCKET is, else a folder.
     """
-    signals.end_as_first_process()
     options = ctx.ensure_object(Options)
     modes = {name: values.pop(name) for name in serving.MODES}
     options.add(values)

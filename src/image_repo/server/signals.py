@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 
 #: signals that end or restart a server or a worker
@@ -25,12 +24,6 @@ MASTER_HOOKS = (
     *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
     *("--hook-master-start", "callint:sigsetmask 0"),
 )
-
-
-def end_as_first_process() -> None:
-    """Let a container's first process be ended while it starts: the kernel drops its signals that have no handler."""
-    if os.getpid() == 1:
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def end_on_signal() -> None:
