@@ -33,9 +33,12 @@ from image_repo.stores.base import CHUNK
 #: pictures that are rendered at a time: the limiter admits as many renders as there are processors, and the next
 #: originals are read meanwhile
 AT_ONCE = 2 * len(os.sched_getaffinity(0))
-#: files that are uploaded at a time: what waits for the disk and for the index is written together. Measured with small
+#: files that are uploaded at a time, as many as there are connections to a store by default. Measured with small
 #: pictures: 1.4 to 1.9 times as fast as 4
 _UPLOADS_AT_ONCE = 8
+#: the same to a folder: what waits for the disk and for the index is written together. Measured with small pictures:
+#: 1.1 to 1.8 times as fast as 8; 32 are no faster
+_UPLOADS_TO_A_FOLDER = 16
 
 
 # -- put -------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def put(repo: Repository, uploads: Iterable[Upload], prefix: str, step: Step, *,
         except OSError as error:
             report.failed.append((upload.path, error.strerror or str(error)))
 
-    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_UPLOADS_TO_A_FOLDER if repo.origin.capabilities.folder else _UPLOADS_AT_ONCE) as pool:
         for _ in pool.map(run, uploads):
             step(1)
     return report
