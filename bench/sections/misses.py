@@ -30,6 +30,8 @@ class _Kind:
     most: int
     #: in one run
     requests: int = 32
+    #: originals whose first variants one run asks for: CPU is counted in steps of 10 ms
+    firsts: int = 12
 
 
 KINDS = (
@@ -37,9 +39,9 @@ KINDS = (
     _Kind("24 MP → 321..640", "mp24", 321, 640),
     _Kind("12 MP → 100..640", "mp12", 100, 640),
     _Kind("4 MP → 100..640", "mp4", 100, 640),
-    _Kind("24 MP progressive → 100..640", "progressive24", 100, 640, 12),
-    _Kind("12 MP PNG → 100..640", "png12", 100, 640, 12),
-    _Kind("12 MP HEIC → 100..640", "heic12", 100, 640, 8),
+    _Kind("24 MP progressive → 100..640", "progressive24", 100, 640, 12, 4),
+    _Kind("12 MP PNG → 100..640", "png12", 100, 640, 12, 4),
+    _Kind("12 MP HEIC → 100..640", "heic12", 100, 640, 8, 4),
 )
 
 
@@ -77,7 +79,7 @@ def run(bench: Bench) -> Section:
         f"{kind.original}-{n}": copy(path, folder / f"{kind.original}-{n}{path.suffix}", n)
         for kind in KINDS
         if (path := bench.originals.get(kind.original))
-        for n in range(_COPIES * (bench.rounds + 1))
+        for n in range(_COPIES + kind.firsts * bench.rounds)
     }
     kinds = [kind for kind in KINDS if f"{kind.original}-0" in used]
     found: Found = defaultdict(_Measured)
@@ -92,6 +94,7 @@ def run(bench: Bench) -> Section:
         for kind in kinds:
             for server in servers:  # what is done once in each process, and for each original
                 each(server.port, [server.path(f"{kind.original}-{n}", 90) for n in range(_COPIES)] * 2, _CONNECTIONS)
+        ours.wait_until_idle()
         for number in range(bench.rounds):
             for kind in kinds:
                 for server in servers:
@@ -106,19 +109,24 @@ def _first(server: Server, kind: _Kind, number: int, found: Found) -> None:
     """The first variant of originals that another tool has put there."""
     if kind.least > 320:  # the same originals, known by now
         return
-    copies = range(_COPIES * (number + 1), _COPIES * (number + 2))
-    _ask(server, [server.path(f"{kind.original}-{n}", 300) for n in copies], found[server.name, kind.name, "first"])
+    paths = [server.path(name, 300) for name in _foreign(kind, number)]
+    _ask(server, paths, found[server.name, kind.name, "first"])
 
 
 def _second(server: Server, kind: _Kind, number: int, found: Found) -> None:
     """Another small variant of the same originals; with the first one, two of them."""
     if kind.least > 320:
         return
-    copies = range(_COPIES * (number + 1), _COPIES * (number + 2))
     another = found[server.name, kind.name, "another"]
-    _ask(server, [server.path(f"{kind.original}-{n}", 200) for n in copies], another)
+    _ask(server, [server.path(name, 200) for name in _foreign(kind, number)], another)
     first, two = found[server.name, kind.name, "first"], found[server.name, kind.name, "two"]
     two.cpu = [one + other for one, other in zip(first.cpu, another.cpu, strict=False)]
+
+
+def _foreign(kind: _Kind, number: int) -> list[str]:
+    """The originals whose first variants a round asks for."""
+    begin = _COPIES + kind.firsts * number
+    return [f"{kind.original}-{n}" for n in range(begin, begin + kind.firsts)]
 
 
 def _following(server: Server, kind: _Kind, number: int, found: Found) -> None:
@@ -134,6 +142,8 @@ def _following(server: Server, kind: _Kind, number: int, found: Found) -> None:
 def _ask(server: Server, paths: list[str], into: _Measured) -> None:
     before = server.cpu()
     told = each(server.port, paths, _CONNECTIONS)
+    if isinstance(server, ImageRepo):  # what is written after the answer counts
+        server.wait_until_idle()
     into.failed += len(paths) - len(told.good)
     if not told.good:
         return
