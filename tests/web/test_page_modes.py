@@ -17,6 +17,7 @@ from image_repo.config import AccessConfiguration, RequestsConfiguration
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = needs_browser
 KEY = "a key of the tests, for requests"
 #: how /images and /iiif are reached
@@ -60,6 +61,30 @@ def test_thumbnails_and_tiles_are_shown_and_nothing_is_refused(browser: Browser,
                 page.get_by_role("button", name="Download").click()
             assert pictures.load(Path(download.value.path()).read_bytes()).size == (1301, 701)
             assert not refused
+
+
+@pytest.mark.parametrize(
+    ("mode", "field", "value"), [("presets", "Preset", "card"), ("signed", "Width", "80")], ids=["presets", "signed"]
+)
+def test_the_url_that_is_made_is_accepted(browser: Browser, tmp_path: Path, mode: str, field: str, value: str) -> None:
+    with _site(tmp_path, AccessConfiguration(), mode=mode, key=KEY) as site:
+        site.put("one", pictures.jpeg(pictures.photo(300, 200)))
+        with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
+            page.goto("./?picture=one")
+            page.get_by_role("button", name="URL").click()
+            panel = page.get_by_role("dialog", name="URL of one")
+            panel.get_by_text(" ms").wait_for()
+            if mode == "presets":
+                panel.get_by_label(field).select_option(value)
+            else:
+                panel.get_by_label(field).fill(value)
+            expect(panel.get_by_role("textbox", name="URL", exact=True)).to_have_value(re.compile(f"={value}\\b"))
+            url = panel.get_by_role("textbox", name="URL", exact=True).input_value()
+            assert pictures.load(page.request.get(url).body()).width in (77, 80)
+            panel.get_by_label("Link").select_option("temporary")
+            expect(panel.get_by_role("textbox", name="URL", exact=True)).not_to_have_value(url)
+            temporary = panel.get_by_role("textbox", name="URL", exact=True).input_value()
+            assert pictures.load(page.request.get(temporary).body()).width in (77, 80)
 
 
 def test_readers_get_no_signature_and_are_told_so(browser: Browser, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ class _Views:
             return {}
         may_sign = mode == "signed" and self._repo.access.allows(principal(), Action.WRITE, "")
         signature = {"signature": self._signer.sign_tiles()} if may_sign else {}
-        return {"requests": {"mode": mode, **signature}}
+        presets = {"presets": list(self._config.presets)} if mode == "presets" else {}
+        return {"requests": {"mode": mode, **signature, **presets}}
 
     def _login(self) -> dict[str, str]:
         """Return where people log in, where they can; where they log out in a session."""

@@ -24,7 +24,7 @@ from image_repo.web.identity import is_shared, principal
 from image_repo.web.problem_page import prefers_page
 from image_repo.web.responses import NOSNIFF, Reply
 
-#: pictures in one answer of ``/grid``; measured: 10,000 take 0.2 s and 600 kB
+#: pictures in one answer of ``/grid``; measured: 10,000 take 0.2 s and 600 kB, with two columns of times 0.3 s, 1.1 MB
 MAX_ROWS = 10_000
 #: parameters of ``/grid`` beside a filter
 GRID_WORDS: Words = {

@@ -141,7 +141,7 @@ export function sendJson(method, url, body, headers = {}) {
  * @property {string[]} may
  * @property {string} [login] where to log in, where the server offers it
  * @property {string} [logout]
- * @property {{mode: string, signature?: string}} [requests] where only some sizes are rendered
+ * @property {{mode: string, signature?: string, presets?: string[]}} [requests] where only some sizes are rendered
  */
 
 /** @returns {Promise<Caller>} */

@@ -16,13 +16,16 @@ const LIFETIMES = /** @type {const} */ ([
   ['a week', 604_800],
 ]);
 
+/** @import { Caller } from './api.js' */
+
 /**
  * Open the panel.
  * @param {Record<string, any>} record of the picture
- * @param {boolean} mayShare
+ * @param {Caller | undefined} caller
  */
-export function openUrlPanel(record, mayShare) {
-  const form = makeForm(mayShare);
+export function openUrlPanel(record, caller) {
+  const requests = caller?.requests;
+  const form = makeForm(Boolean(caller?.name), requests?.presets);
   const image = element('img', { alt: 'What the URL gives; a click sets the focus' });
   const cost = element('p', { className: 'quiet', role: 'status' });
   const results = element('div', { className: 'results' });
@@ -30,7 +33,7 @@ export function openUrlPanel(record, mayShare) {
   const update = () => {
     clearTimeout(state.timer);
     state.timer = setTimeout(
-      () => show(record, parametersOf(form, state.focus), form, { image, cost, results, state }),
+      () => show(record, parametersOf(form, state.focus), requests, form, { image, cost, results, state }),
       PAUSE_MS,
     );
   };
@@ -39,7 +42,8 @@ export function openUrlPanel(record, mayShare) {
   image.addEventListener('click', (event) => {
     const x = (event.offsetX / image.clientWidth).toFixed(2);
     state.focus = `${x},${(event.offsetY / image.clientHeight).toFixed(2)}`;
-    /** @type {HTMLSelectElement} */ (form.elements.namedItem('fit')).value = 'cover';
+    const fit = /** @type {HTMLSelectElement | null} */ (form.elements.namedItem('fit'));
+    if (fit) fit.value = 'cover';
     update();
   });
   const dialog = openDialog(
@@ -54,27 +58,13 @@ export function openUrlPanel(record, mayShare) {
 /**
  * Return the form of the panel.
  * @param {boolean} mayShare
+ * @param {string[]} [presets] where they alone are rendered
  */
-function makeForm(mayShare) {
+function makeForm(mayShare, presets) {
   return element(
     'form',
     { className: 'make-url' },
-    numberField('Width', 'xsize', 960),
-    numberField('Height', 'ysize'),
-    choice('Fit', 'fit', [
-      ['inside', 'inside'],
-      ['cover', 'cover'],
-      ['contain', 'contain'],
-      ['fill', 'fill'],
-    ]),
-    choice('Format', 'kind', [
-      ['JPEG', 'jpg'],
-      ['WebP', 'webp'],
-      ['AVIF', 'avif'],
-      ['PNG', 'png'],
-      ['by the browser', 'auto'],
-    ]),
-    numberField('Quality', 'quality', 82, 100),
+    ...(presets ? [choice('Preset', 'preset', [['none', ''], ...presets.map(twice)])] : recipeFields()),
     choice('Link', 'link', [
       ['lasting', ''],
       ['temporary', 'url'],
@@ -89,6 +79,29 @@ function makeForm(mayShare) {
 }
 
 /**
+ * @param {string} text
+ * @returns {readonly [string, string]}
+ */
+const twice = (text) => [text, text];
+
+/** Return the fields that decide what is rendered. */
+function recipeFields() {
+  return [
+    numberField('Width', 'xsize', 960),
+    numberField('Height', 'ysize'),
+    choice('Fit', 'fit', ['inside', 'cover', 'contain', 'fill'].map(twice)),
+    choice('Format', 'kind', [
+      ['JPEG', 'jpg'],
+      ['WebP', 'webp'],
+      ['AVIF', 'avif'],
+      ['PNG', 'png'],
+      ['by the browser', 'auto'],
+    ]),
+    numberField('Quality', 'quality', 82, 100),
+  ];
+}
+
+/**
  * Return the parameters that the form stands for.
  * @param {HTMLFormElement} form
  * @param {string} focus
@@ -97,7 +110,7 @@ function makeForm(mayShare) {
 function parametersOf(form, focus) {
   const given = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value)]));
   const usual = { fit: 'inside', kind: 'jpg', quality: '82' };
-  const names = /** @type {const} */ (['xsize', 'ysize', 'fit', 'kind', 'quality']);
+  const names = /** @type {const} */ (['preset', 'xsize', 'ysize', 'fit', 'kind', 'quality']);
   const chosen = names.filter((name) => given[name] && given[name] !== /** @type {any} */ (usual)[name]);
   return {
     ...Object.fromEntries(chosen.map((name) => [name, given[name]])),
@@ -109,62 +122,88 @@ function parametersOf(form, focus) {
  * Fetch what the URL gives, and show it with what it costs.
  * @param {Record<string, any>} record
  * @param {Record<string, string>} parameters
+ * @param {Caller['requests']} requests
  * @param {HTMLFormElement} form
  * @param {{image: HTMLImageElement, cost: HTMLElement, results: HTMLElement, state: any}} parts
  */
-async function show(record, parameters, form, { image, cost, results, state }) {
+async function show(record, parameters, requests, form, { image, cost, results, state }) {
   state.request.abort();
   state.request = new AbortController();
   const { signal } = state.request;
   const begun = performance.now();
   try {
-    const url = imageUrl(record.name, parameters);
+    const { url, srcset } = await addressesOf(record, parameters, requests, signal);
     const response = await fetch(url, { signal });
     if (!response.ok) throw new Error((await response.json()).detail ?? `Status ${response.status}`);
     const picture = await response.blob();
     cost.textContent = `${bytes(picture.size)} in ${Math.round(performance.now() - begun)} ms`;
     URL.revokeObjectURL(state.shown);
     image.src = state.shown = URL.createObjectURL(picture);
-    results.replaceChildren(...spellings(record, parameters, await linkOf(record.name, parameters, form)));
+    results.replaceChildren(...spellings(record, srcset, await linkOf(record.name, url, form)));
   } catch (error) {
-    if (!signal.aborted) cost.textContent = /** @type {Error} */ (error).message;
+    if (signal.aborted) return;
+    cost.textContent = /** @type {Error} */ (error).message;
+    results.replaceChildren();
   }
 }
 
 /**
- * Return the address in the chosen kind: lasting, temporary, or one to share.
- * @param {string} name
+ * Return the address of a rendition, and those of several widths as `srcset` takes them; the server signs where it must.
+ * @param {Record<string, any>} record
  * @param {Record<string, string>} parameters
+ * @param {Caller['requests']} requests
+ * @param {AbortSignal} signal
+ * @returns {Promise<{url: string, srcset: string}>}
+ */
+async function addressesOf(record, parameters, requests, signal) {
+  const { xsize, ysize, ...rest } = parameters;
+  if (requests?.mode === 'presets') return { url: imageUrl(record.name, parameters), srcset: '' };
+  const widths = WIDTHS.filter((width) => !record.width || width <= record.width);
+  if (requests?.mode !== 'signed') {
+    const sources = widths.map((width) => `${imageUrl(record.name, { xsize: width, ...rest })} ${width}w`);
+    return { url: imageUrl(record.name, parameters), srcset: sources.join(', ') };
+  }
+  if (!xsize) throw new Error('Expected a width: what the server signs has one.');
+  /** @type {Record<string, string>} */
+  const box = ysize ? { xsize, ysize } : {};
+  const url = imageUrl(record.name, { ...rest, ...box, srcset: [xsize, ...widths].join() });
+  const { sources, srcset } = await getJson(url, { signal });
+  // one as wide as is wanted, or the largest
+  const source = sources.find((/** @type {{width: number}} */ each) => each.width >= Number(xsize)) ?? sources.at(-1);
+  return { url: source.url, srcset };
+}
+
+/**
+ * Return an address in the chosen kind: lasting, temporary, or one to share.
+ * @param {string} name
+ * @param {string} address
  * @param {HTMLFormElement} form
  * @returns {Promise<string>}
  */
-async function linkOf(name, parameters, form) {
+async function linkOf(name, address, form) {
   const kind = /** @type {HTMLSelectElement} */ (form.elements.namedItem('link')).value;
-  if (!kind) return imageUrl(name, parameters);
+  if (!kind) return address;
   const lifetime = /** @type {HTMLSelectElement} */ (form.elements.namedItem('lifetime')).value;
-  const { url } = await getJson(
-    imageUrl(name, kind === 'share' ? { share: 'True', lifetime } : { ...parameters, [kind]: 'True', lifetime }),
-  );
+  const temporary = new URL(address);
+  temporary.searchParams.set('url', 'True');
+  temporary.searchParams.set('lifetime', lifetime);
+  const { url } = await getJson(kind === 'share' ? imageUrl(name, { share: 'True', lifetime }) : temporary.href);
   return new URL(url, location.href).href;
 }
 
 /**
  * Return the address in the forms in which people use it, each with a button that copies it.
  * @param {Record<string, any>} record
- * @param {Record<string, string>} parameters
+ * @param {string} srcset
  * @param {string} url
  */
-function spellings(record, parameters, url) {
+function spellings(record, srcset, url) {
   const alt = lastPart(record.name).replaceAll('&', '&amp;').replaceAll('"', '&quot;');
-  const rest = { ...parameters };
-  delete rest.xsize;
-  delete rest.ysize;
-  const widths = WIDTHS.filter((width) => !record.width || width <= record.width);
-  const set = widths.map((width) => `${imageUrl(record.name, { xsize: width, ...rest })} ${width}w`).join(', ');
   const escaped = (/** @type {string} */ text) => text.replaceAll('&', '&amp;');
+  const widths = srcset && `srcset="${escaped(srcset)}" sizes="100vw"`;
   const texts = [
     ['URL', url],
-    ['HTML', `<img src="${escaped(url)}" srcset="${escaped(set)}" sizes="100vw" alt="${alt}">`],
+    ['HTML', `<img src="${escaped(url)}" ${widths} alt="${alt}">`],
     ['Markdown', `![${lastPart(record.name).replace(/[\\[\]]/g, '\\$&')}](${url})`],
     ['IIIF', `${serviceUrl(record.name)}/info.json`],
   ];

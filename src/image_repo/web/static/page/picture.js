@@ -139,7 +139,7 @@ export class PictureView {
 
   async #openUrl() {
     await this.record.loading; // a srcset has no width beyond the picture's
-    openUrlPanel(this.record.current, Boolean(this.host.caller?.name));
+    openUrlPanel(this.record.current, this.host.caller);
   }
 
   async #delete() {
