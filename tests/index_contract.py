@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from image_repo.catalogue import collation, encoding
-from image_repo.catalogue.base import Index, Indexed, Row
+from image_repo.catalogue.base import Indexed, Row
 from image_repo.catalogue.evaluator import holds
 from image_repo.catalogue.facets import Tally
+from image_repo.catalogue.index import Index
 from image_repo.catalogue.key_usage import count_keys
 from image_repo.catalogue.near import read_near
 from image_repo.catalogue.query import Condition, Filter, Query, SortKey

@@ -17,9 +17,10 @@ from index_contract import IndexContract, Opener
 from psycopg import connect
 from servers.launch import free_port
 
-from image_repo.catalogue.base import Index, Indexed, Row
+from image_repo.catalogue.base import Indexed, Row
 from image_repo.catalogue.cursor import Order, Place
 from image_repo.catalogue.engines import open_index as opened
+from image_repo.catalogue.index import Index
 from image_repo.catalogue.planner import QueryPlan
 from image_repo.catalogue.query import Condition, Filter, SortKey
 from image_repo.catalogue.sqlite import driver

@@ -6,11 +6,11 @@ index afterwards, and what it missed is found by comparing stamps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from image_repo.catalogue.query import Filter, Path, Query, SortKey
+from image_repo.catalogue.query import Path
 
 #: the public form of a record
 Document = Mapping[str, Any]
@@ -85,82 +85,3 @@ class Indexed:
 
     path: Path
     sort: Path | None = None
-
-
-class Index(Protocol):
-    """An engine. Every call may be made from any thread, and is bounded in time.
-
-    :raises CatalogueUnavailable: from each, when the engine does not answer
-    :raises QueryTooSlow: from those that read, when it takes longer than the configuration allows
-    """
-
-    #: for people, without secrets: ``SQLite in /var/…``, ``PostgreSQL at db.example``
-    description: str
-    #: whether the nodes of a repository can share it
-    shared: bool
-
-    def put(self, rows: Iterable[Row]) -> None:
-        """Write rows, over what was there under their names; all or none."""
-
-    def remove(self, names: Iterable[str]) -> int:
-        """Remove rows, and return how many there were."""
-
-    def page(self, query: Query) -> Page:
-        """Return a page of whole documents.
-
-        :raises BadParameter: for an ``after`` that is no cursor of this order
-        """
-
-    def count(self, criteria: Filter) -> int:
-        """Return how many documents match, exactly."""
-
-    def each(self, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
-        """Return every document that matches, page by page: bounded in memory, and nothing is locked."""
-
-    def statistics(self, criteria: Filter, path: Path, most: int = 1_000) -> Statistics:
-        """Return the values of a key (a facet), and how often each occurs.
-
-        :param most: the most values that are returned
-        """
-
-    def keys(self, most: int = 1_000) -> tuple[list[KeyUsage], int]:
-        """Return the keys of all documents, the most frequent first, and how many there are.
-
-        :param most: the most keys that are returned
-        """
-
-    def missing_keys(self, paths: Collection[Path]) -> list[Path]:
-        """Return those of some paths at which no document has anything. Too long ones are not among them."""
-
-    def stamps(self, names: Collection[str]) -> dict[str, str]:
-        """Return the stamps of those names that are indexed."""
-
-    def names(self, after: str = "", limit: int = 1_000) -> list[str]:
-        """Return names after a given one, in order."""
-
-    def indexed(self) -> list[Indexed]:
-        """Return the keys that have an index of their own."""
-
-    def add_index(self, key: Indexed) -> None:
-        """Index a key from now on; nothing where it is indexed."""
-
-    def drop_index(self, key: Indexed) -> bool:
-        """Drop the index of a key, and return whether there was one."""
-
-    def note(self, what: str) -> str | None:
-        """Return the text stored with :meth:`keep_note`, such as the progress of a rebuild."""
-
-    def keep_note(self, what: str, text: str | None) -> None:
-        """Store a short text, or delete it."""
-
-    def clear(self) -> None:
-        """Delete everything but the list of indexed keys."""
-
-    def engine(self) -> tuple[str, int]:
-        """Return the engine with its version, and its size in bytes."""
-
-    def check(self) -> None:
-        """Connect to the engine, make missing tables, and find damage."""
-
-    def close(self) -> None:
-        """Close the connections."""

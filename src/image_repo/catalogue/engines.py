@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from image_repo.catalogue.base import Index
-from image_repo.catalogue.index import SqlIndex
+from image_repo.catalogue.index import Index
 from image_repo.catalogue.sqlite import SqliteDialect
 from image_repo.concurrency.locks import WriteOrder
 from image_repo.errors import ConfigurationError
@@ -45,12 +44,12 @@ def open_index(
     place = _file(url, folder)
     if place:
         dialect = SqliteDialect(place, collection=collection, scope=scope, timeout=timeout, connections=connections)
-        return SqlIndex(dialect, slow)
+        return Index(dialect, slow)
     from image_repo.catalogue.postgres import PostgresDialect  # noqa: PLC0415, most have no use for it
 
     assert url
     shared = PostgresDialect(_url(url), collection=collection, scope=scope, timeout=timeout, connections=connections)
-    return SqlIndex(shared, slow)
+    return Index(shared, slow)
 
 
 def open_order(url: str | None, scope: str, *, connections: int = 4) -> WriteOrder | None:

@@ -43,10 +43,13 @@ _MOST_ESTIMATES, _ESTIMATED = 256, 5.0
 _HELPED = ("eq", "gt", "gte", "lt", "lte")
 
 
-class SqlIndex:
-    """Implements :class:`image_repo.catalogue.base.Index` over a :class:`~.dialect.Dialect`.
+class Index:
+    """The index in the database of a :class:`~.dialect.Dialect`. Every call may be made from any thread, and is bounded
+    in time.
 
     :param slow: seconds after which a query is logged
+    :raises CatalogueUnavailable: from each method, when the engine does not answer
+    :raises QueryTooSlow: from those that read, when it takes longer than the configuration allows
     """
 
     def __init__(self, dialect: Dialect, slow: float) -> None:
@@ -55,28 +58,35 @@ class SqlIndex:
         self._writer = Writer(dialect)
         self._slow = slow
         self._estimates = _Estimates()
+        #: for people, without secrets: ``SQLite in /var/…``, ``PostgreSQL at db.example``
         self.description = dialect.description
+        #: whether the nodes of a repository can share it
         self.shared = dialect.shared
 
     # -- writing ---------------------------------------------------------------------------
 
     def put(self, rows: Iterable[Row]) -> None:
+        """Write rows, over what was there under their names; all or none."""
         self._writer.put(rows)
         self._estimates.forget()
 
     def remove(self, names: Iterable[str]) -> int:
+        """Remove rows, and return how many there were."""
         removed = self._writer.remove(names)
         self._estimates.forget()
         return removed
 
     def add_index(self, key: Indexed) -> None:
+        """Index a key from now on; nothing where it is indexed."""
         self._writer.add_index(key)
         self._dialect.settle()
 
     def drop_index(self, key: Indexed) -> bool:
+        """Drop the index of a key, and return whether there was one."""
         return self._writer.drop_index(key)
 
     def clear(self) -> None:
+        """Delete everything but the list of indexed keys."""
         with self._dialect.writing() as connection:
             self._dialect.empty(connection)
         self._estimates.forget()
@@ -84,6 +94,10 @@ class SqlIndex:
     # -- reading ---------------------------------------------------------------------------
 
     def page(self, query: Query) -> Page:
+        """Return a page of whole documents.
+
+        :raises BadParameter: for an ``after`` that is no cursor of this order
+        """
         sorted_by = Order.of(query.order)
         after = None if query.after is None else cursor.load(query.after, sorted_by)
         with self._watched(query.filter, query.order), self._dialect.reading() as connection:
@@ -117,10 +131,12 @@ class SqlIndex:
         return listed, count
 
     def count(self, criteria: Filter) -> int:
+        """Return how many documents match, exactly."""
         with self._watched(criteria), self._dialect.reading() as connection:
             return QueryPlan(connection, self._dialect, criteria).count()
 
     def each(self, criteria: Filter, order: Sequence[SortKey] = ()) -> Iterator[dict[str, Any]]:
+        """Return every document that matches, page by page: bounded in memory, and nothing is locked."""
         sorted_by = Order.of(order)
         listed = self._listed(criteria, sorted_by)
         results = self._along(criteria, sorted_by) if listed is None else self._fetched(criteria, listed)
@@ -159,6 +175,10 @@ class SqlIndex:
             after = _place(results[-1], sorted_by)
 
     def statistics(self, criteria: Filter, path: Path, most: int = 1_000) -> Statistics:
+        """Return the values of a key (a facet), and how often each occurs.
+
+        :param most: the most values that are returned
+        """
         with self._watched(criteria, (SortKey(path),)), self._dialect.reading() as connection:
             members = encoding.members(path)
             plan = QueryPlan(connection, self._dialect, criteria)
@@ -194,16 +214,22 @@ class SqlIndex:
         _log.warning("A query of the catalogue took %.1f s%s", taken, hint)
 
     def keys(self, most: int = 1_000) -> tuple[list[KeyUsage], int]:
+        """Return the keys of all documents, the most frequent first, and how many there are.
+
+        :param most: the most keys that are returned
+        """
         with self._dialect.reading() as connection:
             return counted_keys(connection, self._dialect, most)
 
     def missing_keys(self, paths: Collection[Path]) -> list[Path]:
+        """Return those of some paths at which no document has anything. Too long ones are not among them."""
         with self._dialect.reading() as connection:
             return missing_keys(connection, self._dialect, paths)
 
     # -- single things ---------------------------------------------------------------------
 
     def stamps(self, names: Collection[str]) -> dict[str, str]:
+        """Return the stamps of those names that are indexed."""
         documents = self._tables.documents
         query = select(documents.c.name, documents.c.stamp)
         with self._dialect.reading() as connection:
@@ -211,21 +237,25 @@ class SqlIndex:
             return {row.name: row.stamp for row in rows}
 
     def names(self, after: str = "", limit: int = 1_000) -> list[str]:
+        """Return names after a given one, in order."""
         name = self._tables.documents.c.name
         with self._dialect.reading() as connection:
             query = select(name).where(name > encoding.storable(after)).order_by(name).limit(limit)
             return list(connection.execute(query).scalars())
 
     def indexed(self) -> list[Indexed]:
+        """Return the keys that have an index of their own."""
         with self._dialect.reading() as connection:
             return indexed(connection, self._dialect)
 
     def note(self, what: str) -> str | None:
+        """Return the text stored with :meth:`keep_note`, such as the progress of a rebuild."""
         notes = self._tables.notes
         with self._dialect.reading() as connection:
             return connection.execute(select(notes.c.text).where(notes.c.what == what)).scalar()
 
     def keep_note(self, what: str, text: str | None) -> None:
+        """Store a short text, or delete it."""
         notes = self._tables.notes
         with self._dialect.writing() as connection:
             connection.execute(delete(notes).where(notes.c.what == what))
@@ -233,13 +263,16 @@ class SqlIndex:
                 connection.execute(notes.insert().values(what=what, text=text))
 
     def engine(self) -> tuple[str, int]:
+        """Return the engine with its version, and its size in bytes."""
         with self._dialect.reading() as connection:
             return self._dialect.engine(connection)
 
     def check(self) -> None:
+        """Connect to the engine, make missing tables, and find damage."""
         self._dialect.check()
 
     def close(self) -> None:
+        """Close the connections."""
         self._dialect.close()
 
 

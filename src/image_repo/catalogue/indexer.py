@@ -14,8 +14,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from image_repo.catalogue.base import Document, Index, Row
+from image_repo.catalogue.base import Document, Row
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.backoff import Backoff
 from image_repo.concurrency.group_commit import GroupCommit
@@ -23,6 +24,9 @@ from image_repo.errors import CatalogueDisabled, Problem
 from image_repo.model.names import ImageName
 from image_repo.model.original import Original
 from image_repo.model.record import Record, timestamp
+
+if TYPE_CHECKING:
+    from image_repo.catalogue.index import Index
 
 log = logging.getLogger(__name__)
 

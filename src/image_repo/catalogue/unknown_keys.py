@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from image_repo.catalogue.base import Index
 from image_repo.catalogue.grammar import Grammar
 from image_repo.catalogue.key_usage import count_keys
 from image_repo.catalogue.query import Condition, Filter, Path, Query
 from image_repo.errors import BadParameter
+
+if TYPE_CHECKING:
+    from image_repo.catalogue.index import Index
 
 #: documents whose keys are proposed to a caller who may not see all of them
 _SAMPLE = 1_000

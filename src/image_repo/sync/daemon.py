@@ -16,8 +16,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from image_repo.catalogue.base import Index
 from image_repo.catalogue.indexer import REBUILDING, TROUBLE, UNREAD, SweepState
 from image_repo.catalogue.outbox import Outbox
 from image_repo.catalogue.query import Filter
@@ -31,6 +31,9 @@ from image_repo.repository.repository import Repository
 from image_repo.sync import reconciler
 from image_repo.sync.membership import RENEWED_S, Membership
 from image_repo.sync.reconciler import Sweep, SweepOutcome
+
+if TYPE_CHECKING:
+    from image_repo.catalogue.index import Index
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from image_repo.catalogue import indexer
-from image_repo.catalogue.base import Index, Row
+from image_repo.catalogue.base import Row
 from image_repo.catalogue.indexer import UNREAD
 from image_repo.catalogue.query import Filter
 from image_repo.concurrency.invalidation import InvalidationEpochs
@@ -33,6 +33,9 @@ from image_repo.repository.metadata import fitting
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import image_of, original_of, read_record_object
 from image_repo.stores.base import Entry, NotReadable
+
+if TYPE_CHECKING:
+    from image_repo.catalogue.index import Index
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -7,7 +7,6 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from image_repo.catalogue.base import Index
 from image_repo.catalogue.indexer import Indexer
 from image_repo.catalogue.outbox import Outbox
 from image_repo.concurrency.locks import FileOrder, WriteOrder
@@ -20,6 +19,7 @@ from image_repo.wiring.node import Node, nodes
 from image_repo.wiring.stores import Stores
 
 if TYPE_CHECKING:
+    from image_repo.catalogue.index import Index
     from image_repo.catalogue.postgres_notices import PostgresNotices
 
 log = logging.getLogger(__name__)
