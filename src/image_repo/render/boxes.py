@@ -189,7 +189,6 @@ class Jp2Header:
     :param size: in pixels
     :param bits: of each component
     :param has_signs: whether any component holds negative numbers
-    :param is_subsampled: whether any component is smaller than the picture
     :param colour: its colour space by number (EnumCS); None where that is absent
     :param profile: ICC; empty for none
     :param channels: that a palette makes of the only component; 0 without a palette
@@ -199,7 +198,6 @@ class Jp2Header:
     size: Size
     bits: tuple[int, ...]
     has_signs: bool
-    is_subsampled: bool
     colour: int | None = None
     profile: bytes = b""
     channels: int = 0
@@ -227,16 +225,15 @@ def read_jp2(data: memoryview) -> Jp2Header:
         raise ValueError("a box is cut off") from error
 
 
-def _codestream(data: memoryview) -> tuple[Size, tuple[int, ...], bool, bool]:
-    """Return size, bits, signs and subsampling from the SIZ marker (15444-1, A.5.1)."""
+def _codestream(data: memoryview) -> tuple[Size, tuple[int, ...], bool]:
+    """Return size, bits and signs from the SIZ marker (15444-1, A.5.1)."""
     marker, width, height, left, top = struct.unpack_from(">2xH4xIIII", data)
     count = struct.unpack_from(">H", data, 40)[0]
     if marker != 0xFF51 or not 0 < count <= 16384 or width <= left or height <= top:
         raise ValueError("no size")
     components = [struct.unpack_from("BBB", data, 42 + 3 * n) for n in range(min(count, 64))]
     bits = tuple((depth & 0x7F) + 1 for depth, _, _ in components)
-    subsampled = any((dx, dy) != (1, 1) for _, dx, dy in components)
-    return (width - left, height - top), bits, any(depth & 0x80 for depth, _, _ in components), subsampled
+    return (width - left, height - top), bits, any(depth & 0x80 for depth, _, _ in components)
 
 
 def _jp2_colour(inner: list[Box]) -> tuple[int | None, bytes]:

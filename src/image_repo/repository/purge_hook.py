@@ -108,7 +108,7 @@ class PurgeHook:
         self._now: dict[str, None] = {}
         self._later: dict[str, float] = {}
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._is_sending = self._is_closing = False
+        self._is_closing = False
         self._thread: threading.Thread | None = None
 
     def noted(self, name: ImageName) -> None:
@@ -140,7 +140,6 @@ class PurgeHook:
         while (name := self._next()) is not None:
             is_accepted = self._purge(name)
             with self._changed:
-                self._is_sending = False
                 if not is_accepted:
                     self._now = {name: None, **self._now}
                 self._changed.notify_all()
@@ -163,7 +162,6 @@ class PurgeHook:
                 self._changed.wait(None if name is None else wait)
 
     def _take(self, name: str, now: float) -> None:
-        self._is_sending = True
         self._later.pop(name, None)
         if name in self._now:
             del self._now[name]

@@ -246,7 +246,6 @@ class _Hashes:
     def __init__(self) -> None:
         self._salt = os.urandom(16)
         self._buckets = [array("Q") for _ in range(256)]
-        self._sealed = False
 
     def add(self, name: str) -> None:
         """Add a name, before :meth:`seal`."""

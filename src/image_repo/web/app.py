@@ -122,14 +122,10 @@ def _bare_application(config: Config) -> Application:
 
 def _documented_paths(config: Config) -> Iterator[openapi.Paths]:
     """Yield what OpenAPI says of each subject."""
-    base = "/" + config.repository_base_pathname
-    for subject in (artifacts, auth, catalogue, exchange, snapshots):
-        yield subject.paths(base)
-    for part in (gallery, iiif, iiif_auth, login):
-        yield part.paths()
+    yield catalogue.paths("/" + config.repository_base_pathname)
     yield dialects.paths(config)
-    yield oembed.paths()
-    yield resumable_uploads.paths()
+    subjects = (artifacts, auth, exchange, gallery, iiif, iiif_auth, login, oembed, resumable_uploads, snapshots)
+    yield from (subject.paths() for subject in subjects)
 
 
 def _install_subjects(app: Flask, repo: Repository, config: Config, pictures: Pictures) -> None:

@@ -178,11 +178,8 @@ def _filename(text: str | None) -> str | None:
 # -- OpenAPI -----------------------------------------------------------------------------
 
 
-def paths(base: str) -> openapi.Paths:
-    """Return the OpenAPI paths of artifacts.
-
-    :param base: what the paths of images begin with; artifacts lie beside them
-    """
+def paths() -> openapi.Paths:
+    """Return the OpenAPI paths of artifacts."""
     facts = {"application/json": {"schema": {"type": "object"}}}
     octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     form = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}

@@ -122,11 +122,8 @@ def _read_key(data: Any) -> ApiKey:
 # -- OpenAPI -----------------------------------------------------------------------------
 
 
-def paths(base: str) -> openapi.Paths:
-    """Return the OpenAPI paths of callers and keys.
-
-    :param base: what the paths of images begin with; these lie beside them
-    """
+def paths() -> openapi.Paths:
+    """Return the OpenAPI paths of callers and keys."""
     facts = {"application/json": {"schema": {"type": "object"}}}
     text = {"type": "string"}
     members = {"name": text, "role": {"enum": ["reader", "writer", "admin"]}, "prefix": text, "expires": text}

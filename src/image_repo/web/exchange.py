@@ -246,7 +246,7 @@ def _report(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
 # -- OpenAPI -------------------------------------------------------------------------------
 
 
-def paths(_: str) -> openapi.Paths:
+def paths() -> openapi.Paths:
     """Return the OpenAPI paths of exports and imports."""
     made = [{**PARAMETERS[name].document(), "description": PARAMETERS[name].help} for name in PICTURE_WORDS]
     asking = [*openapi.query({**FILTER_WORDS, **_SORT, **EXPORT_WORDS}), *made]

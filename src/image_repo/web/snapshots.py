@@ -141,11 +141,8 @@ def _findings(snapshot: Snapshot, changes: Iterable[tuple[str, Change | None]]) 
 # -- OpenAPI -----------------------------------------------------------------------------
 
 
-def paths(base: str) -> openapi.Paths:
-    """Return the OpenAPI paths of snapshots.
-
-    :param base: what the paths of images begin with; snapshots lie beside them
-    """
+def paths() -> openapi.Paths:
+    """Return the OpenAPI paths of snapshots."""
     facts = {"application/json": {"schema": {"type": "object"}}}
     lines = {_JSON_LINES: {"schema": {"type": "string", "format": "binary"}}}
     asking = [*catalogue.filters(), *openapi.query({**FILTER_WORDS, **_FREEZE_PARAMETERS})]
