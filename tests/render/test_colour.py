@@ -71,7 +71,10 @@ def test_a_profile_is_applied_before_it_is_dropped(icc, matrix, gamma, form):
 
 def test_adobe_rgb_is_believed_when_only_exif_says_so():
     image = Image.new("RGB", (64, 64), (40, 200, 90))
-    plain, adobe = (pixels(picture(jpeg(image, adobe_rgb=said, camera=True, quality=100))) for said in (False, True))
+    plain, adobe = (
+        pixels(picture(jpeg(image, adobe_rgb=has_adobe_rgb, camera=True, quality=100)))
+        for has_adobe_rgb in (False, True)
+    )
     assert np.abs(plain - (40, 200, 90)).max() <= 2
     expected = to_srgb(np.array((40.0, 200.0, 90.0)), ADOBE, 563 / 256)
     assert np.abs(adobe - expected).max() <= 4

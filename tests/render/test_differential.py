@@ -120,8 +120,8 @@ def from_vips(data: bytes) -> Image.Image:
     if image.interpretation == "cmyk":
         image = (image / 257).rint() if image.format == "ushort" else image
         ink = image.cast("float").numpy()
-        shown = (255 - ink[..., :3]) * (255 - ink[..., 3:4]) / 255
-        return Image.fromarray(np.rint(shown).astype(np.uint8))
+        rgb = (255 - ink[..., :3]) * (255 - ink[..., 3:4]) / 255
+        return Image.fromarray(np.rint(rgb).astype(np.uint8))
     image = image.autorot().colourspace("srgb")
     image = image if image.format == "uchar" else image.cast("uchar")
     values = image.numpy()

@@ -138,19 +138,19 @@ KNOWN = {
 def test_camera_lens_and_time_are_known(form):
     source = save(photo(80, 60), form, exif=exif(camera=True, gps=True))
     assert facts(source) == KNOWN
-    told = facts(source, location=True)
-    assert (told["latitude"], told["longitude"]) == pytest.approx((LATITUDE, LONGITUDE), abs=1e-6)
-    assert told["altitude"] == ALTITUDE
+    known_facts = facts(source, location=True)
+    assert (known_facts["latitude"], known_facts["longitude"]) == pytest.approx((LATITUDE, LONGITUDE), abs=1e-6)
+    assert known_facts["altitude"] == ALTITUDE
 
 
 def test_texts_are_bounded_and_clean():
     tags = {
         "0th": {piexif.ImageIFD.Make: b"A\r\nSet-Cookie: x\x1b[1m" + b"B" * 9000, piexif.ImageIFD.Model: b"\xff\xfe"}
     }
-    told = facts(save(photo(8, 8), "JPEG", exif=piexif.dump(tags)), limits=RenderConfiguration(max_metadata=100))
-    assert len(told["camera_make"].encode()) <= 100
-    assert told["camera_make"].startswith("A Set-Cookie: x [1mBB")
-    json.dumps(told, allow_nan=False)
+    exif = facts(save(photo(8, 8), "JPEG", exif=piexif.dump(tags)), limits=RenderConfiguration(max_metadata=100))
+    assert len(exif["camera_make"].encode()) <= 100
+    assert exif["camera_make"].startswith("A Set-Cookie: x [1mBB")
+    json.dumps(exif, allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_numbers_without_sense_are_left_out(value):
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_may_stand_where_exif_should(junk):
     for start in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
-        told = facts(save(Image.new("L", (1, 1)), "JPEG", exif=b"Exif\0\0" + start + junk), location=True)
-        json.dumps(told, allow_nan=False)
+        exif = facts(save(Image.new("L", (1, 1)), "JPEG", exif=b"Exif\0\0" + start + junk), location=True)
+        json.dumps(exif, allow_nan=False)
 
 
 # -- on the way in -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from image_repo.render.geometry import SIDEWAYS, cover_box, plan, to_stored
 
 
 @pytest.mark.parametrize(
-    ("source", "asked", "expected"),
+    ("source", "parameters", "expected"),
     [
         pytest.param((4000, 3000), {"width": 300}, (300, 225), id="a width alone keeps the ratio"),
         pytest.param((4000, 3000), {"height": 300}, (400, 300), id="a height alone keeps the ratio"),
@@ -86,8 +86,8 @@ from image_repo.render.geometry import SIDEWAYS, cover_box, plan, to_stored
         ),
     ],
 )
-def test_size(source, asked, expected):
-    assert picture(png(Image.new("RGB", source, "teal")), **asked).size == expected
+def test_size(source, parameters, expected):
+    assert picture(png(Image.new("RGB", source, "teal")), **parameters).size == expected
 
 
 @pytest.mark.parametrize("width", [1, 7, 33, 99, 255, 300])
@@ -156,7 +156,7 @@ def test_a_region_is_taken_from_the_upright_picture(orientation):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("parameters", "expected"),
     [
         pytest.param({"flip": "h"}, [GREEN, RED, WHITE, BLUE], id="mirrored left and right"),
         pytest.param({"flip": "v"}, [WHITE, BLUE, GREEN, RED], id="mirrored top and bottom"),
@@ -167,11 +167,11 @@ def test_a_region_is_taken_from_the_upright_picture(orientation):
         pytest.param({"flip": "h", "rotate": 90}, [WHITE, RED, GREEN, BLUE][::-1], id="mirrored before it is rotated"),
     ],
 )
-def test_turning(asked, expected):
-    if asked == {"flip": "h", "rotate": 90}:
+def test_turning(parameters, expected):
+    if parameters == {"flip": "h", "rotate": 90}:
         flipped = ImageOps.mirror(corners()).transpose(Image.Transpose.ROTATE_270)
         expected = quarters(flipped)
-    assert quarters(picture(png(corners()), **asked)) == expected
+    assert quarters(picture(png(corners()), **parameters)) == expected
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_gray_equalise_blur_and_sharpen():
     source = png(photo())
     assert picture(source, gray=True).mode == "L"
     detail = [
-        np.abs(np.diff(pixels(picture(source, **asked)), axis=1)).mean()
-        for asked in ({"blur": 3.0}, {}, {"sharpen": 2.0})
+        np.abs(np.diff(pixels(picture(source, **parameters)), axis=1)).mean()
+        for parameters in ({"blur": 3.0}, {}, {"sharpen": 2.0})
     ]
     assert detail[0] < detail[1] * 0.6 < detail[1] < detail[2] * 0.9
     dull = png(photo().point(lambda v: 100 + v // 8))
@@ -360,12 +360,12 @@ def test_a_page_or_frame_is_chosen_by_number(source, page):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "page_count"),
     [(tiff_pages(), "3 pages"), (animation("GIF"), "3 pages"), (jpeg(), "one page"), (png(), "one page")],
     ids=["tif", "gif", "jpg", "png"],
 )
-def test_a_page_that_is_not_there_is_refused_with_their_number(source, told):
-    with pytest.raises(BadParameter, match=told) as caught:
+def test_a_page_that_is_not_there_is_refused_with_their_number(source, page_count):
+    with pytest.raises(BadParameter, match=page_count) as caught:
         rendered(source, page=4)
     assert caught.value.members["parameter"] == "page"
 
@@ -419,9 +419,9 @@ def test_it_is_written_to_a_file_of_the_system(kind, monkeypatch):
     source, files = png(photo(60, 40)), []
     write = Image.Image.save
 
-    def save(image, file, *told, **options):
+    def save(image, file, *arguments, **options):
         files.append(file.fileno())
-        write(image, file, *told, **options)
+        write(image, file, *arguments, **options)
 
     monkeypatch.setattr(Image.Image, "save", save)
     assert rendered(source, kind=kind)

@@ -102,7 +102,7 @@ def upright(source: bytes) -> Image.Image:
     return image.convert("RGB") if image.mode == "P" else image.convert("L") if image.mode == "1" else image
 
 
-def kept(source: bytes, page: int = 1) -> render.PixelStore:
+def stored_pixels(source: bytes, page: int = 1) -> render.PixelStore:
     """What is stored of an original, as another process would find it."""
     pixels = render.pixels(io.BytesIO(source), page, LIMITS)
     assert pixels is not None
@@ -132,7 +132,7 @@ def px(*box: int) -> Region:
 def test_a_region_at_full_size_is_what_a_whole_decode_shows_there(name):
     source = original(name)
     whole = upright(source)
-    pixels = kept(source)
+    pixels = stored_pixels(source)
     for box in ((0, 0, 70, 50), (411, 203, 256, 131), (whole.width - 33, whole.height - 21, 500, 500)):
         recipe = Recipe(kind="png", region=px(*box))
         ours = pictures.load(render.cut(pixels, recipe, LIMITS).body)
@@ -141,8 +141,8 @@ def test_a_region_at_full_size_is_what_a_whole_decode_shows_there(name):
         if ours.mode != theirs.mode:  # an alpha that hides nothing is left out
             assert ours.mode == theirs.mode.removesuffix("A")
         assert ours.size == theirs.size
-        shown = np.asarray(theirs.getchannel("A")) > 0 if theirs.mode.endswith("A") else ...
-        assert np.array_equal(np.asarray(ours)[shown], np.asarray(theirs)[shown])
+        is_visible = np.asarray(theirs.getchannel("A")) > 0 if theirs.mode.endswith("A") else ...
+        assert np.array_equal(np.asarray(ours)[is_visible], np.asarray(theirs)[is_visible])
 
 
 RECIPES = {
@@ -191,12 +191,12 @@ _ALL = ("an RGB PNG", "a JPEG of orientation 6")
 )
 def test_what_is_kept_changes_no_byte(name):
     source = original(name)
-    pixels = kept(source)
+    pixels = stored_pixels(source)
     some = RECIPES if name in _ALL else dict(list(RECIPES.items())[1::5])
-    for told, values in some.items():
+    for recipe_name, values in some.items():
         recipe = Recipe(kind="png", **values)
         cold = render.render(io.BytesIO(source), recipe, LIMITS)
-        assert from_what_is_kept(source, pixels, recipe) == cold, told
+        assert from_what_is_kept(source, pixels, recipe) == cold, recipe_name
 
 
 @settings(max_examples=15, deadline=None)
@@ -218,7 +218,7 @@ def test_no_region_and_no_size_makes_a_difference(x, y, w, h, box, fit):
 
 @cache
 def _kept_photo() -> render.PixelStore:
-    return kept(original("an RGB PNG"))
+    return stored_pixels(original("an RGB PNG"))
 
 
 @pytest.mark.parametrize("factor", [1.4, 2, 3, 4, 6, 8, 13])
@@ -232,7 +232,7 @@ def test_a_scaled_region_looks_like_full_decode_and_lanczos(factor):
 
 
 def test_a_region_out_of_what_is_kept_costs_a_fraction():
-    source, pixels = original("a JPEG"), kept(original("a JPEG"))
+    source, pixels = original("a JPEG"), stored_pixels(original("a JPEG"))
     recipe = Recipe(region=px(300, 200, 512, 512), width=256, quality=80)
 
     def cost(make: Callable[[], object]) -> float:
@@ -249,7 +249,7 @@ def test_levels_do_not_shift_the_picture():
     image = Image.new("L", (2047, 1023), 0)
     image.paste(255, (2047 - 256, 1023 - 256, 2047, 1023))
     recipe = Recipe(kind="png", region=Region("pct", 0, 0, 100, 100), width=128)
-    small = np.asarray(pictures.load(render.cut(kept(pictures.png(image)), recipe, LIMITS).body), float) / 255
+    small = np.asarray(pictures.load(render.cut(stored_pixels(pictures.png(image)), recipe, LIMITS).body), float) / 255
     assert abs(small.sum() - 16 * 16) < 6
     assert small[-8:, -8:].min() > 0.98
 
@@ -258,7 +258,7 @@ def test_what_is_hidden_does_not_shine_through():
     image = Image.new("RGBA", (1600, 1400), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (0, 0, 801, 1400))
     recipe = Recipe(kind="png", region=px(600, 600, 400, 400), width=100)
-    made = np.asarray(pictures.load(render.cut(kept(pictures.png(image)), recipe, LIMITS).body))
+    made = np.asarray(pictures.load(render.cut(stored_pixels(pictures.png(image)), recipe, LIMITS).body))
     assert made[..., 0].max() <= 1, "no red, though the hidden pixels are"
     assert made[0, 0].tolist() == [0, 0, 255, 255]
     assert made[0, -1].tolist() == [0, 0, 0, 0]
@@ -268,7 +268,7 @@ def test_colours_are_converted_before_anything_is_kept():
     source = original("a JPEG in other colours")
     recipe = Recipe(kind="png", region=px(100, 100, 300, 300))
     whole = picture(source).crop((100, 100, 400, 400))
-    ours = pictures.load(render.cut(kept(source), recipe, LIMITS).body)
+    ours = pictures.load(render.cut(stored_pixels(source), recipe, LIMITS).body)
     assert np.abs(np.asarray(ours, int) - np.asarray(whole, int)).max() <= 1
     plain = pictures.load(source).crop((100, 100, 400, 400))
     assert np.abs(np.asarray(ours, int) - np.asarray(plain, int)).mean() > 5, "the profile had a say"
@@ -278,7 +278,7 @@ def test_artist_and_copyright_are_kept_as_well():
     source = pictures.jpeg(large(), artist="Ä. B.", copyright="© C " * 900)
     recipe = Recipe(region=px(0, 0, 64, 64), copyright=True, quality=80)
     cold = render.render(io.BytesIO(source), recipe, LIMITS)
-    assert render.cut(kept(source), recipe, LIMITS) == cold
+    assert render.cut(stored_pixels(source), recipe, LIMITS) == cold
     assert "Ä. B.".encode() in cold.body
 
 
@@ -287,7 +287,7 @@ def test_a_page_is_kept_by_itself():
     source = pictures.save(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     for page in (1, 2):
         recipe = Recipe(kind="png", region=px(50, 60, 40, 30), page=page)
-        ours = pictures.load(render.cut(kept(source, page), recipe, LIMITS).body)
+        ours = pictures.load(render.cut(stored_pixels(source, page), recipe, LIMITS).body)
         assert np.array_equal(np.asarray(ours), np.asarray(pages[page - 1].crop((50, 60, 90, 90))))
     with pytest.raises(BadParameter, match="2 pages"):
         render.pixels(io.BytesIO(source), 3, LIMITS)
@@ -429,10 +429,10 @@ class TiffWriter:
 
     def finish(self, first: int) -> bytes:
         mark = b"II" if self.order == "<" else b"MM"
-        told = (
+        header = (
             struct.pack(self.order + "HHHQ", 43, 8, 0, first) if self.big else struct.pack(self.order + "HL", 42, first)
         )
-        self.body[: 2 + len(told)] = mark + told
+        self.body[: 2 + len(header)] = mark + header
         return bytes(self.body)
 
 
@@ -460,9 +460,9 @@ def test_of_a_huge_tiff_the_tiles_that_a_region_touches_are_read(values, bands):
         recipe = Recipe(kind="png", region=px(left, top, right - left, bottom - top))
         made = render.cut(stored_file(source), recipe, LIMITS)
         wanted = expected(box, bands)
-        shown = wanted[..., 3] > 0 if bands == 4 else ...
+        is_visible = wanted[..., 3] > 0 if bands == 4 else ...
         ours = np.asarray(pictures.load(made.body)).reshape(wanted.shape)
-        assert np.array_equal(ours[shown], wanted[shown])
+        assert np.array_equal(ours[is_visible], wanted[is_visible])
         assert render.render(io.BytesIO(source), recipe, LIMITS) == made
 
 
@@ -489,7 +489,7 @@ def test_only_the_tiles_that_are_touched_are_looked_at():
 
 def test_of_a_huge_tiff_it_is_the_file_itself_that_is_kept():
     source = tiled()
-    assert bytes(kept(source)[:]) == source
+    assert bytes(stored_pixels(source)[:]) == source
 
 
 def level_of(colour: int) -> list[np.ndarray]:

@@ -152,11 +152,11 @@ def test_announced_bytes_are_bounded(uploads: PartialUploads) -> None:
 def test_what_a_killed_process_left_is_tidied(uploads: PartialUploads, tmp_path: Path) -> None:
     folder = tmp_path / "uploads" / "open"
     (folder / ".half-made").mkdir()
-    expired, kept = uploads.create(announced()), uploads.create(announced())
+    expired, young = uploads.create(announced()), uploads.create(announced())
     for path in (folder / ".half-made", folder / expired.id / "bytes"):
         os.utime(path, (0, 0))
     anew(uploads, tmp_path)
-    assert [path.name for path in folder.iterdir()] == [kept.id]
+    assert [path.name for path in folder.iterdir()] == [young.id]
 
 
 def test_how_it_ended_is_forgotten_after_an_hour(uploads: PartialUploads, tmp_path: Path) -> None:

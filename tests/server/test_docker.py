@@ -514,10 +514,10 @@ def test_the_parts_of_an_upload_go_to_the_node_that_created_it(nodes: Nodes) -> 
 def test_a_part_of_an_upload_is_passed_on_before_it_is_whole(front: Front) -> None:
     arrived, ended = threading.Event(), threading.Event()
 
-    def take(told: Origin) -> None:
+    def take(origin: Origin) -> None:
         arrived.set()
         ended.wait(10)
-        told.say(b"")
+        origin.say(b"")
 
     class Unread(front.origin):
         def do_PATCH(self) -> None:

@@ -154,8 +154,13 @@ def check(client: Client, writes: Writes, patience: float, outcomes: Counter[str
         outcomes[str(answer.status if answer else "broken")] += 1
         if not answer or answer.status in (502, 503, 504):
             continue
-        shown = (answer.status, *shown_by(answer, query)) if answer.status == 200 else (404,)
-        assert shown in {expected(writes, number, query) for number in possible}, (writes.name, query, shown, possible)
+        reading = (answer.status, *shown_by(answer, query)) if answer.status == 200 else (404,)
+        assert reading in {expected(writes, number, query) for number in possible}, (
+            writes.name,
+            query,
+            reading,
+            possible,
+        )
 
 
 def shown_by(answer: Answer, query: str) -> tuple[int]:
@@ -174,12 +179,12 @@ def states_of(writes: Writes, clients: list[Client]) -> set[tuple[int, ...]]:
     """What they show of an image: the number of its record, and its grey where that is of another number."""
     states: set[tuple[int, ...]] = set()
     for client in clients:
-        record, shown = (client.get(f"/images/{writes.name}?{query}") for query in ("meta=True", "w=16"))
-        if record.status == 200 == shown.status:
-            number, grey = *shown_by(record, "meta=True"), *shown_by(shown, "w=16")
+        record, rendition = (client.get(f"/images/{writes.name}?{query}") for query in ("meta=True", "w=16"))
+        if record.status == 200 == rendition.status:
+            number, grey = *shown_by(record, "meta=True"), *shown_by(rendition, "w=16")
             states.add((200, number) if grey == number % GREYS else (200, number, grey))
         else:
-            states.add((record.status, shown.status))
+            states.add((record.status, rendition.status))
     return states
 
 

@@ -381,8 +381,8 @@ def test_scripts_of_configured_origins_read_what_they_need(client: Client) -> No
     state = head(client, path, Origin=APP)
     assert state.headers.get_all("Access-Control-Allow-Origin") == ["*"]
     assert "Upload-Offset" in state.headers["Access-Control-Expose-Headers"]
-    asked = client("OPTIONS", path, Origin=APP, Access_Control_Request_Method="PATCH")
-    allowed = set(asked.headers["Access-Control-Allow-Headers"].split(", "))
+    preflight = client("OPTIONS", path, Origin=APP, Access_Control_Request_Method="PATCH")
+    allowed = set(preflight.headers["Access-Control-Allow-Headers"].split(", "))
     assert {"Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset", "Upload-Checksum"} <= allowed
     assert delete(client, path, Sec_Fetch_Site="cross-site", Origin="https://other.example.org").slug == "cross-origin"
     delete(client, path)
