@@ -497,7 +497,7 @@ def test_the_images_of_a_node_that_is_gone_are_the_other_s_and_the_others_stay_w
 def test_the_parts_of_an_upload_go_to_the_node_that_created_it(nodes: Nodes) -> None:
     for _ in range(40):
         assert nodes.client("POST", "/uploads", X_Upload_Id="0" * 32).status == 200
-    ids = [{headers["x-upload-id"] for _, _, headers, _ in origin.asked} for origin in nodes.origins]
+    ids = [{headers["x-upload-id"] for _, _, headers, _ in origin.requests} for origin in nodes.origins]
     assert min(len(ids[0]), len(ids[1])) >= 8
     assert len(ids[0] | ids[1]) == 40
     for upload_id in ids[0] | ids[1]:
@@ -505,9 +505,9 @@ def test_the_parts_of_an_upload_go_to_the_node_that_created_it(nodes: Nodes) -> 
             body = b"x" if method == "PATCH" else None
             assert nodes.client(method, f"/uploads/{upload_id}", body).status == 200
     for node, origin in enumerate(nodes.origins):
-        parts = [path.rpartition("/")[2] for _, path, _, _ in origin.asked if path != "/uploads"]
+        parts = [path.rpartition("/")[2] for _, path, _, _ in origin.requests if path != "/uploads"]
         assert set(parts) == ids[node]
-    assert not any("x-upload-id" in headers for _, path, headers, _ in nodes.origins[0].asked if path != "/uploads")
+    assert not any("x-upload-id" in headers for _, path, headers, _ in nodes.origins[0].requests if path != "/uploads")
 
 
 @pytest.mark.servers
