@@ -222,7 +222,7 @@ class CatalogueDisabled(Problem, status=501, title="There is no catalogue here")
 
 
 class LibraryMissing(Problem, status=501, title="A library that this needs is not installed"):
-    """A request needs an optional library, and it is not installed."""
+    """501: a request needs an optional library, and it is not installed."""
 
 
 class UploadLocked(Problem, status=423, title="Another request is at work on the upload", retry_after=2):

@@ -473,12 +473,12 @@ WRITES: dict[str, Callable[[Repository], object]] = {
 
 @pytest.mark.parametrize("late", [False, True], ids=["without effect", "after it has taken effect"])
 @pytest.mark.parametrize("write", WRITES)
-def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, monkeypatch, write, late):
-    monkeypatch.setattr(wiring, "DiskStore", Ailing)
+def test_whichever_call_of_the_store_fails_the_catalogue_catches_up(tmp_path, write, late):
     Ailing.fail(-1)
     config = embedded(tmp_path, catalogue=IMPATIENT)
+    stores = wiring.Stores(Ailing(Path(config.persistent_store_configuration.path)))
     covered = 0
-    with closing(wiring.build(config)) as repo:
+    with closing(wiring.build(config, stores=stores)) as repo:
         for call in range(1, 60):
             put(repo, "old", ONE)
             Ailing.fail(call, late=late)
