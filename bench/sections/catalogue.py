@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -10,12 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from image_repo import config, wiring
+from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Index, Indexed, Row
 from image_repo.catalogue.indexer import SweepState
+from image_repo.model.names import ImageName
+from image_repo.repository.repository import Repository
+from PIL import Image
 
 from bench.load import Answer, Client
 from bench.report import Section, Table, middle, spread
@@ -27,14 +33,16 @@ if TYPE_CHECKING:
 RECORDS = 1_000_000
 _BATCH = 5_000
 _SITES = [f"plot-{number:03}" for number in range(200)]
+#: of one scene; of the others, pictures of each
+_ONE_SCENE, _SHOTS = _SITES[-1], 8
 _SPECIES = [f"{genus} {kind}" for genus in ("Vulpes", "Lynx", "Cervus", "Sus") for kind in ("a", "b", "c", "d")]
 _KEYS = (
     Indexed(("data", "site"), ("uploaded",)),
     Indexed(("data", "species")),
     Indexed(("data", "temperature")),
 )
-#: the goals: milliseconds of a page, of a count or a statistic, of a regular expression; MB of memory
-_PAGE, _COUNT, _REGEX, _MEMORY = 5.0, 1_500.0, 3_000.0, 300.0
+#: the goals: milliseconds of a page, of near duplicates, a count or a statistic, a regular expression; MB of memory
+_PAGE, _NEAR, _COUNT, _REGEX, _MEMORY = 5.0, 100.0, 1_500.0, 3_000.0, 300.0
 
 
 def run(bench: Bench) -> Section:
@@ -46,6 +54,7 @@ def run(bench: Bench) -> Section:
             server = ImageRepo(bench.folder / f"catalogue-{engine}", {}, catalogue={"reconcile": 0, **settings})
             with closing(wiring.build(_configured(server))) as repo:
                 told = _fill(section, engine, repo.indexer.index, bench.rounds)
+                _put_scenes(repo)
             with server:
                 pages.rows += _ask(section, engine, server, bench.rounds)
                 memory = server.pss() / 1e6
@@ -86,10 +95,19 @@ def _record(number: int, dice: random.Random) -> Row:
         "filename": f"IMG_{number:07}.JPG",
         "uploaded": uploaded,
         "owner": f"user{number % 7}",
+        "dhash": _dhash(number, dice),
         "exif": {"Make": "RECONYX", "Model": "HF2X", "ISO": dice.choice((100, 200, 400, 800))},
         "data": data(number, dice),
     }
     return Row(name, document, str(number))
+
+
+def _dhash(number: int, dice: random.Random) -> str:
+    """Return the hash of one of eight shots of a scene; one site is a single scene, as of a camera that never moves."""
+    site = _SITES[number % len(_SITES)]
+    scene = site if site == _ONE_SCENE else f"scene {number // len(_SITES) // _SHOTS} at {site}"
+    flips = sum(1 << place for place in dice.sample(range(64), dice.randrange(4)))
+    return f"{int(hashlib.sha256(scene.encode()).hexdigest()[:16], 16) ^ flips:016x}"
 
 
 def data(number: int, dice: random.Random) -> dict[str, Any]:
@@ -113,9 +131,20 @@ def _fill(section: Section, engine: str, index: Index, rounds: int) -> list[str]
     one = [_timed(lambda: index.put([_record(RECORDS + 1, dice)])) for _ in range(20 * rounds)]
     index.remove([_record(RECORDS + 1, dice).name])
     # What was never held against a container is told as being made, and is made anew.
-    SweepState(time.time(), 0.0).keep(index)
+    SweepState(time.time(), 0.0).save(index)
     section.goal(f"{engine}: records/s, {_BATCH} at a time", rate, 500, least=True)
     return [f"{rate:,.0f}", spread(one, 1e3), spread(making)]
+
+
+def _put_scenes(repo: Repository) -> None:
+    """Store pictures whose records say that they show what others do."""
+    body = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(body, "jpeg")
+    for name, number in (("near/few", 12), ("near/many", len(_SITES) - 1)):
+        with repo.writer.spool() as spool:
+            spool.fill([body.getvalue()])
+            record, _ = repo.writer.put(ADMIN, ImageName(name), spool)
+        repo.metadata.write(replace(record, dhash=_dhash(number, random.Random(number))))
 
 
 def _timed(what: Callable[[], Any]) -> float:
@@ -125,6 +154,7 @@ def _timed(what: Callable[[], Any]) -> float:
 
 
 # -- asking --------------------------------------------------------------------------------
+
 
 _DEEP = f"/images?sort=-uploaded&skip={RECORDS - 2_000}&limit=100"
 
@@ -143,6 +173,9 @@ _QUESTIONS = {
     "statistics, no index": ("/stats/camera.battery", _COUNT),
     "statistics of elements of arrays": ("/stats/species", _COUNT),
     "statistics, as many values as records": ("/stats/filename?limit=10", None),
+    "near duplicates: 8 of a scene": ("/images?near=near/few", _NEAR),
+    "near duplicates: 8 of a scene, up to 11 bits": ("/images?near=near/few,11", _NEAR),
+    "near duplicates: 5,000 of a scene": ("/images?near=near/many", _NEAR),
     "free text": ("/images?text=lynx&limit=20", None),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -544,6 +545,16 @@ def test_a_dry_run_of_an_upload_stores_nothing_and_names_what_fails(command: Com
     outcome = command.puts({"a.jpg": jpeg(), "broken.jpg": jpeg()[:100], "notes.txt": b"text"}, "--dry-run")
     assert "1 to store, 0 there already, 1 no pictures, 1 failed." in outcome.stdout
     assert command("check").stdout == "0 images, 0 records, 0 other objects.\n"
+
+
+def test_warm_adds_the_hash_to_records_that_lack_it_so_that_near_finds_them(command: Command) -> None:
+    command.puts({"a.jpg": jpeg(1500, 1000)})
+    (command.folder / "originals" / "b.png").write_bytes(pictures.png(pictures.photo(1500, 1000)))
+    near = f"near={json.loads(command('ls', 'name=a', '--json').stdout)['dhash']}"
+    assert command("rebuild").exit_code == 0
+    assert command("ls", near).stdout.split() == ["a"]
+    assert command("warm", "", "xsize=30").exit_code == 0
+    assert command("ls", near).stdout.split() == ["a", "b"]
 
 
 def test_a_dry_run_of_warm_and_purge_changes_nothing(command: Command) -> None:

@@ -74,7 +74,7 @@ def ordered(served, writes):
     repo, location = served.repo, served.config.metadata_location
     locks = KeyedLock(None, LostOrder(writes))
     parts = (repo.origin, None, None, locks, repo.indexer, repo.limits)
-    return replace(repo, metadata=MetadataStore(*parts, location=location))
+    return replace(repo, metadata=MetadataStore(*parts, limiter=repo.limiter, location=location))
 
 
 # -- who writes ---------------------------------------------------------------------------

@@ -50,13 +50,51 @@ def test_near_duplicates_are_found_and_may_be_filtered_and_changed(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("near=none", 404), ("near=a/one,12", 400), ("near=", 400), ("near=a/one&near=a/one", 400), ("near=foreign", 400)],
+    [("near=none", 404), ("near=a/one,12", 400), ("near=", 400), ("near=a/one&near=a/one", 400)],
 )
 def test_what_is_wrong_has_its_status(tmp_path: Path, query: str, status: int) -> None:
     with running_site(tmp_path, AccessConfiguration()) as site:
         fill(site)
-        (tmp_path / "data" / "foreign.jpg").write_bytes(pictures.jpeg(PHOTO))
         assert site.client.get(f"/images?{query}").status == status
+
+
+LARGE = PHOTO.resize((1500, 1000))
+
+
+@pytest.mark.parametrize(
+    ("file", "body", "is_cheap"),
+    [
+        pytest.param("foreign.jpg", pictures.jpeg(PHOTO), True, id="JPEG"),
+        pytest.param("foreign.jpg", pictures.jpeg(LARGE), True, id="large JPEG"),
+        pytest.param("foreign.png", pictures.png(PHOTO), True, id="PNG"),
+        pytest.param("foreign.png", pictures.png(LARGE), False, id="large PNG"),
+        pytest.param("foreign.jpg", pictures.jpeg(LARGE, progressive=True), False, id="large progressive JPEG"),
+    ],
+)
+def test_what_another_tool_has_stored_has_the_summary_of_an_upload(
+    file: str, body: bytes, is_cheap: bool, tmp_path: Path
+) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        fill(site)
+        site.put("uploaded", body)
+        (tmp_path / "data" / file).write_bytes(body)
+        site.client.get("/images/foreign?xsize=20")
+        made = site.client.get("/images/foreign?meta=True").json()
+        assert ("dhash" in made) is is_cheap
+        assert set(names(site, "near=foreign")) == {"a/one", "b/smaller", "b/worse,3", "uploaded", "foreign"}
+        assert "foreign" in names(site, "near=a/one")
+        now, uploaded = (site.client.get(f"/images/{name}?meta=True").json() for name in ("foreign", "uploaded"))
+        summary = ("dhash", "thumbhash", "palette")
+        assert [now[member] for member in summary] == [uploaded[member] for member in summary]
+
+
+def test_a_foreign_file_whose_header_alone_is_whole_has_a_record_without_a_summary(tmp_path: Path) -> None:
+    with running_site(tmp_path, AccessConfiguration()) as site:
+        body = pictures.png(PHOTO)
+        (tmp_path / "data" / "cut.png").write_bytes(body[: len(body) // 2])
+        record = site.client.get("/images/cut?meta=True").json()
+        assert (record["width"], "dhash" in record) == (900, False)
+        assert site.client.get("/images?near=cut").status == 422
 
 
 def test_of_an_image_that_the_caller_may_not_know_of_nothing_is_told(tmp_path: Path) -> None:

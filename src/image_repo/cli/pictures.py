@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import click
 
 from image_repo import render, wiring
 from image_repo.access.principal import ADMIN
+from image_repo.catalogue.near import HASH_PATH
+from image_repo.catalogue.query import Condition, Filter
 from image_repo.cli.options import DRY_RUN, FILE, PARAMETERS, Options, parse_pairs, print_failures, verb
 from image_repo.cli.progress import Step
 from image_repo.config import Config
@@ -266,6 +268,8 @@ def warm_command(
 ) -> None:
     """Render pictures of all images below a path ahead of requests.
 
+    Also makes hash, placeholder and colours of those whose records lack them.
+
     \b
     image_repo warm sites/ --preset card --preset thumb
     image_repo warm "" xsize=300 kind=webp
@@ -280,7 +284,7 @@ def warm_command(
             options.say(f"{len(requests)} renditions of each of {len(images)} images to make.")
             return
         with options.progress("Warming", len(images)) as step:
-            report = warm(repo, config, images, requests, step)
+            report = warm(repo, config, images, requests, step, unsummarised(repo, parse_prefix(prefix)))
     print_failures(report.failed)
     options.say(f"{report.rendered} made, {report.cached} there already, {len(report.failed)} failed.")
     if report.failed:
@@ -301,13 +305,31 @@ class WarmReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
+def unsummarised(repo: Repository, prefix: str) -> set[str]:
+    """Return the names of pictures below a folder whose records lack the summary of their pixels.
+
+    Where the catalogue cannot tell, none.
+    """
+    lacking = Filter((Condition(HASH_PATH, "exists", (False,)), Condition(("width",), "gt", (0,))), prefix)
+    try:
+        return {str(document["name"]) for document in repo.indexer.index.each(lacking)}
+    except Problem:
+        return set()
+
+
 def warm(
-    repo: Repository, config: Config, images: Iterable[Original], requests: list[dict[str, str]], step: Step
+    repo: Repository,
+    config: Config,
+    images: Iterable[Original],
+    requests: list[dict[str, str]],
+    step: Step,
+    lacking: Container[str] = (),
 ) -> WarmReport:
     """Render pictures of images unless a cache has them.
 
     :param requests: the parameters of each rendition, as over HTTP
     :param step: called after each image
+    :param lacking: names whose records get the summary of the pixels
     """
     report = WarmReport()
 
@@ -321,6 +343,9 @@ def warm(
             else:
                 report.rendered += is_rendered
                 report.cached += not is_rendered
+        if image.name.text in lacking:
+            with suppress(Problem):  # what cannot be decoded has failed above
+                repo.metadata.read_summarised(image)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in pool.map(render, images):

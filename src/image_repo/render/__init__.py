@@ -25,7 +25,14 @@ from image_repo.model.recipe import Recipe
 from image_repo.model.rendition import ImageInfo, Summary
 from image_repo.render import encoders as writing
 from image_repo.render.colour import to_srgb
-from image_repo.render.decoders import Picture, decode_first, decode_rest, open_picture, translated_errors
+from image_repo.render.decoders import (
+    Picture,
+    decode_first,
+    decode_rest,
+    open_picture,
+    scales_cheaply,
+    translated_errors,
+)
 from image_repo.render.difference_hash import difference_hash
 from image_repo.render.exif import POSITION as POSITION
 from image_repo.render.exif import most_rights
@@ -33,8 +40,15 @@ from image_repo.render.geometry import Plan, Size, is_without_box, scaled_down
 from image_repo.render.geometry import plan as plan_sizes
 from image_repo.render.headers import check_pixels, view
 from image_repo.render.ifd import Bytes
+from image_repo.render.mezzanine import (
+    LEAST_PIXELS,
+    Mezzanine,
+    MezzaninePlan,
+    choose_scale,
+    decode_mezzanines,
+    may_use_mezzanine,
+)
 from image_repo.render.mezzanine import MEDIA_TYPE as MEZZANINE_TYPE
-from image_repo.render.mezzanine import Mezzanine, MezzaninePlan, choose_scale, decode_mezzanines, may_use_mezzanine
 from image_repo.render.mezzanine import plan_mezzanines as plan_of
 from image_repo.render.pillow import configure
 from image_repo.render.pipeline import Job, decode, make, reduced, turned
@@ -426,15 +440,8 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
     """
     with translated_errors():
         picture = open_picture(source, limits)
-        plan = _plan_mezzanines(picture, source)
-        mezzanines = decode_mezzanines(picture, plan.scales()[0], limits) if plan else ()
-        if mezzanines:
-            summary = summarise(mezzanines[0])
-            is_whole = not picture.is_damaged
-        else:
-            decode_first(picture)
-            summary = _summary(reduced(picture.image), picture.orientation, picture.profile)
-            is_whole = decode_rest(picture, limits)
+        mezzanines, summary = _decode_small(picture, source, limits)
+        is_whole = not picture.is_damaged if mezzanines else decode_rest(picture, limits)
         if picture.kind == "tif" and is_cut_off(view(source), limits.max_frames):
             is_whole = False
         if not is_whole and not limits.accept_damaged:
@@ -442,9 +449,39 @@ def verify(source: BinaryIO, limits: RenderConfiguration) -> Verification:
         return Verification(mezzanines, not is_whole, summary)
 
 
-def summarise(mezzanine: Mezzanine) -> Summary:
-    """Return the summary of the pixels of an original, from its smallest mezzanine."""
-    return _summary(mezzanine.image, mezzanine.orientation, mezzanine.profile)
+def _decode_small(
+    picture: Picture, source: BinaryIO, limits: RenderConfiguration
+) -> tuple[tuple[Mezzanine, ...], Summary]:
+    """Decode the smallest mezzanine, or the first frame of a picture without; return what that yields."""
+    plan = _plan_mezzanines(picture, source)
+    if plan is None:
+        decode_first(picture)
+        return (), _summary(reduced(picture.image), picture.orientation, picture.profile)
+    mezzanines = decode_mezzanines(picture, plan.scales()[0], limits)
+    smallest = mezzanines[0]
+    return mezzanines, _summary(smallest.image, smallest.orientation, smallest.profile)
+
+
+def summarise(source: BinaryIO, limits: RenderConfiguration) -> Summary:
+    """Return the summary of the pixels of an original: that of an upload of the same bytes.
+
+    :raises Problem: as :func:`render`
+    """
+    with translated_errors():
+        return _decode_small(open_picture(source, limits), source, limits)[1]
+
+
+def is_summarised_cheaply(source: BinaryIO, limits: RenderConfiguration) -> bool:
+    """Return whether :func:`summarise` costs about as much as to read the original. Only headers are read.
+
+    Measured, CPU ms of 12 MP: 17 for a JPEG that is decoded at 1/8, 220 for a PNG.
+
+    :raises Problem: as :func:`inspect`
+    """
+    with translated_errors():
+        picture = open_picture(source, limits)
+    width, height = picture.stored
+    return width * height < (HEAVY if scales_cheaply(picture) else LEAST_PIXELS)
 
 
 def _summary(image: Image.Image, orientation: int, profile: bytes | None) -> Summary:

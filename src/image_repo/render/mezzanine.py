@@ -48,7 +48,7 @@ _SCALES = (8, 4, 2)
 #: of 320 pixels and all smaller ones.
 _LEAST_SIDE = 480
 #: an original of fewer pixels is decoded in less time than it takes to handle another file
-_LEAST_PIXELS = 1_400_000
+LEAST_PIXELS = 1_400_000
 #: a larger mezzanine takes longer to read and to scale than most originals to decode
 _MOST_PIXELS = 2 << 20
 #: a profile beyond this is that of a printing press; it is applied, not stored
@@ -185,7 +185,7 @@ def plan_mezzanines(picture: Picture) -> MezzaninePlan | None:
     width, height = picture.stored
     made = MezzaninePlan(picture.upright)
     scales = made.scales()
-    is_large = picture.frames == 1 and width * height >= _LEAST_PIXELS
+    is_large = picture.frames == 1 and width * height >= LEAST_PIXELS
     return made if is_large and scales and scales[-1] >= picture.scale else None
 
 

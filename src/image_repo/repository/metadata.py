@@ -17,6 +17,7 @@ from image_repo import render
 from image_repo.catalogue import indexer
 from image_repo.catalogue.base import Document, Row
 from image_repo.catalogue.indexer import BROKEN, UNREAD, Indexer
+from image_repo.concurrency.limiter import Limiter
 from image_repo.concurrency.locks import KeyedLock
 from image_repo.config import RenderConfiguration
 from image_repo.errors import BadBody, ImageNotFound, NameConflict, PreconditionFailed, Problem, TooLarge
@@ -25,10 +26,11 @@ from image_repo.model.namespaces import seen_by_owner
 from image_repo.model.original import Original
 from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
-from image_repo.model.rendition import ImageInfo
+from image_repo.model.rendition import ImageInfo, Summary
 from image_repo.model.strict_json import MAX_NESTING
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
+from image_repo.repository.spool import Spool
 from image_repo.stores.base import Entry, NotReadable, Store, reading_newest
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 MOST_DATA = 64 << 10
 #: how often a change begins anew when what it changes has changed meanwhile
 _ATTEMPTS = 3
+#: seconds until a record is made without decoding the picture, where as many others are decoded as may be
+_MOST_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,7 @@ class MetadataStore:
     :param originals: read where a record is missing
     :param locks: of names that are written to
     :param indexer: indexes each record that is written
+    :param limiter: of renders: pixels are decoded for the summaries of what was not uploaded
     :param location: whether positions are disclosed; they are stored in any case
     """
 
@@ -202,6 +207,7 @@ class MetadataStore:
         indexer: Indexer,
         limits: RenderConfiguration,
         *,
+        limiter: Limiter,
         location: bool,
     ) -> None:
         self._origin = origin
@@ -210,6 +216,7 @@ class MetadataStore:
         self._locks = locks
         self._indexer = indexer
         self._limits = limits
+        self._limiter = limiter
         self._location = location
 
     @contextmanager
@@ -379,7 +386,7 @@ class MetadataStore:
         if record:
             return record
         with self._originals.open(original) as (found, spool):
-            info = render.inspect(spool.file, self._limits, location=True)
+            info = self._inspect(spool, stored)
             made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
             # The same bytes with another time of change: restored from a backup, most likely.
@@ -389,6 +396,38 @@ class MetadataStore:
                 return stored
             made = replace(made, uploaded=stored.uploaded)
         return self._store_if_unchanged(made, original.name, stored)
+
+    def _inspect(self, spool: Spool, stored: Record | None) -> ImageInfo:
+        """Return the facts of an original, with the summary of its pixels where that is cheap or known."""
+        info = render.inspect(spool.file, self._limits, location=True)
+        if stored and stored.sha256 == spool.sha256 and stored.dhash:
+            return replace(info, summary=Summary(stored.dhash, stored.thumbhash, tuple(stored.palette)))
+        try:
+            if render.is_summarised_cheaply(spool.file, self._limits):
+                return replace(info, summary=self._summarise(spool))
+        except Problem as problem:  # the header was read, which is enough for a record
+            log.info("a record is made without a summary: %s", problem)
+        return info
+
+    def _summarise(self, spool: Spool) -> Summary:
+        heavy = render.is_heavy(spool.file, self._limits)
+        with self._limiter.slot(_MOST_WAIT_S, heavy=heavy):
+            return render.summarise(spool.file, self._limits)
+
+    def read_summarised(self, original: Original) -> Record:
+        """Return the record as :meth:`read` does, with the summary of the pixels: they are decoded where it has none.
+
+        :raises Problem: as :func:`image_repo.render.render`, also where they cannot be decoded
+        """
+        record = self.read(original)
+        if record.dhash:
+            return record
+        with self._originals.open(original) as (found, spool):
+            summary = self._summarise(spool)
+        if (found.key, found.version) != (record.key, record.version):
+            return self.read_summarised(found)
+        made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)
+        return self._store_if_unchanged(made, original.name, record)
 
     def _store_if_unchanged(self, made: Record, name: ImageName, before: Record | None) -> Record:
         try:

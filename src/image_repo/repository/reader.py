@@ -13,7 +13,7 @@ from image_repo.access.control import AccessControl, Action, Grant, image_not_fo
 from image_repo.access.principal import Principal
 from image_repo.catalogue.indexer import Indexer, tells_of
 from image_repo.catalogue.query import Condition, Filter, Query
-from image_repo.errors import BadParameter, Problem
+from image_repo.errors import Problem
 from image_repo.model import first_names
 from image_repo.model.names import ImageName
 from image_repo.model.operations import ORIGINAL, Focus, focus_of
@@ -220,15 +220,14 @@ class Reader:
 
         :param text: ``NAME`` or ``NAME,BITS``
         :raises ImageNotFound: when there is no such image
-        :raises BadParameter: for an image whose hash is not known
+        :raises Problem: when it has no hash yet, and cannot be decoded for one
         """
         name, comma, bits = text.rpartition(",")
         if not comma or not bits.isdecimal():
             name, comma, bits = text, "", ""
-        record = self.record(principal, self.resolve(principal, ImageName.readings(name)))
-        if not record.dhash:
-            raise BadParameter("near", "Another tool has put this image into the container: its dhash is not known.")
-        return f"{record.dhash}{comma}{bits}"
+        original = self.resolve(principal, ImageName.readings(name))
+        self._authorise(principal, original.name)
+        return f"{self._metadata.read_summarised(original).dhash}{comma}{bits}"
 
     def description(self, principal: Principal, readings: Iterable[ImageName]) -> Record:
         """Return the record of the first of these names that has no picture, but a description.

@@ -60,7 +60,9 @@ def build(
     renditions = build_renditions(node, originals, memory, target, notices)
     locks = KeyedLock(node.own / "writing" if node.own else None, order)
     metadata = MetadataStore(
-        origin, resolver, originals, locks, indexer, config.render, location=config.metadata_location
+        *(origin, resolver, originals, locks, indexer, config.render),
+        limiter=renditions.limiter,
+        location=config.metadata_location,
     )
     owners = _owners(node, names)
     access = AccessControl(rules or access_rules(node, owners), login_path(config))
