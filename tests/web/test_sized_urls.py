@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,32 @@ def test_urls_of_a_name_that_ends_as_pictures_do_are_of_no_other_image(tmp_path:
             assert source["width"] == source["height"]
             check(site, source)
         check(site, site.client.get("/oembed?url=/images/a.tif.jpg").json())
+
+
+def check_description(site: Site, address: str) -> None:
+    described = site.client.get(urlsplit(address)._replace(scheme="", netloc="").geturl()).json()
+    assert (described["type"], described["width"]) == ("photo", 1200)
+
+
+def test_the_address_of_a_picture_on_the_page_leads_to_its_description_in_html(site: Site) -> None:
+    body = site.client.get(f"/?picture={NAME}", Accept="text/html").body.decode()
+    match = re.search(r'<link rel="alternate" type="application/json\+oembed" href="([^"]+)">', body)
+    assert match is not None
+    check_description(site, html.unescape(match[1]))
+
+
+def test_the_address_of_a_picture_on_the_page_leads_to_its_description_in_a_header(site: Site) -> None:
+    link = site.client.get(f"/?picture={NAME}", Accept="application/json").headers["Link"]
+    match = re.fullmatch(r'<([^>]+)>; rel="alternate"; type="application/json\+oembed"', link)
+    assert match is not None
+    check_description(site, match[1])
+
+
+def test_the_page_of_all_pictures_describes_none(site: Site) -> None:
+    assert b"oembed" not in site.client.get("/", Accept="text/html").body
+    assert "Link" not in site.client.get("/", Accept="application/json").headers
+
+
+def test_a_picture_that_is_named_on_the_page_writes_no_markup(site: Site) -> None:
+    body = site.client.get("/?picture=%22%3E%3Cscript%3E", Accept="text/html").body
+    assert b"<script>" not in body

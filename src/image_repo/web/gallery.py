@@ -21,6 +21,9 @@ from image_repo.web import openapi, responses
 from image_repo.web.catalogue import filters, read_query, tell_unknown_keys
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import is_shared, principal
+from image_repo.web.oembed import DISCOVERY_TYPE as OEMBED_TYPE
+from image_repo.web.oembed import discovery_url
+from image_repo.web.paths import server_root
 from image_repo.web.problem_page import prefers_page
 from image_repo.web.responses import NOSNIFF, Reply
 
@@ -46,21 +49,24 @@ POLICY = (
 def install(app: Flask, repo: Repository, collection: Collection, config: Config) -> None:
     """Add the routes."""
     base, origin = config.repository_base_pathname, config.cors_origin
-    app.add_url_rule("/", "index", lambda: _index(base), methods=["GET"])
+    app.add_url_rule("/", "index", lambda: _index(base, config.public_url), methods=["GET"])
     app.add_url_rule("/grid", "grid", lambda: _grid(repo, collection, origin), methods=["GET"])
 
 
-def _index(base: str) -> Reply | Response:
-    """``GET /``: the page where a browser asks, else where the interface is."""
-    varies = ("Vary", "Accept")
+def _index(base: str, public_url: str | None) -> Reply | Response:
+    """``GET /``: the page where a browser asks, else where the interface is; either leads to what embeds a picture."""
+    varies, picture = ("Vary", "Accept"), request.args.get("picture", "")
+    described = discovery_url(server_root(public_url), base, picture) if picture else ""
     if not prefers_page(request.environ):
         reply = responses.send_json({"name": "image_repo", "version": __version__, "images": f"/{base}"})
         reply.headers.append(varies)
+        if described:
+            reply.headers.append(("Link", f'<{described}>; rel="alternate"; type="{OEMBED_TYPE}"'))
         return reply
     headers = [("Content-Security-Policy", POLICY), ("Referrer-Policy", "same-origin"), NOSNIFF, varies]
     headers.append(("Cache-Control", "no-cache"))
     return Response(
-        render_template("gallery.html", base=base, endings="|".join(sorted(BY_ENDING))),
+        render_template("gallery.html", base=base, endings="|".join(sorted(BY_ENDING)), oembed=described),
         mimetype="text/html",
         headers=headers,
     )

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from flask import Flask, render_template, request
-from werkzeug.wsgi import get_current_url
 
 from image_repo.access.principal import Principal
 from image_repo.config import Config
@@ -19,7 +18,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import openapi, responses
 from image_repo.web.identity import principal
 from image_repo.web.login import LOGIN, LOGOUT, path_of
-from image_repo.web.paths import check_encoding, path_as_sent
+from image_repo.web.paths import check_encoding, path_as_sent, server_root
 from image_repo.web.responses import NOSNIFF, Reply
 from image_repo.web.sessions import SESSION_COOKIE, session_of
 
@@ -40,7 +39,7 @@ def services(repo: Repository, config: Config, name: str) -> list[dict[str, Any]
     """Return the services of an image that not everybody may see; none where nobody can log in."""
     if repo.authenticator.login is None:
         return []
-    root = (config.public_url or get_current_url(request.environ, root_only=True)).rstrip("/")
+    root = server_root(config.public_url)
     return auth.probe_services(root, name, f"{root}{LOGOUT}")
 
 

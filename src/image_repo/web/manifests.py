@@ -10,7 +10,6 @@ from urllib.parse import quote, unquote, urlencode
 
 from flask import request
 from werkzeug.exceptions import NotFound
-from werkzeug.wsgi import get_current_url
 
 from image_repo.access.control import Action
 from image_repo.catalogue.grammar import FILTER_WORDS, Words
@@ -31,6 +30,7 @@ from image_repo.web import responses
 from image_repo.web.catalogue import read_parameters, read_query
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import authorise, is_shared, name_of, principal
+from image_repo.web.paths import server_root
 from image_repo.web.responses import Reply
 
 _LD_PRESENTATION = f'application/ld+json;profile="{presentation.CONTEXT}"'
@@ -158,8 +158,7 @@ class Manifests:
 
     def root(self) -> str:
         """Return the address of this server."""
-        root = self._public_url or get_current_url(request.environ, root_only=True)
-        return root.rstrip("/")
+        return server_root(self._public_url)
 
     def _own_address(self) -> str:
         """Return the address of this request, with its query."""

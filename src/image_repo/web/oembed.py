@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from flask import Flask, request
@@ -16,7 +16,7 @@ from image_repo.access.control import Action
 from image_repo.access.request_rules import signed_targets
 from image_repo.config import Config
 from image_repo.errors import BadParameter, ImageNotFound
-from image_repo.model.names import ImageName
+from image_repo.model.names import ImageName, path_of
 from image_repo.model.operations import MAX_SIDE_PX
 from image_repo.model.original import Original
 from image_repo.model.parameters import choice, integer
@@ -28,9 +28,12 @@ from image_repo.web import openapi, responses
 from image_repo.web.catalogue import read_parameters
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import is_shared, name_of, principal
+from image_repo.web.paths import server_root
 from image_repo.web.responses import Reply
 from image_repo.web.sized_urls import SizedUrls
 
+#: of what pages link to (oEmbed 1.0, section 4)
+DISCOVERY_TYPE = "application/json+oembed"
 _SIDE = {"type": "integer", "minimum": 1}
 _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "url": ({"type": "string"}, "the address of a picture of this server"),
@@ -47,6 +50,15 @@ _read_side = integer(1, 1_000_000)
 def install(app: Flask, repo: Repository, config: Config) -> None:
     """Add the route."""
     app.add_url_rule("/oembed", "oembed", _Views(repo, config).get, methods=["GET"])
+
+
+def discovery_url(root: str, base: str, name: str) -> str:
+    """Return the address at which consumers of a page about an image find its description.
+
+    :param root: address of this server
+    :param base: first segment of the addresses of images
+    """
+    return f"{root}/oembed?{urlencode({'url': f'{root}/{base}/{quote(path_of(name))}'})}"
 
 
 class _Views:
@@ -75,7 +87,9 @@ class _Views:
         record = self._repo.reader.record(principal(), original)
         fitting, size = self._fit(original, record, image_request, _read_limits(parameters))
         # The caller's own signature: a new one would have no end.
-        url = self._sized_urls.url(self._root(), name, original, fitting, signature=rest.get("signature"))
+        url = self._sized_urls.url(
+            server_root(self._public_url), name, original, fitting, signature=rest.get("signature")
+        )
         members = {
             "version": "1.0",
             "type": "photo",
@@ -84,7 +98,7 @@ class _Views:
             "height": size[1],
             **_about(record),
             "provider_name": "image_repo",
-            "provider_url": f"{self._root()}/",
+            "provider_url": f"{server_root(self._public_url)}/",
         }
         return responses.send_tagged(
             ConditionalRequest(request.environ),
@@ -117,8 +131,11 @@ class _Views:
             address = urlsplit(text)
         except ValueError:
             raise BadParameter.expected("the address of a picture", "url", text[:60]) from None
-        hosts = {urlsplit(each).netloc for each in (self._root(), get_current_url(request.environ, root_only=True))}
-        path = address.path.removeprefix(urlsplit(self._root()).path)
+        hosts = {
+            urlsplit(each).netloc
+            for each in (server_root(self._public_url), get_current_url(request.environ, root_only=True))
+        }
+        path = address.path.removeprefix(urlsplit(server_root(self._public_url)).path)
         if (address.netloc and address.netloc not in hosts) or not path.startswith(self._base) or path.endswith("/"):
             raise ImageNotFound("The address is not one of a picture of this server.")
         pairs = parse_qsl(address.query, keep_blank_values=True)
@@ -142,9 +159,6 @@ class _Views:
             return side
         steps = [step for step in self._defaults.steps if step <= limit]
         return steps[-1] if steps else limit
-
-    def _root(self) -> str:
-        return (self._public_url or get_current_url(request.environ, root_only=True)).rstrip("/")
 
 
 def _read_limits(parameters: Mapping[str, str]) -> list[int | None]:

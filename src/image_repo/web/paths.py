@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
+from flask import request
 from werkzeug.routing import PathConverter
+from werkzeug.wsgi import get_current_url
 
 from image_repo.errors import BadName
 
@@ -17,6 +19,11 @@ class AnyPath(PathConverter):
     part_isolating = False
     regex = "(?s:.*?)"
     weight = 300
+
+
+def server_root(public_url: str | None) -> str:
+    """Return the address of this server without a slash at its end: the configured one, or that of this request."""
+    return (public_url or get_current_url(request.environ, root_only=True)).rstrip("/")
 
 
 def check_encoding(environ: Mapping[str, Any]) -> None:

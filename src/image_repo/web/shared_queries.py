@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flask import request
-from werkzeug.wsgi import get_current_url
 
 from image_repo.access.shared_queries import signed_text, visible_conditions
 from image_repo.catalogue.base import Page
@@ -20,6 +19,7 @@ from image_repo.model.record import timestamp
 from image_repo.repository.repository import Repository
 from image_repo.web import responses
 from image_repo.web.identity import principal
+from image_repo.web.paths import server_root
 from image_repo.web.responses import Reply
 
 #: parameters of these links; elsewhere they are keys of the data as any other
@@ -56,7 +56,9 @@ class SharedQueries:
         pairs += [pair for pair in narrowed if pair not in pairs]
         token, expires = self._shares.sign_query(signed_text(pairs), seconds, principal().owner)
         query = urlencode([*pairs, ("share", token)], quote_via=quote)
-        return responses.send_json({"url": f"{self._root()}{self._base}?{query}", "expires": timestamp(expires)})
+        return responses.send_json(
+            {"url": f"{server_root(self._public_url)}{self._base}?{query}", "expires": timestamp(expires)}
+        )
 
     def with_urls(self, page: Page) -> Page:
         """Return the page of a shared query, each record with the URL by which its picture may be read as long."""
@@ -70,7 +72,7 @@ class SharedQueries:
         caller = principal()
         whole_name = caller.namespace + name
         token = self._shares.sign_until(whole_name, expires, caller.owner)
-        return {**document, "url": f"{self._root()}{self._base}/{quote(path_of(whole_name))}?share={token}"}
-
-    def _root(self) -> str:
-        return (self._public_url or get_current_url(request.environ, root_only=True)).rstrip("/")
+        return {
+            **document,
+            "url": f"{server_root(self._public_url)}{self._base}/{quote(path_of(whole_name))}?share={token}",
+        }
