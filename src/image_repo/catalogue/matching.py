@@ -13,6 +13,7 @@ from sqlalchemy.sql.expression import Select
 from image_repo.catalogue import collation, encoding
 from image_repo.catalogue.dialect import Dialect
 from image_repo.catalogue.evaluator import holds_inside
+from image_repo.catalogue.near import BANDS_PATH, near_names, probes
 from image_repo.catalogue.query import Condition, Filter, Path
 from image_repo.catalogue.sort_keys import LEAD, Reach, reaches
 from image_repo.catalogue.writing import all_keys
@@ -45,11 +46,29 @@ class Matching:
     # -- conditions ---------------------------------------------------------------------
 
     @cached_property
+    def _near(self) -> dict[int, list[str]]:
+        """The names of near duplicates, by the place of their condition."""
+        places = [place for place, condition in enumerate(self._conditions) if condition.op == "near"]
+        return {place: self._names_near(self._conditions[place]) for place in places}
+
+    def _names_near(self, condition: Condition) -> list[str]:
+        facts = self._tables.facts
+        number = next(key.number for key in self._keys if key.path == BANDS_PATH)
+        bands = list(map(collation.sortable, probes(condition)))
+        query = select(facts.c.sort, facts.c.name).where(facts.c.key == number, facts.c.value.in_(bands))
+        rows = self._connection.execute(query.execution_options(yield_per=STREAM))
+        return near_names(condition, ((bytes(bits), name) for bits, name in rows))
+
+    @cached_property
     def _parts(self) -> list[ColumnElement[bool]]:
         """The conditions of a document: one for each of the filter, then the others."""
-        parts = [self._holds(condition) for condition in self._conditions]
+        names = self._tables.documents.c.name
+        parts = [
+            self._dialect.among(names, self._near[place]) if place in self._near else self._holds(condition)
+            for place, condition in enumerate(self._conditions)
+        ]
         if self._filter.prefix:
-            parts.append(begins(self._tables.documents.c.name, self._filter.prefix))
+            parts.append(begins(names, self._filter.prefix))
         if self._filter.words:
             parts.append(self._dialect.has_words(self._filter.words))
         number = self._tables.documents.c.id
@@ -71,7 +90,7 @@ class Matching:
     @property
     def is_searched(self) -> bool:
         """Whether finding what matches means to read much: then it is done once."""
-        return any(map(self._texts, self._conditions))
+        return bool(self._near) or any(map(self._texts, self._conditions))
 
     def _searched(
         self, condition: Condition, texts: Callable[[Path, str], Select[Any]], where: ColumnElement[bool]
@@ -158,6 +177,8 @@ class Matching:
             column = columns.get(condition.path)
             if column is not None and condition.op == "eq" and all(isinstance(each, str) for each in condition.values):
                 return self._dialect.among(column, condition.values)
+        if self._near:
+            return self._dialect.among(documents.c.name, min(self._near.values(), key=len))
         narrow = min(self._reaches, key=self._width, default=None) if self._reaches else None
         if narrow is None or self._width(narrow) > MAX_NARROW:
             return true()
@@ -185,7 +206,7 @@ class Matching:
 
 
 def _is_searched(condition: Condition) -> bool:
-    return condition.op in ("regex", "near") or any(map(_is_searched, condition.inside))
+    return condition.op == "regex" or any(map(_is_searched, condition.inside))
 
 
 def begins(name: ColumnElement[str], prefix: str) -> ColumnElement[bool]:

@@ -1,13 +1,14 @@
 """Near duplicates: pictures whose difference hashes differ in few of 64 bits.
 
 A hash is indexed by four bands of 16 bits. Of two hashes that differ in at most ``d`` bits, one band differs in at most
-``d // 4`` (pigeonhole principle): so few values of the bands lead to all candidates, whose distance is then computed.
+``d // 4`` (pigeonhole principle): so few values of the bands lead to all candidates. Each band is stored with the whole
+hash, from which the distance is computed: no document is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from image_repo.catalogue.query import Condition, Path
@@ -42,11 +43,24 @@ def read_near(parameter: str, text: str) -> Condition:
     return Condition(HASH_PATH, "near", (match[1], distance), is_near)
 
 
-def bands_of(text: object) -> list[str]:
-    """Return the bands of a hash, each with its place; none of anything else."""
+def bands_of(text: object) -> list[tuple[str, bytes]]:
+    """Return the bands of a hash, each with its place, and the hash as 8 bytes; none of anything else."""
     if not isinstance(text, str) or not _HASH.fullmatch(text):
         return []
-    return [_band(number, int(text[number * _DIGITS :][:_DIGITS], 16)) for number in range(_BANDS)]
+    bits = bytes.fromhex(text)
+    return [(_band(number, int(text[number * _DIGITS :][:_DIGITS], 16)), bits) for number in range(_BANDS)]
+
+
+def near_names(condition: Condition, candidates: Iterable[tuple[bytes, str]]) -> list[str]:
+    """Return the names of hashes that fulfil the condition, each once.
+
+    :param candidates: hash and name of each band that was found
+    """
+    text, distance = condition.values
+    assert isinstance(text, str) and isinstance(distance, int)
+    bits = int(text, 16)
+    names = (name for other, name in candidates if (int.from_bytes(other) ^ bits).bit_count() <= distance)
+    return list(dict.fromkeys(names))
 
 
 def probes(condition: Condition) -> Iterator[str]:

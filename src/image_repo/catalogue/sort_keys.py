@@ -1,5 +1,7 @@
 """Facts: the values that a document has under the indexed keys, as bytes that compare as the values do. Pure.
 
+The key of the bands of hashes has each band, with the whole hash in place of a sort (:mod:`.near`).
+
 A key without a sort has one *lead* for each document, the value that it is sorted by, and the elements of an array
 on the way. A key with a sort has the values alone, each with the value that sorts the documents that have it.
 """
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from image_repo.catalogue import collation
-from image_repo.catalogue.near import BANDS_PATH, HASH_PATH, bands_of, probes
+from image_repo.catalogue.near import BANDS_PATH, HASH_PATH, bands_of
 from image_repo.catalogue.query import Condition, Path, Scalar
 
 #: in place of a sort: of leads, and of elements of arrays
@@ -49,7 +51,7 @@ def has_several(document: Any, key: Key) -> bool:
 
 def _facts(document: Any, key: Key) -> Iterable[tuple[bytes, bytes]]:
     if key.path == BANDS_PATH:
-        return [(collation.sortable(band), ELEMENT) for band in bands_of(collation.at(document, HASH_PATH))]
+        return [(collation.sortable(band), bits) for band, bits in bands_of(collation.at(document, HASH_PATH))]
     if key.sort is not None:
         sort = collation.sortable(collation.at(document, key.sort))
         return [(collation.sortable(value), sort) for value in collation.reached(document, key.path)]
@@ -92,18 +94,13 @@ def reaches(conditions: Sequence[Condition], keys: Iterable[Key]) -> list[Reach]
         of_key = [
             reach
             for place, condition in enumerate(conditions)
-            if _path_of(condition) == key.path and (reach := _reach(condition, key, place))
+            if condition.path == key.path and (reach := _reach(condition, key, place))
         ]
         of_all += of_key
         spans = [reach for reach in of_key if not reach.points]
         if len(spans) > 1 and not key.several:
             of_all.append(_meet(spans))
     return of_all
-
-
-def _path_of(condition: Condition) -> Path:
-    """Return the path of the key that tells of a condition."""
-    return BANDS_PATH if condition.op == "near" else condition.path
 
 
 def _meet(spans: Sequence[Reach]) -> Reach:
@@ -123,9 +120,6 @@ def _reach(condition: Condition, key: Key, place: int) -> Reach | None:
     if condition.op == "eq" and condition.values:
         points = tuple(sorted({collation.sortable(value) for value in condition.values}))
         return Reach(key, points, b"", b"", not any(map(_is_cut, condition.values)), covers)
-    if condition.op == "near":
-        points = tuple(sorted(map(collation.sortable, probes(condition))))
-        return Reach(key, points, b"", b"", False, covers)
     if condition.op not in ("gt", "gte", "lt", "lte"):
         return None
     (than,) = condition.values

@@ -123,7 +123,7 @@ class SqliteJson:
     def _fitting(self, condition: Condition, value: sa.ColumnElement[Any]) -> dict[str, sa.ColumnElement[bool]]:
         """Return, for kinds of values as JSON1 calls them, whether one fits; others fit by default."""
         number = sa.cast(value, sa.REAL)
-        if condition.op in ("regex", "near"):
+        if condition.op == "regex":
             self._tests[id(condition.test)] = condition.test
             return {"text": sa.func.image_repo_finds(id(condition.test), value) == 1}
         if condition.op in ("eq", "ne"):

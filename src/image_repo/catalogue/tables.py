@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 #: incremented when the tables change: then they start empty
-VERSION = 4
+VERSION = 5
 
 
 class Json(UserDefinedType[str]):
