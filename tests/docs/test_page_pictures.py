@@ -19,7 +19,7 @@ def _small(picture: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((64, 36), Image.Resampling.BOX), dtype=float)
 
 
-@pytest.mark.parametrize("file", ["page.jpg", "page-filter.jpg", "page-picture.jpg"])
+@pytest.mark.parametrize("file", ["page.jpg", "page-filter.jpg", "page-picture.jpg", "page-map.jpg"])
 def test_a_picture_of_the_page_is_small_and_shows_it_as_it_is(file: str) -> None:
     import page_pictures  # noqa: PLC0415 - it needs the browser
 

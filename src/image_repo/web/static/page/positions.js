@@ -1,6 +1,6 @@
 /** Positions of pictures in degrees (WGS 84), and how they are grouped. Pure. */
 
-/** Keys of latitude and longitude, the better first: what a camera tells, where the server tells it on, then users' own. */
+/** Keys of latitude and longitude: the camera's, which records hold where the server is set up so, then users' own. */
 const PAIRS = /** @type {const} */ ([
   ['exif.latitude', 'exif.longitude'],
   ['latitude', 'longitude'],
