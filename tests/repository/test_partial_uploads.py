@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import until
 from disks import small_disk
 
 from image_repo.config import UploadsConfiguration
 from image_repo.errors import InsufficientStorage, OffsetConflict, TooManyUploads, UploadLocked, UploadNotFound
 from image_repo.repository.partial_uploads import Announcement, PartialUploads
+from image_repo.sync.expiry import UploadSweeper
 
 BOUNDS = UploadsConfiguration(max_size=1 << 20, max_open=3, lifetime=3600)
 BODY = bytes(range(256)) * 4
@@ -157,6 +159,17 @@ def test_what_a_killed_process_left_is_tidied(uploads: PartialUploads, tmp_path:
         os.utime(path, (0, 0))
     anew(uploads, tmp_path)
     assert [path.name for path in folder.iterdir()] == [young.id]
+
+
+def test_a_serving_node_tidies_without_being_asked_anything(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    os.utime(tmp_path / "uploads" / "open" / made.id / "bytes", (0, 0))
+    sweeper = UploadSweeper(uploads, every=0.01)
+    sweeper.start()
+    try:
+        until(lambda: not list((tmp_path / "uploads" / "open").iterdir()), "the expired upload is deleted")
+    finally:
+        sweeper.close()
 
 
 def test_how_it_ended_is_forgotten_after_an_hour(uploads: PartialUploads, tmp_path: Path) -> None:

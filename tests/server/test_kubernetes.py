@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from image_repo.config import load
+from image_repo.config import GIB, load
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = [part for part in yaml.safe_load_all((ROOT / "docker/kubernetes/image_repo.yml").read_text()) if part]
@@ -56,6 +56,10 @@ def test_the_root_is_read_only_and_what_is_written_has_a_bounded_volume() -> Non
     written = {path.split("/")[1] for path in re.findall(r"IMAGE_REPO_\w+=(/\S+)", dockerfile)}
     assert {mount["mountPath"] for mount in CONTAINER["volumeMounts"]} == {f"/{name}" for name in written}
     assert all(volume["emptyDir"]["sizeLimit"] for volume in POD["volumes"])
+    (cache,) = (volume["emptyDir"]["sizeLimit"] for volume in POD["volumes"] if volume["name"] == "cache")
+    config = load(None, of_kind("ConfigMap")["data"])
+    caches = config.local_cache_configuration.max_size + config.render.pixel_cache
+    assert config.uploads.max_size + caches < int(cache.removesuffix("Gi")) * GIB
     assert f"--uid {POD['securityContext']['runAsUser']}" in dockerfile
 
 

@@ -379,7 +379,8 @@ def test_scripts_of_configured_origins_read_what_they_need(client: Client) -> No
     assert len(made.headers.get_all("Access-Control-Expose-Headers") or ()) == 1
     path = made.headers["Location"]
     state = head(client, path, Origin=APP)
-    assert state.headers.get_all("Access-Control-Allow-Origin") == ["*"]
+    assert state.headers.get_all("Access-Control-Allow-Origin") == [APP]
+    assert state.headers["Vary"] == "Origin"
     assert "Upload-Offset" in state.headers["Access-Control-Expose-Headers"]
     preflight = client("OPTIONS", path, Origin=APP, Access_Control_Request_Method="PATCH")
     allowed = set(preflight.headers["Access-Control-Allow-Headers"].split(", "))

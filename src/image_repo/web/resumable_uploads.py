@@ -31,7 +31,7 @@ from image_repo.web.catalogue import read_parameters
 from image_repo.web.client_address import client_key
 from image_repo.web.identity import authorise, principal
 from image_repo.web.images import Images
-from image_repo.web.responses import EXPOSED, Headers, Reply, allow_origin
+from image_repo.web.responses import EXPOSED, Headers, Reply
 from image_repo.web.uploads import Upload
 
 _PATH = "/uploads"
@@ -76,12 +76,13 @@ def install(app: Flask, repo: Repository, images: Images, config: Config) -> Non
         (one, "override", views.override, "POST"),
     ):
         routes.add_url_rule(path, name, view, methods=[method], provide_automatic_options=False)
-    routes.after_request(_add_headers(config.cors_origin))
+    routes.after_request(_add_headers(config))
     app.register_blueprint(routes)
 
 
-def _add_headers(origin: str | None) -> Callable[[Response], Response]:
+def _add_headers(config: Config) -> Callable[[Response], Response]:
     """Return what adds the headers of every response, also of problems."""
+    write_origins = frozenset(config.cors_write_origins)
 
     def add(response: Response) -> Response:
         if request.method != "OPTIONS":
@@ -89,10 +90,13 @@ def _add_headers(origin: str | None) -> Callable[[Response], Response]:
         if response.status_code == PreconditionFailed.status:
             response.headers["Tus-Version"] = _VERSION
         response.headers["Cache-Control"] = "no-store"
-        response.headers.extend(
-            allow_origin(origin)[:1] if "Access-Control-Allow-Origin" not in response.headers else ()
-        )
         response.headers[_EXPOSED[0]] = _EXPOSED[1]
+        if request.method == "HEAD":  # Cors passes on reads as they are; scripts that write need this one
+            origin = request.headers.get("Origin")
+            allowed = origin if origin in write_origins else config.cors_origin
+            if allowed is not None:
+                response.headers["Access-Control-Allow-Origin"] = allowed
+            response.headers["Vary"] = "Origin"
         return response
 
     return add
