@@ -239,6 +239,19 @@ def test_a_change_by_cookie_comes_from_the_same_origin(
         assert (answer.status, answer.slug) == (403, "cross-origin")
 
 
+def test_an_upload_in_parts_by_cookie_comes_from_the_same_origin(site: Site) -> None:
+    cookie = _session(site, Principal("ann", frozenset({"writer"})))
+    tus = {"Tus_Resumable": "1.0.0", "Upload_Length": "9", "Upload_Offset": "0", **cookie}
+    part = {"Content_Type": "application/offset+octet-stream", **tus}
+    own, foreign = ({"Sec_Fetch_Site": place} for place in ("same-origin", "cross-site"))
+    assert site.client("POST", "/uploads", **tus, **foreign).slug == "cross-origin"
+    path = site.client("POST", "/uploads", **tus, **own).headers["Location"]
+    assert site.client("PATCH", path, b"x", **part, **foreign).slug == "cross-origin"
+    assert site.client("DELETE", path, **tus, **foreign).slug == "cross-origin"
+    assert site.client("PATCH", path, b"x", **part, **own).headers["Upload-Offset"] == "1"
+    assert site.client("DELETE", path, **tus, **own).status == 204
+
+
 def test_a_change_by_token_may_come_from_anywhere(site: Site) -> None:
     key = site.repo.authenticator.keys.add(new_key("uploader", "writer"))
     cookie = _session(site, Principal("ann", frozenset({"writer"})))
