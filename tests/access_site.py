@@ -46,7 +46,7 @@ class Site:
 def running_site(folder: Path, access: AccessConfiguration, **changes: Any) -> Iterator[Site]:
     """Start a server over an empty folder."""
     config = embedded(folder, access=access, **{"freshness": 3600.0, "serve_originals": True, **changes})
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
     SweepState(0.0, 0.0).save(repo.indexer.index)  # the catalogue is complete
     identify = by_credentials(repo)

@@ -116,7 +116,7 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
 
     :param reachable: whether the store is, while it starts
     """
-    stores = wiring.build_stores(config, {})
+    stores = wiring.build_stores(config)
     assert (wiring.prepare(config, stores) == []) is reachable
     repo = wiring.build(config)
     if config.catalogue.enabled:

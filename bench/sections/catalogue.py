@@ -74,7 +74,7 @@ def _engines(stack: ExitStack) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 def _configured(server: ImageRepo) -> config.Config:
     read = config.load(server.folder / "config.yml", {})
-    wiring.prepare(read, wiring.build_stores(read, {}))
+    wiring.prepare(read, wiring.build_stores(read))
     return read
 
 

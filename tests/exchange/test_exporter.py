@@ -47,7 +47,7 @@ OTHER = pictures.jpeg(pictures.photo(24, 16, 1))
 def opened(folder: Path, **changes):
     folder.mkdir(exist_ok=True)
     config = embedded(folder, **changes)
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
     try:
         yield repo

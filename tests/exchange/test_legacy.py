@@ -562,7 +562,7 @@ class ImportTarget:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[ImportTarget]:
     config = embedded(tmp_path / "repo", create_new=True)
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
     yield ImportTarget(repo, wiring.build_artifacts(config, repo))
     repo.close()

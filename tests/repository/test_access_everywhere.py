@@ -69,7 +69,7 @@ class GuardedRepository:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[GuardedRepository]:
     config, rules = embedded(tmp_path, serve_originals=True), RefuseMallory()
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     with closing(wiring.build(config, rules=rules)) as repo:
         for name, body in ((OPEN, PICTURE), (SECRET, OTHER)):
             with repo.writer.spool() as spool:

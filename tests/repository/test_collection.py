@@ -34,7 +34,7 @@ from image_repo.repository.repository import Repository
 def repo(tmp_path) -> Iterator[Repository]:
     # whoever waits for a name that another holds is told soon
     config = replace(embedded(tmp_path), render=RenderConfiguration(wait=0.2))
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
     yield repo
     repo.close()
@@ -275,7 +275,7 @@ def test_when_the_catalogue_fails_midway_what_is_done_is_told(postgres, tmp_path
     with FaultProxy(address.port) as proxy:
         url = postgres.replace(f":{address.port}/", f":{proxy.port}/")
         config = embedded(tmp_path, catalogue=CatalogueConfiguration(url=url, timeout=1.0))
-        assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+        assert wiring.prepare(config, wiring.build_stores(config)) == []
         repo = wiring.build(config)
         say(repo, a={"n": 1})
         # more than it tells at a time; what is not there is not changed

@@ -78,7 +78,7 @@ class WatchedStore:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[tuple[Repository, WatchedStore]]:
     config, order = embedded(tmp_path), Order()
-    store = WatchedStore(wiring.build_stores(config, {}).origin, order)
+    store = WatchedStore(wiring.build_stores(config).origin, order)
     stores = wiring.Stores(store)  # type: ignore[arg-type]
     with closing(wiring.build(config, stores=stores, order=order)) as repo:
         yield repo, store

@@ -216,7 +216,7 @@ def laid(request: pytest.FixtureRequest) -> Laid:
 
 
 def serving(laid: Laid) -> closing[Repository]:
-    assert wiring.prepare(laid.config, wiring.build_stores(laid.config, {})) == []
+    assert wiring.prepare(laid.config, wiring.build_stores(laid.config)) == []
     return closing(wiring.build(laid.config))
 
 
@@ -263,7 +263,7 @@ def test_artifacts_and_snapshots_of_1_0_are_served_as_they_are(laid: Laid) -> No
 
 
 def test_a_node_of_1_0_is_seen(laid: Laid) -> None:
-    stores = wiring.build_stores(laid.config, {})
+    stores = wiring.build_stores(laid.config)
     with closing(stores):
         membership = wiring.nodes(laid.config, stores)
         assert membership is not None

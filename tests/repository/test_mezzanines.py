@@ -433,7 +433,7 @@ class Nodes:
         own = self.folder / (cache or f"own-{next(self._numbers)}")
         config = embedded(own, **changes)
         config = replace(config, persistent_store_configuration=self._store)
-        stores = wiring.build_stores(config, {})
+        stores = wiring.build_stores(config)
         wiring.prepare(config, stores)
         repo = wiring.build(config, stores=replace(stores, origin=Counted(stores.origin)))
         try:

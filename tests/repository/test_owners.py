@@ -45,7 +45,7 @@ def read(repo: Repository, principal: Principal, name: str = "a") -> bytes:
 
 def build(folder: Path, **changes: Any) -> Repository:
     config: Config = embedded(folder, access=SCOPED, serve_originals=True, **changes)
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     return wiring.build(config)
 
 

@@ -17,10 +17,9 @@ from dataclasses import replace
 import pytest
 from conftest import opened
 
-from image_repo.config import Credentials, PersistentStoreConfiguration
+from image_repo.config import Credentials, PersistentStoreConfiguration, load
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.stores.swift import SwiftStore
-from image_repo.stores.swift_auth import resolve_credentials
 from image_repo.stores.swift_link_keys import new_link_key
 from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.stores.tempurl import temporary_url
@@ -65,6 +64,12 @@ def changed(swift, **credentials: object) -> PersistentStoreConfiguration:
     return replace(swift.settings, credentials=replace(swift.settings.credentials, **credentials), connect_timeout=1.0)
 
 
+def credentials_of(environ: dict[str, str], **given: str) -> Credentials:
+    """The credentials of a configuration that gives some of them."""
+    overrides = {f"persistent_store_configuration.credentials.{name}": text for name, text in given.items()}
+    return load(None, environ, overrides=overrides).persistent_store_configuration.credentials
+
+
 # -- who we are ----------------------------------------------------------------------
 
 
@@ -96,7 +101,7 @@ def changed(swift, **credentials: object) -> PersistentStoreConfiguration:
     ],
 )  # fmt: skip
 def test_the_environment_fills_what_is_left_open(given, environ, found):
-    assert resolve_credentials(Credentials(**given), environ) == Credentials(**found)
+    assert credentials_of(environ, **given) == Credentials(**found)
 
 
 def test_kind_auto_is_swift_where_the_credentials_name_where_to_sign_in():
@@ -441,7 +446,7 @@ WAYS = {
         authurl=keystone["url"], application_credential_id=keystone["application_credential_id"],
         application_credential_secret=keystone["application_credential_secret"],
     ),
-    "the environment": lambda keystone: resolve_credentials(Credentials(), {
+    "the environment": lambda keystone: credentials_of({
         "OS_AUTH_URL": keystone["url"], "OS_USERNAME": "demo", "OS_PASSWORD": "demopass",
         "OS_PROJECT_NAME": "demo", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_ID": "default",
         "OS_REGION_NAME": "RegionOne", "OS_IDENTITY_API_VERSION": "3",

@@ -177,7 +177,7 @@ def node(folder: Path, name: str, **catalogue: object) -> Config:
 
 def nodes_of(config: Config) -> Membership:
     (Path(config.local_file_cache_path).parent).mkdir(exist_ok=True)
-    found = wiring.nodes(config, wiring.build_stores(config, {}))
+    found = wiring.nodes(config, wiring.build_stores(config))
     assert found is not None
     return found
 
@@ -234,9 +234,7 @@ def query_catalogue(path: Path, what: str) -> dict:
 
 
 def state(path: Path) -> tuple[str | None, int]:
-    with closing(
-        wiring.open_index(config.load(path, {}), wiring.build_stores(config.load(path, {}), {}).origin)
-    ) as index:
+    with closing(wiring.open_index(config.load(path, {}), wiring.build_stores(config.load(path, {})).origin)) as index:
         assert index is not None
         return index.note(REBUILDING), len(index.names())
 

@@ -161,7 +161,7 @@ def test_two_nodes_with_a_catalogue_of_their_own_are_refused(building):
 
 
 def test_a_note_of_a_node_expires_by_itself(building):
-    nodes = wiring.nodes(config_of(building, "two"), wiring.build_stores(config_of(building, "two"), {}))
+    nodes = wiring.nodes(config_of(building, "two"), wiring.build_stores(config_of(building, "two")))
     nodes.tell(shared=False)
     (entry,) = building.cache.keys(".nodes/")
     assert building.cache.head(entry.key).expires is not None

@@ -68,7 +68,7 @@ class Site:
 @contextmanager
 def serving(folder: Path, rules: ClosedFolder) -> Iterator[Site]:
     config = embedded(folder, freshness=3600.0, serve_originals=True)
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config, rules=rules)
     SweepState(0.0, 0.0).save(repo.indexer.index)  # the catalogue is complete
     app = create_app(repo, config, identify)

@@ -109,7 +109,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def worker(config: Config) -> Iterator[Worker]:
-    assert wiring.prepare(config, wiring.build_stores(config, {})) == []
+    assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
     found = Worker(repo, config)
     found.put("a/b", pictures.jpeg(pictures.photo(300, 200)))

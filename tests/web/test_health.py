@@ -91,7 +91,7 @@ def test_originals_that_cannot_be_listed_are_told_until_they_can_be(tmp_path: Pa
 
 def test_an_open_circuit_is_a_metric(tmp_path: Path) -> None:
     counters = Counters(tmp_path)
-    origin = wiring.build_stores(embedded(tmp_path), {}).origin
+    origin = wiring.build_stores(embedded(tmp_path)).origin
     store = CircuitBreaker(origin, failures=1, pause=0.0, counters=counters)
     store.put("a.jpg", b"x", media_type="image/jpeg")
     (tmp_path / "data").rename(tmp_path / "away")

@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,6 @@ from swiftclient.exceptions import ClientException  # type: ignore[import-untype
 
 from image_repo.concurrency import deadline
 from image_repo.config import Credentials, PersistentStoreConfiguration
-from image_repo.config.loading import OPENSTACK
 from image_repo.errors import StoreUnavailable
 from image_repo.stores.http_errors import BROKEN, reason_of
 from image_repo.stores.swift_errors import copy_of, translated
@@ -29,25 +27,6 @@ log = logging.getLogger(__name__)
 
 #: a token is renewed this long before its end, or a tenth of its life where that is less
 _RENEW_AHEAD_S = 60.0
-
-
-def resolve_credentials(credentials: Credentials, environ: Mapping[str, str]) -> Credentials:
-    """Fill what is left open from the usual variables, ``OS_*`` and ``ST_*``.
-
-    Where the configuration names a user or an application credential, the environment never adds the other one.
-    """
-    password, application = ("username", "password"), ("application_credential_id", "application_credential_secret")
-    barred: set[str] = set()
-    if any(getattr(credentials, name) for name in application):
-        barred.update(password, ("tenant", "tenant_id"))
-    elif any(getattr(credentials, name) for name in password):
-        barred.update(application)
-    filled: dict[str, Any] = {}
-    for name, variables in OPENSTACK.items():
-        text = next((environ[variable] for variable in variables if environ.get(variable)), None)
-        if text and name not in barred and getattr(credentials, name) is None:
-            filled[name] = text.lower().removeprefix("v").removesuffix(".0") if name == "auth_version" else text
-    return replace(credentials, **filled) if filled else credentials
 
 
 @dataclass(frozen=True, slots=True)

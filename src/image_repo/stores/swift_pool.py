@@ -38,7 +38,7 @@ _RETRY_WITHIN_S = 1.0
 class ConnectionPool:
     """The connections to one account, shared by its containers.
 
-    :param credentials: resolved: see :func:`resolve_credentials`
+    :param credentials: of the account
     :param accounts: folder of this node for what Swift says of its accounts; None for none
     """
 

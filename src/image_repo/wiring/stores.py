@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image_repo.config import Config, PersistentStoreConfiguration
 from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
 from image_repo.errors import ConfigurationError, StoreUnavailable
-from image_repo.stores import s3_environment
 from image_repo.stores.base import Store
 from image_repo.stores.disk import DiskStore
 from image_repo.stores.swift import SwiftStore
-from image_repo.stores.swift_auth import resolve_credentials
 from image_repo.stores.swift_link_keys import new_link_key
 from image_repo.stores.swift_pool import ConnectionPool
 from image_repo.wiring.folders import private_folder
@@ -48,12 +45,8 @@ class Stores:
                 store.close()
 
 
-def build_stores(config: Config, environ: Mapping[str, str] = os.environ) -> Stores:
+def build_stores(config: Config) -> Stores:
     """The stores that the configuration names; nothing is contacted yet."""
-    settings = s3_environment.resolve(config.persistent_store_configuration, environ)
-    if settings.kind != "s3":
-        settings = replace(settings, credentials=resolve_credentials(settings.credentials, environ))
-    config = replace(config, persistent_store_configuration=settings)
     kind = config.persistent_store_configuration.resolved_kind
     if kind not in STORE_KINDS:
         raise ConfigurationError([f"persistent_store_configuration.kind: expected one of {', '.join(STORE_KINDS)}"])
@@ -139,12 +132,12 @@ def rendition_lifetime(config: Config) -> int:
     return max(config.swift_cache_configuration.lifetime, longest)
 
 
-def build_lifecycle(config: Config, environ: Mapping[str, str] = os.environ) -> BucketLifecycle:
+def build_lifecycle(config: Config) -> BucketLifecycle:
     """Return the lifecycle rules of the bucket of the renditions.
 
     :raises ConfigurationError: where they are not in S3
     """
-    settings = s3_environment.resolve(config.persistent_store_configuration, environ)
+    settings = config.persistent_store_configuration
     if settings.kind != "s3" or not config.swift_cache_configuration.enabled:
         raise ConfigurationError(["persistent_store_configuration.kind: expected s3, with a cache container"])
     client = _s3_client(settings)
