@@ -243,6 +243,12 @@ def test_deep_pictures(values, expected):
     assert np.abs(pixels(made) - expected).max() <= 1.1
 
 
+@pytest.mark.parametrize("value", [-5.0, 1e6])
+def test_a_picture_of_one_value_outside_the_known_ranges_is_black(value):
+    made = picture(save(Image.fromarray(np.full((3, 3), value, np.float32)), "TIFF"))
+    assert made.convert("L").getextrema() == (0, 0)
+
+
 def test_numbers_that_are_none_do_no_harm():
     values = RAMP.astype(np.float32) / 65535
     values[3, 3], values[4, 4] = np.nan, np.inf

@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 from image_repo import render
 from image_repo.config import RenderConfiguration
 from image_repo.render.difference_hash import difference_hash
+from image_repo.render.pipeline import reduced
 
 
 def uploaded(body: bytes) -> int:
@@ -84,3 +85,9 @@ def test_what_cannot_be_seen_does_not_count() -> None:
     hidden = PHOTO.resize((90, 60)).convert("RGBA")
     hidden.putalpha(0)
     assert difference_hash(hidden) == difference_hash(Image.new("L", (90, 60), 255))
+
+
+@pytest.mark.parametrize("size", [(20, 200_000), (200_000, 20)])
+def test_a_very_long_picture_is_summed_up_from_few_pixels(size: tuple[int, int]) -> None:
+    small = reduced(Image.new("L", size))
+    assert small.width * small.height <= 20 << 16

@@ -110,6 +110,8 @@ def _line(image: Image.Image) -> tuple[float, float]:
     for white in (1.0, 255.0, 65535.0):
         if low >= 0 and high <= white and (white > 1 or image.mode == "F"):
             return 255 / white, 0.0
+    if low == high:
+        return 0.0, 0.0
     return 255 / (high - low), -low * 255 / (high - low)
 
 

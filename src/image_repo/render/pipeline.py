@@ -28,6 +28,8 @@ GAP = 2.0
 DECODER_GAP = 1.75
 #: pixels that are converted, or scaled, at a time
 _STRIP = 1 << 20
+#: pixels of the longer side that :func:`reduced` leaves; measured, a summary of 31 x 1,600,000: 0.3 GB instead of 1.5
+_MAX_REDUCED_SIDE = 1 << 16
 #: level → black or white
 _BITONAL = [0] * 128 + [255] * 128
 #: pixels of a result that is scaled in one go
@@ -189,10 +191,13 @@ def in_blocks(
 def reduced(image: Image.Image, least: int = 64) -> Image.Image:
     """Return a decoded picture in L, LA, RGB or RGBA, averaged in whole blocks of pixels.
 
+    One that is very long and thin is averaged more along its longer side, because it would stay as large as it is.
+
     :param least: pixels of its shorter side that are left, where it has more
     """
     factor = max(1, min(image.size) // least)
-    return unmultiplied(in_blocks(image, (0, 0, *image.size), (factor, factor), to_plain(image)))
+    across, down = (max(factor, math.ceil(side / _MAX_REDUCED_SIDE)) for side in image.size)
+    return unmultiplied(in_blocks(image, (0, 0, *image.size), (across, down), to_plain(image)))
 
 
 def upright(image: Image.Image, job: Job) -> Image.Image:
