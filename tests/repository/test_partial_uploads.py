@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,14 @@ from commands import until
 from disks import small_disk
 
 from image_repo.config import UploadsConfiguration
-from image_repo.errors import InsufficientStorage, OffsetConflict, TooManyUploads, UploadLocked, UploadNotFound
+from image_repo.errors import (
+    InsufficientStorage,
+    OffsetConflict,
+    StoreUnavailable,
+    TooManyUploads,
+    UploadLocked,
+    UploadNotFound,
+)
 from image_repo.repository.partial_uploads import Announcement, PartialUploads
 from image_repo.sync.expiry import UploadSweeper
 
@@ -180,6 +188,34 @@ def test_how_it_ended_is_forgotten_after_an_hour(uploads: PartialUploads, tmp_pa
     uploads.tidy()
     with pytest.raises(UploadNotFound):
         uploads.find(made.id, "a")
+
+
+def test_so_many_ends_are_remembered_at_most(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path / "uploads", BOUNDS, max_finished=2)
+    made = [uploads.create(announced(client=str(number))) for number in range(4)]
+    for age, upload in enumerate(reversed(made)):
+        upload.finish({})
+        finished = tmp_path / "uploads" / "finished" / upload.id
+        os.utime(finished, (finished.stat().st_mtime - age,) * 2)
+    uploads.create(announced(client="another"))
+    assert all(uploads.is_finished(upload.id) for upload in made)  # each creation would look at all of them
+    uploads.tidy()
+    assert [uploads.is_finished(upload.id) for upload in made] == [False, False, True, True]
+
+
+def test_its_folder_is_made_again_where_it_was_deleted(uploads: PartialUploads, tmp_path: Path) -> None:
+    uploads.create(announced()).append(0, [BODY[:10]])
+    shutil.rmtree(tmp_path / "uploads")
+    made = uploads.create(announced())
+    assert made.append(0, [BODY]) == len(BODY)
+    made.finish({})
+    assert uploads.find(made.id, "a").outcome == {}
+
+
+def test_a_folder_that_cannot_be_made_refuses_uploads_alone(tmp_path: Path) -> None:
+    (tmp_path / "uploads").write_bytes(b"")
+    with pytest.raises(StoreUnavailable):
+        PartialUploads(tmp_path / "uploads", BOUNDS).create(announced())
 
 
 def test_without_a_folder_there_is_no_room() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from image_repo.concurrency.locks import is_current, open_lock, wait_for
+from image_repo.concurrency.private_folder import make_private
 from image_repo.config import UploadsConfiguration
 from image_repo.errors import (
     InsufficientStorage,
@@ -40,6 +41,8 @@ _BYTES, _ANNOUNCEMENT = "bytes", "announcement.json"
 _LOCK_WAIT_S = 2.0
 #: seconds for which it is remembered that an upload was stored, at most: its client may have missed the answer
 _FINISHED_S = 3_600.0
+#: uploads of which that is remembered, at most: one takes up to 24 KiB on the disk
+_MAX_FINISHED = 10_000
 #: seconds after which what a killed process has left of a folder is removed
 _ABANDONED_S = 60.0
 #: unfinished uploads of all callers: each creation reads what was announced of every one
@@ -188,17 +191,30 @@ class PartialUploads:
 
     :param folder: private; None where there is no place for them
     :param lock_wait: seconds that a request waits for another one that writes to the same upload
+    :param max_finished: stored uploads of which it is remembered how they ended
     """
 
-    def __init__(self, folder: Path | None, bounds: UploadsConfiguration, *, lock_wait: float = _LOCK_WAIT_S) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        bounds: UploadsConfiguration,
+        *,
+        lock_wait: float = _LOCK_WAIT_S,
+        max_finished: int = _MAX_FINISHED,
+    ) -> None:
         self.bounds = bounds
         self.lock_wait = lock_wait
         self._folder = folder
+        self._max_finished = max_finished
         self._finished_s = min(_FINISHED_S, bounds.lifetime)
-        if folder is not None:
-            for each in (self._open_folder, self._finished_folder):
-                each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.tidy()
+        with suppress(OSError):  # each creation says so
+            self._make_folders()
+        self.tidy()
+
+    def _make_folders(self) -> None:
+        if self._folder is not None:
+            for folder in (self._folder, self._open_folder, self._finished_folder):
+                make_private(folder)
 
     @property
     def _open_folder(self) -> Path:
@@ -220,8 +236,9 @@ class PartialUploads:
         if self._folder is None:
             raise InsufficientStorage("There is no place for uploads in parts: local_file_cache_path cannot be used.")
         try:
+            self._make_folders()  # another program may have deleted them
             with _held(self._folder / "creating", self.lock_wait):
-                self.tidy()
+                self._tidy_open()
                 self._check_bounds(announcement)
                 return self._create(announcement, suggested_id)
         except OSError as error:
@@ -287,8 +304,11 @@ class PartialUploads:
 
     def tidy(self) -> None:
         """Delete uploads that have expired, and what killed processes have left."""
-        if self._folder is None:
-            return
+        if self._folder is not None:
+            self._tidy_open()
+            self._tidy_finished()
+
+    def _tidy_open(self) -> None:
         now = time.time()
         for folder in _entries(self._open_folder):
             if folder.name.startswith("."):
@@ -296,8 +316,12 @@ class PartialUploads:
                     shutil.rmtree(folder, ignore_errors=True)
             elif now - _modified(folder / _BYTES) > self.bounds.lifetime:
                 self.remove(folder)
-        for path in _entries(self._finished_folder):
-            if now - _modified(path) > self._finished_s:
+
+    def _tidy_finished(self) -> None:
+        now = time.time()
+        aged = sorted((now - _modified(path), path) for path in _entries(self._finished_folder))
+        for place, (age, path) in enumerate(aged):
+            if age > self._finished_s or place >= self._max_finished:
                 path.unlink(missing_ok=True)
 
     def _all(self) -> Iterator[PartialUpload]:
