@@ -134,6 +134,7 @@ def part(config: Any, setting: str) -> Any:
         ("listen: a:70000", "config.yml:1: listen: expected HOST:PORT such as 127.0.0.1:5000 but received 'a:70000'"),
         ("repository_base_pathname: /images/", "config.yml:1: repository_base_pathname: expected a path such as images or api/images, without '/' at its ends"),
         ("repository_base_pathname: iiif", "config.yml:1: repository_base_pathname: 'iiif' is taken: other addresses begin with it"),
+        ("repository_base_pathname: uploads", "config.yml:1: repository_base_pathname: 'uploads' is taken: other addresses begin with it"),
         ("repository_base_pathname: a/../b", "config.yml:1: repository_base_pathname: expected a path such as images or api/images, without '/' at its ends"),
         ("public_url: example.org", "config.yml:1: public_url: expected scheme://host[/path] without '/' at its end but received 'example.org'"),
         (f"{STORE}: {{public_endpoint: 'https://a/b'}}", f"config.yml:1: {STORE}.public_endpoint: expected scheme://host without a path but received 'https://a/b'"),

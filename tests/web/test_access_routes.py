@@ -11,6 +11,7 @@ from access_site import Site, running_site
 
 from image_repo.access.api_keys import new_key
 from image_repo.config import AccessConfiguration, DialectsConfiguration
+from image_repo.config.rules import RESERVED
 from image_repo.web.app import create_app
 
 #: what nobody needs credentials for: paths of Flask's table
@@ -139,6 +140,13 @@ def test_every_route_is_in_the_table(site: tuple[Site, dict[str, dict[str, str]]
     routes = _routes(site[0])
     assert {route for route in routes if route[1] not in PUBLIC} == set(TABLE)
     assert {path for _, path in routes} >= PUBLIC
+
+
+def test_the_paths_of_images_can_begin_with_the_name_of_no_other_route(
+    site: tuple[Site, dict[str, dict[str, str]]],
+) -> None:
+    first_segments = {path.split("/")[1] for _, path in _routes(site[0])}
+    assert first_segments - {"", "images"} <= RESERVED
 
 
 def test_every_operation_of_the_document_is_a_route(site: tuple[Site, dict[str, dict[str, str]]]) -> None:

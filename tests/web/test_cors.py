@@ -47,7 +47,10 @@ def test_a_preflight_for_writing_is_answered_for_the_configured_origins_alone(cl
     assert allowed.headers["Access-Control-Allow-Origin"] == APP
     assert allowed.headers["Vary"] == "Origin"
     assert method in methods(allowed)
-    assert method not in methods(preflight(client, OTHER, method))
+    refused = preflight(client, OTHER, method)
+    assert method not in methods(refused)
+    assert "Tus-Resumable" in allowed.headers["Access-Control-Allow-Headers"]
+    assert "Tus-Resumable" not in refused.headers["Access-Control-Allow-Headers"]  # POST needs no entry in the methods
 
 
 def test_a_script_of_a_configured_origin_reads_the_response_to_what_it_wrote(client: Client) -> None:

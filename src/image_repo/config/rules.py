@@ -23,7 +23,9 @@ KNOWN_KEYS = frozenset(("123456789",))
 MIN_KEY_CHARS = 16
 #: the first segments of paths that are not those of images
 _TAKEN = "temp iiif thumbor imgproxy dzi oembed health healthz livez readyz metrics docs openapi.json problems"
-_TAKEN_BY_QUERIES = "search stats export import artifacts snapshots static access me keys trash login logout"
+_TAKEN_BY_QUERIES = (
+    "search stats export import artifacts snapshots uploads grid static access me keys trash login logout"
+)
 RESERVED = frozenset(f"{_TAKEN} {_TAKEN_BY_QUERIES}".split())
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")

@@ -16,9 +16,10 @@ _READS, _WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
 #: request headers beyond the safelisted ones that the interface knows
 _REQUEST_HEADERS = (
     "Authorization, Content-Type, Content-MD5, If-Match, If-Modified-Since, If-None-Match, If-Range, "
-    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID, "
-    "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override"
+    "If-Unmodified-Since, Range, Repr-Digest, X-Request-ID"
 )
+#: those of writes alone: a preflight that allows them allows POST too, whatever methods it lists
+_WRITE_HEADERS = "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override"
 #: seconds for which a browser may remember a preflight; browsers take less
 _MAX_AGE_S = 86_400
 
@@ -67,7 +68,10 @@ class Cors:
         headers = [
             ("Access-Control-Allow-Origin", origin if may_write else self._read_origin or origin),
             ("Access-Control-Allow-Methods", ", ".join((*_READS, *_WRITES) if may_write else _READS)),
-            ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
+            (
+                "Access-Control-Allow-Headers",
+                f"{_REQUEST_HEADERS}, {_WRITE_HEADERS}" if may_write else _REQUEST_HEADERS,
+            ),
             ("Access-Control-Max-Age", str(_MAX_AGE_S)),
             ("Vary", "Origin"),
         ]
