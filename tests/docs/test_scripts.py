@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-STATIC = Path(__file__).parents[2] / "src/image_repo/web/static"
+ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "src/image_repo/web/static"
 MODULES = sorted((STATIC / "page").glob("*.js"))
 
 
@@ -28,3 +30,9 @@ def test_a_module_makes_no_markup_from_text_and_contacts_no_other_host(module: P
 @pytest.mark.parametrize("library", ["openseadragon"])
 def test_a_vendored_library_has_its_licence_beside_it(library: str) -> None:
     assert "Redistribution" in (STATIC / library / "LICENSE.txt").read_text()
+
+
+def test_the_versions_of_the_tools_are_locked_without_the_address_of_a_registry() -> None:
+    packages = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    assert packages[""]["devDependencies"] == json.loads((ROOT / "package.json").read_text())["devDependencies"]
+    assert [name for name, each in packages.items() if "resolved" in each or (name and "integrity" not in each)] == []

@@ -9,6 +9,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import mul
 
 from PIL import Image
@@ -41,11 +42,11 @@ def thumbhash(image: Image.Image) -> str:
         image = image.convert("RGBA")
     width, height = image.size
     red, green, blue, alpha = ([value / 255 for value in band.tobytes()] for band in image.split())
-    opacity = sum(alpha)
-    for band in (red, green, blue):  # what is transparent has the mean colour
+    has_alpha = min(alpha) < 1
+    for band in (red, green, blue) if has_alpha else ():  # what is transparent has the mean colour
+        opacity = sum(alpha)
         mean = sum(map(mul, band, alpha)) / opacity if opacity else 0.0
         band[:] = [mean * (1 - a) + value * a for value, a in zip(band, alpha, strict=True)]
-    has_alpha = min(alpha) < 1
     most, longer = (5 if has_alpha else 7), max(width, height)
     across, down = (max(1, _round(most * side / longer)) for side in (width, height))
     yellow = [(r + g) / 2 - b for r, g, b in zip(red, green, blue, strict=True)]
@@ -91,8 +92,9 @@ class _Channel:
         self.waves = [0.5 + 0.5 / self.scale * value for value in waves] if self.scale else [0.0] * len(waves)
 
 
-def _wave(frequency: int, count: int) -> list[float]:
-    return [math.cos(math.pi / count * frequency * (place + 0.5)) for place in range(count)]
+@lru_cache(_HASH_SIDE * 8)
+def _wave(frequency: int, count: int) -> tuple[float, ...]:
+    return tuple(math.cos(math.pi / count * frequency * (place + 0.5)) for place in range(count))
 
 
 def _round(value: float) -> int:
