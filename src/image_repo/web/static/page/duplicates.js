@@ -17,6 +17,8 @@ const MAX_SHOWN = 6;
 /** Side of their pictures in pixels. */
 const SIDE_PX = 250;
 const SELECT = ['sha256', 'dhash', 'bytes'];
+/** Milliseconds of comparing until the page may draw: where many pictures have an edge in common, it takes seconds. */
+const SLICE_MS = 40;
 
 /** @typedef {Picture & {sha256: string, bytes: number}} Copy */
 
@@ -35,7 +37,9 @@ export async function openDuplicates(view) {
   });
   try {
     const { same, near } = await compare(view, closed.signal, (count) => {
-      state.textContent = `${counted(count, 'picture')} compared …`;
+      // rounded, so that a screen reader hears of it now and then
+      const text = `${digits(count - (count % 1000))} pictures compared …`;
+      if (state.textContent !== text) state.textContent = text;
     });
     state.textContent = same.length || near.length ? '' : 'No picture is here twice, or nearly.';
     const ofSame = (/** @type {Copy[]} */ [{ sha256 }]) => [['sha256', sha256]];
@@ -59,6 +63,7 @@ async function compare(view, signal, progress) {
   /** @type {Map<string, Copy[]>} */
   const bySha256 = new Map();
   const near = new NearGroups();
+  let begun = performance.now();
   for await (const { names, versions, widths, heights, columns } of gridParts(gridQuery(view), SELECT, signal)) {
     for (const [index, name] of names.entries()) {
       const sha256 = columns.sha256[index];
@@ -69,8 +74,12 @@ async function compare(view, signal, progress) {
       const others = bySha256.get(sha256);
       if (others) others.push(copy);
       else bySha256.set(sha256, [copy]);
+      if (performance.now() - begun < SLICE_MS) continue;
+      progress(copies.length);
+      await new Promise((resolve) => setTimeout(resolve));
+      signal.throwIfAborted();
+      begun = performance.now();
     }
-    progress(copies.length);
   }
   const groups = near.groups.filter((each) => each.length > 1).map((each) => each.map((index) => copies[index]));
   return {
