@@ -218,6 +218,21 @@ def test_a_folder_that_cannot_be_made_refuses_uploads_alone(tmp_path: Path) -> N
         PartialUploads(tmp_path / "uploads", BOUNDS).create(announced())
 
 
+def test_what_the_disk_refuses_is_a_problem_and_ends_no_sweeper(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    for path in (tmp_path / "uploads" / "open" / made.id / "bytes", tmp_path / "uploads" / "finished" / made.id):
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        os.utime(path, (0, 0))
+    with pytest.raises(StoreUnavailable):
+        made.append(0, [BODY])
+    with pytest.raises(StoreUnavailable), made.complete():
+        pass
+    with pytest.raises(StoreUnavailable):
+        made.delete()
+    uploads.tidy()
+
+
 def test_without_a_folder_there_is_no_room() -> None:
     with pytest.raises(InsufficientStorage):
         PartialUploads(None, BOUNDS).create(announced())

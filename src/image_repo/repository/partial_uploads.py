@@ -165,6 +165,8 @@ class PartialUpload:
             return cast("BinaryIO", self._path.open(mode, -1 if mode == "rb" else 0))
         except FileNotFoundError as error:
             raise self._ended() from error
+        except OSError as error:
+            raise _write_problem(error) from error
 
     def _ended(self) -> OffsetConflict | UploadNotFound:
         """Return the problem of a request for what is stored or deleted meanwhile."""
@@ -292,8 +294,14 @@ class PartialUploads:
         aside.replace(path)
 
     def forget(self, upload_id: str) -> None:
-        """Forget that an upload was stored."""
-        (self._finished_folder / upload_id).unlink(missing_ok=True)
+        """Forget that an upload was stored.
+
+        :raises StoreUnavailable: when that cannot be done
+        """
+        try:
+            (self._finished_folder / upload_id).unlink(missing_ok=True)
+        except OSError as error:
+            raise _write_problem(error) from error
 
     def remove(self, folder: Path) -> None:
         """Delete the files of an upload; it is gone at once, whatever happens meanwhile."""
@@ -322,7 +330,8 @@ class PartialUploads:
         aged = sorted((now - _modified(path), path) for path in _entries(self._finished_folder))
         for place, (age, path) in enumerate(aged):
             if age > self._finished_s or place >= self._max_finished:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
     def _all(self) -> Iterator[PartialUpload]:
         for folder in _entries(self._open_folder):
