@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,15 @@ def test_administrators_read_the_newest_lines(tmp_path: Path) -> None:
         keys = site.repo.authenticator.keys
         boss, writer = ({"Authorization": f"Bearer {keys.add(new_key(role, role))}"} for role in ("admin", "writer"))
         assert site.client.get("/access/audit", **boss).json() == {"target": str(file), "lines": []}
-        file.write_text("no JSON of ours\n" + '{"action": "old"}\n' * 3_000 + '{"path": "' + "x" * 250_000 + '"}\n' * 3)
+        file.write_text(
+            "no JSON of ours\n"
+            + '{"action": "old"}\n' * 3_000
+            + '{"path": "'
+            + "x" * 250_000
+            + '"}\n' * 3
+            + "[" * 9_000
+            + "\n"
+        )
         for number in range(3):
             site.client.put(f"/images/a{number}", pictures.jpeg(), **writer)
         lines = site.client.get("/access/audit", **boss).json()["lines"]
@@ -122,3 +131,12 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         key = site.repo.authenticator.keys.add(new_key("boss", "admin"))
         answer = site.client.get("/access/audit", Authorization=f"Bearer {key}")
         assert answer.json()["detail"] == "The file cannot be read: Is a directory."
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "audit"
+    os.mkfifo(pipe)
+    with running_site(tmp_path, AccessConfiguration(anonymous="read", audit=str(pipe))) as site:
+        key = site.repo.authenticator.keys.add(new_key("boss", "admin"))
+        answer = site.client.get("/access/audit", Authorization=f"Bearer {key}")
+        assert answer.json()["detail"] == "The file cannot be read: it is a pipe."

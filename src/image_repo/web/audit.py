@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -127,6 +128,8 @@ def newest_lines(file: Path, most: int) -> list[dict[str, Any]]:
     :param most: how many; less where they are long, because the last 256 KiB of the file are read
     :raises OSError: when it cannot be read
     """
+    if file.is_fifo():  # to open it would wait for a writer
+        raise OSError(errno.ESPIPE, "it is a pipe")
     try:
         with file.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -143,5 +146,5 @@ def _parse(text: bytes) -> Any:
     """Return the JSON of a line; None where another program has written it."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
