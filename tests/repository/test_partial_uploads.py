@@ -91,6 +91,19 @@ def test_nothing_is_written_while_it_is_stored(uploads: PartialUploads, tmp_path
     assert made.append(len(BODY) - 1, [b"x"]) == len(BODY)
 
 
+def test_what_is_being_stored_is_not_deleted_until_it_is(uploads: PartialUploads, tmp_path: Path) -> None:
+    made = uploads.create(announced())
+    made.append(0, [BODY])
+    other = PartialUploads(tmp_path / "uploads", BOUNDS, lock_wait=0.01).find(made.id, "a")
+    with made.complete():
+        with pytest.raises(UploadLocked):
+            other.delete()
+        made.finish({})
+    other.delete()
+    with pytest.raises(UploadNotFound):
+        uploads.find(made.id, "a")
+
+
 def test_what_waits_for_the_end_learns_of_it(uploads: PartialUploads) -> None:
     made = uploads.create(announced())
     made.append(0, [BODY])

@@ -128,8 +128,20 @@ class PartialUpload:
                     self._check_offset(file, offset)
                     _write(file, chunk, offset)
                 offset += len(chunk)
-            _flush(file, start)
+            self._flush(file, start)
         return offset
+
+    def _flush(self, file: BinaryIO, start: int) -> None:
+        """Have the disk store what was written; where it cannot, it does not count.
+
+        :param start: offset of what was written
+        """
+        try:
+            os.fdatasync(file.fileno())
+        except OSError as error:
+            with self._locked(file):  # while it is stored, its pages are mapped
+                os.ftruncate(file.fileno(), start)
+            raise _write_problem(error) from error
 
     def _check_offset(self, file: BinaryIO, offset: int) -> None:
         expected = self._countable(os.fstat(file.fileno()).st_size)
@@ -156,7 +168,17 @@ class PartialUpload:
         self._uploads.remove(self._folder)
 
     def delete(self) -> None:
-        """Forget the upload, its bytes, and how it has ended."""
+        """Forget the upload, its bytes, and how it has ended.
+
+        :raises UploadLocked: while another request stores it, because that does not end then
+        """
+        with suppress(OffsetConflict, UploadNotFound), self._open("rb") as file, self._locked(file):
+            self.discard()
+            return
+        self.discard()
+
+    def discard(self) -> None:
+        """Delete it without a lock: for the request that has it, or knows of it alone."""
         self._uploads.remove(self._folder)
         self._uploads.forget(self.id)
 
@@ -402,18 +424,6 @@ def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
             written = os.pwrite(file.fileno(), view, offset)
             view, offset = view[written:], offset + written
     except OSError as error:
-        raise _write_problem(error) from error
-
-
-def _flush(file: BinaryIO, start: int) -> None:
-    """Have the disk store what was written; where it cannot, it does not count.
-
-    :param start: offset of what was written
-    """
-    try:
-        os.fdatasync(file.fileno())
-    except OSError as error:
-        os.ftruncate(file.fileno(), start)
         raise _write_problem(error) from error
 
 

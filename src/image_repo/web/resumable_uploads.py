@@ -152,7 +152,7 @@ class _Views:
         try:
             reply = self._append(upload, 0)
         except Exception:
-            upload.delete()  # its client does not know where it is
+            upload.discard()  # its client does not know where it is
             raise
         return Reply(201, [*where, *(header for header in reply.headers if header[0] != "Location")])
 
@@ -239,7 +239,7 @@ class _Views:
                 record, _ = self._images.store(metadata.target, arrived, conditions)
             except Problem as problem:
                 if problem.status < 500 and problem.status != 401:
-                    upload.delete()
+                    upload.discard()
                 raise
             location = url_for("image", path=record.name)
             request.environ[WRITTEN_PATH] = location
