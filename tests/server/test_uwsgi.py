@@ -147,6 +147,18 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
 
 
 @servers
+def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(tmp_path: Path) -> None:
+    with commands.serving(commands.configure(tmp_path)) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        killed = children.read_text().split()
+        for worker in killed:
+            os.kill(int(worker), signal.SIGKILL)
+        commands.until(lambda: bool(set(children.read_text().split()) - set(killed)), "there is another worker")
+        process.terminate()
+        assert process.wait(10) == 0, (tmp_path / "log").read_text()
+
+
+@servers
 def test_the_pid_file_goes_with_the_server(tmp_path: Path) -> None:
     with commands.serving(commands.configure(tmp_path)) as server:
         assert (tmp_path / "pid").read_text() == f"{server.pid}\n"

@@ -3,7 +3,7 @@
 While uWSGI starts it drops signals or takes SIGTERM for another command, and a worker takes none before its application
 is loaded: a server that is stopped meanwhile would wait for its workers for ever
 (``test_a_server_that_is_still_loading_ends_when_it_is_told``). So the kernel keeps the signals back: the master takes
-them once it has its handlers (:data:`MASTER_HOOKS`), a worker in :func:`end_on_signal`.
+them once it has its handlers (:data:`MASTER_HOOKS`), a worker in :func:`end_on_signal`, also one that replaces another.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ _HELD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 #: the exit status by which uWSGI knows a worker that was told to end
 _RELOAD_STATUS = 17
 
-#: options of uWSGI: block the signals (``sigsetmask(3)``) at the first hook whose log is filtered; in the master let
-#: SIGTERM finish the requests, as SIGHUP does, and unblock
+_MASK = sum(1 << number - 1 for number in _HELD)
+
+#: options of uWSGI: block the signals (``sigsetmask(3)``) at the first hook whose log is filtered, and in each worker;
+#: in the master let SIGTERM finish the requests, as SIGHUP does, and unblock
 MASTER_HOOKS = (
-    *("--hook-in-jail", f"callint:sigsetmask {sum(1 << number - 1 for number in _HELD)}"),
+    *("--hook-in-jail", f"callint:sigsetmask {_MASK}"),
+    *("--hook-post-fork", f"callint:sigsetmask {_MASK}"),
     *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
     *("--hook-master-start", "callint:sigsetmask 0"),
 )
