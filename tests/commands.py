@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from image_repo.server import address
+from image_repo.server import address, uwsgi
 
 COMMAND = [sys.executable, "-m", "image_repo"]
 #: seconds that a process may take to start or to end
@@ -87,11 +87,11 @@ def started(
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
-    """Asks a server to end; its exit status."""
+    """Asks a server to end; its exit status. Requests under way have time to come to their end."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
-        return process.wait(PATIENCE)
+        return process.wait(PATIENCE + uwsgi.MERCY_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
