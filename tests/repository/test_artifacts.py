@@ -74,7 +74,8 @@ def ordered(served, writes):
     repo, location = served.repo, served.config.metadata_location
     locks = KeyedLock(None, LostOrder(writes))
     parts = (repo.origin, None, None, locks, repo.indexer, repo.limits)
-    return replace(repo, metadata=MetadataStore(*parts, limiter=repo.limiter, location=location))
+    pixels = {"mezzanines": repo.renditions.mezzanines, "limiter": repo.limiter}
+    return replace(repo, metadata=MetadataStore(*parts, **pixels, location=location))
 
 
 # -- who writes ---------------------------------------------------------------------------

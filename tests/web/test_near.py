@@ -77,15 +77,18 @@ def test_what_another_tool_has_stored_has_the_summary_of_an_upload(
     with running_site(tmp_path, AccessConfiguration()) as site:
         fill(site)
         site.put("uploaded", body)
-        (tmp_path / "data" / file).write_bytes(body)
-        site.client.get("/images/foreign?xsize=20")
-        made = site.client.get("/images/foreign?meta=True").json()
-        assert ("dhash" in made) is is_cheap
-        assert set(names(site, "near=foreign")) == {"a/one", "b/smaller", "b/worse,3", "uploaded", "foreign"}
+        for name in (file, f"seen-{file}"):
+            (tmp_path / "data" / name).write_bytes(body)
+        site.client.get("/images/seen-foreign?xsize=20")
+        made, seen = (site.client.get(f"/images/{name}?meta=True").json() for name in ("foreign", "seen-foreign"))
+        assert ("dhash" in made, "dhash" in seen) == (is_cheap, True)
+        assert set(names(site, "near=foreign")) == {
+            *("a/one", "b/smaller", "b/worse,3", "uploaded", "foreign", "seen-foreign")
+        }
         assert "foreign" in names(site, "near=a/one")
         now, uploaded = (site.client.get(f"/images/{name}?meta=True").json() for name in ("foreign", "uploaded"))
-        summary = ("dhash", "thumbhash", "palette")
-        assert [now[member] for member in summary] == [uploaded[member] for member in summary]
+        for member in ("dhash", "thumbhash", "palette"):
+            assert now[member] == seen[member] == uploaded[member]
 
 
 def test_a_foreign_file_whose_header_alone_is_whole_has_a_record_without_a_summary(tmp_path: Path) -> None:

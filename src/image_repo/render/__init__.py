@@ -458,8 +458,15 @@ def _decode_small(
         decode_first(picture)
         return (), _summary(reduced(picture.image), picture.orientation, picture.profile)
     mezzanines = decode_mezzanines(picture, plan.scales()[0], limits)
-    smallest = mezzanines[0]
-    return mezzanines, _summary(smallest.image, smallest.orientation, smallest.profile)
+    return mezzanines, summary_of(mezzanines[0])
+
+
+def summary_of(mezzanine: Mezzanine) -> Summary:
+    """Return the summary of the pixels of an original.
+
+    :param mezzanine: its smallest one
+    """
+    return _summary(mezzanine.image, mezzanine.orientation, mezzanine.profile)
 
 
 def summarise(source: BinaryIO, limits: RenderConfiguration) -> Summary:

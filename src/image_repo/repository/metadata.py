@@ -28,6 +28,7 @@ from image_repo.model.recipe import Recipe
 from image_repo.model.record import MEDIA_TYPE, Record, record_key, timestamp
 from image_repo.model.rendition import ImageInfo, Summary
 from image_repo.model.strict_json import MAX_NESTING
+from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
 from image_repo.repository.resolver import Resolver, read_record, read_record_object
 from image_repo.repository.spool import Spool
@@ -194,7 +195,8 @@ class MetadataStore:
     :param originals: read where a record is missing
     :param locks: of names that are written to
     :param indexer: indexes each record that is written
-    :param limiter: of renders: pixels are decoded for the summaries of what was not uploaded
+    :param mezzanines: from which what was not uploaded is summarised
+    :param limiter: of renders: where there is no mezzanine, pixels are decoded for that
     :param location: whether positions are disclosed; they are stored in any case
     """
 
@@ -207,6 +209,7 @@ class MetadataStore:
         indexer: Indexer,
         limits: RenderConfiguration,
         *,
+        mezzanines: Mezzanines,
         limiter: Limiter,
         location: bool,
     ) -> None:
@@ -216,6 +219,7 @@ class MetadataStore:
         self._locks = locks
         self._indexer = indexer
         self._limits = limits
+        self._mezzanines = mezzanines
         self._limiter = limiter
         self._location = location
 
@@ -386,7 +390,7 @@ class MetadataStore:
         if record:
             return record
         with self._originals.open(original) as (found, spool):
-            info = self._inspect(spool, stored)
+            info = self._inspect(found, spool, stored)
             made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
             # The same bytes with another time of change: restored from a backup, most likely.
@@ -397,19 +401,22 @@ class MetadataStore:
             made = replace(made, uploaded=stored.uploaded)
         return self._store_if_unchanged(made, original.name, stored)
 
-    def _inspect(self, spool: Spool, stored: Record | None) -> ImageInfo:
+    def _inspect(self, original: Original, spool: Spool, stored: Record | None) -> ImageInfo:
         """Return the facts of an original, with the summary of its pixels where that is cheap or known."""
         info = render.inspect(spool.file, self._limits, location=True)
         if stored and stored.sha256 == spool.sha256 and stored.dhash:
             return replace(info, summary=Summary(stored.dhash, stored.thumbhash, tuple(stored.palette)))
         try:
-            if render.is_summarised_cheaply(spool.file, self._limits):
-                return replace(info, summary=self._summarise(spool))
+            mezzanine = self._mezzanines.smallest(original)
+            if mezzanine or render.is_summarised_cheaply(spool.file, self._limits):
+                return replace(info, summary=self._summarise(spool, mezzanine))
         except Problem as problem:  # the header was read, which is enough for a record
             log.info("a record is made without a summary: %s", problem)
         return info
 
-    def _summarise(self, spool: Spool) -> Summary:
+    def _summarise(self, spool: Spool, mezzanine: render.Mezzanine | None) -> Summary:
+        if mezzanine:
+            return render.summary_of(mezzanine)
         heavy = render.is_heavy(spool.file, self._limits)
         with self._limiter.slot(_MOST_WAIT_S, heavy=heavy):
             return render.summarise(spool.file, self._limits)
@@ -423,7 +430,7 @@ class MetadataStore:
         if record.dhash:
             return record
         with self._originals.open(original) as (found, spool):
-            summary = self._summarise(spool)
+            summary = self._summarise(spool, self._mezzanines.smallest(found))
         if (found.key, found.version) != (record.key, record.version):
             return self.read_summarised(found)
         made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)

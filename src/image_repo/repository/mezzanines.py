@@ -122,6 +122,11 @@ class Mezzanines:
             key, lambda: self._fetch(original, scale, file, shared), lambda: self._load(key), self._limits.wait
         )
 
+    def smallest(self, original: Original) -> Mezzanine | None:
+        """Return the smallest mezzanine of an original; None where this node has not stored it."""
+        known = self._known(original)
+        return self._load(self._key(original, known.plan.scales()[0])) if known and known.plan else None
+
     def keep(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
         """Store what an upload yielded, best effort."""
         if mezzanines:

@@ -61,6 +61,7 @@ def build(
     locks = KeyedLock(node.own / "writing" if node.own else None, order)
     metadata = MetadataStore(
         *(origin, resolver, originals, locks, indexer, config.render),
+        mezzanines=renditions.mezzanines,
         limiter=renditions.limiter,
         location=config.metadata_location,
     )
