@@ -146,13 +146,6 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
         process.wait()
 
 
-def _takes_signals(worker: str) -> bool:
-    """Whether the kernel holds the signals of a worker, or it has begun to load, and handles them."""
-    folder = Path("/proc") / worker
-    blocked = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("SigBlk"))
-    return bool(int(blocked.split()[1], 16) & 1 << signal.SIGTERM - 1) or len(list((folder / "task").iterdir())) > 1
-
-
 @servers
 def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(tmp_path: Path) -> None:
     with commands.serving(commands.configure(tmp_path)) as process:
@@ -164,7 +157,11 @@ def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(t
         def is_replaced() -> bool:
             """Whether there are other workers, which lose no signal any more: just after the fork they do."""
             workers = children.read_text().split()
-            return len(workers) == len(killed) and not set(killed) & set(workers) and all(map(_takes_signals, workers))
+            return (
+                len(workers) == len(killed)
+                and not set(killed) & set(workers)
+                and all(map(commands.takes_signals, map(int, workers)))
+            )
 
         commands.until(is_replaced, "there are other workers, perhaps still loading")
         process.terminate()

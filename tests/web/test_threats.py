@@ -85,13 +85,9 @@ class Running:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def is_whole(self) -> bool:
-        """Whether all workers take signals, which they do before their threads start.
-
-        One that has just been brought back misses the signal to end, and is killed 30 seconds after it.
-        """
-        settings = ServerConfiguration()
-        threads = [len(list(Path(f"/proc/{pid}/task").glob("*"))) for pid in self.workers()]
-        return len(threads) == settings.processes and min(threads) > settings.threads
+        """Whether all workers are there, and lose no signal."""
+        workers = self.workers()
+        return len(workers) == ServerConfiguration.processes and all(map(commands.takes_signals, workers))
 
     def memory(self) -> int:
         """Bytes that the whole server holds, what is shared counted once."""

@@ -41,7 +41,7 @@ _BYTES, _ANNOUNCEMENT = "bytes", "announcement.json"
 _LOCK_WAIT_S = 2.0
 #: seconds for which it is remembered that an upload was stored, at most: its client may have missed the answer
 _FINISHED_S = 3_600.0
-#: uploads of which that is remembered, at most: one takes up to 24 KiB on the disk
+#: stored uploads whose outcome is remembered, at most: one takes up to 24 KiB on the disk
 _MAX_FINISHED = 10_000
 #: seconds after which what a killed process has left of a folder is removed
 _ABANDONED_S = 60.0
@@ -215,7 +215,7 @@ class PartialUploads:
 
     :param folder: private; None where there is no place for them
     :param lock_wait: seconds that a request waits for another one that writes to the same upload
-    :param max_finished: stored uploads of which it is remembered how they ended
+    :param max_finished: stored uploads whose outcome is remembered, at most
     """
 
     def __init__(

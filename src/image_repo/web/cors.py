@@ -53,11 +53,11 @@ class Cors:
             return self._application(environ, start_response)
 
         def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
-            kept = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
+            other_headers = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
             exposed = allow_origin(origin)
-            if any(header[0] == EXPOSED[0] for header in kept):
+            if any(header[0] == EXPOSED[0] for header in other_headers):
                 exposed.remove(EXPOSED)
-            return start_response(status, [*kept, *exposed, ("Vary", "Origin")], *error)
+            return start_response(status, [*other_headers, *exposed, ("Vary", "Origin")], *error)
 
         return self._application(environ, start)
 
