@@ -20,6 +20,8 @@ HASH_PATH: Path = ("dhash",)
 BANDS_PATH: Path = ("dhash", "")
 #: bits in which near duplicates differ at most, where nothing else is wanted, and the most that can be wanted
 DISTANCE, MAX_DISTANCE = 6, 11
+#: near duplicates that are returned at most: their names lie in memory, about 100 bytes each
+MAX_NAMES = 100_000
 _HASH = re.compile(r"[0-9a-f]{16}")
 _TEXT = re.compile(r"([0-9a-f]{16})(?:,([0-9]{1,2}))?")
 _BANDS, _DIGITS = 4, 4
@@ -55,12 +57,20 @@ def near_names(condition: Condition, candidates: Iterable[tuple[bytes, str]]) ->
     """Return the names of hashes that fulfil the condition, each once.
 
     :param candidates: hash and name of each band that was found
+    :raises BadParameter: for more than :data:`MAX_NAMES`, as of a collection of black pictures
     """
     text, distance = condition.values
     assert isinstance(text, str) and isinstance(distance, int)
     bits = int(text, 16)
-    names = (name for other, name in candidates if (int.from_bytes(other) ^ bits).bit_count() <= distance)
-    return list(dict.fromkeys(names))
+    names: dict[str, None] = {}
+    for other, name in candidates:
+        if (int.from_bytes(other) ^ bits).bit_count() <= distance:
+            names[name] = None
+            if len(names) > MAX_NAMES:
+                raise BadParameter(
+                    "near", f"More than {MAX_NAMES:,} images are near: expected one that fewer resemble."
+                )
+    return list(names)
 
 
 def probes(condition: Condition) -> Iterator[str]:
