@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from webserver import Client, _Quiet, embedded
-from werkzeug.serving import make_server
+from webserver import Client, embedded, listening
 
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
@@ -57,14 +55,5 @@ def running_site(folder: Path, access: AccessConfiguration, **changes: Any) -> I
         return app.wsgi_app(environ, start_response)
 
     fast = FastPath(application, repo, identify, config.freshness)
-    server = make_server("127.0.0.1", 0, fast, threaded=True, request_handler=_Quiet)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield Site(Client("127.0.0.1", server.server_port), repo, config, passed)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        repo.close()
+    with closing(repo), listening(fast) as port:
+        yield Site(Client("127.0.0.1", port), repo, config, passed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -84,9 +84,55 @@ class Client:
         return self("POST", path, body, **{"Content_Type": "multipart/form-data; boundary=b", **headers})
 
 
-class _Quiet(WSGIRequestHandler):
+class _Response:
+    """The body of a response, which is closed once however often that is called."""
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        body, self._body = self._body, ()
+        if hasattr(body, "close"):
+            body.close()
+
+
+class _Handler(WSGIRequestHandler):
+    """Closes the response of each request.
+
+    Werkzeug reads the rest of a request first, and leaves the response open when the client has reset the connection.
+    """
+
+    def run_wsgi(self) -> None:
+        with ExitStack() as self._responses:
+            super().run_wsgi()
+
+    def make_environ(self) -> dict[str, Any]:
+        return {**super().make_environ(), "test.responses": self._responses}
+
     def log_request(self, *args: object) -> None:
         pass
+
+
+@contextmanager
+def listening(app: Any, port: int = 0) -> Iterator[int]:
+    """Serve a WSGI application in threads of this process; gives the port."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> _Response:
+        return environ["test.responses"].enter_context(closing(_Response(app(environ, start_response))))
+
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @dataclass(frozen=True)
@@ -123,14 +169,5 @@ def serving(config: Config, folder: Path, *, reachable: bool = True) -> Iterator
         with suppress(CatalogueUnavailable):
             # It was held against the container, long ago: what tests put there behind its back, they have it follow.
             SweepState(0.0, 0.0).save(repo.indexer.index)
-    server = make_server("127.0.0.1", 0, create_app(repo, config), threaded=True, request_handler=_Quiet)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield Served(Client("127.0.0.1", server.server_port), repo, config, folder)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        repo.close()
+    with closing(repo), listening(create_app(repo, config)) as port:
+        yield Served(Client("127.0.0.1", port), repo, config, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,8 +13,7 @@ from zipfile import ZipFile
 
 import pictures
 import pytest
-from webserver import Answer, Client, _Quiet, embedded
-from werkzeug.serving import make_server
+from webserver import Answer, Client, embedded, listening
 
 from image_repo import wiring
 from image_repo.access.control import Action, Denial, Grant
@@ -79,17 +78,8 @@ def serving(folder: Path, rules: ClosedFolder) -> Iterator[Site]:
         return app.wsgi_app(environ, start_response)
 
     fast = FastPath(application, repo, identify, config.freshness)
-    server = make_server("127.0.0.1", 0, fast, threaded=True, request_handler=_Quiet)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield Site(Client("127.0.0.1", server.server_port), rules, fast, passed)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        repo.close()
+    with closing(repo), listening(fast) as port:
+        yield Site(Client("127.0.0.1", port), rules, fast, passed)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ import pytest
 from access_site import Site, running_site
 from chromium import needs_browser, open_page, running_browser
 from servers import launch
-from webserver import _Quiet
-from werkzeug.serving import make_server
+from webserver import listening
 
 from image_repo.access.api_keys import new_key
 from image_repo.catalogue.base import Row
@@ -147,14 +145,8 @@ def _behind_a_prefix(site: Site, port: int) -> Iterator[str]:
         return app.wsgi_app(environ, start_response)
 
     app = create_app(site.repo, site.config)
-    server = make_server("127.0.0.1", port, proxy, threaded=True, request_handler=_Quiet)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{port}/museum/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(proxy, port):
+        yield f"http://127.0.0.1:{port}/museum/"
 
 
 def test_it_works_behind_a_prefix_and_with_another_base(
