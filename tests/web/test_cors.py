@@ -112,3 +112,46 @@ def test_pages_of_other_sites_change_nothing(client: Client, method: str, path: 
 )
 def test_others_change_what_they_may(client: Client, headers: dict[str, str]) -> None:
     assert client.put("/images/c", PICTURE, **headers).status in (200, 201)
+
+
+@pytest.mark.parametrize("origin", [OTHER, "null", "http://pictures.test.example.org", "http://[", ""])
+@pytest.mark.parametrize("host", ["pictures.test:8080", "192.0.2.7:5000", "[2001:db8::7]:5000", "nas"])
+def test_without_tls_pages_of_other_hosts_change_nothing(client: Client, host: str, origin: str) -> None:
+    answer = client.form("/images/foreign", ("file", "a.jpg", PICTURE), Host=host, Origin=origin)
+    assert (answer.status, answer.slug) == (403, "cross-origin")
+    basic = client.delete("/images/a", Host=host, Origin=origin, Authorization="Basic eDp5")
+    assert (basic.status, basic.slug) == (403, "cross-origin")
+    assert client.get("/images/a", Host=host, Origin=origin).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "pictures.test:8080", "Origin": "http://pictures.test:8080"},
+        {"Host": "pictures.test", "Origin": "https://Pictures.test"},
+        {"Host": "[2001:db8::7]:5000", "Origin": "http://[2001:db8::7]:5000"},
+        {"Host": "pictures.test", "Origin": APP},
+        {"Host": "pictures.test", "Origin": OTHER, "Sec_Fetch_Site": "same-site"},
+        {"Host": "pictures.test"},
+    ],
+    ids=["own", "behind TLS", "own by address", "configured", "same site", "no browser"],
+)
+def test_without_tls_own_pages_and_programs_change_what_they_may(client: Client, headers: dict[str, str]) -> None:
+    assert client.put("/images/own", PICTURE, **headers).status in (200, 201)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"])
+def test_a_proxy_may_put_the_loopback_name_in_place_of_the_host(client: Client, host: str) -> None:
+    assert client.put("/images/own", PICTURE, Host=host, Origin="http://pictures.test").status in (200, 201)
+
+
+def test_a_proxy_that_is_not_trusted_may_replace_the_host(client: Client) -> None:
+    headers = {"Host": "upstream.internal", "Origin": "http://pictures.test", "X_Forwarded_For": "192.0.2.9"}
+    assert client.put("/images/own", PICTURE, **headers).status in (200, 201)
+
+
+def test_pages_at_the_public_address_change_what_they_may(tmp_path) -> None:
+    with serving(embedded(tmp_path, public_url="http://pictures.test/repo"), tmp_path) as server:
+        put = server.client.put
+        assert put("/images/a", PICTURE, Host="upstream.internal", Origin="http://pictures.test").status == 201
+        assert put("/images/a", PICTURE, Host="upstream.internal", Origin=OTHER).status == 403

@@ -24,6 +24,7 @@ from image_repo.errors import ConfigurationError, LibraryMissing, LinksNotConfig
 from image_repo.repository.resolver import image_of
 from image_repo.server import address, process
 from image_repo.stores.base import Store
+from image_repo.web.client_address import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def _access_warnings(config: Config, store: Store) -> Iterator[str]:
     """Yield what is dangerous, or does not work yet: tokens get 503 until the keys are there."""
     finding = _check_access(config, store, is_reachable=True)
     host, _ = address.host_and_port(config.listen)
-    if finding.detail.startswith(_ALL_OPEN) and not address.is_loopback(host):
+    if finding.detail.startswith(_ALL_OPEN) and not is_loopback(host):
         yield (
             f"everybody who reaches {config.listen} may read, write and delete: access.anonymous says what callers "
             "without credentials may"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 from image_repo.config import Config
@@ -15,16 +14,6 @@ def host_and_port(listen: str) -> tuple[str, int]:
     """Return the two parts of ``HOST:PORT``, an IPv6 host without its brackets."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches a host of :func:`host_and_port`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def url(config: Config) -> str:

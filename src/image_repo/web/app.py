@@ -91,7 +91,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     ops.install(app, repo, config)
     docs.install(app, openapi.install(app, config, *_documented_paths(config)))
     _install_subjects(app, repo, config, pictures)
-    cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins)
+    cors = Cors(app.wsgi_app, config.cors_origin, config.cors_write_origins, config.public_url)
     inner: WSGIApplication = ReadsWithoutFlask(cors, pictures, identify, "/" + config.repository_base_pathname)
     if repo.authenticator.sessions is not None:
         inner = SessionRules(inner, repo.authenticator, config.public_url)

@@ -59,9 +59,18 @@ def is_local(environ: WSGIEnvironment) -> bool:
 
     Called after :meth:`TrustedProxies.apply`, where there is a proxy.
     """
-    is_passed_on = environ.get(_IS_PASSED_ON) or not _BY_PROXIES.isdisjoint(environ)
-    address = normalise(environ.get("REMOTE_ADDR", ""))
-    return not is_passed_on and bool(address) and ip_address(address).is_loopback
+    return not is_passed_on(environ) and is_loopback(environ.get("REMOTE_ADDR", ""))
+
+
+def is_passed_on(environ: WSGIEnvironment) -> bool:
+    """Return whether a proxy that is not trusted has passed the request on."""
+    return bool(environ.get(_IS_PASSED_ON)) or not _BY_PROXIES.isdisjoint(environ)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, or an address, is this machine to itself alone."""
+    address = normalise(host)
+    return host == "localhost" or (bool(address) and ip_address(address).is_loopback)
 
 
 def network_of(address: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from image_repo.errors import CrossOrigin
 from image_repo.web import problems
+from image_repo.web.client_address import is_loopback, is_passed_on
 from image_repo.web.responses import EXPOSED, Headers, Reply, allow_origin
 
 if TYPE_CHECKING:
@@ -31,18 +33,25 @@ class Cors:
 
     :param read_origin: ``*``, an origin, or None: Access-Control-Allow-Origin of pictures and records
     :param write_origins: origins whose scripts may write
+    :param public_url: this server's address as browsers see it, where that is configured
     """
 
-    def __init__(self, application: WSGIApplication, read_origin: str | None, write_origins: Iterable[str]) -> None:
+    def __init__(
+        self,
+        application: WSGIApplication,
+        read_origin: str | None,
+        write_origins: Iterable[str],
+        public_url: str | None = None,
+    ) -> None:
         self._application = application
         self._read_origin = read_origin
         self._write_origins = frozenset(write_origins)
+        self._public_host = _host(public_url or "")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
         origin, method = environ.get("HTTP_ORIGIN"), environ["REQUEST_METHOD"]
-        is_foreign = environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and origin not in self._write_origins
-        if is_foreign and method in _WRITES:
+        if method in _WRITES and self._is_foreign(environ):
             refusal = CrossOrigin("Pages of other sites change nothing here, unless cors_write_origins names them.")
             return problems.respond(refusal, method, environ.get("PATH_INFO", ""))(environ, start_response)
         if origin is None:
@@ -61,6 +70,22 @@ class Cors:
 
         return self._application(environ, start)
 
+    def _is_foreign(self, environ: WSGIEnvironment) -> bool:
+        """Return whether a page of another site makes the request (Fetch Metadata; RFC 6454, section 7).
+
+        Without TLS, browsers send Sec-Fetch-Site to their own machine alone: for other servers Origin is compared.
+        """
+        site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
+        if origin in self._write_origins:
+            return False
+        has_token = environ.get("HTTP_AUTHORIZATION", "").lower().startswith("bearer ")  # pages need a preflight for it
+        if site is not None or origin is None or has_token:
+            return bool(site == "cross-site")
+        own = _host(f"//{environ.get('HTTP_HOST', '')}")
+        # A proxy in front may have replaced Host.
+        is_reliable = own is not None and not is_loopback(own) and not is_passed_on(environ)
+        return is_reliable and (_host(origin) or "null") not in (own, self._public_host)
+
     def _preflight(self, origin: str) -> Reply:
         may_write = origin in self._write_origins
         if not may_write and self._read_origin not in ("*", origin):
@@ -76,3 +101,11 @@ class Cors:
             ("Vary", "Origin"),
         ]
         return Reply(204, headers)
+
+
+def _host(url: str) -> str | None:
+    """Return the host of an address; None where there is none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
