@@ -22,7 +22,7 @@ from image_repo.errors import (
     UploadLocked,
     UploadNotFound,
 )
-from image_repo.repository.partial_uploads import Announcement, PartialUploads
+from image_repo.repository.partial_uploads import Announcement, PartialUpload, PartialUploads
 from image_repo.sync.expiry import UploadSweeper
 
 BOUNDS = UploadsConfiguration(max_size=1 << 20, max_open=3, lifetime=3600)
@@ -164,12 +164,74 @@ def test_callers_are_bounded_each(uploads: PartialUploads) -> None:
     uploads.create(announced(client="b"))
 
 
-def test_announced_bytes_are_bounded(uploads: PartialUploads) -> None:
-    made = uploads.create(announced(1 << 20))
+def test_what_is_announced_takes_no_room(uploads: PartialUploads) -> None:
+    for client in "abcdef":
+        uploads.create(announced(1 << 20, client=client))
     with pytest.raises(InsufficientStorage):
-        uploads.create(announced(1))
-    made.delete()
-    uploads.create(announced(1))
+        uploads.create(announced((1 << 20) + 1, client="g"))
+
+
+def test_bytes_that_have_arrived_are_bounded(uploads: PartialUploads) -> None:
+    one, two = (uploads.create(announced(1 << 20)) for _ in range(2))
+    one.append(0, [bytes(1 << 19)])
+    two.append(0, [bytes(1 << 19)])
+    for refused in (lambda: uploads.create(announced(1)), lambda: one.append(1 << 19, [b"x"])):
+        with pytest.raises(InsufficientStorage):
+            refused()
+    two.delete()
+    assert one.append(1 << 19, [bytes(1 << 16)] * 8) == 1 << 20
+
+
+def test_bytes_in_one_request_are_bounded_too(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path, UploadsConfiguration(max_size=3 << 20))
+    first, second = uploads.create(announced(2 << 20)), uploads.create(announced(3 << 20))
+    first.append(0, [bytes(1 << 20)])
+    with pytest.raises(InsufficientStorage):
+        second.append(0, [bytes(1 << 16)] * 48)
+    assert uploads.find(second.id, "a").offset == 2 << 20
+    first.delete()
+    assert second.append(2 << 20, [bytes(1 << 20)]) == 3 << 20
+
+
+def age(tmp_path: Path, upload: PartialUpload, seconds: float) -> None:
+    """Have the last byte of an upload come so many seconds earlier."""
+    path = tmp_path / "uploads" / "open" / upload.id / "bytes"
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def test_what_is_idle_gives_way_where_there_is_no_room(uploads: PartialUploads, tmp_path: Path) -> None:
+    idle = [uploads.create(announced(1 << 20, client=client)) for client in "abc"]
+    for number, upload in enumerate(idle):
+        upload.append(0, [bytes(1 << 18)])
+        age(tmp_path, upload, 900 - number)
+    empty = uploads.create(announced(2))
+    age(tmp_path, empty, 1800)
+    new = uploads.create(announced(1 << 19, client="d"))
+    with pytest.raises(UploadNotFound):
+        uploads.find(idle[0].id, "a")
+    kept = [*idle[1:], empty, new]
+    assert [uploads.find(upload.id, "a").offset for upload in kept] == [1 << 18, 1 << 18, 0, 0]
+
+
+def test_what_is_idle_does_not_give_way_in_vain(uploads: PartialUploads, tmp_path: Path) -> None:
+    idle, busy = (uploads.create(announced(1 << 20, client=client)) for client in "ab")
+    for upload in (idle, busy):
+        upload.append(0, [bytes(1 << 18)])
+    age(tmp_path, idle, 900)
+    with pytest.raises(InsufficientStorage):
+        uploads.create(announced(1 << 20, client="c"))
+    assert uploads.find(idle.id, "a").offset == 1 << 18
+
+
+def test_what_goes_on_does_not_give_way_to_itself(uploads: PartialUploads, tmp_path: Path) -> None:
+    made, other = uploads.create(announced(1 << 20)), uploads.create(announced(1 << 20))
+    made.append(0, [bytes(1 << 19)])
+    other.append(0, [bytes(1 << 19)])
+    age(tmp_path, made, 1800)
+    with pytest.raises(InsufficientStorage):
+        made.append(1 << 19, [b"x"])
+    assert uploads.find(made.id, "a").offset == 1 << 19
 
 
 def test_what_a_killed_process_left_is_tidied(uploads: PartialUploads, tmp_path: Path) -> None:
@@ -265,7 +327,7 @@ def test_a_full_disk_is_told_and_the_upload_goes_on_when_there_is_room(tmp_path:
             uploads.create(announced(1))
         (disk / "filler").unlink()
         with pytest.raises(InsufficientStorage):
-            uploads.create(announced(900_000))
+            uploads.create(announced(BOUNDS.max_size - made.size))
         offset = made.offset
         assert made.append(offset, [body[offset:]]) == len(body)
         with made.complete() as spool:

@@ -284,10 +284,14 @@ def test_a_caller_has_a_bounded_number_of_unfinished_uploads(client: Client) -> 
 
 
 def test_all_unfinished_uploads_together_are_bounded(client: Client) -> None:
-    paths = [begun(client, Upload_Length=str(1 << 20)) for _ in range(4)]
+    paths = [begun(client, Upload_Length=str(1 << 20)) for _ in range(5)]
     try:
-        answer = create(client)
-        assert (answer.status, answer.slug) == (507, "insufficient-storage")
+        for path in paths[:4]:
+            assert patch(client, path, 0, bytes((1 << 20) - 1)).status == 204
+        for answer in (create(client), patch(client, paths[4], 0, bytes(100))):
+            assert (answer.status, answer.slug) == (507, "insufficient-storage")
+        assert delete(client, paths[0]).status == 204
+        assert patch(client, paths[4], 0, bytes(100)).status == 204
     finally:
         for path in paths:
             delete(client, path)

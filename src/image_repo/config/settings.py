@@ -411,7 +411,7 @@ class UploadsConfiguration:
     """Uploads in parts (tus, at /uploads): what is not finished waits in local_file_cache_path."""
 
     max_size: Bytes = _setting(
-        8 * GIB, "maximum size of all unfinished uploads of a node, as they were announced; 0: none"
+        8 * GIB, "maximum size of all unfinished uploads of a node, by the bytes that have arrived; 0: none"
     )
     max_open: Positive = _setting(20, "unfinished uploads of one caller")
     lifetime: Positive = _setting(86_400, "seconds without a further byte after which one is deleted")

@@ -47,6 +47,10 @@ _MAX_FINISHED = 10_000
 _ABANDONED_S = 60.0
 #: unfinished uploads of all callers: each creation reads what was announced of every one
 _MAX_OPEN_OF_ALL = 2_000
+#: seconds without a further byte after which an upload gives way to others, where there is no room for them
+_IDLE_S = 600.0
+#: bytes that a request writes between two looks at whether there is room
+_UNCHECKED_BYTES = 1 << 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -94,10 +98,7 @@ class PartialUpload:
     @property
     def size(self) -> int:
         """The bytes that lie here."""
-        try:
-            return self._path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return _size(self._path)
 
     @property
     def offset(self) -> int:
@@ -115,15 +116,18 @@ class PartialUpload:
         :param offset: of the first byte
         :raises OffsetConflict: when other bytes are expected
         :raises TooLarge: when there are more than were announced
-        :raises InsufficientStorage: when the disk is full
+        :raises InsufficientStorage: when the disk is full, or all uploads together take too many bytes
         :raises UploadNotFound: when it was deleted meanwhile
         """
-        length, start = self.announcement.length, offset
+        length, start, check_at = self.announcement.length, offset, offset
         with self._open("r+b") as file:
             self._check_offset(file, offset)
             for chunk in chunks:
                 if offset + len(chunk) > length:
                     raise TooLarge(f"Expected {length} bytes, as Upload-Length says, but received more.", limit=length)
+                if offset >= check_at:
+                    self._uploads.make_room(len(chunk), self._folder)
+                    check_at = offset + _UNCHECKED_BYTES
                 with self._locked(file):
                     self._check_offset(file, offset)
                     _write(file, chunk, offset)
@@ -216,6 +220,7 @@ class PartialUploads:
     :param folder: private; None where there is no place for them
     :param lock_wait: seconds that a request waits for another one that writes to the same upload
     :param max_finished: stored uploads whose outcome is remembered, at most
+    :param max_idle: seconds without a further byte after which an upload gives way to others, where there is no room
     """
 
     def __init__(
@@ -225,11 +230,13 @@ class PartialUploads:
         *,
         lock_wait: float = _LOCK_WAIT_S,
         max_finished: int = _MAX_FINISHED,
+        max_idle: float = _IDLE_S,
     ) -> None:
         self.bounds = bounds
         self.lock_wait = lock_wait
         self._folder = folder
         self._max_finished = max_finished
+        self._max_idle = max_idle
         self._finished_s = min(_FINISHED_S, bounds.lifetime)
         with suppress(OSError):  # each creation says so
             self._make_folders()
@@ -255,7 +262,7 @@ class PartialUploads:
 
         :param suggested_id: 32 hexadecimal digits, taken where no upload has them
         :raises TooManyUploads: when the caller has too many that are not finished
-        :raises InsufficientStorage: when all together would take too many bytes
+        :raises InsufficientStorage: when there is no room for its bytes beside those that have arrived of others
         """
         if self._folder is None:
             raise InsufficientStorage("There is no place for uploads in parts: local_file_cache_path cannot be used.")
@@ -279,17 +286,41 @@ class PartialUploads:
         return PartialUpload(self, upload_id, announcement, folder, time.time())
 
     def _check_bounds(self, announcement: Announcement) -> None:
-        uploads = list(self._all())
-        ours = sum(upload.announcement.client == announcement.client for upload in uploads)
+        ours = sum(upload.announcement.client == announcement.client for upload in self._all())
         if ours >= self.bounds.max_open:
             raise TooManyUploads(
                 f"There are {ours} unfinished uploads of yours, which is as many as may be: end or delete one."
             )
-        lengths = announcement.length + sum(upload.announcement.length for upload in uploads)
-        missing = lengths - sum(upload.size for upload in uploads)
-        is_full = lengths > self.bounds.max_size or len(uploads) >= _MAX_OPEN_OF_ALL
-        if is_full or missing > shutil.disk_usage(self._open_folder).free:
-            raise InsufficientStorage("There is no room for a further unfinished upload of this size at the moment.")
+        self.make_room(announcement.length)
+        if announcement.length > shutil.disk_usage(self._open_folder).free:
+            raise _no_room()
+
+    def make_room(self, size: int, own: Path | None = None) -> None:
+        """Delete uploads that are idle, the longest first, until further bytes fit beside those that have arrived.
+
+        What is announced takes no room: else a few clients could have all of it for nothing.
+
+        :param size: how many further bytes
+        :param own: folder of the upload that they are for; None for a new one
+        :raises InsufficientStorage: when they do not fit
+        """
+        uploads = [
+            (_modified(folder / _BYTES), _size(folder / _BYTES), folder)
+            for folder in _entries(self._open_folder)
+            if not folder.name.startswith(".")
+        ]
+        size += sum(arrived for _, arrived, _ in uploads)
+        count = len(uploads) + (own is None)
+        giving_way = []
+        for modified, arrived, folder in sorted(uploads):
+            is_idle = time.time() - modified > self._max_idle and folder != own
+            if is_idle and (count > _MAX_OPEN_OF_ALL or (arrived and size > self.bounds.max_size)):
+                giving_way.append(folder)
+                size, count = size - arrived, count - 1
+        if size > self.bounds.max_size or count > _MAX_OPEN_OF_ALL:
+            raise _no_room()
+        for folder in giving_way:
+            self.remove(folder)
 
     def find(self, upload_id: str, creator: str) -> PartialUpload:
         """Return an upload of a caller.
@@ -392,6 +423,18 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _size(path: Path) -> int:
+    """Return the bytes in a file; 0 where it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _no_room() -> InsufficientStorage:
+    return InsufficientStorage("There is no room for an unfinished upload of this size at the moment.")
 
 
 @contextmanager
