@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from servers.ports import free_port
 
 from image_repo.server import address, uwsgi
 
 COMMAND = [sys.executable, "-m", "image_repo"]
 #: seconds that a process may take to start or to end
 PATIENCE = 30.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def environment(**more: str) -> dict[str, str]:

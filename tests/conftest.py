@@ -13,6 +13,7 @@ from logging.handlers import WatchedFileHandler
 import pytest
 from servers import launch
 from servers.faults import FaultProxy
+from servers.ports import free_port
 
 from image_repo import render
 from image_repo.config import Credentials, PersistentStoreConfiguration
@@ -77,11 +78,9 @@ def moto() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def keystone() -> Iterator[dict[str, str]]:
     """A Keystone, and a Swift that asks it: url, swift, project_id and the application credential of user demo."""
-    port = launch.free_port()
+    port = free_port()
     with (
-        launch.running(
-            "keystone_up.py", "--port", str(launch.free_port()), "--swift", f"http://127.0.0.1:{port}"
-        ) as server,
+        launch.running("keystone_up.py", "--port", str(free_port()), "--swift", f"http://127.0.0.1:{port}") as server,
         launch.running("swift_up.py", "--port", str(port), "--keystone", server["url"]),
     ):
         yield server

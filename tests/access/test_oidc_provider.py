@@ -14,7 +14,8 @@ import pictures
 import pytest
 import requests
 from access_site import running_site
-from servers.launch import free_port, running_oidc_provider
+from servers.launch import running_oidc_provider
+from servers.ports import free_port
 
 from image_repo.access.provider import ProviderKeys, fetch_keys
 from image_repo.access.tokens import TokenPolicy, TokenVerifier

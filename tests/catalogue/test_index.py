@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from index_contract import IndexContract, Opener
 from psycopg import connect
-from servers.launch import free_port
+from servers.ports import free_port
 
 from image_repo.catalogue.base import Indexed, Row
 from image_repo.catalogue.cursor import Order, Place

@@ -13,6 +13,7 @@ from typing import Any
 import commands
 import pictures
 import pytest
+from servers.ports import free_port
 from webserver import Client
 
 from image_repo.server import address
@@ -91,7 +92,7 @@ def test_without_the_database_nodes_go_on_serving_what_they_know_and_with_it_aga
 ) -> None:
     from servers import launch  # noqa: PLC0415
 
-    program = ("pg_up.py", "--port", str(launch.free_port()))
+    program = ("pg_up.py", "--port", str(free_port()))
     with contextlib.ExitStack() as database:
         url = database.enter_context(launch.running(*program))["url"]
         with two_nodes(tmp_path, swift.url, container, url) as clients:

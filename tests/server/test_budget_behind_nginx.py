@@ -12,6 +12,7 @@ import commands
 import pictures
 import pytest
 from servers import nginx
+from servers.ports import free_port
 from webserver import Client
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def _running(folder: Path, **settings: Any) -> Iterator[tuple[int, int]]:
         folder, requests={"renders_per_minute": QUOTA}, access={"anonymous": "write"}, **settings
     )
     origin = int(commands.listens_on(config).rpartition(":")[2])
-    port = nginx.free_port()
+    port = free_port()
     conf = nginx.place(folder / "nginx", ROOT / "docker" / "nginx.conf", port, origin)
     with commands.serving(config), nginx.running(conf, port):
         assert Client("127.0.0.1", port).put("/images/a", pictures.jpeg(pictures.photo(300, 200))).status == 201

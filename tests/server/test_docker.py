@@ -30,6 +30,7 @@ import pytest
 import yaml
 from PIL import Image
 from servers import nginx
+from servers.ports import free_port
 from webserver import Answer, Client
 
 from image_repo.config import load
@@ -353,7 +354,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    port = nginx.free_port()
+    port = free_port()
     conf = nginx.place(tmp_path / "nginx", CONF, port, server.server_port, "proxy_read_timeout 1s;")
     try:
         with nginx.running(conf, port) as up:
@@ -448,7 +449,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     for server, thread in zip(servers, threads, strict=True):
         server.daemon_threads = True
         thread.start()
-    port = nginx.free_port()
+    port = free_port()
     conf = nginx.place_nodes(tmp_path / "nginx", DOCKER, port, [server.server_port for server in servers])
     try:
         with nginx.running(conf, port):
@@ -662,7 +663,7 @@ class Container:
 @contextmanager
 def started(folder: Path, bin_folder: Path) -> Iterator[Container]:
     """Runs the entry point with the environment of the image, its folders moved."""
-    port, inner = nginx.free_port(), nginx.free_port()
+    port, inner = free_port(), free_port()
     log_file = folder / "said.log"
     tools = folder / "tools"
     tools.mkdir()

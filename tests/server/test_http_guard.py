@@ -15,6 +15,7 @@ import pictures
 import pytest
 import requests
 from servers import nginx
+from servers.ports import free_port
 
 pytestmark = pytest.mark.servers
 
@@ -38,7 +39,7 @@ def listen(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def proxied(folder: Path, listen: str) -> Iterator[str]:
     """The shipped nginx in front."""
-    port = nginx.free_port()
+    port = free_port()
     conf = nginx.place(folder / "nginx", ROOT / "docker" / "nginx.conf", port, int(listen.rpartition(":")[2]))
     with nginx.running(conf, port):
         yield f"127.0.0.1:{port}"

@@ -27,6 +27,7 @@ import commands
 import pytest
 from PIL import Image
 from servers import nginx
+from servers.ports import free_port
 from shared_stores import settings_of_shared
 from webserver import Answer, Client
 
@@ -102,7 +103,7 @@ def running(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[Client, li
         (folder / name).mkdir()
         nodes.append(Node(commands.configure(folder / name, freshness=FRESHNESS_S, **settings)))
     ports = [address.host_and_port(node.listen)[1] for node in nodes]
-    port = nginx.free_port()
+    port = free_port()
     with ExitStack() as stack:
         for node in nodes:
             node.start()

@@ -26,6 +26,7 @@ import pictures
 import pytest
 import requests
 from PIL import Image
+from servers.ports import free_port
 
 from image_repo.config import Config
 from image_repo.server import address, process, uwsgi
@@ -87,7 +88,7 @@ def test_a_taken_port_is_told_in_words() -> None:
 
 @servers
 def test_without_configuration_it_serves_a_folder_and_says_so(tmp_path: Path) -> None:
-    listen = f"127.0.0.1:{commands.free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     folders = {
         "IMAGE_REPO_LOCAL_FILE_CACHE_PATH": str(tmp_path / "files"),
         "IMAGE_REPO_LOCAL_CACHE_CONFIGURATION__CACHE_PATH": str(tmp_path / "cache"),

@@ -12,7 +12,7 @@ from access_site import Site, running_site
 from commands import until
 from identity_provider import running_provider
 from servers import varnish
-from servers.nginx import free_port
+from servers.ports import free_port
 from webserver import Answer, Client
 
 from image_repo.access.api_keys import new_key

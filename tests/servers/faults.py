@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Literal, Self
 
+from servers.ports import free_port
+
 Mode = Literal[
     "refuse", "reset", "blackhole", "latency", "cut", "end", "corrupt", "status", "stall", "refuse-upload", "cut-upload"
 ]
@@ -46,7 +48,8 @@ class FaultProxy:
 
     def __init__(self, port: int) -> None:
         self._upstream = ("127.0.0.1", port)
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = free_port()  # which is still its own when it listens again
+        self._server = socket.create_server(("127.0.0.1", self.port))
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self._open: list[_Connection] = []
@@ -56,7 +59,6 @@ class FaultProxy:
         self.requests: list[str] = []
         #: how many connections came
         self.connections = 0
-        self.port: int = self._server.getsockname()[1]
         self._start(self._accept)
 
     def fail(self, mode: Mode, **options: object) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,12 +28,6 @@ def python() -> str:
         "or set IMAGE_REPO_TEST_SERVERS to a Python that has swift and keystone."
     )
     return path
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def holds_attributes(folder: Path, size: int) -> bool:

@@ -28,12 +28,6 @@ class Nginx:
     log_file: Path
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 def place(folder: Path, shipped: Path, port: int, origin: int, more: str = "") -> Path:
     """Puts the shipped configuration, unchanged, into a folder, beside a place.conf for this place.
 

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
+
 #: seconds until it has to be up
 PATIENCE = 40.0
 USER = "tester"
@@ -108,10 +110,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, a setting of the server")
     options = parser.parse_args()
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if not options.port:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            options.port = int(taken.getsockname()[1])
-    serve(options.dir, options.port, options.set)
+    serve(options.dir, options.port or free_port(), options.set)
 
 
 if __name__ == "__main__":

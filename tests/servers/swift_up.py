@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
+
 KINDS = ("account", "container", "object", "proxy")
 
 #: in place of memcached, enough for one proxy
@@ -166,11 +168,6 @@ default = yes
 [swift-constraints]
 max_meta_overall_size = {meta}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def configure(root: Path, options: argparse.Namespace) -> dict[str, int]:

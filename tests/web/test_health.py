@@ -11,6 +11,7 @@ import commands
 import pytest
 import requests
 from disks import small_disk
+from servers.ports import free_port
 from webserver import Client, embedded, serving
 
 from image_repo import wiring
@@ -42,7 +43,7 @@ def test_how_much_has_to_be_free_is_an_argument(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    url = f"postgresql://nobody@127.0.0.1:{commands.free_port()}/none"
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     with serving(embedded(tmp_path, catalogue=CatalogueConfiguration(url=url)), tmp_path) as server:
         assert set(wrong(server.client)) == {"catalogue"}
         assert "\nimage_repo_catalogue_up 0\n" in server.client.get("/metrics").body.decode()

@@ -12,7 +12,7 @@ import pictures
 import pytest
 from access_site import Site, running_site
 from chromium import needs_browser, open_page, running_browser
-from servers import launch
+from servers.ports import free_port
 from webserver import listening
 
 from image_repo.access.api_keys import new_key
@@ -152,7 +152,7 @@ def _behind_a_prefix(site: Site, port: int) -> Iterator[str]:
 def test_it_works_behind_a_prefix_and_with_another_base(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    port = launch.free_port()
+    port = free_port()
     settings = {"repository_base_pathname": "api/images", "public_url": f"http://127.0.0.1:{port}/museum"}
     with running_site(tmp_path_factory.mktemp("prefix"), AccessConfiguration(), **settings) as site:
         site.put("a/b c", pictures.jpeg(pictures.photo(900, 600)))
