@@ -90,6 +90,17 @@ def test_links_and_members_of_zips_count(site: Site) -> None:
     assert missing.count(" 429 ") == 8 - len(rendered)
 
 
+def test_a_picture_that_is_decoded_for_its_hash_counts(site: Site, tmp_path: Path) -> None:
+    body = pictures.png(pictures.photo(1500, 1000))  # no part of a record that is read
+    (tmp_path / "data" / "foreign.png").write_bytes(body)
+    (tmp_path / "data" / "cut.png").write_bytes(body[: len(body) // 2])
+    near = [site.client.get(f"/images?near={name}").status for name in ("foreign", *["foreign"] * 3, *["cut"] * QUOTA)]
+    assert near == [200] * 4 + [422] * (QUOTA - 1) + [429]
+    assert site.client.get("/images?near=s/a").status == site.client.get("/images?near=foreign").status == 200
+    assert site.client.get("/stats/name?near=cut").slug == "too-many-renders"
+    assert site.client.get("/images?near=cut", **_key(site, "reader")).status == 422
+
+
 def test_an_export_of_renditions_needs_credentials(site: Site) -> None:
     assert site.client.get("/export").status == 401
     assert site.client.get("/export?kind=original").status == 200

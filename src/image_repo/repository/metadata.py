@@ -421,7 +421,7 @@ class MetadataStore:
         with self._limiter.slot(_MOST_WAIT_S, heavy=heavy):
             return render.summarise(spool.file, self._limits)
 
-    def read_summarised(self, original: Original) -> Record:
+    def read_summarised(self, original: Original, before_decoding: Callable[[], object] = lambda: None) -> Record:
         """Return the record as :meth:`read` does, with the summary of the pixels: they are decoded where it has none.
 
         :raises Problem: as :func:`image_repo.render.render`, also where they cannot be decoded
@@ -429,6 +429,7 @@ class MetadataStore:
         record = self.read(original)
         if record.dhash:
             return record
+        before_decoding()
         with self._originals.open(original) as (found, spool):
             summary = self._summarise(spool, self._mezzanines.smallest(found))
         if (found.key, found.version) != (record.key, record.version):

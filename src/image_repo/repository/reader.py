@@ -215,10 +215,11 @@ class Reader:
         self._authorise(principal, original.name)
         return principal.view(self._metadata.redact(self._metadata.read(original)))
 
-    def hash_near(self, principal: Principal, text: str) -> str:
+    def hash_near(self, principal: Principal, text: str, charge: Callable[[], object]) -> str:
         """Return the condition of near duplicates by the hash of an image: ``HASH`` or ``HASH,BITS``.
 
         :param text: ``NAME`` or ``NAME,BITS``
+        :param charge: called before the image is decoded, where it has no hash yet
         :raises ImageNotFound: when there is no such image
         :raises Problem: when it has no hash yet, and cannot be decoded for one
         """
@@ -227,7 +228,7 @@ class Reader:
             name, comma, bits = text, "", ""
         original = self.resolve(principal, ImageName.readings(name))
         self._authorise(principal, original.name)
-        return f"{self._metadata.read_summarised(original).dhash}{comma}{bits}"
+        return f"{self._metadata.read_summarised(original, charge).dhash}{comma}{bits}"
 
     def description(self, principal: Principal, readings: Iterable[ImageName]) -> Record:
         """Return the record of the first of these names that has no picture, but a description.

@@ -37,6 +37,7 @@ from image_repo.web.identity import IDENTIFY, Identify, by_credentials
 from image_repo.web.ignored_parameters import IgnoredParameters
 from image_repo.web.images import Images, ReadsWithoutFlask
 from image_repo.web.paths import AnyPath
+from image_repo.web.render_budget import RENDER_BUDGET
 from image_repo.web.responses import NOSNIFF, Reply
 from image_repo.web.sessions import SessionRules
 from image_repo.web.translated_reads import TranslatedReads
@@ -88,6 +89,7 @@ def create_app(repo: Repository, config: Config, identify: Identify | None = Non
     app.extensions["image_repo"] = repo
     app.extensions[IDENTIFY] = identify
     pictures = Pictures(repo, config)
+    app.extensions[RENDER_BUDGET] = pictures.budget
     ops.install(app, repo, config)
     docs.install(app, openapi.install(app, config, *_documented_paths(config)))
     _install_subjects(app, repo, config, pictures)

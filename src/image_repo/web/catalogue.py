@@ -26,11 +26,14 @@ from image_repo.config import Config
 from image_repo.errors import BadBody, BadParameter, BadRequest, PartlyDone, Problem, Unfinished
 from image_repo.model.parameters import integer, read_boolean, unknown_parameter
 from image_repo.repository.collection import Changed, Collection
+from image_repo.repository.reader import Reader
 from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses, uploads
+from image_repo.web.client_address import client_key
 from image_repo.web.conditions import ConditionalRequest
 from image_repo.web.identity import authorise, is_shared, principal
 from image_repo.web.paths import check_encoding
+from image_repo.web.render_budget import RENDER_BUDGET, RenderBudget
 from image_repo.web.responses import Reply
 from image_repo.web.shared_queries import SHARING, SharedQueries
 
@@ -79,6 +82,7 @@ def read_query(
     :raises BadParameter: as :meth:`~image_repo.catalogue.grammar.Grammar.read` says
     :raises BadRequest: for a query string that is no UTF-8
     :raises ImageNotFound: for near duplicates of an image that the caller may not know of
+    :raises TooManyRenders: when that has to be decoded, and the client has used up its budget
     """
     try:
         unquote_to_bytes(request.query_string).decode()
@@ -86,9 +90,16 @@ def read_query(
         raise BadRequest("The query is not UTF-8.") from error
     pairs = list(request.args.items(multi=True))
     if grammar is IMAGES and "near" in known:
-        reader = current_app.extensions["image_repo"].reader
-        pairs = [(name, reader.hash_near(principal(), text) if name == "near" else text) for name, text in pairs]
+        pairs = [(name, _hash_near(text) if name == "near" else text) for name, text in pairs]
     return grammar.read(pairs, known, others, single_underscore=single_underscore)
+
+
+def _hash_near(text: str) -> str:
+    """Return the condition of near duplicates; a picture that is decoded for it counts as rendered."""
+    reader: Reader = current_app.extensions["image_repo"].reader
+    budget: RenderBudget = current_app.extensions[RENDER_BUDGET]
+    caller = principal()
+    return reader.hash_near(caller, text, lambda: budget.charge(caller, client_key(request.environ)))
 
 
 def read_parameters(known: Known[str]) -> dict[str, str]:

@@ -31,7 +31,6 @@ from image_repo.errors import (
     OriginalsNotServed,
     Problem,
     QueryTooSlow,
-    TooManyRenders,
 )
 from image_repo.exchange import exporter
 from image_repo.exchange.zip_writer import stream_zip
@@ -48,7 +47,7 @@ from image_repo.repository.repository import Repository
 from image_repo.web import openapi, problems, responses
 from image_repo.web.client_address import client_key
 from image_repo.web.conditions import ConditionalRequest
-from image_repo.web.identity import has_credentials
+from image_repo.web.render_budget import RenderBudget
 from image_repo.web.responses import CacheableHit, Headers, Reply, ResponseHead
 from image_repo.web.sized_urls import SizedUrls, read_widths
 
@@ -160,7 +159,7 @@ class Pictures:
         self._base = f"/{config.repository_base_pathname}/"
         self._surrogate_header = config.surrogate_header
         self._rules = wiring.request_rules(config)
-        self._budget = wiring.render_budget(config, repo)
+        self.budget = RenderBudget(wiring.render_budget(config, repo))
         self._sized_urls = SizedUrls(repo, config)
 
     def handle(self, request: ReadRequest) -> Reply:
@@ -282,18 +281,9 @@ class Pictures:
 
         :raises TooManyRenders: where nothing is left
         """
-        is_free = has_credentials(read.request.principal) or variant.recipe.is_original
-        if self._budget is None or is_free or self._reader.is_cached(variant):
+        if variant.recipe.is_original or self._reader.is_cached(variant):
             return []
-        allowance = self._budget.take(read.request.client)
-        if allowance.wait:
-            raise TooManyRenders(
-                f"Each client may have {allowance.quota} pictures rendered in a minute. What is rendered already is "
-                "served all the same, and callers with credentials are not counted.",
-                allowance.wait,
-                allowance.headers(),
-            )
-        return allowance.headers()
+        return self.budget.charge(read.request.principal, read.request.client)
 
     def _original(self, read: _Read, variant: Variant) -> Reply:
         principal, conditions = read.request.principal, read.request.conditions
