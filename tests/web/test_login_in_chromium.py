@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 from servers.launch import running_oidc_provider
 
 from image_repo.config import AccessConfiguration, OidcConfiguration
@@ -33,12 +33,6 @@ _FLOW = """async (info) => {
   const result = await (await fetch(probe.id, { headers })).json();
   return { from: message.from, type: message.type, profile: message.profile, status: result.status };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

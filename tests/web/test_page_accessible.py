@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, node_file, open_page, running_browser
+from chromium import needs_browser, node_file, open_page
 
 from image_repo.access.api_keys import new_key
 from image_repo.config import AccessConfiguration
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 from servers.ports import free_port
 from webserver import listening
 
@@ -31,12 +31,6 @@ MANY = 100_000
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("page"), AccessConfiguration()) as site:
         for name, size in {"north": (300, 200), "south": (200, 300), "east": (400, 200)}.items():
@@ -44,12 +38,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.put("lakes/deep/blue", pictures.jpeg(pictures.photo(240, 160)))
         site.put("cover", pictures.jpeg(pictures.photo(160, 160)))
         yield site
-
-
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        yield page
 
 
 def _names(page: Page) -> list[str]:

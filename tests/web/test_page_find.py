@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 
 from image_repo.catalogue.base import Row
 from image_repo.config import AccessConfiguration
@@ -25,12 +25,6 @@ BEGIN = datetime(2024, 5, 1, 6, 30)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("find"), AccessConfiguration()) as site:
         for number in range(6):
@@ -40,12 +34,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             site.client.put(f"/images/cams/n{number}", json.dumps(data).encode(), Content_Type="application/json")
         site.put("scans/old", pictures.jpeg(pictures.photo(80, 60)))
         yield site
-
-
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        yield page
 
 
 def test_a_bar_of_the_histogram_is_a_filter(page: Page) -> None:

@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser
 
 from image_repo.config import AccessConfiguration
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -40,11 +34,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        page.goto("./")
-        page.get_by_role("gridcell").first.wait_for()
-        yield page
+def page(page: Page) -> Page:
+    page.goto("./")
+    page.get_by_role("gridcell").first.wait_for()
+    return page
 
 
 def _species(site: Site) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 
 from image_repo.config import AccessConfiguration, RequestsConfiguration
 
@@ -22,12 +22,6 @@ pytestmark = needs_browser
 KEY = "a key of the tests, for requests"
 #: how /images and /iiif are reached
 _PICTURE = re.compile("/(images|iiif/3)/")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 def _site(folder: Path, access: AccessConfiguration, **requests: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 
 from image_repo.access.api_keys import new_key
 from image_repo.config import AccessConfiguration
@@ -25,12 +25,6 @@ pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(
         tmp_path_factory.mktemp("page"), AccessConfiguration(anonymous="write", secret="a secret of the tests")
@@ -39,14 +33,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
+def page(page: Page, site: Site) -> Page:
     """A page over three animals, as they were at the beginning."""
     for number, species in enumerate(("fox", "fox", "badger"), 1):
         site.put(f"cams/night {number}", pictures.jpeg(pictures.photo(900, 600)))
         body = json.dumps({"species": species, "stars": number}).encode()
         site.client.put(f"/images/cams/night%20{number}", body, Content_Type="application/json")
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        yield page
+    return page
 
 
 def _search(page: Page, text: str) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser
 
 from image_repo.config import AccessConfiguration
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = needs_browser
 #: name → when it was taken
@@ -29,23 +29,11 @@ TAKEN = {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("stacks"), AccessConfiguration()) as site:
         for number, (name, taken) in enumerate(TAKEN.items()):
             site.put(name, pictures.jpeg(pictures.photo(300 + number, 200), taken=taken))
         yield site
-
-
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        yield page
 
 
 def _labels(page: Page) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, open_page, running_browser
+from chromium import needs_browser, open_page
 from PIL import Image
 from servers.faults import FaultProxy
 
@@ -23,22 +23,10 @@ if TYPE_CHECKING:
 pytestmark = needs_browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with running_site(tmp_path, AccessConfiguration()) as site:
         yield site
-
-
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with open_page(browser, f"http://127.0.0.1:{site.client.port}/") as page:
-        yield page
 
 
 @pytest.fixture

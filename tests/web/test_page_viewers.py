@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pictures
 import pytest
 from access_site import Site, running_site
-from chromium import needs_browser, node_file, open_page, running_browser
+from chromium import needs_browser, node_file, open_page
 
 from image_repo.config import AccessConfiguration
 
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 pytestmark = needs_browser
 _MIRADOR = """<!doctype html><meta charset="utf-8"><div id="viewer"></div><script src="mirador.js"></script><script>
 Mirador.viewer({id: 'viewer', windows: [{manifestId: '%s'}]});</script>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
