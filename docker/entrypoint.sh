@@ -28,12 +28,10 @@ status=0
 # nginx first, and gracefully: requests on their way still find image_repo.
 kill -QUIT "$front" 2>/dev/null || :
 while kill -0 "$front" 2>/dev/null; do wait "$front" || :; done
-# Told again each second: uWSGI takes SIGTERM for a reload until it is all up, and hears it no more once it ends.
+# Again each second: in the first milliseconds of its start uWSGI ignores SIGTERM.
 while kill -TERM "$app" 2>/dev/null; do
     sleep 1 >/dev/null 2>&1 &
     wait -n "$app" "$!" || :
-    # A worker that was still loading has not heard its master, who would wait for it for ever: SIGHUP, as he said it.
-    for worker in $(cat "/proc/$app/task/$app/children" 2>/dev/null); do kill -HUP "$worker" 2>/dev/null || :; done
 done
 
 [ -z "$asked" ] || exit 0

@@ -65,16 +65,6 @@ def until(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> No
         time.sleep(0.02)
 
 
-def takes_signals(worker: int) -> bool:
-    """Whether the kernel holds the signals of a worker, or it has begun to load, and handles them.
-
-    Just after the fork it loses them; then the server ends only when its mercy is over.
-    """
-    folder = Path("/proc") / str(worker)
-    blocked = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("SigBlk"))
-    return bool(int(blocked.split()[1], 16) & 1 << signal.SIGTERM - 1) or len(list((folder / "task").iterdir())) > 1
-
-
 @contextlib.contextmanager
 def started(
     command: list[str], listen: str, log: Path, cwd: Path | None = None, **more: str

@@ -35,7 +35,7 @@ servers = pytest.mark.servers
 
 
 def options(config: Config) -> dict[str, str]:
-    return dict(pairwise(uwsgi.options(config)))
+    return dict(pairwise(uwsgi.options(config, Path("fifo"))))
 
 
 def test_the_server_is_told_what_the_settings_say() -> None:
@@ -148,25 +148,28 @@ def test_a_server_that_is_still_loading_ends_when_it_is_told(tmp_path: Path, pat
 
 
 @servers
-def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pauses", [[0.0], [0.02], [0.3], [0.0, 0.0], [0.3, 0.3]], ids=str)
+def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(
+    tmp_path: Path, pauses: list[float]
+) -> None:
+    """At some moments of it; uWSGI waits 2 s before it replaces more than one worker each."""
     with commands.serving(commands.configure(tmp_path)) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        killed = children.read_text().split()
-        for worker in killed:
-            os.kill(int(worker), signal.SIGKILL)
-
-        def is_replaced() -> bool:
-            """Whether there are other workers, which lose no signal any more: just after the fork they do."""
-            workers = children.read_text().split()
-            return (
-                len(workers) == len(killed)
-                and not set(killed) & set(workers)
-                and all(map(commands.takes_signals, map(int, workers)))
-            )
-
-        commands.until(is_replaced, "there are other workers, perhaps still loading")
+        for pause in pauses:
+            for worker in children.read_text().split():
+                os.kill(int(worker), signal.SIGKILL)
+            time.sleep(pause)
         process.terminate()
         assert process.wait(10) == 0, (tmp_path / "log").read_text()
+
+
+@servers
+def test_what_uwsgi_makes_for_its_commands_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    with commands.serving(commands.configure(tmp_path), TMPDIR=str(tmp_path / "temporary")):
+        commands.until(lambda: not list(tmp_path.glob("temporary/*.fifo")), "the FIFO is open")
+        assert commands.run("-y", tmp_path / "config.yml", "-R", TMPDIR=str(tmp_path / "temporary")).returncode == 0
+    assert not list(tmp_path.glob("temporary/*.fifo"))
 
 
 @servers

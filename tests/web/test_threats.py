@@ -85,9 +85,8 @@ class Running:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def is_whole(self) -> bool:
-        """Whether all workers are there, and lose no signal."""
-        workers = self.workers()
-        return len(workers) == ServerConfiguration.processes and all(map(commands.takes_signals, workers))
+        """Whether all workers are there."""
+        return len(self.workers()) == ServerConfiguration.processes
 
     def memory(self) -> int:
         """Bytes that the whole server holds, what is shared counted once."""

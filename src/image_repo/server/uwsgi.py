@@ -31,7 +31,9 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,12 +109,15 @@ def speaks_http(api: Any) -> bool:
     return any(name.startswith("http") and name.endswith("socket") for name in api.opt)
 
 
-def options(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> list[str]:
+def options(
+    config: Config, fifo: Path, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False
+) -> list[str]:
     """Return the options of uWSGI.
 
     There is no ``--limit-post``: the application answers 413 itself, in words. And no ``--harakiri``, which would end a
     long zip: :mod:`image_repo.server.slow_clients` tells what is stuck from what takes long.
 
+    :param fifo: where the master takes its commands
     :param reload: restart whenever a module changes
     :param verbose: write all messages of uWSGI
     """
@@ -130,6 +135,7 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
         "--max-vars": _MAX_VARS,
         "--chunked-input-limit": _MAX_CHUNK_BYTES,
         "--chunked-input-timeout": server.socket_timeout + _GRACE_S,
+        "--master-fifo": str(fifo),
         "--worker-reload-mercy": MERCY_S,
         "--reload-mercy": MERCY_S,
     }
@@ -142,7 +148,7 @@ def options(config: Config, *, pid_file: Path | None = None, reload: bool = Fals
     if not verbose:
         named["--log-filter"] = _LOG_FILTER
     flags = ["--master", "--need-app", "--lazy-apps", "--enable-threads", "--single-interpreter", "--vacuum"]
-    flags += ["--disable-logging", "--log-master", *signals.MASTER_HOOKS]
+    flags += ["--disable-logging", "--log-master", *signals.OPTIONS]
     # Executed anew, it closes every file that it does not know; the next that is opened, a database perhaps, would get
     # the number to which the log is written.
     flags += [f"--safe-fd={number}" for number in descriptors()]
@@ -173,7 +179,9 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
     _inherited = config
-    pyuwsgi.run(options(config, pid_file=pid_file, reload=reload, verbose=verbose))
+    fifo = Path(tempfile.gettempdir(), f"image_repo-{secrets.token_hex(8)}.fifo")
+    signals.start_commanding(fifo, MERCY_S)
+    pyuwsgi.run(options(config, fifo, pid_file=pid_file, reload=reload, verbose=verbose))
 
 
 def _write_pid(pid_file: Path) -> None:
