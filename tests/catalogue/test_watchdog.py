@@ -22,15 +22,15 @@ def test_a_silent_connection_is_cut() -> None:
 
 
 def test_an_answer_ends_the_watch_and_a_further_question_begins_anew() -> None:
-    watchdog = Watchdog(0.6)
+    watchdog = Watchdog(1.5)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for _ in range(4):
+        for _ in range(5):
             watchdog.begin(ours.fileno())
-            time.sleep(0.3)  # of its patience
+            time.sleep(0.4)  # of its patience
         with watchdog.for_one(ours.fileno()):
             pass
-        time.sleep(1.2)  # beyond it
+        time.sleep(2.0)  # beyond it
         theirs.sendall(b"x")
         assert ours.recv(1) == b"x"
 

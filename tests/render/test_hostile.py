@@ -258,9 +258,9 @@ def test_bombs_are_refused_from_the_header(name):
     source = BOMBS[name]
     attempt(png())
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.process_time()
     outcomes = attempt(source)
-    taken, peak = time.perf_counter() - begun, tracemalloc.get_traced_memory()[1]
+    taken, peak = time.process_time() - begun, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert set(outcomes) <= {OverBudget, BrokenPicture}
     assert OverBudget in outcomes or "texts" in name

@@ -666,8 +666,8 @@ def test_a_server_that_nobody_asks_anything_sleeps(tmp_path: Path) -> None:
         master = f"/proc/{process.pid}"
         pids = [process.pid, *map(int, Path(f"{master}/task/{process.pid}/children").read_text().split())]
         commands.until(lambda: _worked(pids) < 0.02, "the work of the start is over", 60)
-        # .3 % of a core is the goal; the shortest of some spans, because the machine of the tests may be busy
-        assert min(_worked(pids) for _ in range(5)) < 0.003 * 3
+        # .3 % of a core is the goal; one of some spans, because the machine of the tests may be busy
+        assert any(_worked(pids) < 0.003 * 3 for _ in range(5))
 
 
 def _worked(pids: list[int], span: float = 3.0) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 #: seconds that a server may take to come up
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 def python() -> str:

@@ -10,6 +10,7 @@ import ctypes
 import json
 import signal
 import threading
+import urllib.request
 
 from moto.server import ThreadedMotoServer
 
@@ -22,6 +23,8 @@ def main() -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # The first request loads its S3: half a second that no test with a short timeout has to wait for.
+    urllib.request.urlopen(f"http://{host}:{port}/", timeout=60).close()
     print("READY " + json.dumps({"url": f"http://{host}:{port}", "port": port}), flush=True)
     threading.Event().wait()
 

@@ -14,9 +14,11 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import commands
 import pytest
 from conftest import opened
 
+from image_repo.concurrency import deadline
 from image_repo.config import Credentials, PersistentStoreConfiguration, load
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.stores.swift import SwiftStore
@@ -213,9 +215,7 @@ def test_the_entity_tag_is_the_md5(swift_store):
 def test_an_object_that_expired_is_not_there(swift, swift_store, container):
     swift_store.put("a.jpg", b"1", media_type=JPEG, expires=time.time() + 3600)
     send(swift, "POST", f"{container}/a.jpg", X_Delete_At=str(int(time.time()) + 1))
-    deadline = time.monotonic() + 10
-    while swift_store.head("a.jpg") is not None:
-        assert time.monotonic() < deadline
+    commands.until(lambda: swift_store.head("a.jpg") is None, "it has expired")
     assert swift_store.get("a.jpg") is None
 
 
@@ -285,11 +285,11 @@ def test_sixteen_threads_stream_through_four_connections(swift, container):
 
 @pytest.mark.servers
 def test_a_pool_that_is_used_up_is_told_in_time(swift, container):
-    with opened(replace(swift.settings, connections=1, timeout=0.3), container) as store:
+    with opened(replace(swift.settings, connections=1), container) as store:
         store.put("a.jpg", bytes(2_000_000), media_type=JPEG)
         with store.get("a.jpg"):
             began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="in use"):
+            with deadline.limited(0.3), pytest.raises(StoreUnavailable, match="in use"):
                 store.head("a.jpg")
             assert 0.2 < time.monotonic() - began < 2
         assert store.head("a.jpg").size == 2_000_000
@@ -302,9 +302,9 @@ def test_a_pool_that_is_used_up_is_told_in_time(swift, container):
 def test_a_token_that_ends_is_never_noticed(start_swift, container):
     with start_swift("--token-life", "1") as swift, opened(swift.settings, container) as store:
         tokens = set()
-        deadline = time.monotonic() + 20
+        end = time.monotonic() + 30
         while len(tokens) < 3:
-            assert time.monotonic() < deadline
+            assert time.monotonic() < end
             with ThreadPoolExecutor(4) as threads:
                 list(threads.map(lambda number: store.put(f"{number}", b"1" * 100_000, media_type=JPEG), range(4)))
             assert store.head("0").size == 100_000

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import commands
 import pytest
 import requests
-from conftest import opened_bucket, s3_settings
+from conftest import QUICK, opened_bucket, s3_settings
 from pictures import photo, save
 from servers.faults import FaultProxy
 from webserver import Client, Served, embedded, serving
@@ -32,11 +33,13 @@ def picture(kind: str, size: tuple[int, int]) -> bytes:
 
 
 @contextmanager
-def node(folder: Path, url: str, bucket: str, **changes: object) -> Iterator[Served]:
+def node(
+    folder: Path, url: str, bucket: str, timeouts: Mapping[str, float] = MappingProxyType({}), **changes: object
+) -> Iterator[Served]:
     folder.mkdir(exist_ok=True)
     config = replace(
         embedded(folder),
-        persistent_store_configuration=s3_settings(url, container=bucket, timeout=1.0, connect_timeout=0.5),
+        persistent_store_configuration=s3_settings(url, container=bucket, **timeouts),
         swift_cache_configuration=SwiftCacheConfiguration(container=f"{bucket}-cache"),
         create_new=True,
         freshness=0.2,
@@ -82,7 +85,7 @@ def test_what_needs_a_silent_bucket_is_503_in_time_from_the_first_request_on(mot
 def test_a_commit_to_a_bucket_that_is_not_answered_says_so_and_can_be_repeated(moto, container, tmp_path):
     with (
         FaultProxy(int(moto.rpartition(":")[2])) as proxy,
-        node(tmp_path / "one", f"http://127.0.0.1:{proxy.port}", container) as served,
+        node(tmp_path / "one", f"http://127.0.0.1:{proxy.port}", container, QUICK) as served,
     ):
         assert served.client.put("/images/warm", picture("jpg", (40, 30))).status == 201
         proxy.fail("stall", match=f"PUT /{container}/b.jpg".encode())
@@ -141,7 +144,7 @@ def test_pictures_that_are_known_are_served_while_the_store_cannot_be_reached(mo
     with FaultProxy(int(moto.rpartition(":")[2])) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         no_memory = {"memory_cache_configuration": MemoryCacheConfiguration(max_size=0)}
-        with node(tmp_path / "one", url, container, **no_memory) as served:
+        with node(tmp_path / "one", url, container, QUICK, **no_memory) as served:
             served.client.put("/images/a", picture("jpg", (400, 300)))
             assert served.client.get("/images/a?xsize=100").status == 200
             proxy.fail("blackhole")
