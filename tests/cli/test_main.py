@@ -550,11 +550,23 @@ def test_a_dry_run_of_an_upload_stores_nothing_and_names_what_fails(command: Com
 def test_warm_adds_the_hash_to_records_that_lack_it_so_that_near_finds_them(command: Command) -> None:
     command.puts({"a.jpg": jpeg(1500, 1000)})
     (command.folder / "originals" / "b.png").write_bytes(pictures.png(pictures.photo(1500, 1000)))
-    near = f"near={json.loads(command('ls', 'name=a', '--json').stdout)['dhash']}"
     assert command("rebuild").exit_code == 0
-    assert command("ls", near).stdout.split() == ["a"]
+    assert command("ls", "near=a").stdout.split() == ["a"]
     assert command("warm", "", "xsize=30").exit_code == 0
-    assert command("ls", near).stdout.split() == ["a", "b"]
+    assert command("ls", "near=a").stdout.split() == ["a", "b"]
+
+
+def test_near_takes_a_name_in_each_verb_as_over_http(command: Command) -> None:
+    photo = pictures.photo(300, 200)
+    two, other = {"a.jpg": pictures.jpeg(photo), "b.jpg": pictures.jpeg(photo, quality=50)}, pictures.corners()
+    command.puts({**two, "c.png": pictures.png(other)})
+    assert command("ls", "near=a").stdout.split() == ["a", "b"]
+    assert json.loads(command("stats", "width", "near=a,3", "--json").stdout)["count"] == 2
+    assert command("export", "near=b", "-o", command.folder / "near").exit_code == 0
+    assert sorted(path.name for path in (command.folder / "near").glob("*.jpg")) == ["a.jpg", "b.jpg"]
+    assert command("set", "/", "a=b", "--where", "near=b", "--dry-run").stdout.startswith("2 ")
+    refused = command("ls", "near=nobody")
+    assert (refused.exit_code, "nobody" in refused.stderr) == (1, True)
 
 
 def test_a_dry_run_of_warm_and_purge_changes_nothing(command: Command) -> None:

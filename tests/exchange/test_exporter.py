@@ -941,7 +941,7 @@ def test_the_command_line_takes_out_and_in(tmp_path):
 )
 def test_the_command_line_tells_what_it_does_not_understand(arguments, originals, reason):
     with pytest.raises(BadRequest, match=reason):
-        exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
+        exchange.read_export(embedded(Path("/nowhere")), arguments, str, originals=originals, format=None)
 
 
 @pytest.mark.parametrize(
@@ -955,7 +955,7 @@ def test_the_command_line_tells_what_it_does_not_understand(arguments, originals
     ],
 )
 def test_the_command_line_takes_originals_unless_it_is_said_how(arguments, originals, kind):
-    options = exchange.read_export(embedded(Path("/nowhere")), arguments, originals=originals, format=None)
+    options = exchange.read_export(embedded(Path("/nowhere")), arguments, str, originals=originals, format=None)
     assert options.settled(None, "").kind == kind
 
 
@@ -972,7 +972,7 @@ def no_bar(what: str, length: int):
 def test_an_export_that_fails_leaves_nothing(repo, tmp_path):
     store(repo, "a")
     config = embedded(tmp_path)
-    options = exchange.read_export(config, [], originals=None, format=None)
+    options = exchange.read_export(config, [], str, originals=None, format=None)
     (tmp_path / "taken.zip").mkdir()
     for output in (tmp_path / "nowhere" / "x.zip", tmp_path / "taken.zip"):
         with pytest.raises(OSError, match=r"No such file|Is a directory"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -189,9 +189,12 @@ def format_key(key: Indexed) -> str:
 # -- used by other verbs -------------------------------------------------------------
 
 
-def parse_selection(arguments: Sequence[str], words: Sequence[str] = (), others: Sequence[str] = ()) -> ParsedQuery:
+def parse_selection(
+    arguments: Sequence[str], hash_near: Callable[[str], str], words: Sequence[str] = (), others: Sequence[str] = ()
+) -> ParsedQuery:
     """Parse ``PATH/`` and filters, as over HTTP.
 
+    :param hash_near: ``NAME`` or ``NAME,BITS`` of ``near=`` → the condition by the hash of that image
     :param words: of the query grammar that are allowed beside filters
     :param others: parameters of the caller
     :raises BadParameter: for invalid arguments
@@ -200,6 +203,7 @@ def parse_selection(arguments: Sequence[str], words: Sequence[str] = (), others:
     if len(folders) > 1:
         raise BadParameter.expected("one PATH/, and FILTER", "the second", folders[1])
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in arguments if "=" in text)]
+    pairs = [(name, hash_near(value) if name == "near" else value) for name, value in pairs]
     parsed = IMAGES.read(pairs, (*FILTER_WORDS, *words), others)
     selection = replace(parsed.query.filter, prefix=parse_prefix(folders[0]) if folders else "")
     return replace(parsed, query=replace(parsed.query, filter=selection))

@@ -100,10 +100,11 @@ def export_command(
     """
     config = options.load()
     _check_folder(output, is_replaced=force)
-    request = read_export(config, arguments, originals=originals, format=format_)
     label_path, split_path = (IMAGES.path("KEY", key) if key else () for key in (label, split))
-    request = replace(request, label=label_path, split=split_path)
     with closing(options.repo()) as repo:
+        hash_near = partial(repo.reader.hash_near, ADMIN)
+        request = read_export(config, arguments, hash_near, originals=originals, format=format_)
+        request = replace(request, label=label_path, split=split_path)
         report = export(config, repo, request, output, options.progress)
     options.say(f"{report.pictures} pictures, {report.descriptions} descriptions, {report.missing} missing: {output}")
     for name in report.notes:
@@ -146,14 +147,20 @@ class ExportRequest:
 
 
 def read_export(
-    config: Config, arguments: Sequence[str], *, originals: bool | None, format: str | None
+    config: Config,
+    arguments: Sequence[str],
+    hash_near: Callable[[str], str],
+    *,
+    originals: bool | None,
+    format: str | None,
 ) -> ExportRequest:
     """Parse the arguments: ``PATH/``, filters and picture parameters, as over HTTP.
 
+    :param hash_near: as that of :func:`~image_repo.cli.catalogue.parse_selection`
     :param originals: None for originals unless there are picture parameters
     :raises BadParameter: for invalid arguments
     """
-    parsed = catalogue.parse_selection(arguments, ("sort",), (*PICTURE_WORDS, "snapshot"))
+    parsed = catalogue.parse_selection(arguments, hash_near, ("sort",), (*PICTURE_WORDS, "snapshot"))
     parameters = {name: value for name, value in parsed.rest.items() if name in PICTURE_WORDS}
     if originals and parameters:
         raise BadParameter(next(iter(parameters)), "Originals are exported unchanged; it needs --rendered.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -44,8 +45,8 @@ def ls_command(
     image_repo ls sites/ species=fox width__gte=1000
     image_repo ls sort=-uploaded -n 10 --json
     """
-    query = parse_selection(arguments, ("sort",)).query
     with closing(options.repo()) as repo:
+        query = parse_selection(arguments, partial(repo.reader.hash_near, ADMIN), ("sort",)).query
         complete_catalogue(options.load(), repo, options.progress)
         collection = Collection(repo)
         _warn_of_unknown_keys(collection, query.paths())
@@ -92,7 +93,7 @@ def rm_command(options: Options, /, arguments: tuple[str, ...], permanent: bool,
     with closing(options.repo()) as repo:
         if any("=" in argument or argument.endswith("/") for argument in arguments):
             complete_catalogue(options.load(), repo, options.progress)
-            selection, everything = _bulk_selection(arguments)
+            selection, everything = _bulk_selection(repo, arguments)
             collection = Collection(repo)
             if dry_run:
                 matched = collection.count_changes(ADMIN, selection, everything=everything)
@@ -192,7 +193,7 @@ def set_command(
         if target.endswith("/"):
             complete_catalogue(options.load(), repo, options.progress)
             arguments = (target, *where) if target != "/" else where
-            _update(options, Collection(repo), arguments, patch, dry_run=dry_run, as_json=as_json)
+            _update(options, repo, arguments, patch, dry_run=dry_run, as_json=as_json)
             return
         name = repo.reader.resolve_name(ADMIN, ImageName.readings(target))
         before = record_of(repo, name).data
@@ -204,9 +205,10 @@ def set_command(
 
 
 def _update(
-    options: Options, collection: Collection, arguments: tuple[str, ...], patch: Any, *, dry_run: bool, as_json: bool
+    options: Options, repo: Repository, arguments: tuple[str, ...], patch: Any, *, dry_run: bool, as_json: bool
 ) -> None:
-    selection, everything = _bulk_selection(arguments)
+    selection, everything = _bulk_selection(repo, arguments)
+    collection = Collection(repo)
     if dry_run:
         matched = collection.count_changes(ADMIN, selection, everything=everything)
         _report(options, {"matched": matched}, as_json=as_json)
@@ -222,7 +224,7 @@ def _give(
     with closing(options.repo()) as repo:
         if target.endswith("/"):
             complete_catalogue(options.load(), repo, options.progress)
-            selection, _ = _bulk_selection((target, *where) if target != "/" else where)
+            selection, _ = _bulk_selection(repo, (target, *where) if target != "/" else where)
             # The list is whole before the first is moved, which changes what matches.
             names = [ImageName(document["name"]) for document in Collection(repo).each(ADMIN, selection)]
         else:
@@ -245,9 +247,9 @@ def _give_one(repo: Repository, name: ImageName, owner: str | None) -> str | Non
     return None
 
 
-def _bulk_selection(arguments: tuple[str, ...]) -> tuple[Filter, bool]:
+def _bulk_selection(repo: Repository, arguments: tuple[str, ...]) -> tuple[Filter, bool]:
     """Return what is to be changed, and whether conditions may hold because no record has their key."""
-    parsed = parse_selection(arguments, ("all",))
+    parsed = parse_selection(arguments, partial(repo.reader.hash_near, ADMIN), ("all",))
     return parsed.query.filter, parsed.everything
 
 
@@ -295,7 +297,7 @@ def stats_command(options: Options, /, key: str, arguments: tuple[str, ...], lim
     path = IMAGES.path("KEY", key)
     with closing(options.repo()) as repo:
         complete_catalogue(options.load(), repo, options.progress)
-        collection, query = Collection(repo), parse_selection(arguments).query
+        collection, query = Collection(repo), parse_selection(arguments, partial(repo.reader.hash_near, ADMIN)).query
         _warn_of_unknown_keys(collection, (path, *query.paths()))
         statistics = collection.statistics(ADMIN, query.filter, path, limit)
     if as_json:

@@ -215,7 +215,7 @@ class Reader:
         self._authorise(principal, original.name)
         return principal.view(self._metadata.redact(self._metadata.read(original)))
 
-    def hash_near(self, principal: Principal, text: str, charge: Callable[[], object]) -> str:
+    def hash_near(self, principal: Principal, text: str, charge: Callable[[], object] = lambda: None) -> str:
         """Return the condition of near duplicates by the hash of an image: ``HASH`` or ``HASH,BITS``.
 
         :param text: ``NAME`` or ``NAME,BITS``
