@@ -329,22 +329,6 @@ class StoreContract:
         with pytest.raises(LinkExpired):
             store.verify_presigned("a.jpg", signature, str(past))
 
-    def test_of_two_conditional_puts_at_once_one_succeeds_where_that_is_a_capability(self, store: Store) -> None:
-        if not store.capabilities.conditional_put:
-            return
-        ready = threading.Barrier(8)
-
-        def put(number: int) -> bool:
-            ready.wait()
-            try:
-                store.put("a.jpg", bytes([number]), media_type=JPEG, overwrite=False)
-            except PreconditionFailed:
-                return False
-            return True
-
-        with ThreadPoolExecutor(8) as threads:
-            assert sum(threads.map(put, range(8))) == 1
-
     def test_a_finished_write_is_listed_where_that_is_a_capability(self, store: Store) -> None:
         store.put("a.jpg", b"1", media_type=JPEG)
         if store.capabilities.immediate_listing:

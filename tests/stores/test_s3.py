@@ -262,7 +262,6 @@ def test_a_check_says_what_the_store_can_do_and_leaves_nothing(endpoint, contain
         digests = "not verified by the store" if endpoint == moto else "verified by the store"
         assert f"digests of uploads are {digests}" in store.capabilities.probed
         assert list(store.keys()) == []
-        assert store.capabilities.conditional_put is False
 
 
 # -- settings ------------------------------------------------------------------------

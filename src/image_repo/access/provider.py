@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from image_repo.concurrency.locks import try_lock
 from image_repo.errors import ProviderUnavailable
+from image_repo.stores.no_redirect import NoRedirect
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,7 @@ _CHUNK_BYTES = 1 << 16
 _KEY_TYPES = frozenset(("RSA", "EC", "OKP"))
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: the configuration names the address that is trusted."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(_NoRedirect)
+_opener = urllib.request.build_opener(NoRedirect)
 
 
 def fetch_json(url: str, end: float) -> Any:

@@ -26,6 +26,7 @@ from image_repo.catalogue.tables import MADE, VERSION, Json, Tables
 from image_repo.catalogue.writing import first_keys
 from image_repo.concurrency import deadline
 from image_repo.concurrency.locks import try_lock, wait_for
+from image_repo.concurrency.shared_file import identity
 from image_repo.errors import CatalogueUnavailable, QueryTooSlow
 
 try:  # Debian's SQLite is older than 3.51.3
@@ -137,7 +138,7 @@ class SqliteDialect(SqliteJson):
 
     def _look(self, connection: Any, *_: Any) -> None:
         """Refuse a connection whose file was replaced, and begin the time of its query."""
-        if _identity(self._path) != connection.of:
+        if identity(self._path) != connection.of:
             raise sa.exc.DisconnectionError
         connection.until = time.monotonic() + self._timeout
 
@@ -160,7 +161,7 @@ class SqliteDialect(SqliteJson):
         return connection
 
     def _prepare(self, connection: Any) -> None:
-        connection.of = _identity(self._path)
+        connection.of = identity(self._path)
         connection.set_progress_handler(lambda: time.monotonic() > connection.until, _STEPS)
         connection.create_function("image_repo_finds", 2, self.finds, deterministic=True)
         connection.execute(f"PRAGMA cache_size = {-_CACHE}")
@@ -334,11 +335,3 @@ def _begin(connection: sa.Connection) -> None:
     if writes and connection.connection.dbapi_connection:
         connection.connection.dbapi_connection.until = float("inf")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _identity(path: File) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino

@@ -10,10 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+from image_repo.concurrency.shared_file import identity, map_shared, open_shared
+
 log = logging.getLogger(__name__)
 
 _SLOTS = 1 << 16
 _WIDTH = 8  # of a slot in bytes: an unsigned number
+_FILE_BYTES = _SLOTS * _WIDTH
 
 
 class InvalidationEpochs:
@@ -64,7 +67,7 @@ class InvalidationEpochs:
         """Open the file anew when it was deleted or replaced."""
         with self._lock:
             self._check_at = time.monotonic() + self._check_every
-            if self._file != _identity(self._path):
+            if self._path and self._file != identity(self._path):
                 self._slots, self._epoch = self._open()
 
     def _open(self) -> tuple[memoryview, int]:
@@ -74,34 +77,18 @@ class InvalidationEpochs:
         except OSError as error:
             if not self._has_warned:
                 log.warning("the workers of this node do not hear of each other's uploads at once: %s", error)
-            self._has_warned, self._file = True, _identity(self._path)
-            return memoryview(mmap.mmap(-1, _SLOTS * _WIDTH)).cast("Q"), epoch
+            self._has_warned, self._file = True, identity(self._path) if self._path else None
+            return memoryview(mmap.mmap(-1, _FILE_BYTES)).cast("Q"), epoch
 
     def _share(self) -> mmap.mmap:
-        size = _SLOTS * _WIDTH
         if self._path is None:
-            return mmap.mmap(-1, size)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            return mmap.mmap(-1, _FILE_BYTES)
+        handle = open_shared(self._path)
         try:
-            if os.fstat(handle).st_size < size:
-                # Room is taken now: a store into a hole of a full disk would end the process (SIGBUS).
-                os.posix_fallocate(handle, 0, size)
-            status = os.fstat(handle)
-            shared = mmap.mmap(handle, size)
+            shared, self._file = map_shared(handle, _FILE_BYTES), identity(handle)
         finally:
             os.close(handle)
-        self._file = (status.st_dev, status.st_ino)
         return shared
-
-
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _slot(text: str) -> int:

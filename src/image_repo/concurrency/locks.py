@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 from image_repo import errors
 from image_repo.concurrency import deadline
 from image_repo.concurrency.backoff import Backoff
+from image_repo.concurrency.shared_file import open_shared
 from image_repo.errors import Busy, Problem, RenderTimeout, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,11 @@ def open_lock(path: Path) -> int:
 
     :raises OSError: when that cannot be done
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o600)
+        return open_shared(path)
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        return open_shared(path)
 
 
 def try_lock(path: Path, mode: int = fcntl.LOCK_EX) -> int | None:
@@ -57,13 +57,17 @@ def try_lock(path: Path, mode: int = fcntl.LOCK_EX) -> int | None:
     """
     handle = open_lock(path)
     with _closed_on_error(handle):
-        if _lock(handle, mode):
+        if acquire(handle, mode):
             return handle
     os.close(handle)
     return None
 
 
-def _lock(handle: int, mode: int = fcntl.LOCK_EX) -> bool:
+def acquire(handle: int, mode: int = fcntl.LOCK_EX) -> bool:
+    """Return whether a lock is had without waiting.
+
+    :param mode: ``LOCK_EX`` or ``LOCK_SH``
+    """
     try:
         fcntl.flock(handle, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -289,8 +293,8 @@ def _locked(path: Path, end: float) -> int | None:
     """
     handle = open_lock(path)
     with _closed_on_error(handle):
-        if not _lock(handle):
-            if not wait_for(lambda: _lock(handle) or None, end):
+        if not acquire(handle):
+            if not wait_for(lambda: acquire(handle) or None, end):
                 raise render_timeout()
             _raise_left_problem(handle)
         if is_current(handle, path):

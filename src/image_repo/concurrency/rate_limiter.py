@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from image_repo.concurrency.shared_file import map_shared, open_shared
+
 log = logging.getLogger(__name__)
 
 WINDOW_S = 60.0
@@ -66,7 +68,7 @@ class RateLimiter:
             self._map = self._share(path)
         except OSError as error:
             log.warning("each worker counts the renders of a client by itself: %s", error)
-            self._map = _initialised(mmap.mmap(-1, _FILE_BYTES))
+            self._map = self._share(None)
 
     def close(self) -> None:
         """Close the file."""
@@ -106,12 +108,10 @@ class RateLimiter:
     def _share(self, path: Path | None) -> mmap.mmap:
         if path is None:
             return _initialised(mmap.mmap(-1, _FILE_BYTES))
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        handle = open_shared(path)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX)
-            # Space is taken now: a store into a hole of a full disk would end the process (SIGBUS).
-            os.posix_fallocate(handle, 0, _FILE_BYTES)
-            shared = _initialised(mmap.mmap(handle, _FILE_BYTES))
+            shared = _initialised(map_shared(handle, _FILE_BYTES))
             fcntl.lockf(handle, fcntl.LOCK_UN)
         except BaseException:
             os.close(handle)

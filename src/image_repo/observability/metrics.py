@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_repo import __version__
+from image_repo.concurrency.locks import acquire
+from image_repo.concurrency.shared_file import map_shared, open_shared
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 #: steps of a render, named as in Server-Timing
 STEPS = ("fetch", "queue", "render")
 #: upper bounds of the buckets of a histogram, in seconds
@@ -222,12 +223,10 @@ class Counters:
         """Map the first row that is not in use."""
         folder.mkdir(mode=0o700, exist_ok=True)
         for number in itertools.count():
-            handle = os.open(folder / str(number), _OPEN, 0o600)
+            handle = open_shared(folder / str(number))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Allocated now: a write into a hole on a full disk would end the process (SIGBUS).
-                os.posix_fallocate(handle, 0, _WIDTH)
-                shared = mmap.mmap(handle, _WIDTH)
+                shared = map_shared(handle, _WIDTH)
             except BlockingIOError:
                 os.close(handle)
             except BaseException:
@@ -260,12 +259,10 @@ def _gauges() -> list[int]:
 
 def _is_in_use(handle: int) -> bool:
     """Whether a live process counts in this file."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(handle, fcntl.LOCK_UN)
-    return False
+    is_free = acquire(handle, fcntl.LOCK_SH)
+    if is_free:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    return not is_free
 
 
 def _labelled(name: str, labels: str, values: str) -> str:

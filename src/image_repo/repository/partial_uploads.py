@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from image_repo.concurrency.locks import is_current, open_lock, wait_for
+from image_repo.concurrency.locks import acquire, is_current, open_lock, wait_for
 from image_repo.concurrency.private_folder import make_private
 from image_repo.config import UploadsConfiguration
 from image_repo.errors import (
@@ -449,14 +449,7 @@ def _held(path: Path, wait: float) -> Iterator[None]:
 
 
 def _lock(handle: int, wait: float) -> None:
-    def attempt() -> bool | None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        return True
-
-    if not wait_for(attempt, time.monotonic() + wait):
+    if not wait_for(lambda: acquire(handle) or None, time.monotonic() + wait):
         raise UploadLocked("Another request is at work on this upload.")
 
 

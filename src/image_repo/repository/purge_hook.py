@@ -14,13 +14,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
 from image_repo.concurrency.backoff import Backoff
 from image_repo.model.names import ImageName
 from image_repo.model.surrogate_keys import surrogate_key
+from image_repo.stores.no_redirect import NoRedirect
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +71,8 @@ def _fill(template: str, values: dict[str, str]) -> str:
     return template
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which would drop method and body."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 #: without proxies of the environment: the cache is addressed itself
-_opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+_opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
 
 
 class PurgeHook:

@@ -67,7 +67,6 @@ class Capabilities:
     """Abilities of a store beyond the contract, so that no caller needs to know its class.
 
     :param verifies_digests: ``get`` checks every body against a digest that the store keeps itself
-    :param conditional_put: ``overwrite=False`` is atomic; otherwise two writers at the same moment may both succeed
     :param immediate_listing: a listing shows every finished write
     :param drops_expired: it deletes objects after their expiry; otherwise they are hidden, and have to be swept
     :param longest_link: seconds for which a temporary URL can be valid; None for any time
@@ -76,7 +75,6 @@ class Capabilities:
     """
 
     verifies_digests: bool = False
-    conditional_put: bool = False
     immediate_listing: bool = False
     folder: Path | None = None
     drops_expired: bool = True

@@ -140,7 +140,7 @@ class DiskStore:
         self._own = self._root / OWN
         self._real_root = ""
         self._sidecars = Sidecars(self._own)
-        self.capabilities = Capabilities(conditional_put=True, immediate_listing=True, folder=self._own)
+        self.capabilities = Capabilities(immediate_listing=True, folder=self._own)
         self._link_keys = DiskLinkKeys(self._own, secrets, self._write)
         self._endpoint = public_endpoint or ""
         #: whether the folder was there: a check does not make it anew then, as its disk may not be mounted
