@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from logging.handlers import WatchedFileHandler
 
 import pytest
+from hypothesis import HealthCheck, settings
 from servers import launch
 from servers.faults import FaultProxy
 from servers.ports import free_port
@@ -21,6 +22,12 @@ from image_repo.stores.s3 import S3Store
 from image_repo.stores.s3_client import S3Client
 from image_repo.stores.swift import SwiftStore
 from image_repo.stores.swift_pool import ConnectionPool
+
+# Of a commit, each run tries the same examples, however busy the machine is.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("repeatable")
 
 #: for tests that provoke a timeout
 QUICK = {"timeout": 1.5, "connect_timeout": 1.0}

@@ -221,7 +221,6 @@ KEYS = st.lists(st.builds(Indexed, PATH, st.none() | PATH), max_size=3, unique=T
 #: the same tests are run for each engine, and one index serves all examples of one
 QUICK = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,

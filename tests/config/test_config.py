@@ -477,7 +477,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), mi
 NUMBER = st.integers(1, 10**6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     container=TEXT.filter(lambda text: "/" not in text and len(text.encode()) <= 256),
     tenant=st.none() | TEXT.filter(lambda text: not text.startswith(("env:", "file:"))),

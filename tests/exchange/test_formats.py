@@ -587,7 +587,7 @@ boxes = st.fixed_dictionaries(
 data_ = st.dictionaries(known | st.text(max_size=8), anything | st.lists(boxes, max_size=3), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(data_, min_size=1, max_size=3))
 def test_nothing_that_a_user_says_breaks_an_export(all_data: list[dict[str, Any]]) -> None:
     items = [exported(document(f"s/{n}", BERN | data), Recipe(width=100)) for n, data in enumerate(all_data)]

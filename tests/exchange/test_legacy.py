@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pictures import jpeg, photo
 from webserver import embedded
@@ -159,7 +159,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(_JSON)
 def test_plain_json_stays_as_it_is(value: Any) -> None:
     assert plain(value) == value
@@ -210,7 +209,6 @@ def test_values_that_lie_across_what_is_read_at_a_time_are_whole(form: str, tmp_
     assert [item.data for item in reading(tmp_path, written.get(form, written["one array"]))] == long
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["name", "x", "_"]), _JSON, max_size=3), max_size=5),
     st.sampled_from([1, 2, 7, 1 << 20]),

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from image_repo import render
@@ -220,19 +220,16 @@ def values_of(field: str) -> st.SearchStrategy[Any]:
     return st.sampled_from(WRITABLE) if field == "kind" else of_type(hint, {**OF_TYPE, int: integers})
 
 
-#: the machine may be busy
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 recipes = st.builds(Recipe, **{field: values_of(field) for field in OPERATIONS})
 
 
-@settings(UNHURRIED)
 @given(recipes)
 def test_a_recipe_parses_back(recipe):
     assert Recipe.parse(str(recipe)) == recipe
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
-@settings(UNHURRIED, max_examples=15)
+@settings(max_examples=15)
 @given(st.data())
 def test_every_field_is_in_the_key_and_parses_back(field, data):
     recipe = data.draw(recipes)

@@ -369,7 +369,7 @@ def test_a_row_that_the_index_does_not_take_does_not_keep_the_others_out(repo):
 _states = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["1", "2", "3"]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(states=st.lists(_states, min_size=1, max_size=4))
 def test_after_a_sweep_the_index_holds_what_was_listed(tmp_path_factory, states):
     with closing(wiring.build(embedded(tmp_path_factory.mktemp("model")))) as repo:

@@ -268,7 +268,7 @@ _TEXTS = st.sampled_from(
 ) | st.text(st.characters(codec="utf-8"), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(_KEYS, _OPERATORS, _TEXTS), min_size=1, max_size=3), st.booleans())
 def test_whatever_is_asked_is_refused_or_answered_as_it_is_meant(served, query_text, words):
     pairs = [(key + operator, text) for key, operator, text in query_text]
