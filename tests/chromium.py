@@ -24,6 +24,8 @@ needs_browser = [
         reason="needs chromium and playwright: make test installs them where there is root",
     ),
 ]
+#: milliseconds until what the page shall show is missed; the machine of the tests may be busy
+PATIENCE_MS = 20_000
 #: it contacts no host but ours
 _ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -34,8 +36,9 @@ _ARGUMENTS = [
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Start a browser."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
         yield browser
@@ -51,7 +54,7 @@ def open_page(browser: Browser, root: str, **context: Any) -> Iterator[Page]:
     settings = {"viewport": {"width": 1280, "height": 800}, "base_url": root, **context}
     with browser.new_context(**settings) as window:
         page = window.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         mistakes: list[str] = []
         page.on("pageerror", lambda error: mistakes.append(str(error)))
         # what the policy refuses is in the console alone

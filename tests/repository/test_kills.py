@@ -62,7 +62,7 @@ def test_an_upload_that_is_killed_takes_effect_whole_or_not_at_all(tmp_path: Pat
     dice, turn, kills, latest = random.Random(11), 0, 0, {}
     end = time.monotonic() + KILLING_S
     with closing(wiring.build(config)) as repo:
-        while time.monotonic() < end and kills < KILLS:
+        while kills < 2 or (time.monotonic() < end and kills < KILLS):
             acknowledged = kill(config, killed.upload, turn, dice)
             kills += 1
             latest.update(acknowledged)
@@ -75,7 +75,6 @@ def test_an_upload_that_is_killed_takes_effect_whole_or_not_at_all(tmp_path: Pat
                 assert data["turn"] >= last, f"{name} is older than what was acknowledged"
                 latest[name] = data["turn"]
             turn = max([turn, *(last + 1 for last in latest.values())])
-    assert kills > 1
     print(f"{kills} kills, {turn} uploads")
 
 
@@ -84,7 +83,7 @@ def test_an_import_that_is_killed_leaves_each_picture_with_its_data(tmp_path: Pa
     dice, turn, kills = random.Random(7), 0, 0
     end = time.monotonic() + KILLING_S / 2
     with closing(wiring.build(config)) as repo:
-        while time.monotonic() < end and kills < KILLS:
+        while kills < 2 or (time.monotonic() < end and kills < KILLS):
             acknowledged = kill(config, killed.take_in, turn, dice)
             kills += 1
             states = [state_of(repo, name) for name in killed.IMPORTED]
@@ -92,7 +91,6 @@ def test_an_import_that_is_killed_leaves_each_picture_with_its_data(tmp_path: Pa
                 assert data["sha256"] == digest, "a picture has the data of another, or is gone"
                 assert data["turn"] >= acknowledged[-1][1], "it is older than what was acknowledged"
             turn = max(data["turn"] for _, data in filter(None, states)) + 1
-    assert kills > 1
     print(f"{kills} kills, {turn} imports")
 
 

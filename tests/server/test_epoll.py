@@ -149,7 +149,7 @@ def test_connections_are_spread_over_the_processes(tmp_path: Path) -> None:
 
     with commands.serving(config):
         url = f"http://{commands.listens_on(config)}/images/none"
-        commands.until(ask, "each process answers, one connection at a time")
+        commands.until(ask, "each process answers, one connection at a time", 90)
 
 
 @pytest.mark.servers

@@ -56,7 +56,7 @@ def test_a_browser_gets_a_page_and_others_json(site: Site) -> None:
 def test_the_grid_shows_every_picture_below_a_folder(page: Page) -> None:
     page.goto("./")
     assert _names(page) == ["cover", "blue", "east", "north", "south"]
-    assert page.get_by_text("5 pictures").is_visible()
+    page.get_by_text("5 pictures").wait_for()
     page.get_by_role("link", name="sites").click()
     page.get_by_role("heading", name="sites", level=1).wait_for()
     page.get_by_role("link", name="plot 12").click()

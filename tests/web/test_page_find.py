@@ -19,6 +19,7 @@ from image_repo.config import AccessConfiguration
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = needs_browser
 #: when the first picture was taken; each further one is ten days later
 BEGIN = datetime(2024, 5, 1, 6, 30)
@@ -115,11 +116,11 @@ def test_a_dot_of_the_map_is_a_filter_and_nothing_comes_from_another_host(page: 
     page.get_by_role("button", name="Map").click()
     dialog = page.get_by_role("dialog", name="Map")
     dialog.get_by_text("6 of 7 pictures tell where.").wait_for()
-    assert dialog.get_by_role("link").count() == 2
+    expect(dialog.get_by_role("link")).to_have_count(2)
     dialog.get_by_role("link", name="3 pictures near 60.003° N, 7.5° E").click()
     page.get_by_text("3 pictures", exact=True).wait_for()
     assert page.url.endswith("/?latitude__gte=60.001&latitude__lte=60.005&longitude__gte=7.5&longitude__lte=7.5")
-    assert dialog.count() == 0
+    expect(dialog).to_have_count(0)
     assert hosts == {f"127.0.0.1:{site.client.port}"}
 
 
@@ -148,7 +149,7 @@ def test_the_map_is_closed_by_escape_and_reached_by_keys(page: Page) -> None:
     assert "pictures near" in page.evaluate("document.activeElement.ariaLabel")
     page.keyboard.press("Escape")
     page.get_by_role("dialog", name="Map").wait_for(state="hidden")
-    assert page.evaluate("document.activeElement.id") == "map"
+    expect(page.locator("#map")).to_be_focused()
 
 
 def test_where_positions_are_not_told_there_is_no_map(browser: Browser, tmp_path: Path) -> None:

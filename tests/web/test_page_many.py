@@ -19,6 +19,7 @@ from image_repo.config import AccessConfiguration
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = needs_browser
 
 
@@ -52,7 +53,7 @@ def test_clicks_and_ranges_select(page: Page) -> None:
     page.get_by_role("gridcell", name="n2").click()
     page.get_by_text("3 selected").wait_for()
     page.keyboard.press("Escape")
-    assert page.get_by_role("toolbar").is_hidden()
+    page.get_by_role("toolbar").wait_for(state="hidden")
     page.keyboard.press("Shift+ArrowRight")
     page.get_by_text("2 selected").wait_for()
 
@@ -123,7 +124,7 @@ def test_those_who_run_the_server_see_its_state(page: Page) -> None:
     page.get_by_role("button", name="Server").click()
     dialog = page.get_by_role("dialog", name="Server")
     dialog.get_by_text("Answered from memory").wait_for()
-    assert dialog.get_by_role("definition").filter(has_text="ok").count() == 4
+    expect(dialog.get_by_role("definition").filter(has_text="ok")).to_have_count(4)
 
 
 def test_the_same_bytes_under_several_names_are_found(page: Page, site: Site) -> None:
@@ -134,7 +135,7 @@ def test_the_same_bytes_under_several_names_are_found(page: Page, site: Site) ->
     page.get_by_role("dialog", name="Duplicates").get_by_role("link", name="2 pictures").click()
     page.get_by_role("heading", name="All pictures").wait_for()
     page.get_by_role("gridcell", name="second").wait_for()
-    assert page.get_by_role("gridcell").count() == 2
+    expect(page.get_by_role("gridcell")).to_have_count(2)
 
 
 def test_what_looks_nearly_the_same_stands_side_by_side(page: Page, site: Site) -> None:

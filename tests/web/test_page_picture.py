@@ -112,7 +112,7 @@ def test_a_picture_opens_by_enter_and_escape_leads_back_to_it(page: Page) -> Non
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     page.wait_for_url("**/")
-    assert page.evaluate("document.activeElement.ariaLabel") == "night 1"
+    expect(page.get_by_role("gridcell", name="night 1")).to_be_focused()
 
 
 def test_the_address_of_a_picture_shows_it_again(page: Page) -> None:
@@ -217,7 +217,7 @@ def test_a_caller_with_a_name_shares_a_picture(browser: Browser, page: Page, sit
     root, headers = f"http://127.0.0.1:{site.client.port}/", {"Authorization": f"Bearer {key}"}
     page.goto("./?picture=cams/night+1")
     page.get_by_role("button", name="URL").click()
-    assert page.get_by_label("Link").get_by_role("option").all_inner_texts() == ["lasting", "temporary"]
+    expect(page.get_by_label("Link").get_by_role("option")).to_have_text(["lasting", "temporary"])
     with open_page(browser, root, extra_http_headers=headers) as page:
         page.goto("./?picture=cams/night+1")
         page.get_by_role("button", name="URL").click()

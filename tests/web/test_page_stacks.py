@@ -15,6 +15,7 @@ from image_repo.config import AccessConfiguration
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = needs_browser
 #: name → when it was taken
 TAKEN = {
@@ -58,10 +59,10 @@ def test_a_stack_is_unfolded_by_a_click_and_folded_by_its_button(page: Page) -> 
     page.goto("./?stack=30")
     page.get_by_role("gridcell", name=STACK).click()
     page.get_by_role("gridcell", name="n2").wait_for()
-    assert page.evaluate("document.activeElement.ariaLabel") == "n0"
+    expect(page.get_by_role("gridcell", name="n0", exact=True)).to_be_focused()
     page.get_by_role("button", name="Fold 3 pictures").click()
     page.get_by_role("gridcell", name=STACK).wait_for()
-    assert page.evaluate("document.activeElement.ariaLabel") == STACK
+    expect(page.get_by_role("gridcell", name=STACK)).to_be_focused()
 
 
 def test_a_stack_is_walked_by_keys(page: Page) -> None:
@@ -84,7 +85,7 @@ def test_a_picture_of_a_stack_leads_back_to_its_cell(page: Page) -> None:
     dialog.wait_for()
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
-    assert page.evaluate("document.activeElement.ariaLabel") == STACK
+    expect(page.get_by_role("gridcell", name=STACK)).to_be_focused()
 
 
 def test_all_pictures_of_a_stack_are_selected_and_deleted(page: Page, site: Site) -> None:
@@ -92,7 +93,7 @@ def test_all_pictures_of_a_stack_are_selected_and_deleted(page: Page, site: Site
     page.get_by_role("checkbox", name="Select n0").check()
     page.get_by_text("3 selected").wait_for()
     page.get_by_role("checkbox", name="Select n0").uncheck()
-    assert page.get_by_role("toolbar").is_hidden()
+    page.get_by_role("toolbar").wait_for(state="hidden")
     page.get_by_role("checkbox", name="Select n0").check()
     page.keyboard.press("Delete")
     page.get_by_role("dialog", name="Delete 3 pictures?").get_by_role("button", name="Delete").click()

@@ -286,19 +286,18 @@ def _key_in(handle: int) -> str:
 
 
 def _locked(path: Path, end: float) -> int | None:
-    """Return the handle of a locked file; None when the holder that was waited for has unlinked it.
+    """Return the handle of a locked file; None when its holder has ended and unlinked it meanwhile.
 
     :raises Problem: of that holder
     :raises RenderTimeout: when waiting took too long
     """
     handle = open_lock(path)
     with _closed_on_error(handle):
-        if not acquire(handle):
-            if not wait_for(lambda: acquire(handle) or None, end):
-                raise render_timeout()
-            _raise_left_problem(handle)
+        if not wait_for(lambda: acquire(handle) or None, end):
+            raise render_timeout()
         if is_current(handle, path):
             return handle
+        _raise_left_problem(handle)
     os.close(handle)
     return None
 
