@@ -214,6 +214,17 @@ def test_what_is_idle_gives_way_where_there_is_no_room(uploads: PartialUploads, 
     assert [uploads.find(upload.id, "a").offset for upload in kept] == [1 << 18, 1 << 18, 0, 0]
 
 
+def test_all_callers_together_have_so_many_and_idle_ones_give_way(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path / "uploads", BOUNDS, max_open=2)
+    idle, busy = (uploads.create(announced(client=client)) for client in "ab")
+    with pytest.raises(InsufficientStorage):
+        uploads.create(announced(client="c"))
+    age(tmp_path, idle, 900)
+    assert busy.append(0, [BODY[:100]]) == 100
+    new = uploads.create(announced(client="c"))
+    assert {path.name for path in (tmp_path / "uploads" / "open").iterdir()} == {busy.id, new.id}
+
+
 def test_what_is_idle_does_not_give_way_in_vain(uploads: PartialUploads, tmp_path: Path) -> None:
     idle, busy = (uploads.create(announced(1 << 20, client=client)) for client in "ab")
     for upload in (idle, busy):

@@ -220,6 +220,7 @@ class PartialUploads:
     :param folder: private; None where there is no place for them
     :param lock_wait: seconds that a request waits for another one that writes to the same upload
     :param max_finished: stored uploads whose outcome is remembered, at most
+    :param max_open: unfinished uploads of all callers together
     :param max_idle: seconds without a further byte after which an upload gives way to others, where there is no room
     """
 
@@ -230,12 +231,14 @@ class PartialUploads:
         *,
         lock_wait: float = _LOCK_WAIT_S,
         max_finished: int = _MAX_FINISHED,
+        max_open: int = _MAX_OPEN_OF_ALL,
         max_idle: float = _IDLE_S,
     ) -> None:
         self.bounds = bounds
         self.lock_wait = lock_wait
         self._folder = folder
         self._max_finished = max_finished
+        self._max_open = max_open
         self._max_idle = max_idle
         self._finished_s = min(_FINISHED_S, bounds.lifetime)
         with suppress(OSError):  # each creation says so
@@ -314,10 +317,10 @@ class PartialUploads:
         giving_way = []
         for modified, arrived, folder in sorted(uploads):
             is_idle = time.time() - modified > self._max_idle and folder != own
-            if is_idle and (count > _MAX_OPEN_OF_ALL or (arrived and size > self.bounds.max_size)):
+            if is_idle and (count > self._max_open or (arrived and size > self.bounds.max_size)):
                 giving_way.append(folder)
                 size, count = size - arrived, count - 1
-        if size > self.bounds.max_size or count > _MAX_OPEN_OF_ALL:
+        if size > self.bounds.max_size or count > self._max_open:
             raise _no_room()
         for folder in giving_way:
             self.remove(folder)
