@@ -43,7 +43,7 @@ test: $(VENV)/.developed $(SERVERS)/.installed $(FORMATS)/.installed $(JUDGES)/.
 	IMAGE_REPO_TEST_SERVERS=$(CURDIR)/$(SERVERS)/bin/python \
 	  IMAGE_REPO_TEST_FORMATS=$(CURDIR)/$(FORMATS)/bin/python IMAGE_REPO_TEST_NODE=$(CURDIR)/$(NODE) \
 	  IMAGE_REPO_TEST_JUDGES=$(CURDIR)/$(JUDGES)/bin/python \
-	  $(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	  $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-fast: $(VENV)/.developed ## the tests that need no server, in under a minute
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not servers' $(PYTEST)

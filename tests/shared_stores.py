@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 
-def settings_of_shared(request: pytest.FixtureRequest, kind: str) -> dict[str, Any]:
-    """A Swift container or an S3 bucket of its own, with one PostgreSQL for all nodes."""
-    container = request.getfixturevalue("container")
+def settings_of_shared(request: pytest.FixtureRequest, kind: str, container: str) -> dict[str, Any]:
+    """A Swift container or an S3 bucket, with one PostgreSQL for all nodes."""
     if kind == "swift":
         store = swift_settings(request.getfixturevalue("swift"), container)
     else:

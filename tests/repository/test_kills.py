@@ -25,7 +25,7 @@ from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
 
 #: seconds of killing, and kills at most; `make soak` has more of the first
-KILLING_S, KILLS = float(os.environ.get("IMAGE_REPO_SOAK_S", "15")), 200
+KILLING_S, KILLS = float(os.environ.get("IMAGE_REPO_SOAK_S", "8")), 200
 BODIES = [pictures.jpeg(pictures.photo(60, 40, seed)) for seed in range(5)]
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.servers
 PICTURES = [pictures.jpeg(pictures.photo(400, 300, seed)) for seed in range(2)]
 #: seconds, much longer than a notice takes
 FRESHNESS_S = 60.0
-PATH = "/images/sites/%C3%A4%20b?w=100"
+NAME = "/images/sites/%C3%A4%20b"
 
 
 @contextlib.contextmanager
@@ -46,21 +46,20 @@ def two_nodes(folder: Path, url: str, container: str, database: str, **changes: 
         yield clients
 
 
-@pytest.fixture
-def two(swift: Any, container: str, postgres: str, tmp_path: Path) -> Iterator[list[Client]]:
-    with two_nodes(tmp_path, swift.url, container, postgres) as clients:
-        assert clients[0].put("/images/sites/%C3%A4%20b", PICTURES[0]).status == 201
+@pytest.fixture(scope="module")
+def two(swift: Any, postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Client]]:
+    with two_nodes(tmp_path_factory.mktemp("two"), swift.url, "notices", postgres) as clients:
         yield clients
 
 
-def layer(client: Client) -> str:
+def layer(client: Client, name: str) -> str:
     """Return where a picture came from; requests come to both processes of the node."""
-    return client.get(PATH).headers["Cache-Status"]
+    return client.get(f"{name}?w=100").headers["Cache-Status"]
 
 
-def until_hit(client: Client) -> bytes:
+def until_hit(client: Client, name: str) -> bytes:
     for _ in range(12):
-        answer = client.get(PATH)
+        answer = client.get(f"{name}?w=100")
         assert answer.status == 200
     assert "hit" in answer.headers["Cache-Status"]
     body: bytes = answer.body
@@ -68,23 +67,31 @@ def until_hit(client: Client) -> bytes:
 
 
 def test_a_purge_reaches_the_other_node(two: list[Client]) -> None:
-    until_hit(two[1])
-    assert two[0].delete("/images/sites/%C3%A4%20b?derived=True").status == 200
-    commands.until(lambda: "detail=rendered" in layer(two[1]), "the other node renders it anew", FRESHNESS_S / 4)
+    name = f"{NAME}/purged"
+    assert two[0].put(name, PICTURES[0]).status == 201
+    until_hit(two[1], name)
+    assert two[0].delete(f"{name}?derived=True").status == 200
+    commands.until(lambda: "detail=rendered" in layer(two[1], name), "the other node renders it anew", FRESHNESS_S / 4)
 
 
 def test_a_replaced_picture_is_seen_on_the_other_node_at_once(two: list[Client]) -> None:
-    before = until_hit(two[1])
-    assert two[0].put("/images/sites/%C3%A4%20b", PICTURES[1]).status == 200
-    commands.until(lambda: two[1].get(PATH).body != before, "the other node has the new picture", FRESHNESS_S / 4)
+    name = f"{NAME}/replaced"
+    assert two[0].put(name, PICTURES[0]).status == 201
+    before = until_hit(two[1], name)
+    assert two[0].put(name, PICTURES[1]).status == 200
+    commands.until(
+        lambda: two[1].get(f"{name}?w=100").body != before, "the other node has the new picture", FRESHNESS_S / 4
+    )
 
 
 def test_so_is_a_deletion_and_a_name_that_was_not_there(two: list[Client]) -> None:
-    until_hit(two[1])
-    assert two[0].delete("/images/sites/%C3%A4%20b").status == 200
-    commands.until(lambda: two[1].get(PATH).status == 404, "it is gone on the other node", FRESHNESS_S / 4)
-    assert two[1].put("/images/sites/%C3%A4%20b", PICTURES[1]).status == 201
-    commands.until(lambda: two[0].get(PATH).status == 200, "it is back on the first node", FRESHNESS_S / 4)
+    name = f"{NAME}/deleted"
+    assert two[0].put(name, PICTURES[0]).status == 201
+    until_hit(two[1], name)
+    assert two[0].delete(name).status == 200
+    commands.until(lambda: two[1].get(f"{name}?w=100").status == 404, "it is gone on the other node", FRESHNESS_S / 4)
+    assert two[1].put(name, PICTURES[1]).status == 201
+    commands.until(lambda: two[0].get(f"{name}?w=100").status == 200, "it is back on the first node", FRESHNESS_S / 4)
 
 
 def test_without_the_database_nodes_go_on_serving_what_they_know_and_with_it_again_they_hear_of_changes(
@@ -96,22 +103,22 @@ def test_without_the_database_nodes_go_on_serving_what_they_know_and_with_it_aga
     with contextlib.ExitStack() as database:
         url = database.enter_context(launch.running(*program))["url"]
         with two_nodes(tmp_path, swift.url, container, url) as clients:
-            assert clients[0].put("/images/sites/%C3%A4%20b", PICTURES[0]).status == 201
-            until_hit(clients[1])
+            assert clients[0].put(NAME, PICTURES[0]).status == 201
+            until_hit(clients[1], NAME)
             database.close()
             began = time.monotonic()
-            until_hit(clients[1])
+            until_hit(clients[1], NAME)
             assert time.monotonic() - began < 10
             database.enter_context(launch.running(*program))
             turns = itertools.count(1)
 
             def is_heard() -> bool:
                 """Whether a change reaches the other node, which connects again after a pause that grows."""
-                if clients[0].put("/images/sites/%C3%A4%20b", PICTURES[next(turns) % 2]).status != 200:
+                if clients[0].put(NAME, PICTURES[next(turns) % 2]).status != 200:
                     return False
-                now = clients[0].get(PATH).body
+                now = clients[0].get(f"{NAME}?w=100").body
                 threading.Event().wait(1)
-                return clients[1].get(PATH).body == now
+                return clients[1].get(f"{NAME}?w=100").body == now
 
             commands.until(is_heard, "the other node hears of changes", FRESHNESS_S)
             assert time.monotonic() - began < FRESHNESS_S

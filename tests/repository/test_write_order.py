@@ -56,14 +56,17 @@ def nodes(folder: Path, **settings: Any) -> Iterator[Nodes]:
         yield Nodes(clients)
 
 
-@pytest.fixture(params=["disk", *(pytest.param(kind, marks=pytest.mark.servers) for kind in ("swift", "s3"))])
-def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
-    """Two nodes on one folder; or on one Swift container or S3 bucket, with one PostgreSQL."""
+@pytest.fixture(
+    scope="module", params=["disk", *(pytest.param(kind, marks=pytest.mark.servers) for kind in ("swift", "s3"))]
+)
+def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two nodes on one folder; or on one Swift container or S3 bucket, with one PostgreSQL. Each test has own names."""
+    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "disk":
-        settings: dict[str, Any] = {"persistent_store_configuration": {"kind": "disk", "path": str(tmp_path / "data")}}
+        settings: dict[str, Any] = {"persistent_store_configuration": {"kind": "disk", "path": str(folder / "data")}}
     else:
-        settings = settings_of_shared(request, request.param)
-    with nodes(tmp_path, **settings) as running:
+        settings = settings_of_shared(request, request.param, "write-order")
+    with nodes(folder, **settings) as running:
         yield running
 
 

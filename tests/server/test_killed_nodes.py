@@ -207,12 +207,12 @@ def numbers_in_catalogue(node: Node) -> dict[str, int]:
 @pytest.mark.parametrize("kind", ["swift", "s3"])
 @pytest.mark.timeout(RACE_S * 2 + 120)
 def test_killed_nodes_lose_nothing_that_was_acknowledged_and_show_nothing_stale(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, container: str, kind: str
 ) -> None:
     ended = threading.Event()
     written, read, kills = Counter[str](), Counter[str](), 0
     images = [Writes(f"raced/{number}") for number in range(WRITERS)]
-    with running(tmp_path, settings_of_shared(request, kind)) as (front, nodes):
+    with running(tmp_path, settings_of_shared(request, kind, container)) as (front, nodes):
         end = time.monotonic() + RACE_S
 
         def keep_writing(writes: Writes) -> None:
