@@ -142,7 +142,7 @@ def test_what_a_signature_with_an_end_is_for_is_not_kept_for_a_day(tmp_path: Pat
         vcl.write_text(VCL.read_text().replace('.port = "5000"', f'.port = "{site.client.port}"'))
         with varnish.running(vcl, tmp_path, port):
             site.put("a", pictures.jpeg())
-            signature = RequestSigner([key]).sign("a", [], 2)
+            signature = RequestSigner([key]).sign("a", [], 4)
             front, path = Client("127.0.0.1", port), f"/images/a?signature={signature}"
             assert front.get(path).status == 200
             until(lambda: front.get(path).status == 410, "it has ended")

@@ -94,7 +94,7 @@ def test_a_changed_link_is_refused_also_where_the_picture_is_hot(site: Shop) -> 
 
 def test_a_link_ends_with_its_time_also_where_the_picture_is_hot(site: Shop) -> None:
     client = site[0].client
-    url = client.get("/images/s/a?share=True&lifetime=1", **site[1]["reader"]).json()["url"]
+    url = client.get("/images/s/a?share=True&lifetime=3", **site[1]["reader"]).json()["url"]
     link = "/" + url.split("/", 3)[3]
     answers = [client.get(link) for _ in range(2)]
     until(lambda: client.get(link).status != 200, "the link ends")

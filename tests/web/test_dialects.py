@@ -226,5 +226,6 @@ def test_what_ends_is_kept_by_no_cache_beyond_its_end(tmp_path: Path) -> None:
             ages = [int(age) for age in re.findall(r"max-age=(\d+)", headers["Cache-Control"])]
             assert "xkey" not in headers
             assert all(age <= most for age in ages)
-            assert ages or "no-cache" in headers["Cache-Control"]
+            # The last may have ended by now.
+            assert ages or re.search("no-cache|no-store", headers["Cache-Control"])
         assert "xkey" in site.client.get("/imgproxy/_/w:33/plain/a/b").headers

@@ -186,7 +186,7 @@ def test_a_signature_of_a_folder_covers_its_pattern(signed: Site) -> None:
 
 
 def test_a_signature_ends_with_its_time_also_where_the_picture_is_hot(signed: Site) -> None:
-    link = _signed(signed, "s/a", lifetime=2, xsize="20")
+    link = _signed(signed, "s/a", lifetime=4, xsize="20")
     answers = [signed.client.get(link) for _ in range(3)]
     assert answers[-1].status == 200
     assert "immutable" not in signed.client.get(link + f"&v={_version(signed)}").headers["Cache-Control"]
