@@ -45,7 +45,7 @@ def row(name: str, data: Any = None, stamp: str = "1", **members: Any) -> Row:
     return Row(name, {"name": name, "data": {} if data is None else data, **members}, stamp)
 
 
-def found(index: Index, *conditions: Condition, **query: Any) -> list[str]:
+def matching(index: Index, *conditions: Condition, **query: Any) -> list[str]:
     """The names that match, however they are asked for."""
     wanted = Filter(conditions, query.pop("prefix", ""), query.pop("words", ()))
     page = index.page(Query(wanted, limit=1_000, **query))
@@ -57,7 +57,7 @@ def found(index: Index, *conditions: Condition, **query: Any) -> list[str]:
     return names
 
 
-def found_data(index: Index, name: str) -> Any:
+def data_of(index: Index, name: str) -> Any:
     (document,) = index.page(Query(Filter((condition(("name",), "eq", name),)))).documents
     return document["data"]
 
@@ -279,23 +279,23 @@ class IndexContract:
         data = {"odd": [1e308, -1e300, 1e-7, 5e-324, -0.0, 1.5e16], "plain": [0, -1, 0.5, -0.25, 10**30, 100.0, 1.10]}
         index.put([row("a", data), row("b", {"x": 1})])
         for name in ("a", "b"):  # the other way round as well: what is odd no more
-            assert json.dumps(found_data(index, name)) == json.dumps({"a": data, "b": {"x": 1}}[name])
+            assert json.dumps(data_of(index, name)) == json.dumps({"a": data, "b": {"x": 1}}[name])
         index.add_index(Indexed(("data", "odd")))
-        assert found(index, condition(("data", "odd"), "gt", 1e307)) == ["a"]
+        assert matching(index, condition(("data", "odd"), "gt", 1e307)) == ["a"]
         index.put([row("a", {"x": 1}), row("b", data)])
-        assert json.dumps(found_data(index, "a")) == json.dumps({"x": 1})
-        assert json.dumps(found_data(index, "b")) == json.dumps(data)
-        assert found(index, condition(("data", "odd"), "gt", 1e307)) == ["b"]
+        assert json.dumps(data_of(index, "a")) == json.dumps({"x": 1})
+        assert json.dumps(data_of(index, "b")) == json.dumps(data)
+        assert matching(index, condition(("data", "odd"), "gt", 1e307)) == ["b"]
 
     def test_a_row_put_again_is_over_the_old_one(self, index: Index) -> None:
         index.add_index(Indexed(DATA))
         index.put([row("x", {"a": "old"}, "1"), row("y")])
         index.put([row("x", {"a": "new", "b": "word"}, "2")])
-        assert found(index) == ["x", "y"]
+        assert matching(index) == ["x", "y"]
         assert index.stamps(["x", "y", "z"]) == {"x": "2", "y": "1"}
-        assert found(index, condition(DATA, "eq", "old")) == []
-        assert found(index, condition(DATA, "eq", "new")) == ["x"]
-        assert (found(index, words=("old",)), found(index, words=("word",))) == ([], ["x"])
+        assert matching(index, condition(DATA, "eq", "old")) == []
+        assert matching(index, condition(DATA, "eq", "new")) == ["x"]
+        assert (matching(index, words=("old",)), matching(index, words=("word",))) == ([], ["x"])
 
     def test_of_two_rows_of_one_name_the_last_stays(self, index: Index) -> None:
         index.put([row("x", {"a": 1}), row("x", {"a": 2})])
@@ -314,8 +314,8 @@ class IndexContract:
         index.put([row("x", {"a": "fox"}), row("y", {"a": "fox"})])
         assert index.remove(["x", "z"]) == 1
         assert index.remove(["x"]) == 0
-        assert found(index, condition(DATA, "eq", "fox")) == ["y"]
-        assert found(index, words=("fox",)) == ["y"]
+        assert matching(index, condition(DATA, "eq", "fox")) == ["y"]
+        assert matching(index, words=("fox",)) == ["y"]
 
     def test_all_or_none(self, index: Index) -> None:
         def rows() -> Iterable[Row]:
@@ -368,8 +368,8 @@ class IndexContract:
         index.put(
             [row("b", sha256="1" * 64), row("a", sha256="1" * 64), row("c", sha256="2" * 64), row("d", sha256=None)]
         )
-        assert found(index, condition(("sha256",), "eq", "3" * 64)) == []
-        assert found(index, condition(("sha256",), "eq", "1" * 64)) == ["a", "b"]
+        assert matching(index, condition(("sha256",), "eq", "3" * 64)) == []
+        assert matching(index, condition(("sha256",), "eq", "1" * 64)) == ["a", "b"]
 
     def test_names_behind_one(self, index: Index) -> None:
         names = ["A", "B", "a", "a/b", "b", "ä", "\uff5e", "\U0001f98a"]
@@ -381,9 +381,9 @@ class IndexContract:
     def test_names_below_a_folder(self, index: Index) -> None:
         names = ["a", "a/", "a/b", "a/b/c", "a0", "aa/b", "b/a/b", "ä/b"]
         index.put(row(name) for name in names)
-        assert found(index, prefix="a/") == ["a/", "a/b", "a/b/c"]
-        assert found(index, condition(("name",), "regex", "c"), prefix="a/") == ["a/b/c"]
-        assert found(index, prefix="c/") == []
+        assert matching(index, prefix="a/") == ["a/", "a/b", "a/b/c"]
+        assert matching(index, condition(("name",), "regex", "c"), prefix="a/") == ["a/b/c"]
+        assert matching(index, prefix="c/") == []
 
     def test_a_member_of_any_name(self, index: Index) -> None:
         for member in ODD_MEMBERS:
@@ -393,11 +393,11 @@ class IndexContract:
     def _use_member(self, index: Index, member: str) -> None:
         path = ("data", member)
         index.put([row("x", {member: {member: ["fox"]}}), row("y", {member: 5}), row("z", {member + "z": 5})])
-        assert found(index, condition((*path, member), "eq", "fox")) == ["x"]
-        assert found(index, condition(path, "exists", False)) == ["z"]
-        assert found(index, order=(SortKey(path),)) == ["z", "y", "x"]
+        assert matching(index, condition((*path, member), "eq", "fox")) == ["x"]
+        assert matching(index, condition(path, "exists", False)) == ["z"]
+        assert matching(index, order=(SortKey(path),)) == ["z", "y", "x"]
         index.add_index(Indexed((*path, member), path))
-        assert found(index, condition((*path, member), "eq", "fox")) == ["x"]
+        assert matching(index, condition((*path, member), "eq", "fox")) == ["x"]
         assert index.indexed()[-1] == Indexed((*path, member), path)
         assert index.statistics(Filter(), (*path, member)).values == [("fox", 1)]
 
@@ -406,7 +406,7 @@ class IndexContract:
         for _ in range(400):
             data = {"a": [data]}
         index.put([row("x", data)])
-        assert found(index, condition(("data", *["a"] * 6), "exists", True)) == ["x"]
+        assert matching(index, condition(("data", *["a"] * 6), "exists", True)) == ["x"]
 
     # -- filters ---------------------------------------------------------------------------
 
@@ -417,13 +417,13 @@ class IndexContract:
         for what, wanted in (CONDITIONS | BELOW).items():
             there = as_kept if wanted.op in ("gt", "gte", "lt", "lte") else documents
             right = {document["name"] for document in there if holds(Filter((wanted,)), document)}
-            if found(filled, wanted) != sorted(right):
-                wrong[what] = right ^ set(found(filled, wanted))
+            if matching(filled, wanted) != sorted(right):
+                wrong[what] = right ^ set(matching(filled, wanted))
         assert wrong == {}
 
     def test_conditions_are_joined(self, filled: Index) -> None:
-        assert found(filled, condition(DATA, "gte", 0), condition(DATA, "lt", 1)) == ["zero"]
-        assert found(filled, condition(DATA, "gt", 35), condition(DATA, "lt", 35)) == ["array of numbers"]
+        assert matching(filled, condition(DATA, "gte", 0), condition(DATA, "lt", 1)) == ["zero"]
+        assert matching(filled, condition(DATA, "gt", 35), condition(DATA, "lt", 35)) == ["array of numbers"]
 
     @given(
         data=st.lists(VALUE, min_size=1, max_size=6), conditions=st.lists(CONDITION, min_size=1, max_size=2), keys=KEYS
@@ -435,7 +435,7 @@ class IndexContract:
         rows = [row(f"{number}", value) for number, value in enumerate(data)]
         self._start(index, keys, rows)
         wanted = Filter(tuple(conditions))
-        assert found(index, *conditions) == [one.name for one in rows if holds(wanted, one.document)]
+        assert matching(index, *conditions) == [one.name for one in rows if holds(wanted, one.document)]
 
     def _start(self, index: Index, keys: Sequence[Indexed], rows: Sequence[Row]) -> None:
         """Half of the keys before the rows, half after them."""
@@ -461,12 +461,12 @@ class IndexContract:
         index.put([*rows, row("broken", dhash="no hash"), row("none")])
         near = read_near("near", f"{wanted:016x},{distance}")
         expected = sorted(name for name, bits in hashes.items() if (bits ^ wanted).bit_count() <= distance)
-        assert found(index, near) == expected
+        assert matching(index, near) == expected
         assert expected == sorted(each.name for each in rows if holds(Filter((near,)), each.document))
-        assert found(index, near, prefix="00") == [name for name in expected if name.startswith("00")]
+        assert matching(index, near, prefix="00") == [name for name in expected if name.startswith("00")]
         index.put([row("00 00", dhash=f"{wanted ^ (1 << 64) - 1:016x}")])
         index.remove(["00 01"])
-        assert found(index, near) == expected[2:]
+        assert matching(index, near) == expected[2:]
 
     def test_words(self, index: Index) -> None:
         index.put(
@@ -476,14 +476,14 @@ class IndexContract:
                 row("straße", {"a.b": "写真"}),
             ]
         )
-        assert found(index, words=("fox",)) == ["plots/plot_12", "plots/plot_13"]
-        assert found(index, words=("fox", "nig")) == ["plots/plot_12"]
-        assert found(index, words=("füch", "202")) == ["plots/plot_13"]
-        assert found(index, words=("ox",)) == []
-        assert found(index, words=("strass",)) == ["straße"]
-        assert found(index, words=("写",)) == ["straße"]
-        assert found(index, condition(("data", "n"), "eq", 2026), words=("plot",)) == ["plots/plot_13"]
-        assert found(index, words=("z", "and", "or", "near")) == []
+        assert matching(index, words=("fox",)) == ["plots/plot_12", "plots/plot_13"]
+        assert matching(index, words=("fox", "nig")) == ["plots/plot_12"]
+        assert matching(index, words=("füch", "202")) == ["plots/plot_13"]
+        assert matching(index, words=("ox",)) == []
+        assert matching(index, words=("strass",)) == ["straße"]
+        assert matching(index, words=("写",)) == ["straße"]
+        assert matching(index, condition(("data", "n"), "eq", 2026), words=("plot",)) == ["plots/plot_13"]
+        assert matching(index, words=("z", "and", "or", "near")) == []
 
     # -- order and pages -------------------------------------------------------------------
 
@@ -492,7 +492,7 @@ class IndexContract:
         documents = [{"name": name, "data": data, "stars": len(name) % 3} for name, data in VALUES.items()]
         for path in (DATA, DEEP, ("name",), ("stars",), ("nothing",)):
             keys = (SortKey(path, descending),)
-            assert found(filled, order=keys) == in_order(documents, keys)
+            assert matching(filled, order=keys) == in_order(documents, keys)
             for limit in (1, 7, 1_000):
                 assert walked(filled, Query(order=keys, limit=limit)) == in_order(documents, keys)
 
@@ -517,7 +517,7 @@ class IndexContract:
         self._start(index, indexed, rows)
         wanted = Filter(tuple(conditions))
         expected = in_order([one.document for one in rows if holds(wanted, one.document)], keys)
-        assert found(index, *conditions, order=keys) == expected
+        assert matching(index, *conditions, order=keys) == expected
         assert walked(index, Query(wanted, keys, limit=limit)) == expected
         assert [one["name"] for one in index.each(wanted, keys)] == expected
 
@@ -712,7 +712,7 @@ class IndexContract:
             removing = pool.submit(index.remove, [f"{number:04}" for number in range(1, 3_000, 60)])
             for each in (making, removing, *putting):
                 each.result(60)
-        assert len(found(index, condition(DATA, "eq", "new"))) == 50
+        assert len(matching(index, condition(DATA, "eq", "new"))) == 50
         assert index.count(Filter((condition(DATA, "eq", 1),))) == 550
 
     def test_notes(self, index: Index) -> None:
@@ -731,9 +731,9 @@ class IndexContract:
         images.put([row("x")])
         images.keep_note("n", "1")
         artifacts.put([row("y")])
-        assert (found(images), found(artifacts)) == (["x"], ["y"])
+        assert (matching(images), matching(artifacts)) == (["x"], ["y"])
         artifacts.clear()
-        assert (found(images), images.note("n")) == (["x"], "1")
+        assert (matching(images), images.note("n")) == (["x"], "1")
 
     def test_what_is_put_is_there_when_it_is_opened_again(self, open_index: Opener) -> None:
         first = open_index("images")
@@ -741,21 +741,21 @@ class IndexContract:
         first.put([row("x", {"a": "fox"})])
         first.close()
         again = open_index("images")
-        assert found(again, condition(DATA, "eq", "fox")) == ["x"]
+        assert matching(again, condition(DATA, "eq", "fox")) == ["x"]
         assert again.indexed() == [Indexed(DATA)]
 
     def test_another_scope_starts_empty(self, open_index: Opener) -> None:
         open_index("images", scope="one").put([row("x")])
-        assert found(open_index("images", scope="two")) == []
+        assert matching(open_index("images", scope="two")) == []
 
     def test_clear_leaves_nothing(self, index: Index) -> None:
         index.add_index(Indexed(DATA))
         index.put([row("x", {"a": "fox"}, sha256="1" * 64)])
         index.clear()
-        assert found(index) == found(index, condition(DATA, "eq", "fox")) == found(index, words=("fox",)) == []
-        assert found(index, condition(("sha256",), "eq", "1" * 64)) == [] and index.stamps(["x"]) == {}
+        assert matching(index) == matching(index, condition(DATA, "eq", "fox")) == matching(index, words=("fox",)) == []
+        assert matching(index, condition(("sha256",), "eq", "1" * 64)) == [] and index.stamps(["x"]) == {}
         index.put([row("y", {"a": "fox"})])
-        assert found(index, condition(DATA, "eq", "fox")) == ["y"]
+        assert matching(index, condition(DATA, "eq", "fox")) == ["y"]
 
     def test_several_may_start_at_once(self, open_index: Opener) -> None:
         with ThreadPoolExecutor(6) as pool:

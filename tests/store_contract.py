@@ -53,13 +53,13 @@ class StoreContract:
     def test_gives_back_what_was_put(self, store: Store) -> None:
         before = time.time()
         put = store.put("a/b.jpg", b"picture", media_type=JPEG)
-        found = store.head("a/b.jpg")
-        assert found is not None
-        assert (found.key, found.size, found.etag, found.media_type) == ("a/b.jpg", 7, put.etag, JPEG)
+        entry = store.head("a/b.jpg")
+        assert entry is not None
+        assert (entry.key, entry.size, entry.etag, entry.media_type) == ("a/b.jpg", 7, put.etag, JPEG)
         assert (put.key, put.size, put.media_type) == ("a/b.jpg", 7, JPEG)
-        assert abs(found.modified - before) < 5
+        assert abs(entry.modified - before) < 5
         with store.get("a/b.jpg") as body:
-            assert body.entry == found
+            assert body.entry == entry
             assert b"".join(body) == b"picture"
 
     def test_none_and_false_mean_that_it_looked(self, store: Store) -> None:
@@ -175,11 +175,11 @@ class StoreContract:
         metadata = {"etag": "W/x", "modified": repr(1_700_000_000.25), "text": 'ü 100%41 "q"; a,b=c'}
         expires = float(int(time.time()) + 1000)
         put = store.put("a.jpg", b"1", media_type=JPEG, metadata=metadata, expires=expires)
-        found = store.head("a.jpg")
+        entry = store.head("a.jpg")
         assert (put.metadata, put.expires) == (metadata, expires)
-        assert (found.metadata, found.expires) == (metadata, expires)
+        assert (entry.metadata, entry.expires) == (metadata, expires)
         with store.get("a.jpg") as body:
-            assert body.entry == found
+            assert body.entry == entry
         store.put("a.jpg", b"2", media_type=JPEG)
         assert (store.head("a.jpg").metadata, store.head("a.jpg").expires) == ({}, None)
 
@@ -195,13 +195,13 @@ class StoreContract:
         store.put("a/ü.jpg", b"1", media_type=JPEG)
         store.put("b.png", b"22", media_type="image/png")
         for entry in store.keys(""):
-            found = store.head(entry.key)
-            assert (entry.size, entry.etag, entry.media_type) == (found.size, found.etag, found.media_type)
-            assert entry.modified == pytest.approx(found.modified, abs=1e-5)
+            head = store.head(entry.key)
+            assert (entry.size, entry.etag, entry.media_type) == (head.size, head.etag, head.media_type)
+            assert entry.modified == pytest.approx(head.modified, abs=1e-5)
             assert (dict(entry.metadata), entry.expires) == ({}, None)
 
     @pytest.mark.parametrize(
-        ("prefix", "after", "before", "found"),
+        ("prefix", "after", "before", "expected"),
         [
             ("", "", "", ["a", "a/b", "a/b/c", "a/ü", "ab", "b/a"]),
             ("a", "", "", ["a", "a/b", "a/b/c", "a/ü", "ab"]),
@@ -221,10 +221,10 @@ class StoreContract:
             "behind where no key is", "ahead of a key", "between", "ahead of all", "behind all",
         ],
     )  # fmt: skip
-    def test_lists_a_part(self, store: Store, prefix: str, after: str, before: str, found: list[str]) -> None:
+    def test_lists_a_part(self, store: Store, prefix: str, after: str, before: str, expected: list[str]) -> None:
         for key in ("b/a", "a/b", "a", "ab", "a/ü", "a/b/c"):
             store.put(key, b"1", media_type=JPEG)
-        assert names(store, prefix, after=after, before=before) == found
+        assert names(store, prefix, after=after, before=before) == expected
 
     def test_lists_page_after_page(self, store: Store) -> None:
         keys = [f"{folder}/{number:03}.jpg" for folder in ("a", "b") for number in range(23)]
@@ -256,16 +256,16 @@ class StoreContract:
         for key in keys:
             store.put(key, b"1", media_type=JPEG)
         for wanted in (names, names[:2], names[:3], names[2:], ["a/b", "a/b.c"]):
-            found = store.find(wanted, frozenset({".jpg", ".webp", ""}))
-            assert sorted(entry.key for entry in found) == sorted(
+            entries = store.find(wanted, frozenset({".jpg", ".webp", ""}))
+            assert sorted(entry.key for entry in entries) == sorted(
                 f"{name}.{ending}" for name in wanted for ending in ("jpg", "webp")
             )
 
     def test_finds_what_is_called_so_among_many(self, store: Store) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: store.put(f"p{number:03}.jpg", b"1", media_type=JPEG), range(120)))
-        found = store.find(["p000", "p119", "p200"], frozenset({".jpg", ""}))
-        assert sorted(entry.key for entry in found) == ["p000.jpg", "p119.jpg"]
+        entries = store.find(["p000", "p119", "p200"], frozenset({".jpg", ""}))
+        assert sorted(entry.key for entry in entries) == ["p000.jpg", "p119.jpg"]
 
     def test_an_object_may_go_while_it_is_listed(self, store: Store) -> None:
         for number in range(30):

@@ -78,9 +78,9 @@ class TierContract:
             for _ in range(12):
                 with contextlib.suppress(StoreUnavailable):  # a real Swift that four threads press; Caches bears it
                     tier.put("a@1.jpg", rendition(body))
-                    found = tier.get("a@1.jpg")
-                    if found and found.body not in bodies:
-                        wrong.append(found.body)
+                    entry = tier.get("a@1.jpg")
+                    if entry and entry.body not in bodies:
+                        wrong.append(entry.body)
 
         threads = [threading.Thread(target=work, args=(body,)) for body in bodies]
         for thread in threads:

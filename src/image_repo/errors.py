@@ -69,8 +69,8 @@ class BadParameter(BadRequest, title="A parameter is wrong"):
     @classmethod
     def expected(cls, what: str, parameter: str, received: str) -> BadParameter:
         """The one way in which values are refused: *Expected X for Y but received 'Z'.*"""
-        shown = received if len(received) <= 40 else received[:39] + "…"
-        return cls(parameter, f"Expected {what} for {parameter} but received {shown!r}.")
+        excerpt = received if len(received) <= 40 else received[:39] + "…"
+        return cls(parameter, f"Expected {what} for {parameter} but received {excerpt!r}.")
 
 
 class BadPattern(BadParameter, title="The pattern cannot be used"):

@@ -75,10 +75,10 @@ def test_an_entry_is_found_again_also_by_another_process(files, tmp_path):
 import sys; from pathlib import Path
 from image_repo.caches.eviction import Bounds; from image_repo.caches.file_cache import FileCache
 sys.stdout.buffer.write(FileCache(Path(sys.argv[1]), Bounds(10 << 20), "test cache").get("a/b@1")[1])"""
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "cache"], check=True, capture_output=True, timeout=60
     )
-    assert found.stdout == body
+    assert process.stdout == body
 
 
 def test_the_folder_is_private(files, tmp_path):
@@ -326,9 +326,9 @@ def test_readers_and_writers_in_a_crowd(tmp_path):
         for turn in range(30):
             key = f"a@{(number + turn) % 9}"
             body = key.encode() * (MIB // len(key))
-            found = body_of(files, key)
-            hits += found is not None
-            assert found in (None, body)
+            read = body_of(files, key)
+            hits += read is not None
+            assert read in (None, body)
             create(files, key, body)
         return hits
 

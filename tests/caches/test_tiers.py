@@ -36,8 +36,8 @@ def disk(tmp_path):
 
 
 def entry_of(folder: Path) -> Path:
-    (found,) = folder.glob("??/[!.]*")
-    return found
+    (path,) = folder.glob("??/[!.]*")
+    return path
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ class TestMemory(TierContract):
         tier = MemoryTier(100_000)
         for number in range(1000):
             tier.put(f"{number}@1", rendition(bytes(number)))
-        entries = [found for number in range(1000) if (found := tier.get(f"{number}@1"))]
+        entries = [entry for number in range(1000) if (entry := tier.get(f"{number}@1"))]
         assert entries
-        assert sum(len(found.body) for found in entries) <= 100_000
+        assert sum(len(entry.body) for entry in entries) <= 100_000
 
     def test_an_evicted_one_is_not_counted_by_a_purge(self) -> None:
         tier = MemoryTier(16_000)
@@ -92,8 +92,8 @@ class TestMemory(TierContract):
         def read() -> None:
             while not has_ended.is_set():
                 for key in keys:
-                    found = tier.get(key)
-                    assert found is None or found.etag == key
+                    entry = tier.get(key)
+                    assert entry is None or entry.etag == key
 
         with ThreadPoolExecutor(4) as pool:
             readers = [pool.submit(read) for _ in range(4)]

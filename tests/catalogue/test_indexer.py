@@ -512,5 +512,5 @@ def catch_up(repo: Repository) -> None:
 
 def whole(repo: Repository) -> dict[str, dict]:
     """What the container tells."""
-    found = {name: repo.metadata.row(ImageName(name)) for name in ("new", "old")}
-    return {name: dict(row.document) for name, row in found.items() if row}
+    rows = {name: repo.metadata.row(ImageName(name)) for name in ("new", "old")}
+    return {name: dict(row.document) for name, row in rows.items() if row}

@@ -544,8 +544,8 @@ def test_comparisons_are_the_one_order(value, other):
     else:
         one, than = collation.sortable(other), collation.sortable(value)
         expected = {"gt": one > than, "gte": one >= than, "lt": one < than, "lte": one <= than}
-    found = {op: holds(Filter((Condition(("data", "a"), op, (value,)),)), document) for op in expected}
-    assert found == expected
+    results = {op: holds(Filter((Condition(("data", "a"), op, (value,)),)), document) for op in expected}
+    assert results == expected
 
 
 _TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
@@ -632,8 +632,8 @@ def test_words_are_bounded():
 
 @given(st.text(max_size=30))
 def test_words_of_words_are_themselves(text):
-    found = words(text)
-    assert words(" ".join(found)) == found
+    split = words(text)
+    assert words(" ".join(split)) == split
     assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text))
 
 

@@ -46,8 +46,8 @@ def test_every_mark_is_another_value(tmp_path) -> None:
 
 def test_is_private_and_small(tmp_path) -> None:
     InvalidationEpochs(tmp_path / "marks")
-    found = (tmp_path / "marks").stat()
-    assert (found.st_size, found.st_mode & 0o777) == (512 << 10, 0o600)
+    status = (tmp_path / "marks").stat()
+    assert (status.st_size, status.st_mode & 0o777) == (512 << 10, 0o600)
 
 
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path) -> None:

@@ -20,8 +20,8 @@ RELEASE = ROOT / ".github/workflows/release.yml"
 
 
 def steps(job: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(RELEASE.read_text())["jobs"][job]["steps"]
-    return found
+    listed: list[dict[str, Any]] = yaml.safe_load(RELEASE.read_text())["jobs"][job]["steps"]
+    return listed
 
 
 def script(job: str, name: str) -> str:

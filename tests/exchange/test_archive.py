@@ -151,13 +151,13 @@ def patched(made: bytes, at: int, form: str, value: int) -> bytearray:
 def read(made: bytes, *, budget: int = 1 << 20, most: int = 100) -> dict[str, bytes | str]:
     """Member → its bytes, or why it was refused."""
     archive = Archive(io.BytesIO(made), Budget(budget), most)
-    found: dict[str, bytes | str] = {}
+    bodies: dict[str, bytes | str] = {}
     for member in archive:
         try:
-            found[member.name] = b"".join(archive.open(member))
+            bodies[member.name] = b"".join(archive.open(member))
         except (BrokenArchive, TooLarge) as problem:
-            found[member.name] = problem.detail
-    return found
+            bodies[member.name] = problem.detail
+    return bodies
 
 
 TEXT = b"some text that can be compressed, compressed, compressed, compressed"
@@ -340,16 +340,16 @@ def test_a_bomb_ends_where_the_budget_does():
 
 def test_the_budget_is_that_of_all_members_together():
     made = by_zipfile(*((str(number), bytes(1000)) for number in range(5)))
-    found = read(made, budget=3_500)
-    assert [isinstance(body, bytes) for body in found.values()] == [True, True, True, False, False]
+    members = read(made, budget=3_500)
+    assert [isinstance(body, bytes) for body in members.values()] == [True, True, True, False, False]
 
 
 def test_members_are_read_from_several_threads():
     bodies = {str(number): bytes([number]) * 700_000 for number in range(12)}
     archive = Archive(io.BytesIO(by_zipfile(*bodies.items())), Budget(1 << 30), 12)
     with ThreadPoolExecutor(4) as pool:
-        found = dict(pool.map(lambda member: (member.name, b"".join(archive.open(member))), archive))
-    assert found == bodies
+        members = dict(pool.map(lambda member: (member.name, b"".join(archive.open(member))), archive))
+    assert members == bodies
 
 
 GOOD = bytes(by_zipfile(("a.jpg", TEXT), ("b/c.png", bytes(2000)), ("metadata.jsonl", b"{}")))

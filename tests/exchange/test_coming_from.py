@@ -361,15 +361,15 @@ def test_what_was_known_of_an_image_is_known_here(row: Row, house: Client) -> No
         "userId": [None, "u-7"],
     }
     record = house.get(f"/images/{ID}?meta=True").json()
-    found = [at(record, path) for path in row.spans]
+    values = [at(record, path) for path in row.spans]
     expected = known[row.there]
-    assert [each if want is not None else None for each, want in zip(found, expected, strict=True)] == expected
+    assert [each if want is not None else None for each, want in zip(values, expected, strict=True)] == expected
     if row.there == "data":
-        assert set(found[0]) == {"label", "n", "at", "file", "time", "userId"}
+        assert set(values[0]) == {"label", "n", "at", "file", "time", "userId"}
     if row.there == "time":
-        assert found[0].endswith("Z")
+        assert values[0].endswith("Z")
     if row.there == "userId":
-        assert found[0] is None
+        assert values[0] is None
 
 
 def at(record: Any, path: str) -> Any:
@@ -452,8 +452,8 @@ def test_an_artifact_is_stored(row: Row, store: Client) -> None:
     assert (first.status, again.status) == (201, 200)
     assert first.json()["artifact_id"] == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
     assert (first.json()["kind"], first.json()["bytes"]) == ("mask", len(b"weights"))
-    found = store.get("/artifacts?meta.run=7&kind=mask").json()["artifacts"]
-    assert [artifact["artifact_id"] for artifact in found] == [first.json()["artifact_id"]]
+    artifacts = store.get("/artifacts?meta.run=7&kind=mask").json()["artifacts"]
+    assert [artifact["artifact_id"] for artifact in artifacts] == [first.json()["artifact_id"]]
     assert store("POST", "/artifacts?meta=%7B", body, **headers).status == 400
 
 

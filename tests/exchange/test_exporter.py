@@ -87,9 +87,9 @@ def take_in(repo, *members: tuple[str, bytes], prefix: str = "", made: bytes | N
     """Entry → outcome, for a zip of these members."""
     body = made if made is not None else b"".join(stream_zip((name, 0.0, data) for name, data in members))
     with tempfile.TemporaryFile() as lines:
-        found = from_zip(io.BytesIO(body), len(body), lines, 1_000)
-        outcomes = list(Importer(repo, ADMIN, prefix).run(found.items))
-    assert len(outcomes) <= found.total + 10
+        batch = from_zip(io.BytesIO(body), len(body), lines, 1_000)
+        outcomes = list(Importer(repo, ADMIN, prefix).run(batch.items))
+    assert len(outcomes) <= batch.total + 10
     entries = [outcome.entry for outcome in outcomes]
     assert len(set(entries)) == len(entries) or Counter(entries).most_common(1)[0][1] > 1
     return {outcome.entry: outcome for outcome in outcomes}
@@ -169,8 +169,8 @@ def item(*lines, path: str = "a.jpg", sheet: str = "metadata.jsonl"):
 
 
 def test_a_line_of_ours_tells_name_data_and_filename():
-    found = item({"file_name": "a.jpg", "name": "x/y.png", "data": {"n": 1}, "filename": "IMG.JPG", "owner": "eve"})
-    assert (found.name, found.data, found.filename) == ("x/y.png", {"n": 1}, "IMG.JPG")
+    entry = item({"file_name": "a.jpg", "name": "x/y.png", "data": {"n": 1}, "filename": "IMG.JPG", "owner": "eve"})
+    assert (entry.name, entry.data, entry.filename) == ("x/y.png", {"n": 1}, "IMG.JPG")
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_a_file_was_called_as_it_is_told_else_as_it_is_called_now(members, filen
 
 
 def test_what_stands_beside_data_is_data_too():
-    found = item({"file_name": "a.jpg", "data": {"n": 1}, "extra": [None, {}], "n": 2, "owner": "eve"})
-    assert (found.name, found.data) == ("a", {"extra": [None, {}], "n": 1})
+    entry = item({"file_name": "a.jpg", "data": {"n": 1}, "extra": [None, {}], "n": 2, "owner": "eve"})
+    assert (entry.name, entry.data) == ("a", {"extra": [None, {}], "n": 1})
 
 
 def test_a_line_of_another_tool_is_all_data():
-    found = item({"file_name": "a.jpg", "label": 3, "name": "tabby", "owner": "eve"})
-    assert (found.name, found.data) == ("a", {"label": 3, "name": "tabby", "owner": "eve"})
+    entry = item({"file_name": "a.jpg", "label": 3, "name": "tabby", "owner": "eve"})
+    assert (entry.name, entry.data) == ("a", {"label": 3, "name": "tabby", "owner": "eve"})
 
 
 def test_data_may_stand_there_as_text():
@@ -415,10 +415,15 @@ def test_what_belongs_to_the_system_is_made_anew(repo):
     take_in(
         repo, ("a.jpg", PICTURE), ("metadata.jsonl", jsonl({"file_name": "a.jpg", "name": "a", "data": {}, **lies}))
     )
-    found = record(repo, "a").public()
-    assert (found["owner"], found["width"], found["exif"], found["media_type"]) == (None, 24, {}, "image/jpeg")
-    assert found["uploaded"] > "2020"
-    assert found["version"] != "v"
+    imported = record(repo, "a").public()
+    assert (imported["owner"], imported["width"], imported["exif"], imported["media_type"]) == (
+        None,
+        24,
+        {},
+        "image/jpeg",
+    )
+    assert imported["uploaded"] > "2020"
+    assert imported["version"] != "v"
 
 
 def test_a_line_may_change_what_is_said_of_a_picture_that_is_there(repo):
@@ -578,8 +583,12 @@ def test_what_is_said_of_many_is_what_would_be_said_one_by_one(repo):
     }  # fmt: skip
     assert (description(repo, "f/new"), description(repo, "f/other")) == ({"n": 1}, {"n": 2})
     assert (record(repo, "f/picture").data, original(repo, "f/picture")) == ({"n": 3}, PICTURE)
-    found = {name: repo.indexer.index.stamps([name]).get(name) for name in ("f/new", "f/known", "f/other", "f/picture")}
-    assert found == {name: repo.metadata.row(ImageName(name)).stamp for name in found}, "the catalogue was told of each"
+    stamps = {
+        name: repo.indexer.index.stamps([name]).get(name) for name in ("f/new", "f/known", "f/other", "f/picture")
+    }
+    assert stamps == {name: repo.metadata.row(ImageName(name)).stamp for name in stamps}, (
+        "the catalogue was told of each"
+    )
 
 
 def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
@@ -598,8 +607,8 @@ def test_what_is_not_plain_is_left_to_be_done_one_by_one(repo, tmp_path):
             jsonl(*({"name": name, "data": {"n": 1}} for name in ("two", "foreign", "json", "plain", "ü"))),
         ),
     )
-    found = {outcome.name: outcome.status for outcome in outcomes.values()}
-    assert found == {"two": "replaced", "foreign": "replaced", "json": "failed", "plain": "replaced", "ü": "stored"}
+    statuses = {outcome.name: outcome.status for outcome in outcomes.values()}
+    assert statuses == {"two": "replaced", "foreign": "replaced", "json": "failed", "plain": "replaced", "ü": "stored"}
     assert record(repo, "foreign").data == {"n": 1}
 
 
@@ -881,9 +890,9 @@ def test_a_folder_is_what_a_zip_of_it_would_be(repo, tmp_path):
         "metadata.jsonl",
     ]
     with opened(tmp_path / "other") as other, tempfile.TemporaryFile() as lines:
-        found = from_folder(out, files, lines)
-        outcomes = list(Importer(other, ADMIN).run(found.items))
-        assert (found.total, [outcome.status for outcome in outcomes]) == (3, ["stored"] * 3)
+        batch = from_folder(out, files, lines)
+        outcomes = list(Importer(other, ADMIN).run(batch.items))
+        assert (batch.total, [outcome.status for outcome in outcomes]) == (3, ["stored"] * 3)
         assert record(other, "b/c").data == {"n": "b/c"}
 
 

@@ -126,9 +126,9 @@ def test_a_box_is_around_the_same_thing_in_the_exported_picture(recipe_request: 
     recipe = Recipe.parse(str(recipe).replace(".jpg", ".png").replace("+q(82)", "").replace("q(82)", ""))
     body = render.render(io.BytesIO(pictures.png(image)), recipe, RenderConfiguration()).body
     exported_image = pictures.load(body).convert("RGB")
-    found = placement.place(document("a"), File("a.png", "", "image/png", 1, *exported_image.size, recipe))
-    assert found is not None
-    x, y, width, height = found.box(box) or (0, 0, 0, 0)
+    place = placement.place(document("a"), File("a.png", "", "image/png", 1, *exported_image.size, recipe))
+    assert place is not None
+    x, y, width, height = place.box(box) or (0, 0, 0, 0)
     red = np.asarray(exported_image, int)
     ys, xs = np.nonzero((red[..., 0] - red[..., 2] > 0) & (red[..., 1] < 128))
     edges = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
@@ -146,17 +146,17 @@ def test_a_box_is_around_the_same_thing_in_the_exported_picture(recipe_request: 
     ],
 )
 def test_boxes_are_cut_to_the_picture(box: Any, left: Any) -> None:
-    found = placement.place(document("a"), exported(document("a")).file or pytest.fail())
-    assert found is not None
-    assert found.box(box) == (left and pytest.approx(left))
+    place = placement.place(document("a"), exported(document("a")).file or pytest.fail())
+    assert place is not None
+    assert place.box(box) == (left and pytest.approx(left))
 
 
 def test_an_outline_is_cut_to_the_picture() -> None:
-    found = placement.place(document("a"), exported(document("a")).file or pytest.fail())
-    assert found is not None
+    place = placement.place(document("a"), exported(document("a")).file or pytest.fail())
+    assert place is not None
     # a diamond around the left edge: its right half is left
-    assert found.outline([-50, 100, 0, 50, 50, 100, 0, 150]) == [0, 50, 50, 100, 0, 150]
-    assert found.outline([-50, 100, -40, 50, -30, 100]) is None
+    assert place.outline([-50, 100, 0, 50, 50, 100, 0, 150]) == [0, 50, 50, 100, 0, 150]
+    assert place.outline([-50, 100, -40, 50, -30, 100]) is None
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def test_annotations_that_cannot_be_read_are_left_out_and_told(value: Any, note:
     ],
 )
 def test_times_are_read(value: Any, read: Any) -> None:
-    found = coercion.moment(value)
-    assert (found and (found[0].isoformat(), found[1])) == read
+    moment = coercion.moment(value)
+    assert (moment and (moment[0].isoformat(), moment[1])) == read
 
 
 # -- Camtrap DP -----------------------------------------------------------------------------
@@ -341,8 +341,8 @@ def test_a_deployment_without_a_position_is_left_out_with_all_that_belongs_to_it
     ],
 )
 def test_where_a_deployment_is(data: dict[str, Any], exif: dict[str, Any], position: Any) -> None:
-    found = rows(camtrap(exported(document("s/a", data, exif=exif))), "deployments")
-    assert [(row["latitude"], row["longitude"]) for row in found] == ([position] if position else [])
+    deployments = rows(camtrap(exported(document("s/a", data, exif=exif))), "deployments")
+    assert [(row["latitude"], row["longitude"]) for row in deployments] == ([position] if position else [])
 
 
 def test_pictures_that_were_taken_elsewhere_make_a_position_uncertain() -> None:
@@ -425,10 +425,10 @@ SEEN = [
 
 @pytest.mark.parametrize(("data", "seen"), SEEN)
 def test_what_was_seen(data: dict[str, Any], seen: list[dict[str, str]]) -> None:
-    found = rows(camtrap(exported(document("s/a", BERN | data), Recipe(width=100))), "observations")
+    observations = rows(camtrap(exported(document("s/a", BERN | data), Recipe(width=100))), "observations")
     linked = ("observationID", "deploymentID", "mediaID", "eventStart", "eventEnd", "observationLevel")
-    assert [{key: cell for key, cell in row.items() if key not in linked} for row in found] == seen
-    assert [row["observationID"] for row in found] == [f"s/a#{number}" for number in range(1, len(seen) + 1)]
+    assert [{key: cell for key, cell in row.items() if key not in linked} for row in observations] == seen
+    assert [row["observationID"] for row in observations] == [f"s/a#{number}" for number in range(1, len(seen) + 1)]
 
 
 def test_boxes_of_observations_are_carried_over_to_a_crop() -> None:
@@ -817,23 +817,23 @@ def test_an_export_over_http_is_opened_by_those_who_it_is_for(
     with serving(embedded(tmp_path, serve_originals=True), tmp_path) as served:
         filled(served)
         folder = fetched(served, f"/export?format={format_.name}{query}", tmp_path / "out")
-    found = checked(format_.name, folder)
+    report = checked(format_.name, folder)
     if format_.name == "coco":
-        assert found["images"] == 3
+        assert report["images"] == 3
         # an original of a camera that was held on its side is told as it stands upright
-        assert len(found["errors"]) == (3 if "original" in query else 0)
+        assert len(report["errors"]) == (3 if "original" in query else 0)
         loaded = checked("imagefolder", folder)
         assert sorted(row["name"] for row in loaded["rows"]) == ["site-1/a", "site-1/b", "site-2/c"]
         return
-    assert found["errors"] == []
+    assert report["errors"] == []
     if format_.name == "croissant":
-        assert [row["images/name"] for row in found["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
+        assert [row["images/name"] for row in report["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
     elif format_.name != "camtrap":
-        assert [row["name"] for row in found["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
-        assert [row["data.site"] for row in found["rows"]][2] in ("=SUM(A1)", "'=SUM(A1)")
+        assert [row["name"] for row in report["rows"]] == ["site-1/a", "site-1/b", "site-2/c"]
+        assert [row["data.site"] for row in report["rows"]][2] in ("=SUM(A1)", "'=SUM(A1)")
     else:
-        assert [row["mediaID"] for row in found["rows"]["media"]] == ["site-1/a", "site-1/b", "site-2/c"]
-        assert found["rows"]["deployments"][0]["deploymentStart"].startswith("2024-05-17T12:34:56")
+        assert [row["mediaID"] for row in report["rows"]["media"]] == ["site-1/a", "site-1/b", "site-2/c"]
+        assert report["rows"]["deployments"][0]["deploymentStart"].startswith("2024-05-17T12:34:56")
 
 
 @pytest.mark.servers
@@ -847,24 +847,26 @@ def test_the_command_writes_a_folder_that_is_a_camtrap_dp(tmp_path: Path) -> Non
     done = commands.run("-y", config, "export", "--format", "camtrap", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "_camtrap_notes.txt" in done.stdout + done.stderr
-    found = checked("camtrap", tmp_path / "out")
-    assert found["errors"] == []
-    assert [row["deploymentID"] for row in found["rows"]["deployments"]] == ["north"], "south tells its place to nobody"
+    report = checked("camtrap", tmp_path / "out")
+    assert report["errors"] == []
+    assert [row["deploymentID"] for row in report["rows"]["deployments"]] == ["north"], (
+        "south tells its place to nobody"
+    )
     assert "south: left out" in (tmp_path / "out" / "_camtrap_notes.txt").read_text()
 
 
 @pytest.mark.servers
 def test_frictionless_finds_a_valid_camtrap_dp(tmp_path: Path) -> None:
     unpacked(tmp_path, collection(), Camtrap)
-    found = checked("camtrap", tmp_path)
-    assert found["errors"] == []
-    assert found["checked"] == ["deployments", "media", "observations"]
-    assert [row["deploymentID"] for row in found["rows"]["deployments"]] == ["north", "'=cmd|' /C calc'!A0"]
-    assert [row["mediaID"] for row in found["rows"]["media"]] == ["north/1", "north/2", "south/ü b"]
-    assert found["rows"]["deployments"][1]["habitat"] == 'a "b",\nc'
-    seen = [row["scientificName"] for row in found["rows"]["observations"]]
+    report = checked("camtrap", tmp_path)
+    assert report["errors"] == []
+    assert report["checked"] == ["deployments", "media", "observations"]
+    assert [row["deploymentID"] for row in report["rows"]["deployments"]] == ["north", "'=cmd|' /C calc'!A0"]
+    assert [row["mediaID"] for row in report["rows"]["media"]] == ["north/1", "north/2", "south/ü b"]
+    assert report["rows"]["deployments"][1]["habitat"] == 'a "b",\nc'
+    seen = [row["scientificName"] for row in report["rows"]["observations"]]
     assert seen == [None, "Vulpes vulpes", None, "'=1+1"]
-    for row in found["rows"]["media"]:
+    for row in report["rows"]["media"]:
         assert pictures.load((tmp_path / row["filePath"]).read_bytes())
 
 
@@ -907,10 +909,10 @@ def test_pycocotools_reads_boxes_and_outlines_and_finds_them_again(tmp_path: Pat
     outlined = {"category": "hare", "segmentation": [[40, 40, 120, 40, 120, 120]], "score": 0.5}
     more = exported(document("south/x", {"annotations": [outlined, {"category": "fox", "bbox": [0, 0, 999, 30]}]}))
     unpacked(tmp_path, [*collection(), more], Coco)
-    found = checked("coco", tmp_path)
-    assert found["errors"] == []
-    assert found["images"] == 5
-    assert found["rows"] == [
+    report = checked("coco", tmp_path)
+    assert report["errors"] == []
+    assert report["images"] == 5
+    assert report["rows"] == [
         {"file": "north/1.jpg", "category": "fox", "bbox": [5, 10, 50, 40], "mask": None},
         {"file": "south/x.jpg", "category": "hare", "bbox": [40, 40, 80, 80], "mask": [300, 400]},
         {"file": "south/x.jpg", "category": "fox", "bbox": [0, 0, 400, 30], "mask": None},
@@ -922,12 +924,12 @@ def test_pycocotools_reads_boxes_and_outlines_and_finds_them_again(tmp_path: Pat
 def test_mlcroissant_reads_every_record_and_its_picture(tmp_path: Path) -> None:
     items = collection()
     unpacked(tmp_path, items, Croissant)
-    found = checked("croissant", tmp_path)
-    assert found["errors"] == []
-    assert found["sets"] == ["files", "images"]
-    pairs = [(row["images/name"], row["images/image"]) for row in found["rows"]]
+    report = checked("croissant", tmp_path)
+    assert report["errors"] == []
+    assert report["sets"] == ["files", "images"]
+    pairs = [(row["images/name"], row["images/image"]) for row in report["rows"]]
     assert pairs == [(item.document["name"], [item.file.width, item.file.height, "RGB"]) for item in items if item.file]
-    first, second, third, fourth = found["rows"]
+    first, second, third, fourth = report["rows"]
     assert (first["images/data.stars"], second["images/data.stars"], third["images/data.stars"]) == ("3", "4.5", "x")
     assert first["images/data.tags"] == ["night", "snow"]
     assert first["images/data.odd%20key%27s"] == "é"
@@ -955,7 +957,7 @@ def test_mlcroissant_notices_records_that_were_changed(tmp_path: Path) -> None:
 def test_datasets_loads_the_folder_whatever_other_formats_lie_in_it(tmp_path: Path) -> None:
     items = collection()
     unpacked(tmp_path, items, ImageFolder, *FORMATS)
-    found = checked("imagefolder", tmp_path)
-    assert found["errors"] == []
-    by_name = {row["name"]: row["image"] for row in found["rows"]}
+    report = checked("imagefolder", tmp_path)
+    assert report["errors"] == []
+    by_name = {row["name"]: row["image"] for row in report["rows"]}
     assert by_name == {item.document["name"]: [item.file.width, item.file.height, "RGB"] for item in items if item.file}

@@ -183,10 +183,10 @@ WRITTEN = {
 def reading(folder: Path, content: str | bytes, uploads: Path | None = None) -> list[Item]:
     file = folder / "dump.json"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    found = detect(file, uploads)
-    assert isinstance(found, Documents)
-    items = list(found.items())
-    assert found.done == found.total
+    source = detect(file, uploads)
+    assert isinstance(source, Documents)
+    items = list(source.items())
+    assert source.done == source.total
     return items
 
 
@@ -467,10 +467,10 @@ ARTIFACT = {"run": 7, "kind": "calibration result", "bytes": 3, "created_at": 17
 
 
 def blobs(folder: Path) -> list[Blob | Item]:
-    found = detect(folder)
-    assert isinstance(found, Blobs)
-    read = [*found.images(), *found.artifacts()]
-    assert found.done == found.total == len(read)
+    source = detect(folder)
+    assert isinstance(source, Blobs)
+    read = [*source.images(), *source.artifacts()]
+    assert source.done == source.total == len(read)
     return read
 
 
@@ -570,10 +570,10 @@ def taken(
     path: Path, house: ImportTarget, uploads: Path | None = None, *, dry_run: bool = False
 ) -> dict[str, tuple[str, str | None]]:
     """Entry → status, and the slug of its problem."""
-    found = detect(path, uploads)
-    assert found is not None
+    source = detect(path, uploads)
+    assert source is not None
     importer = Importer(house.repo, ADMIN, dry_run=dry_run)
-    made = outcomes(found, importer, house.repo, ADMIN, house.artifacts, dry_run=dry_run)
+    made = outcomes(source, importer, house.repo, ADMIN, house.artifacts, dry_run=dry_run)
     return {outcome.entry: (outcome.status, outcome.problem.slug if outcome.problem else None) for outcome in made}
 
 

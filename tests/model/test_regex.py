@@ -7,7 +7,7 @@ from image_repo.model.regex import searcher
 
 
 @pytest.mark.parametrize(
-    ("pattern", "text", "found"),
+    ("pattern", "text", "expected"),
     [
         ("^a.*b$", "axb", True),
         ("b", "abc", True),
@@ -19,8 +19,8 @@ from image_repo.model.regex import searcher
     ],
     ids=ascii,
 )
-def test_a_pattern_is_searched_for(pattern, text, found):
-    assert searcher("regex", pattern)(text) is found
+def test_a_pattern_is_searched_for(pattern, text, expected):
+    assert searcher("regex", pattern)(text) is expected
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def samples(text: str) -> dict[str, float]:
 
     Reference: https://prometheus.io/docs/instrumenting/exposition_formats/, text format 0.0.4
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     types: dict[str, str] = {}
     helped: set[str] = set()
     assert text.endswith("\n")
@@ -44,22 +44,22 @@ def samples(text: str) -> dict[str, float]:
             name = series.partition("{")[0]
             family = next(f for f in (name, name.rpartition("_")[0]) if f in types)
             assert family == name or types[family] == "histogram"
-            assert series not in found
-            found[series] = float(value)
-    return found
+            assert series not in values
+            values[series] = float(value)
+    return values
 
 
 @pytest.fixture
 def counters(tmp_path: Path) -> Iterator[Counters]:
-    found = Counters(tmp_path)
-    yield found
-    found.close()
+    made = Counters(tmp_path)
+    yield made
+    made.close()
 
 
 def test_everything_is_there_from_the_beginning(counters: Counters) -> None:
-    found = samples(counters.text())
-    assert found.pop(next(name for name in found if name.startswith("image_repo_build_info{"))) == 1
-    assert set(found.values()) == {0}
+    values = samples(counters.text())
+    assert values.pop(next(name for name in values if name.startswith("image_repo_build_info{"))) == 1
+    assert set(values.values()) == {0}
     for name in (
         'image_repo_requests_total{status="2xx"}',
         'image_repo_hits_total{layer="memory"}',
@@ -73,18 +73,18 @@ def test_everything_is_there_from_the_beginning(counters: Counters) -> None:
         'image_repo_store_calls_total{verb="head"}',
         "image_repo_store_errors_total",
     ):
-        assert name in found
+        assert name in values
 
 
 def test_durations_fall_into_every_bucket_above_them(counters: Counters) -> None:
     for seconds in (0.01, 0.011, 0.3, 99.0):
         counters.observe(metrics.SECONDS, "render", seconds)
-    found = samples(counters.text())
-    buckets = [found[f'image_repo_render_seconds_bucket{{step="render",le="{most}"}}'] for most in metrics.BUCKETS]
+    values = samples(counters.text())
+    buckets = [values[f'image_repo_render_seconds_bucket{{step="render",le="{most}"}}'] for most in metrics.BUCKETS]
     assert buckets == [1, 2, 2, 2, 2, 3, 3, 3, 3]
-    assert found['image_repo_render_seconds_bucket{step="render",le="+Inf"}'] == 4
-    assert found['image_repo_render_seconds_count{step="render"}'] == 4
-    assert found['image_repo_render_seconds_sum{step="render"}'] == pytest.approx(99.321)
+    assert values['image_repo_render_seconds_bucket{step="render",le="+Inf"}'] == 4
+    assert values['image_repo_render_seconds_count{step="render"}'] == 4
+    assert values['image_repo_render_seconds_sum{step="render"}'] == pytest.approx(99.321)
 
 
 def test_no_count_of_a_thread_is_lost(counters: Counters) -> None:
@@ -136,8 +136,8 @@ def another(folder: Path, count: int) -> subprocess.Popen[str]:
 
 def test_processes_add_up_and_live_on_in_the_sum(tmp_path: Path, counters: Counters) -> None:
     def values_of(*names: str) -> list[float]:
-        found = samples(counters.text())
-        return [found[name] for name in names]
+        values = samples(counters.text())
+        return [values[name] for name in names]
 
     names = ("image_repo_renders_total", "image_repo_render_queue")
     counters.add(metrics.RENDERS)
@@ -217,10 +217,10 @@ def test_the_largest_of_what_each_process_measures_for_the_node_counts(tmp_path:
     for each, size in ((counters, 10), (other, 30)):
         each.set(metrics.CACHE_BYTES, "memory", size)
         each.set(metrics.CACHE_BYTES, "disk", size)
-    found = samples(counters.text())
+    values = samples(counters.text())
     other.close()
-    assert found['image_repo_cache_bytes{tier="memory"}'] == 40
-    assert found['image_repo_cache_bytes{tier="disk"}'] == 30
+    assert values['image_repo_cache_bytes{tier="memory"}'] == 40
+    assert values['image_repo_cache_bytes{tier="disk"}'] == 30
 
 
 @pytest.mark.parametrize(
@@ -256,20 +256,20 @@ def test_a_server_shows_what_an_operator_watches(tmp_path: Path) -> None:
         )
         until(lambda: current_samples()["image_repo_catalogue_complete"] == 1, "the catalogue is complete")
         until(lambda: current_samples()["image_repo_catalogue_outbox"] == 0, "nothing waits")
-        found = current_samples()
-    assert found['image_repo_request_seconds_count{route="pictures",status="2xx"}'] == 10
-    assert found['image_repo_request_seconds_bucket{route="writes",status="2xx",le="+Inf"}'] == 1
-    assert 0 < found['image_repo_request_seconds_sum{route="writes",status="2xx"}'] < 30
-    assert found["image_repo_bytes_received_total"] == len(picture)
+        values = current_samples()
+    assert values['image_repo_request_seconds_count{route="pictures",status="2xx"}'] == 10
+    assert values['image_repo_request_seconds_bucket{route="writes",status="2xx",le="+Inf"}'] == 1
+    assert 0 < values['image_repo_request_seconds_sum{route="writes",status="2xx"}'] < 30
+    assert values["image_repo_bytes_received_total"] == len(picture)
     for tier in ("memory", "disk"):
-        assert found[f'image_repo_cache_bytes{{tier="{tier}"}}'] > 500
-        assert found[f'image_repo_cache_entries{{tier="{tier}"}}'] >= 1
+        assert values[f'image_repo_cache_bytes{{tier="{tier}"}}'] > 500
+        assert values[f'image_repo_cache_entries{{tier="{tier}"}}'] >= 1
     for folder in ("originals", "uploads", "cache"):
-        assert found[f'image_repo_free_bytes{{folder="{folder}"}}'] == pytest.approx(
+        assert values[f'image_repo_free_bytes{{folder="{folder}"}}'] == pytest.approx(
             shutil.disk_usage(tmp_path).free, rel=0.2
         )
-    assert time.time() - found["image_repo_catalogue_last_sweep_timestamp_seconds"] < 120
-    assert found['image_repo_open_circuits{store="originals"}'] == 0
+    assert time.time() - values["image_repo_catalogue_last_sweep_timestamp_seconds"] < 120
+    assert values['image_repo_open_circuits{store="originals"}'] == 0
 
 
 @pytest.mark.servers

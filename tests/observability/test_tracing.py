@@ -41,11 +41,11 @@ def test_a_request_is_a_span_of_the_callers_trace(tmp_path, collector, monkeypat
     with serving(embedded(tmp_path, telemetry=True), tmp_path) as served:
         served.client.put("/images/a", pictures.jpeg())
         served.client.get("/images/a?w=20&v=secret", traceparent=f"00-{trace}-b7ad6b7169203331-01")
-        found = {}
-        while trace not in found and arrived.wait(10):
+        by_trace = {}
+        while trace not in by_trace and arrived.wait(10):
             arrived.clear()
-            found = {span.trace_id.hex(): span for body in bodies for span in spans(body)}
-    members = {item.key: item.value.string_value or item.value.int_value for item in found[trace].attributes}
+            by_trace = {span.trace_id.hex(): span for body in bodies for span in spans(body)}
+    members = {item.key: item.value.string_value or item.value.int_value for item in by_trace[trace].attributes}
     assert members["url.path"] == "/images/a"
     assert members["http.response.status_code"] == 200
     assert members["image_repo.layer"] == "rendered"

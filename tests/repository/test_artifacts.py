@@ -182,7 +182,7 @@ def test_a_record_of_other_bytes_is_none(served, artifacts):
         assert artifacts.row(f"sha256:{HEX}") is None
 
 
-def found(artifacts, **options):
+def indexed_ids(artifacts, **options):
     return [document["artifact_id"] for document in artifacts.page(ADMIN, Query(**options)).documents]
 
 
@@ -191,16 +191,16 @@ def test_an_index_that_is_empty_or_behind_is_made_to_follow(served, artifacts):
         put(artifacts, served.repo, bytes([number]), kind="k")
     index, everything = artifacts.indexer.index, sorted(id_of(bytes([number])) for number in range(5))
     index.clear()
-    assert found(artifacts) == []
+    assert indexed_ids(artifacts) == []
     sweep = Sweep(index, artifacts.row)
     assert reconciler.run_to_end(sweep.run(artifacts.stamps())).written == 5
-    assert found(artifacts) == everything
+    assert indexed_ids(artifacts) == everything
     folder = served.folder / "data" / ".artifacts" / "sha256"
     (folder / f"{sha256(bytes([2]))}.json").unlink()  # another tool, or another node
     (folder / f"{sha256(bytes([4]))}%").unlink()
     outcome = reconciler.run_to_end(sweep.run(artifacts.stamps()))
     assert (outcome.written, outcome.removed) == (0, 2)
-    assert set(found(artifacts)) == set(everything) - {id_of(bytes([2])), id_of(bytes([4]))}
+    assert set(indexed_ids(artifacts)) == set(everything) - {id_of(bytes([2])), id_of(bytes([4]))}
 
 
 def test_in_the_background_it_follows_by_itself(tmp_path):

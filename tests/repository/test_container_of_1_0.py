@@ -224,8 +224,8 @@ def test_pictures_and_records_of_1_0_are_served_as_they_are(laid: Laid) -> None:
     with serving(laid) as repo:
         original = repo.reader.resolve(ADMIN, [NAME])
         assert (original.version, original.key) == (laid.version, "plot 1/ä.jpg")
-        found = repo.reader.record(ADMIN, original)
-        assert (found.sha256, found.filename, found.exif, found.data) == (
+        redacted = repo.reader.record(ADMIN, original)
+        assert (redacted.sha256, redacted.filename, redacted.exif, redacted.data) == (
             SHA, "DSC_1.JPG", {"camera": "Canon"}, {"species": "Lynx"},
         )  # fmt: skip
         assert repo.reader.description(ADMIN, [WORDS]).data == {"todo": True}

@@ -206,9 +206,9 @@ def test_no_render_slot_is_held_while_others_are_waited_for(tmp_path):
 
     def ask(pair):
         with contextlib.ExitStack() as opened:
-            found = pixels.find(*pair, lambda: opened.enter_context(spooled(tmp_path / "original")))
+            region = pixels.find(*pair, lambda: opened.enter_context(spooled(tmp_path / "original")))
         with limiter.slot(20.0):
-            return found is not None
+            return region is not None
 
     with ThreadPoolExecutor(12) as pool:
         assert all(pool.map(ask, wanted))

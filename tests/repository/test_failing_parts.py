@@ -63,9 +63,9 @@ def works(client) -> bool:
 
 def consistent(client, name: str, *allowed: bytes | None) -> bytes | None:
     """The original as it is now: one of those allowed, with a record that describes it."""
-    found = client.get(f"/images/{name}?kind=original")
-    assert found.status in (200, 404), found.body
-    now = found.body if found.status == 200 else None
+    answer = client.get(f"/images/{name}?kind=original")
+    assert answer.status in (200, 404), answer.body
+    now = answer.body if answer.status == 200 else None
     assert now in allowed
     if now is not None:
         assert client.get(f"/images/{name}?meta=True").json()["sha256"] == hashlib.sha256(now).hexdigest()
@@ -124,9 +124,9 @@ def test_a_known_picture_does_not_wait_for_a_frozen_store(swift, container, tmp_
         known = learn(building, served.client)
         building.proxy.fail("blackhole")
         time.sleep(building.config.freshness)
-        found = [(path, *timed(served.client, path)) for path in KNOWN[:2] * 10]
-        assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in found)
-        took = sorted(took for _, _, took in found)
+        answers = [(path, *timed(served.client, path)) for path in KNOWN[:2] * 10]
+        assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in answers)
+        took = sorted(took for _, _, took in answers)
         assert took[-1] < 2
         assert took[-5] < 0.1  # the machine of the tests may be busy
         building.proxy.heal()
@@ -140,10 +140,10 @@ def test_transfers_that_stall_hold_up_nobody_else(building):
         building.proxy.fail("stall", after=3000, match=b"/a/one.jpg HTTP/1.1\r\n")
         with ThreadPoolExecutor(12) as threads:
             stalled = [threads.submit(client.get, f"/images/a/one?w={width}") for width in range(20, 32)]
-            found = [(path, *timed(client, path)) for path in KNOWN * 3]
+            answers = [(path, *timed(client, path)) for path in KNOWN * 3]
             assert {one.result(20).status for one in stalled} == {503}
-        assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in found)
-        assert max(took for _, _, took in found) < 2.5
+        assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in answers)
+        assert max(took for _, _, took in answers) < 2.5
         building.proxy.heal()
         until(lambda: client.get("/images/a/one?w=20").status == 200)
 
@@ -159,11 +159,11 @@ def test_nothing_piles_up_before_a_frozen_store(building):
             list(threads.map(lambda number: client.get(f"/images/unknown/{number}"), range(8)))
         with ThreadPoolExecutor(8) as threads:
             paths = [path for number in range(30) for path in (f"/images/unknown/{number}", KNOWN[number % 3])]
-            found = list(threads.map(lambda path: (path, *timed(client, path)), paths))
+            answers = list(threads.map(lambda path: (path, *timed(client, path)), paths))
         # Who asks the store waits for its timeout, a second; the others need no more than a busy machine does.
-        slow = [took for _, _, took in found if took > 0.5]
+        slow = [took for _, _, took in answers if took > 0.5]
         assert len(slow) <= 4, slow  # those who try whether it is there again
-        for path, answer, _ in found:
+        for path, answer, _ in answers:
             assert answer.status == (200 if path in KNOWN else 503)
             assert path not in KNOWN or answer.body == known[path]
         assert threading.active_count() - before < 40

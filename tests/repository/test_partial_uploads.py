@@ -210,8 +210,8 @@ def test_what_is_idle_gives_way_where_there_is_no_room(uploads: PartialUploads, 
     new = uploads.create(announced(1 << 19, client="d"))
     with pytest.raises(UploadNotFound):
         uploads.find(idle[0].id, "a")
-    kept = [*idle[1:], empty, new]
-    assert [uploads.find(upload.id, "a").offset for upload in kept] == [1 << 18, 1 << 18, 0, 0]
+    remaining = [*idle[1:], empty, new]
+    assert [uploads.find(upload.id, "a").offset for upload in remaining] == [1 << 18, 1 << 18, 0, 0]
 
 
 def test_all_callers_together_have_so_many_and_idle_ones_give_way(tmp_path: Path) -> None:

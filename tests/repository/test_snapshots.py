@@ -443,9 +443,9 @@ def test_an_export_of_a_snapshot_has_the_same_bytes_every_time(alone):
     snapshot = freeze(client).json()
     queries = ("&kind=original", "&xsize=20&kind=png", "&xsize=10&ysize=20&fit=cover")
     before = {query: exported(client, snapshot["id"], query) for query in queries}
-    found = members(before["&kind=original"])
-    assert {name: found[f"{name}.jpg"] for name in bodies} == bodies
-    lines = [json.loads(line) for line in found["metadata.jsonl"].splitlines()]
+    exports = members(before["&kind=original"])
+    assert {name: exports[f"{name}.jpg"] for name in bodies} == bodies
+    lines = [json.loads(line) for line in exports["metadata.jsonl"].splitlines()]
     assert [(line["name"], line["data"]["n"]) for line in lines] == [("x", 0), ("y/z", 1), ("ü", 2)]
     put(client, "another", 9)
     put(client, "x", 0, n="other")  # the same bytes, uploaded again with other data
@@ -460,9 +460,9 @@ def test_an_export_names_what_it_lacks(alone):
     snapshot = freeze(client).json()
     client.delete("/images/p/0")
     put(client, "p/1", 50)
-    found = members(exported(client, snapshot["id"]))
-    assert [name for name in found if name.endswith(".jpg")] == ["p/2.jpg"]
-    missing = found["_missing.txt"].decode().splitlines()
+    exports = members(exported(client, snapshot["id"]))
+    assert [name for name in exports if name.endswith(".jpg")] == ["p/2.jpg"]
+    missing = exports["_missing.txt"].decode().splitlines()
     assert [line.partition(":")[0] for line in missing] == ["p/0", "p/1"]
     assert ("404" in missing[0], "409" in missing[1]) == (True, True)
 

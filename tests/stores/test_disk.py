@@ -66,8 +66,8 @@ def keys(store: DiskStore, *arguments, **options) -> list[str]:
 
 def files(folder: Path) -> set[str]:
     """Everything in a folder but what is the store's own."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return {str(path) for path in found if path.parts[0] != ".image_repo"}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {str(path) for path in paths if path.parts[0] != ".image_repo"}
 
 
 @pytest.fixture

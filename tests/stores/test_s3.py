@@ -56,12 +56,12 @@ def test_a_large_object_is_sent_in_parts_and_verified(endpoint, container, overw
     data = os.urandom(PART_BYTES + 1000)
     with opened_bucket(s3_settings(endpoint), container, multipart=5 << 20) as store:
         put = store.put("a.jpg", io.BytesIO(data), media_type=JPEG, metadata={"x": "ü"}, overwrite=overwrite)
-        found = store.head("a.jpg")
-        assert (found.size, found.etag, found.media_type, found.metadata) == (len(data), put.etag, JPEG, {"x": "ü"})
+        head = store.head("a.jpg")
+        assert (head.size, head.etag, head.media_type, head.metadata) == (len(data), put.etag, JPEG, {"x": "ü"})
         assert put.etag.endswith("-2")
         assert hashlib.sha256(read(store, "a.jpg")).digest() == hashlib.sha256(data).digest()
         (entry,) = listed(store)
-        assert (entry.etag, entry.size) == (found.etag, found.size)
+        assert (entry.etag, entry.size) == (head.etag, head.size)
         with pytest.raises(PreconditionFailed):
             store.put("a.jpg", io.BytesIO(data), media_type=JPEG, overwrite=False)
         assert store._client.call("list_multipart_uploads", Bucket=container).get("Uploads", []) == []

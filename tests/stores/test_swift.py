@@ -76,7 +76,7 @@ def credentials_of(environ: dict[str, str], **given: str) -> Credentials:
 
 
 @pytest.mark.parametrize(
-    ("given", "environ", "found"),
+    ("given", "environ", "expected"),
     [
         ({}, {}, {}),
         ({}, {"OS_AUTH_URL": "http://k/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p"},
@@ -102,8 +102,8 @@ def credentials_of(environ: dict[str, str], **given: str) -> Credentials:
         "domains and certificates",
     ],
 )  # fmt: skip
-def test_the_environment_fills_what_is_left_open(given, environ, found):
-    assert credentials_of(environ, **given) == Credentials(**found)
+def test_the_environment_fills_what_is_left_open(given, environ, expected):
+    assert credentials_of(environ, **given) == Credentials(**expected)
 
 
 def test_kind_auto_is_swift_where_the_credentials_name_where_to_sign_in():
@@ -251,7 +251,7 @@ def test_a_long_listing_is_never_held_whole(swift, container):
             list(threads.map(lambda number: store.put(f"{number:05}", b"", media_type=JPEG), range(count)))
         pages = []
         list_page = store._list
-        store._list = lambda *where: pages.append(len(found := list_page(*where))) or found
+        store._list = lambda *where: pages.append(len(page := list_page(*where))) or page
         listing = store.keys()
         assert next(listing).key == "00000"
         assert pages == [100]  # no more than is looked at is asked for

@@ -63,10 +63,10 @@ def fill(folder: Path, *names: str, body: bytes = ONE) -> None:
 @pytest.fixture
 def path(tmp_path) -> Path:
     """A configuration, and a container with three pictures of another tool, one of which is none."""
-    found = configure(tmp_path, catalogue={"reconcile": 3600})
+    made = configure(tmp_path, catalogue={"reconcile": 3600})
     fill(tmp_path / "originals", "a", "b/c")
     fill(tmp_path / "originals", "broken", body=b"none")
-    return found
+    return made
 
 
 def documents(path: Path) -> dict[str, dict]:
@@ -177,9 +177,9 @@ def node(folder: Path, name: str, **catalogue: object) -> Config:
 
 def nodes_of(config: Config) -> Membership:
     (Path(config.local_file_cache_path).parent).mkdir(exist_ok=True)
-    found = wiring.nodes(config, wiring.build_stores(config))
-    assert found is not None
-    return found
+    nodes = wiring.nodes(config, wiring.build_stores(config))
+    assert nodes is not None
+    return nodes
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_node_is_known_again_and_is_not_its_own_neighbour(tmp_path):
     ours.tell(shared=False)
     assert nodes_of(node(tmp_path, "one")).id == ours.id
     assert nodes_of(node(tmp_path, "one")).others() == []
-    assert [found.id for found in nodes_of(node(tmp_path, "two")).others()] == [ours.id]
+    assert [other.id for other in nodes_of(node(tmp_path, "two")).others()] == [ours.id]
 
 
 def test_a_node_that_was_killed_is_forgotten_after_a_while(tmp_path):
@@ -250,8 +250,8 @@ def holder(path: Path) -> int:
 
 
 def complete(path: Path, count: int) -> bool:
-    found = query_catalogue(path, "images?width=40&count=exact&limit=1")
-    return found["count"] == count and "catalogue" not in found
+    answer = query_catalogue(path, "images?width=40&count=exact&limit=1")
+    return answer["count"] == count and "catalogue" not in answer
 
 
 @pytest.mark.servers

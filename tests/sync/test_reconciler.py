@@ -427,8 +427,8 @@ def test_a_difference_is_told_and_nothing_is_changed(repo, folder):
     (folder / "b.json").unlink()
     lay(folder, "d.jpg", ONE)
     before = indexed_records(repo)
-    found = compare(repo.indexer.index, reconciler.Images(repo).listing())
-    assert found == reconciler.Difference(missing=1, stale=1, gone=1)
+    difference = compare(repo.indexer.index, reconciler.Images(repo).listing())
+    assert difference == reconciler.Difference(missing=1, stale=1, gone=1)
     assert indexed_records(repo) == before
     swept(repo)
     assert compare(repo.indexer.index, reconciler.Images(repo).listing()) == reconciler.Difference(unread=2)

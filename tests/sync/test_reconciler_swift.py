@@ -40,7 +40,7 @@ def other_tool(swift):
 
 
 def widths(repo: Repository) -> dict[str, int | None]:
-    return {name: found["width"] for name, found in indexed_records(repo).items()}
+    return {name: record["width"] for name, record in indexed_records(repo).items()}
 
 
 def test_what_other_tools_do_is_in_the_catalogue_after_one_look(building, other_tool, container):
@@ -52,7 +52,7 @@ def test_what_other_tools_do_is_in_the_catalogue_after_one_look(building, other_
         other_tool.put_object(container, "a/b.json", b"{}", content_type="application/json")
         other_tool.put_object(container, "notes.txt", b"text", content_type="text/plain")
         followed(repo)
-        assert {name: found["width"] for name, found in indexed_records(repo).items()} == {
+        assert {name: record["width"] for name, record in indexed_records(repo).items()} == {
             "a/b": 40,
             "Möhre/grün": 40,
             "no-ending": 40,
@@ -121,7 +121,7 @@ def test_a_store_that_is_away_stops_the_look_and_it_goes_on_later(building, othe
             building.proxy.heal()
             until(
                 lambda: (
-                    all(found["width"] for found in indexed_records(served.repo).values())
+                    all(record["width"] for record in indexed_records(served.repo).values())
                     and len(indexed_records(served.repo)) == 21
                 ),
                 30,

@@ -62,9 +62,9 @@ def say(client: Client, method: str, path: str, data: Any, **headers: str) -> An
 def names(answer: Answer) -> list[str]:
     assert answer.status == 200, answer.body[:300]
     page = answer.json()
-    found = [image["name"] for image in page["images"]]
-    assert page["count"] == len(found)
-    return found
+    listed = [image["name"] for image in page["images"]]
+    assert page["count"] == len(listed)
+    return listed
 
 
 def put_rows(served: Served, count: int, *, begin: str = "many") -> None:

@@ -72,9 +72,9 @@ def taken(served, body: bytes, path: str = "/import") -> dict:
 
 
 def counts(report: dict) -> dict[str, int]:
-    found = {name: number for name, number in report.items() if name != "entries"}
-    assert sum(found.values()) == len(report["entries"])
-    return {name: number for name, number in found.items() if number}
+    numbers = {name: number for name, number in report.items() if name != "entries"}
+    assert sum(numbers.values()) == len(report["entries"])
+    return {name: number for name, number in numbers.items() if number}
 
 
 # -- out ------------------------------------------------------------------------------------
@@ -430,8 +430,8 @@ def test_datasets_loads_an_export_packed_and_unpacked_whatever_its_data_and_fold
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path / "unpacked")
     for path in (packed, tmp_path / "unpacked" / "**"):
-        found = {row["name"]: json.loads(row["data"]) for row in loaded(path, tmp_path)}
-        assert found == {f"test/train/{n}": d for n, d in enumerate(data)}
+        rows = {row["name"]: json.loads(row["data"]) for row in loaded(path, tmp_path)}
+        assert rows == {f"test/train/{n}": d for n, d in enumerate(data)}
 
 
 @pytest.mark.parametrize(

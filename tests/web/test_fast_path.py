@@ -111,10 +111,10 @@ def config(tmp_path: Path) -> Config:
 def worker(config: Config) -> Iterator[Worker]:
     assert wiring.prepare(config, wiring.build_stores(config)) == []
     repo = wiring.build(config)
-    found = Worker(repo, config)
-    found.put("a/b", pictures.jpeg(pictures.photo(300, 200)))
+    made = Worker(repo, config)
+    made.put("a/b", pictures.jpeg(pictures.photo(300, 200)))
     try:
-        yield found
+        yield made
     finally:
         repo.close()
 

@@ -71,10 +71,10 @@ def _message(answer: Answer) -> tuple[str, dict[str, Any]]:
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     page = answer.body.decode()
-    found = re.search(r'data-origin="([^"]*)" data-message="([^"]*)"', page)
-    assert found, page
+    match = re.search(r'data-origin="([^"]*)" data-message="([^"]*)"', page)
+    assert match, page
     assert re.search(r'<script src="(/static/post_message.js)"', page)
-    return html.unescape(found[1]), json.loads(html.unescape(found[2]))
+    return html.unescape(match[1]), json.loads(html.unescape(match[2]))
 
 
 def _token(site: Site, headers: dict[str, str], origin: str = VIEWER, message_id: str | None = "m 1") -> dict[str, Any]:

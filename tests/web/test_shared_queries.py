@@ -154,8 +154,8 @@ def test_a_key_of_the_data_may_be_called_share(site: Shop) -> None:
     writer = {"Content_Type": "application/json", **site[1]["writer"]}
     assert site[0].client("PATCH", "/images/s/b", b'{"share": 50, "lifetime": 3}', **writer).status == 200
     for query in ("share=50", "lifetime=3"):
-        found = site[0].client.get(f"/images?{query}", **site[1]["reader"]).json()["images"]
-        assert [record["name"] for record in found] == ["s/b"]
+        records = site[0].client.get(f"/images?{query}", **site[1]["reader"]).json()["images"]
+        assert [record["name"] for record in records] == ["s/b"]
 
 
 def test_its_holder_adds_no_condition(site: Shop) -> None:

@@ -78,8 +78,8 @@ class Running:
     def files(self, part: str = "originals") -> set[str]:
         """All but the note of a serving node, which comes when it comes."""
         folder = self.folder / part
-        found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        return {name for name in found if not name.startswith(".image_repo/nodes/")}
+        paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        return {name for name in paths if not name.startswith(".image_repo/nodes/")}
 
     def workers(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]

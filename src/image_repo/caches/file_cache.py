@@ -341,11 +341,11 @@ class FileCache:
         expired: list[Item] = []
         size = count = 0
         oldest = now - self._lifetime if self._lifetime else 0.0
-        for path, found in self._files():
-            taken = _disk_bytes(found.st_size)
+        for path, status in self._files():
+            taken = _disk_bytes(status.st_size)
             size, count = size + taken, count + 1
-            if not _is_temporary(path) and not _is_pinned(found, now):
-                item = Item(path, taken, _last_use(found, now), found.st_mtime_ns % _NS_PER_S / _NS_PER_S)
+            if not _is_temporary(path) and not _is_pinned(status, now):
+                item = Item(path, taken, _last_use(status, now), status.st_mtime_ns % _NS_PER_S / _NS_PER_S)
                 (expired if item.used < oldest else items).append(item)
         return items, expired, size, count
 
@@ -432,9 +432,9 @@ def _pin(handle: int, until: float) -> None:
         os.utime(handle, (until, until))
 
 
-def _is_pinned(found: os.stat_result, now: float) -> bool:
+def _is_pinned(status: os.stat_result, now: float) -> bool:
     # Not by the time alone: a clock that was ahead for a while would pin everything for ever.
-    return not found.st_mode & stat.S_IWUSR and found.st_mtime > now
+    return not status.st_mode & stat.S_IWUSR and status.st_mtime > now
 
 
 def _pin_of(path: str) -> float:
@@ -445,9 +445,9 @@ def _pin_of(path: str) -> float:
     return status.st_mtime if _is_pinned(status, time.time()) else 0.0
 
 
-def _last_use(found: os.stat_result, now: float) -> float:
+def _last_use(status: os.stat_result, now: float) -> float:
     """Return when a file was used last; one from the future says nothing, and is the first to go."""
-    return found.st_mtime if found.st_mtime < now + _TOUCH_EVERY_S else 0.0
+    return status.st_mtime if status.st_mtime < now + _TOUCH_EVERY_S else 0.0
 
 
 # -- the file system -----------------------------------------------------------------
@@ -480,10 +480,10 @@ def _is_temporary(path: str) -> bool:
     return path.rpartition("/")[2].startswith(".")
 
 
-def _remove_abandoned(path: str, found: os.stat_result) -> bool:
+def _remove_abandoned(path: str, status: os.stat_result) -> bool:
     """Remove a temporary file without a writer; False where it may have one."""
     if not path.rpartition("/")[2].startswith(_RESERVED):
-        return found.st_mtime < time.time() - _ABANDONED_S and _unlink(path)
+        return status.st_mtime < time.time() - _ABANDONED_S and _unlink(path)
     with contextlib.suppress(OSError), _locked(os.path.dirname(path)):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

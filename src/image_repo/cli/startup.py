@@ -143,14 +143,14 @@ def _check_provider(config: Config, rule: str) -> Finding:
         keys = wiring.provider_keys(config)
     except (OSError, ValueError) as error:
         return Finding(False, "access", f"{rule}; the keys of the identity provider cannot be fetched: {error}")
-    found = f"{rule}; the identity provider has {len(keys)} keys for tokens"
+    detail = f"{rule}; the identity provider has {len(keys)} keys for tokens"
     if not config.access.oidc.client_id:
-        return Finding(True, "access", found)
+        return Finding(True, "access", detail)
     try:
         wiring.check_login(config)
     except (OSError, ValueError, LibraryMissing) as error:
         return Finding(False, "access", f"{rule}; nobody can log in: {error}")
-    return Finding(True, "access", f"{found}; people log in at /login")
+    return Finding(True, "access", f"{detail}; people log in at /login")
 
 
 def _check_marker(store: Store, rules: str) -> Finding:

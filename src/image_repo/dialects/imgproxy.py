@@ -178,7 +178,7 @@ class ImgproxyRequest:
         dpr = self.dpr if self.is_enlarged else min(self.dpr, 1 / max(scales))
         return (scales[0] * dpr, scales[1] * dpr), resizing_type
 
-    def _focus(self, scaled: Size, kept: Size) -> str | None:
+    def _focus(self, scaled: Size, box: Size) -> str | None:
         """Return the focus of the upright picture; None leaves it to its record, else to the middle."""
         gravity = self.gravity
         if gravity is None:
@@ -188,8 +188,8 @@ class ImgproxyRequest:
         if gravity.kind == "fp":
             x, y = gravity.x, gravity.y
         elif gravity.x or gravity.y:
-            left, top = gravity.place(scaled, kept)
-            x, y = (left + kept[0] / 2) / scaled[0], (top + kept[1] / 2) / scaled[1]
+            left, top = gravity.place(scaled, box)
+            x, y = (left + box[0] / 2) / scaled[0], (top + box[1] / 2) / scaled[1]
         else:
             x, y = _GRAVITIES[gravity.kind]
         x, y = {90: (y, 1 - x), 180: (1 - x, 1 - y), 270: (1 - y, x)}.get(self.rotate, (x, y))

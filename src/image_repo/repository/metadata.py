@@ -389,12 +389,12 @@ class MetadataStore:
         record = fitting(stored, original)
         if record:
             return record
-        with self._originals.open(original) as (found, spool):
-            info = self._inspect(found, spool, stored)
-            made = describe(found, info, spool.sha256, stored, uploaded=found.modified)
+        with self._originals.open(original) as (newest, spool):
+            info = self._inspect(newest, spool, stored)
+            made = describe(newest, info, spool.sha256, stored, uploaded=newest.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
             # The same bytes with another time of change: restored from a backup, most likely.
-            if self._origin.restore_etag(found.key, found.version, stored.version):
+            if self._origin.restore_etag(newest.key, newest.version, stored.version):
                 self._resolver.note_write(original.name, self._resolver.look_up(original.name))
                 self._indexer.noted(original.name)
                 return stored
@@ -430,10 +430,10 @@ class MetadataStore:
         if record.dhash:
             return record
         before_decoding()
-        with self._originals.open(original) as (found, spool):
-            summary = self._summarise(spool, self._mezzanines.smallest(found))
-        if (found.key, found.version) != (record.key, record.version):
-            return self.read_summarised(found)
+        with self._originals.open(original) as (newest, spool):
+            summary = self._summarise(spool, self._mezzanines.smallest(newest))
+        if (newest.key, newest.version) != (record.key, record.version):
+            return self.read_summarised(newest)
         made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)
         return self._store_if_unchanged(made, original.name, record)
 

@@ -353,8 +353,8 @@ class Snapshots:
                     yield entry
 
         newest = nlargest(skip + limit, each(), key=lambda entry: (entry.modified, entry.key))[skip:]
-        found = (self._about(_name_of(entry.key)) for entry in newest)
-        return [_seen_by(principal, snapshot) for snapshot in found if snapshot], count
+        snapshots = (self._about(_name_of(entry.key)) for entry in newest)
+        return [_seen_by(principal, snapshot) for snapshot in snapshots if snapshot], count
 
     def _about(self, name: str) -> Snapshot | None:
         text = read_small(self._origin, _key(name) + _ABOUT, manifest.MOST_HEADER)

@@ -101,8 +101,8 @@ class TtlCache(Generic[T]):
 
     def _from_disk(self, name: ImageName) -> T | None:
         try:
-            kept = self._disk.get(prefix_of(name) + self._what) if self._disk else None
-            return self._load(json.loads(kept.body)) if kept else None
+            entry = self._disk.get(prefix_of(name) + self._what) if self._disk else None
+            return self._load(json.loads(entry.body)) if entry else None
         except (OSError, ValueError) as error:
             log.warning("the %s of %s cannot be read from disk: %s", self._what, name, error)
             return None

@@ -66,8 +66,8 @@ _MAX_PASSED_OVER = 1_000
 # -- entries and bodies ---------------------------------------------------------------
 
 
-def _etag(found: os.stat_result) -> str:
-    return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_size:x}-{status.st_mtime_ns:x}"
 
 
 class DiskBody:
@@ -259,10 +259,10 @@ class DiskStore:
         return real.startswith(self._real_root) and not f"{real}/".startswith(f"{self._real_root}{OWN}/")
 
     def _entry(
-        self, key: str, found: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
+        self, key: str, status: os.stat_result, is_record: Callable[[], bool], begin: Callable[[], bytes]
     ) -> Entry | None:
         """Return the entry of a file and its sidecar; None when it has expired."""
-        entry = Entry(key, found.st_size, _etag(found), found.st_mtime_ns / 1e9, implied_type(key, is_record, begin))
+        entry = Entry(key, status.st_size, _etag(status), status.st_mtime_ns / 1e9, implied_type(key, is_record, begin))
         attributes = self._sidecars.read(key, entry)
         if attributes is None:
             return entry
@@ -489,7 +489,9 @@ class DiskStore:
         # A link that leads up again would go round for ever.
         above |= real.keys()
         sorts = (
-            listings[0][1].sorts if len(listings) == 1 else sorted({s for _, found in listings for s in found.sorts})
+            listings[0][1].sorts
+            if len(listings) == 1
+            else sorted({sort for _, listing in listings for sort in listing.sorts})
         )
         for sort in window.part(begins, sorts):
             paths = [path for folder, listing in listings for path in listing.paths(folder, sort)]

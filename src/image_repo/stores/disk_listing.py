@@ -195,10 +195,10 @@ class Folders:
         names = frozenset(stems)
         return [(sort, listing.paths(folder, sort)[0]) for sort in listing.sorts if is_called(sort, names, endings)]
 
-    def _size(self, folder: str, found: os.stat_result) -> int:
+    def _size(self, folder: str, status: os.stat_result) -> int:
         """Bytes that are read to list a folder; by what was seen in it, where the file system does not tell."""
         with self._lock:
-            return max(found.st_size, _BYTES_A_NAME * self._names.get(folder, 0))
+            return max(status.st_size, _BYTES_A_NAME * self._names.get(folder, 0))
 
     def _looked_for(self, folder: str, stems: Sequence[str], spelled: Sequence[str]) -> Iterator[tuple[str, str]]:
         """
@@ -218,14 +218,14 @@ class Folders:
                         yield sort, f"{folder}/{stem}{suffix}"
                         break
 
-    def _spellings(self, folder: str, found: os.stat_result, endings: frozenset[str]) -> frozenset[str]:
+    def _spellings(self, folder: str, status: os.stat_result, endings: frozenset[str]) -> frozenset[str]:
         """Return the spellings of these endings in a folder, except lower case."""
         with self._lock:
             known = self._spelled.get((folder, endings))
         began = time.monotonic()
-        if known and (known.changed == found.st_mtime_ns or began < known.until):
+        if known and (known.changed == status.st_mtime_ns or began < known.until):
             return known.endings
-        settled = time.time_ns() - found.st_mtime_ns > _SETTLED
+        settled = time.time_ns() - status.st_mtime_ns > _SETTLED
         with os.scandir(folder) as items:
             spelled = frozenset(
                 ending
@@ -235,7 +235,7 @@ class Folders:
         now = time.monotonic()
         until = now + max(_SPELLED_FOR, _SHARE * (now - began))
         with self._lock:
-            self._spelled[folder, endings] = _Spelled(spelled, found.st_mtime_ns if settled else None, until)
+            self._spelled[folder, endings] = _Spelled(spelled, status.st_mtime_ns if settled else None, until)
         return spelled
 
     def _file(self, path: str) -> os.stat_result | None:

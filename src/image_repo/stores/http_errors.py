@@ -66,7 +66,9 @@ def reason_of(error: BaseException) -> str:
         "it closed the connection": ("reset", "aborted", "broken pipe", "incompleteread", "remotedisconnected"),
         "there is no way to its network": ("unreachable",),
     }
-    return next((said for said, signs in words.items() if any(sign in text for sign in signs)), "the connection failed")
+    return next(
+        (reason for reason, signs in words.items() if any(sign in text for sign in signs)), "the connection failed"
+    )
 
 
 def absent(call: Callable[[], T]) -> T | None:

@@ -153,13 +153,13 @@ class Sweep:
         have = self._index.stamps(names)  # once more: a later writer marks the name after this
         names = [name for name in names if indexer.bare(have.get(name, "\0")) != stamps[name]]
         rows = dict(zip(names, each(self._try, names), strict=True))
-        for name, found in rows.items():
-            if found is None:
+        for name, result in rows.items():
+            if result is None:
                 self._nothing(name, stamps[name])
                 continue
             there.add(name)
-            if isinstance(found, Problem):
-                outcome.failed.append((name, str(found)))
+            if isinstance(result, Problem):
+                outcome.failed.append((name, str(result)))
         self._put([row for row in rows.values() if isinstance(row, Row)], outcome)
         after = self._marked(names)
         for name in (name for name in names if before.get(name) != after.get(name)):

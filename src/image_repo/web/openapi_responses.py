@@ -71,14 +71,14 @@ def complete(operation: dict[str, Any], method: str, path: str) -> None:
     words = list(_words(path))
     operation["operationId"] = method + "".join(words)
     operation["tags"] = [_TAGS.get(path.split("/")[1], "images")]
-    found = operation["responses"].get("200", {})
-    is_picture = method == "get" and any(kind.startswith("image/") for kind in found.get("content", {}))
+    success = operation["responses"].get("200", {})
+    is_picture = method == "get" and any(kind.startswith("image/") for kind in success.get("content", {}))
     of_path = _OF_PATH.get(path.split("/")[1], ())
     for code in sorted({*_OF_ALL, *_OF_METHOD[method], *of_path, *(_OF_PICTURES if is_picture else ())}):
         operation["responses"].setdefault(code, {"$ref": f"#/components/responses/{code}"})
     if is_picture:
-        found["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
-        operation["responses"].setdefault("206", {"description": "a part of it", "content": found["content"]})
+        success["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+        operation["responses"].setdefault("206", {"description": "a part of it", "content": success["content"]})
 
 
 def _words(path: str) -> Iterator[str]:

@@ -78,23 +78,23 @@ def _temporary(repo: Repository, key: str, origin: str | None) -> Reply:
     if not given or not expires:
         raise LinkRefused("Expected temp_url_sig and temp_url_expires.")
     try:
-        kept = repo.links.open(key, given, expires)
+        target = repo.links.open(key, given, expires)
     except Problem as problem:
         problem.members.pop("name", None)  # a refused caller learns nothing of what there is
         raise
     conditions = ConditionalRequest(request.environ)
     with ExitStack() as stack:
-        stack.callback(kept.file.close)
+        stack.callback(target.file.close)
         filename = request.args.get("filename") or key.rpartition("/")[2]
         head = responses.ResponseHead(
-            media_type=kept.media_type,
-            etag=kept.etag,
-            modified=kept.modified,
+            media_type=target.media_type,
+            etag=target.etag,
+            modified=target.modified,
             filename=responses.safe_filename("filename", filename, forbidden="/\\", max_chars=_MAX_LINK_NAME_CHARS),
             attachment="inline" not in request.args,
             cache_control="private, no-cache",
             origin=origin,
         )
         unchanged = responses.not_modified(conditions, head)
-        return unchanged or responses.send_file(conditions, head, kept.file, kept.size, stack)
+        return unchanged or responses.send_file(conditions, head, target.file, target.size, stack)
     raise AssertionError

@@ -107,15 +107,15 @@ class SizedUrls:
             raise BadParameter("srcset", "The configuration allows presets alone.")
         if self._mode == "signed":
             self._repo.access.authorise(principal, Action.WRITE, original.name.text)
-        found: dict[int, SizedUrl] = {}
+        by_width: dict[int, SizedUrl] = {}
         path = path_of(principal.relative(original.name.text))
         for each in _in_widths(request, widths or [*(w for w in self._ladder if w >= _LEAST_WIDTH_PX), MAX_SIDE_PX]):
             size = self.size(principal, original, each, source)
             # The largest there is has no box: one rendition however it is requested.
             is_whole = size[0] < each.values["xsize"] and "ysize" not in each.values
             url = self.url(root, path, original, _without_box(each) if is_whole else each, more)
-            found.setdefault(size[0], SizedUrl(*size, url))
-        return [found[width] for width in sorted(found)]
+            by_width.setdefault(size[0], SizedUrl(*size, url))
+        return [by_width[width] for width in sorted(by_width)]
 
 
 def read_widths(text: str) -> tuple[int, ...]:
