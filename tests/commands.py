@@ -20,7 +20,7 @@ from image_repo.server import address, uwsgi
 
 COMMAND = [sys.executable, "-m", "image_repo"]
 #: seconds that a process may take to start or to end
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def environment(**more: str) -> dict[str, str]:

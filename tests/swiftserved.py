@@ -17,7 +17,7 @@ from image_repo.config import CatalogueConfiguration, Config, MemoryCacheConfigu
 from image_repo.stores.swift import SwiftStore
 
 #: seconds within which everything works again after the store does
-RECOVERY = 15.0
+RECOVERY = 30.0
 
 
 @dataclass(frozen=True)

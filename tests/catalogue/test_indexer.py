@@ -134,10 +134,10 @@ def test_a_picture_of_another_tool_is_known_as_soon_as_somebody_asks_for_it(serv
         until(lambda: served.repo.indexer.index.note(SWEPT) is not None, "the first look")
         (served.folder / "data" / "x.jpg").write_bytes(ONE)
         assert client.get("/images/x?w=20").status == 200
-        until(lambda: indexed_records(served.repo).get("x", {}).get("width") == 40, "it is known, and read", 5)
+        until(lambda: indexed_records(served.repo).get("x", {}).get("width") == 40, "it is known, and read")
         (served.folder / "data" / "x.jpg").write_bytes(TWO)
         until(lambda: client.get("/images/x").image().size == (20, 10), "it is seen", 5)
-        until(lambda: indexed_records(served.repo)["x"]["width"] == 20, "it is known, and read", 5)
+        until(lambda: indexed_records(served.repo)["x"]["width"] == 20, "it is known, and read")
 
 
 def test_a_hit_notes_nothing(served, client):
@@ -218,7 +218,7 @@ def test_of_several_names_one_that_still_has_it_is_found(served, client):
         client.put(f"/images/{name}", ONE)
     for name in "ab":
         (served.folder / "data" / f"{name}.jpg").write_bytes(TWO)
-    until(lambda: record(client, ADDRESS)["name"] == "c", "the last one", 5)
+    until(lambda: record(client, ADDRESS)["name"] == "c", "the last one")
 
 
 def test_a_new_picture_of_its_own_name_is_preferred_at_once(client):
@@ -341,7 +341,7 @@ def test_a_failing_catalogue_stops_no_picture_and_no_upload_and_catches_up(serve
     finally:
         mend()
     with in_background(served.repo, served.config):
-        until(lambda: counted(client) == {"a": 20, "b": 20}, "it has caught up", 20)
+        until(lambda: counted(client) == {"a": 20, "b": 20}, "it has caught up")
         assert indexed_records(served.repo)["b"]["data"] == {"site": 1}
     assert indexed_records(served.repo) == {name: record(client, name) for name in "ab"}
 
@@ -356,7 +356,7 @@ def test_a_catalogue_that_is_deleted_under_a_running_server_is_made_again(served
         client.put("/images/a", ONE)
         until(lambda: served.repo.indexer.index.note(SWEPT) is not None, "the first look")
         delete(file_of(served))
-        until(lambda: counted(client) == {"a": 40}, "it is there again", 20)
+        until(lambda: counted(client) == {"a": 40}, "it is there again")
         until(lambda: served.repo.indexer.index.note(REBUILDING) is None, "it is complete")
 
 

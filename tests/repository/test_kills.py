@@ -109,7 +109,7 @@ def test_a_bulk_change_that_is_killed_leaves_each_record_whole_and_the_catalogue
                 turns = [repo.reader.description(ANONYMOUS, [name]).data["turn"] for name in names]
                 assert min(turns) >= acknowledged[-1][1]
 
-                commands.until(partial(agrees, repo, names), "the catalogue has what the records have", patience=10)
+                commands.until(partial(agrees, repo, names), "the catalogue has what the records have")
             finally:
                 stop()
     print(f"{kills} kills, {turn} bulk changes")

@@ -215,7 +215,7 @@ def test_the_lease_of_a_silent_node_is_taken_over_after_that_node_stops_to_write
         assert hold(one)
         one._ended.set()  # as a process that stands still: it renews no more, and gives nothing back
         assert not hold(two)
-        commands.until(lambda: hold(two), "the other node writes", patience=10)
+        commands.until(lambda: hold(two), "the other node writes")
         with pytest.raises(NotTheWriter):
             one.confirm()
 

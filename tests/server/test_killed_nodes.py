@@ -191,7 +191,7 @@ def states_of(writes: Writes, clients: list[Client]) -> set[tuple[int, ...]]:
 
 def agree_at_last(writes: Writes, clients: list[Client]) -> tuple[int, ...]:
     """Wait until all show the same, which is the last write acknowledged or one after it, and return it."""
-    commands.until(lambda: len(states_of(writes, clients)) == 1, f"all show the same of {writes.name}", patience=10)
+    commands.until(lambda: len(states_of(writes, clients)) == 1, f"all show the same of {writes.name}")
     (state,) = states_of(writes, clients)
     last = range(writes.last_acknowledged(time.monotonic()), len(writes.attempted))
     assert state in {(200, number) if writes.attempted[number] else (404, 404) for number in last}, writes

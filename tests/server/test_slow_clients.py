@@ -65,7 +65,7 @@ def test_many_slow_connections_from_one_address_starve_nobody(tmp_path: Path) ->
         slow = [stack.enter_context(socket.create_connection(listen, timeout=10)) for _ in range(800)]
         for connection in slow:
             connection.sendall(PART_OF_A_HEAD)
-        commands.until(lambda: sum(map(is_open, slow)) <= 200, "as many are left as two workers allow", 20)
+        commands.until(lambda: sum(map(is_open, slow)) <= 200, "as many are left as two workers allow")
         for _ in range(20):
             began = time.monotonic()
             honest = stack.enter_context(socket.create_connection(listen, 10, source_address=("127.0.0.2", 0)))

@@ -559,7 +559,7 @@ def test_slow_clients_starve_nobody_and_are_cut_off(listen: str, kind: str) -> N
             worst = max(worst, time.monotonic() - began)
         assert worst < 2
         if kind != "nothing":  # the kernel keeps those that have not said anything yet
-            commands.until(lambda: min([_is_over(connection, then) for connection in slow]), "all are cut off", 30)
+            commands.until(lambda: min([_is_over(connection, then) for connection in slow]), "all are cut off")
     finally:
         for connection in slow:
             connection.close()
@@ -665,7 +665,7 @@ def test_a_server_that_nobody_asks_anything_sleeps(tmp_path: Path) -> None:
     with commands.serving(config) as process:
         master = f"/proc/{process.pid}"
         pids = [process.pid, *map(int, Path(f"{master}/task/{process.pid}/children").read_text().split())]
-        commands.until(lambda: _worked(pids) < 0.02, "the work of the start is over", 60)
+        commands.until(lambda: _worked(pids) < 0.02, "the work of the start is over")
         # .3 % of a core is the goal; one of some spans, because the machine of the tests may be busy
         assert any(_worked(pids) < 0.003 * 3 for _ in range(5))
 

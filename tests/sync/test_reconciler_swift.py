@@ -116,7 +116,7 @@ def test_a_store_that_is_away_stops_the_look_and_it_goes_on_later(building, othe
         served.client.put("/images/known", TWO)
         building.proxy.fail("refuse")
         with in_background(served.repo, served.config):
-            until(lambda: served.client.get("/images/unknown").status == 503, 10)
+            until(lambda: served.client.get("/images/unknown").status == 503)
             assert indexed_records(served.repo).keys() == {"known"}, "nothing is taken out because nobody answers"
             building.proxy.heal()
             until(
@@ -124,7 +124,7 @@ def test_a_store_that_is_away_stops_the_look_and_it_goes_on_later(building, othe
                     all(record["width"] for record in indexed_records(served.repo).values())
                     and len(indexed_records(served.repo)) == 21
                 ),
-                30,
+                60,
             )
 
 
@@ -133,7 +133,7 @@ def test_renditions_and_notes_of_nodes_in_the_same_container_are_no_images(swift
         served.client.put("/images/a", ONE)
         served.client.get("/images/a?w=20&kind=png")
         with in_background(served.repo, served.config):
-            until(lambda: any(building.cache.keys(".nodes/")), 10)
+            until(lambda: any(building.cache.keys(".nodes/")))
         assert any(building.cache.keys(".renditions/"))
         assert not any(building.cache.keys(".nodes/")), "it has left"
         swept(served.repo)
@@ -153,7 +153,7 @@ def config_of(building: SwiftSite, name: str) -> Config:
 
 def test_two_nodes_with_a_catalogue_of_their_own_are_refused(building):
     with building.node("one") as served, in_background(served.repo, served.config):
-        until(lambda: any(building.cache.keys(".nodes/")), 10)
+        until(lambda: any(building.cache.keys(".nodes/")))
         wrong = [finding for finding in verbs.trial(config_of(building, "two")) if not finding.ok]
         assert [finding.subject for finding in wrong] == ["other nodes"]
         assert [finding for finding in verbs.trial(config_of(building, "one")) if not finding.ok] == []
