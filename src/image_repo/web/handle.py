@@ -281,9 +281,10 @@ class Pictures:
 
         :raises TooManyRenders: where nothing is left
         """
-        if variant.recipe.is_original or self._reader.is_cached(variant):
+        caller = read.request.principal
+        if not self.budget.bounds(caller) or variant.recipe.is_original or self._reader.is_cached(variant):
             return []
-        return self.budget.charge(read.request.principal, read.request.client)
+        return self.budget.charge(caller, read.request.client)
 
     def _original(self, read: _Read, variant: Variant) -> Reply:
         principal, conditions = read.request.principal, read.request.conditions

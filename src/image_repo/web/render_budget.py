@@ -21,6 +21,10 @@ class RenderBudget:
     def __init__(self, limiter: RateLimiter | None) -> None:
         self._limiter = limiter
 
+    def bounds(self, caller: Principal) -> bool:
+        """Return whether the renders of a caller count."""
+        return self._limiter is not None and not has_credentials(caller)
+
     def charge(self, caller: Principal, client: str) -> Headers:
         """Count a render; return the headers with what is left of the client's budget.
 
