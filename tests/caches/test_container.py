@@ -138,6 +138,18 @@ def test_a_promise_that_cannot_be_kept_raises(tier, disk, tmp_path):
     assert tier.pinned_until(KEY) is None
 
 
+def test_a_damaged_entry_does_not_keep_its_tier_from_being_filled(tier, disk):
+    tier.put(KEY, rendition(b"body"))
+    facts = disk.head(PREFIX + KEY).metadata
+    disk.put(PREFIX + KEY, b"bodX", media_type="image/jpeg", metadata=facts)
+    caches = Caches([tier])
+    assert not caches.contains(KEY)
+    assert caches.get(KEY) is None
+    caches.fill(KEY, rendition(b"body"))
+    assert caches.contains(KEY)
+    assert caches.get(KEY) == (rendition(b"body"), "cache")
+
+
 def test_other_objects_of_the_container_are_left_alone(tier, disk):
     disk.put("a/b@1.jpg", b"original", media_type="image/jpeg")
     tier.put("a/b@1.jpg", rendition())

@@ -14,6 +14,7 @@ from functools import partial
 from typing import BinaryIO, Protocol, TypeVar
 
 from image_repo.concurrency.backoff import Backoff
+from image_repo.errors import OriginalDamaged
 from image_repo.model.rendition import Layer, Rendition
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,8 @@ class Caches:
         try:
             result = call()
         except Exception as error:  # a cache never fails a request
-            backoff.fail()
+            if not isinstance(error, OriginalDamaged):  # one entry, not the tier
+                backoff.fail()
             log.warning("the %s tier failed at %s: %s: %s", tier.name, verb, type(error).__name__, error)
             return otherwise
         backoff.reset()
