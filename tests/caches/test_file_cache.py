@@ -145,11 +145,14 @@ def test_a_reader_verifies_the_blocks_that_it_reads_and_no_other(files, tmp_path
     assert not path.exists()
 
 
-def test_a_damaged_entry_that_was_replaced_meanwhile_stays(files):
+def test_a_damaged_entry_that_was_replaced_meanwhile_stays(files, tmp_path):
     assert create(files, "a@1", bytes(BLOCK) * 2)
     reader = files.open("a@1")
-    assert create(files, "a@1", b"new")
-    reader._digests[1] = bytes(32)
+    (path,) = entries(tmp_path / "cache")
+    with path.open("r+b") as replaced:
+        assert create(files, "a@1", b"new")
+        replaced.seek(BLOCK * 3 // 2)
+        replaced.write(b"damage")
     with reader, pytest.raises(DamagedEntry):
         reader.block(1)
     assert body_of(files, "a@1") == b"new"

@@ -147,7 +147,7 @@ class EntryReader(io.RawIOBase):
         if data is None:
             begin = number * self._block
             data = self._read(self._offset + begin, min(self._block, self.size - begin))
-            if hashlib.sha256(data).digest() != self._digests[number]:
+            if hashlib.sha256(data).digest() != self._digest(number):
                 raise self._damaged(f"block {number} is not as it was written")
             self._recent[number] = data
         return data
@@ -159,8 +159,8 @@ class EntryReader(io.RawIOBase):
         """
         data = self._read(self._offset, self.size)
         view = memoryview(data)
-        for number, digest in enumerate(self._digests):
-            if hashlib.sha256(view[number * self._block : (number + 1) * self._block]).digest() != digest:
+        for number in range(self._blocks):
+            if hashlib.sha256(view[number * self._block : (number + 1) * self._block]).digest() != self._digest(number):
                 raise self._damaged(f"block {number} is not as it was written")
         return data
 
@@ -198,7 +198,7 @@ class EntryReader(io.RawIOBase):
 
         :raises DamagedEntry: for the first that does not fit its digest
         """
-        for number in range(len(self._digests)):
+        for number in range(self._blocks):
             self.block(number)
 
     def stat(self) -> os.stat_result:
@@ -210,8 +210,16 @@ class EntryReader(io.RawIOBase):
             os.close(self.handle)
         super().close()
 
-    def _read_head(self, key: str | None) -> tuple[int, int, int, dict[str, Any], list[bytes]]:
-        """Read size, offset and block size of the body, the facts, and the digests."""
+    @property
+    def _blocks(self) -> int:
+        return len(self._digests) // _DIGEST_BYTES
+
+    def _digest(self, number: int) -> bytes:
+        """Return the digest that a block was written with."""
+        return self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES]
+
+    def _read_head(self, key: str | None) -> tuple[int, int, int, dict[str, Any], bytes]:
+        """Read size, offset and block size of the body, the facts, and the digests, one after the other."""
         if len(self._first) < _HEAD.size:
             raise self._damaged("it is cut off")
         magic, length, size, digest = _HEAD.unpack_from(self._first)
@@ -234,10 +242,10 @@ class EntryReader(io.RawIOBase):
         table = self._read(offset + size, table_bytes)
         if hashlib.sha256(text + table).digest() != digest:
             raise self._damaged("its head is not as it was written")
-        return size, offset, block, facts, [table[n : n + _DIGEST_BYTES] for n in range(0, table_bytes, _DIGEST_BYTES)]
+        return size, offset, block, facts, table
 
-    def _digests_of_version_1(self, text: bytes, offset: int, size: int, digest: bytes) -> list[bytes]:
-        """Verify a body without block digests, and return the digest of each of its blocks."""
+    def _digests_of_version_1(self, text: bytes, offset: int, size: int, digest: bytes) -> bytes:
+        """Verify a body without block digests, and return the digests of its blocks, one after the other."""
         whole = hashlib.sha256(text)
         digests = []
         for start, end in pairwise([*range(0, size, BLOCK_BYTES), size]):
@@ -246,7 +254,7 @@ class EntryReader(io.RawIOBase):
             digests.append(hashlib.sha256(data).digest())
         if whole.digest() != digest:
             raise self._damaged("its body is not as it was written")
-        return digests
+        return b"".join(digests)
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset + size <= len(self._first):
