@@ -27,7 +27,10 @@ class BackgroundWorker:
         self._capacity = capacity
         self._most_threads = threads
         self._tasks: deque[Task] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        #: one thread for each task: all that sleep would contend for the GIL with the request that submitted it
+        self._submitted = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
         self._running = 0
         self._is_closed = False
         self._threads: list[threading.Thread] = []
@@ -39,18 +42,18 @@ class BackgroundWorker:
 
     def offer(self, task: Task) -> bool:
         """Run a task soon; return False where too many wait, or after the end."""
-        with self._changed:
+        with self._lock:
             is_accepted = not self._is_closed and len(self._tasks) < self._capacity
             if is_accepted:
                 self._tasks.append(task)
                 self._start()
-                self._changed.notify_all()
+                self._submitted.notify()
         return is_accepted
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything submitted is done; return False when that took too long."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._tasks and not self._running, timeout)
+        with self._lock:
+            return self._done.wait_for(lambda: not self._tasks and not self._running, timeout)
 
     def close(self, timeout: float = 15.0) -> None:
         """Finish what was submitted, and end the threads.
@@ -59,15 +62,17 @@ class BackgroundWorker:
         """
         end = time.monotonic() + timeout
         self.flush(timeout)
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            self._submitted.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
     def _start(self) -> None:
-        # A thread does not live on in a forked child.
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        alive = [thread for thread in self._threads if thread.is_alive()]
+        if len(alive) < len(self._threads):  # none lives on in a forked child: those that waited take no notification
+            self._submitted = threading.Condition(self._lock)
+        self._threads = alive
         if len(self._threads) < self._most_threads:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._threads.append(thread)
@@ -75,16 +80,16 @@ class BackgroundWorker:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._tasks or self._is_closed)
+            with self._lock:
+                self._submitted.wait_for(lambda: self._tasks or self._is_closed)
                 if not self._tasks:
                     return
                 task = self._tasks.popleft()
                 self._running += 1
             _run(task)
-            with self._changed:
+            with self._lock:
                 self._running -= 1
-                self._changed.notify_all()
+                self._done.notify_all()
 
 
 def _run(task: Task) -> None:

@@ -109,7 +109,7 @@ class Mezzanines:
         known = self._known(original) or self._flight.do(
             _id(original) + "+mezzanines",
             lambda: self._learn(original, recipe, file, shared),
-            lambda: self._known(original),
+            lambda: self._remembered(original),
             self._limits.wait,
         )
         scale = render.choose_scale(recipe, known.plan)
@@ -170,15 +170,19 @@ class Mezzanines:
 
     def _known(self, original: Original) -> _Known | None:
         """Return which mezzanines an original has, from what is remembered or stored on this node."""
-        with self._lock:
-            if _id(original) in self._plans:
-                return _Known(self._plans[_id(original)])
+        remembered = self._remembered(original)
+        if remembered:
+            return remembered
         stored = (self._load(self._key(original, scale)) for scale in _SCALES)
         mezzanine = next(filter(None, stored), None)
         if mezzanine is None:
             return None
         self._remember(original, mezzanine.plan)
         return _Known(mezzanine.plan, mezzanine)
+
+    def _remembered(self, original: Original) -> _Known | None:
+        with self._lock:
+            return _Known(self._plans[_id(original)]) if _id(original) in self._plans else None
 
     def _remember(self, original: Original, plan: MezzaninePlan | None) -> None:
         with self._lock:
