@@ -46,6 +46,13 @@ def building(swift, container, tmp_path):
         yield building
 
 
+@pytest.fixture
+def patient(swift, container, tmp_path):
+    """One whose store may take its time."""
+    with house(swift, container, tmp_path, timeout=10.0) as building:
+        yield building
+
+
 def learn(building: SwiftSite, client) -> dict[str, bytes]:
     """Uploads a picture and asks for some variants; what they are."""
     assert client.put("/images/a/one", ORIGINAL).status == 201
@@ -118,18 +125,18 @@ def test_a_start_while_the_store_fails(building, fault):
         until(lambda: works(served.client))
 
 
-def test_a_known_picture_does_not_wait_for_a_frozen_store(swift, container, tmp_path):
+def test_a_known_picture_does_not_wait_for_a_frozen_store(patient):
     """Also where the store may take its time otherwise, and before the breaker knows."""
-    with house(swift, container, tmp_path, timeout=10.0) as building, building.node() as served:
-        known = learn(building, served.client)
-        building.proxy.fail("blackhole")
-        time.sleep(building.config.freshness)
+    with patient.node() as served:
+        known = learn(patient, served.client)
+        patient.proxy.fail("blackhole")
+        time.sleep(patient.config.freshness)
         answers = [(path, *timed(served.client, path)) for path in KNOWN[:2] * 10]
         assert all((answer.status, answer.body) == (200, known[path]) for path, answer, _ in answers)
         took = sorted(took for _, _, took in answers)
         assert took[-1] < 2
         assert took[-5] < 0.1  # the machine of the tests may be busy
-        building.proxy.heal()
+        patient.proxy.heal()
         until(lambda: works(served.client))
 
 
@@ -244,21 +251,21 @@ def test_a_flipped_byte_on_the_way_in_is_not_acknowledged(building):
         assert client.get("/images/one").status == 404
 
 
-def test_a_rotten_rendition_in_the_cache_container_is_made_anew(building):
-    with building.node(**NO_MEMORY) as served:
-        known = learn(building, served.client)
-    for entry in list(building.cache.keys(".renditions/")):
-        facts = building.cache.head(entry.key)
-        with building.cache.get(entry.key) as body:
+def test_a_rotten_rendition_in_the_cache_container_is_made_anew(patient):
+    with patient.node(**NO_MEMORY) as served:
+        known = learn(patient, served.client)
+    for entry in list(patient.cache.keys(".renditions/")):
+        facts = patient.cache.head(entry.key)
+        with patient.cache.get(entry.key) as body:
             rotten = bytearray(b"".join(body))
         rotten[len(rotten) // 2] ^= 4
         members = {"media_type": facts.media_type, "metadata": facts.metadata, "expires": facts.expires}
-        building.cache.put(entry.key, bytes(rotten), **members)
-    with building.node("two", **NO_MEMORY) as served:
+        patient.cache.put(entry.key, bytes(rotten), **members)
+    with patient.node("two", **NO_MEMORY) as served:
         for path in KNOWN:
             answer = served.client.get(path)
             assert (answer.body, answer.layer) == (known[path], "rendered")
-    with building.node("three", **NO_MEMORY) as served:
+    with patient.node("three", **NO_MEMORY) as served:
         assert [served.client.get(path).layer for path in KNOWN] == ["cache"] * len(KNOWN)
 
 
