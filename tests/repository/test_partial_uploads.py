@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -173,24 +175,76 @@ def test_what_is_announced_takes_no_room(uploads: PartialUploads) -> None:
 
 def test_bytes_that_have_arrived_are_bounded(uploads: PartialUploads) -> None:
     one, two = (uploads.create(announced(1 << 20)) for _ in range(2))
-    one.append(0, [bytes(1 << 19)])
-    two.append(0, [bytes(1 << 19)])
-    for refused in (lambda: uploads.create(announced(1)), lambda: one.append(1 << 19, [b"x"])):
+    one.append(0, [bytes(1 << 18)])
+    two.append(0, [bytes(3 << 18)])
+    for refused in (lambda: uploads.create(announced(1)), lambda: one.append(1 << 18, [b"x"])):
         with pytest.raises(InsufficientStorage):
             refused()
     two.delete()
-    assert one.append(1 << 19, [bytes(1 << 16)] * 8) == 1 << 20
+    assert one.append(1 << 18, [bytes(1 << 16)] * 12) == 1 << 20
+
+
+def test_of_uploads_that_fill_the_room_the_largest_ends_and_then_the_others(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path, UploadsConfiguration(max_size=3 << 20))
+    quarter = bytes(1 << 18)
+    waiting = [uploads.create(announced(1 << 20, client=client)) for client in "abcd"]
+    for upload in waiting:
+        upload.append(0, [quarter] * 3)
+    ended_at_once = []
+    while waiting:
+        ended = []
+        for upload in waiting:
+            with suppress(InsufficientStorage):
+                upload.append(3 << 18, [quarter])
+                ended.append(upload)
+        assert ended
+        ended_at_once.append(len(ended))
+        for upload in ended:
+            upload.finish({})
+            waiting.remove(upload)
+    assert ended_at_once[0] == 1
+
+
+def test_one_upload_alone_goes_beyond_the_bound(tmp_path: Path) -> None:
+    uploads = PartialUploads(tmp_path, UploadsConfiguration(max_size=3 << 20), measure_interval=0.0)
+    small, large = (uploads.create(announced(3 << 20, client=client)) for client in "ab")
+    small.append(0, [bytes(1 << 20)])
+    large.append(0, [bytes(2 << 20)])
+    for _ in range(2):
+        with pytest.raises(InsufficientStorage):
+            small.append(1 << 20, [b"x"])
+        large.append(large.size, [bytes(1 << 18)])
+    large.delete()
+    assert small.append(1 << 20, [bytes(2 << 20)]) == 3 << 20
+
+
+def test_the_last_byte_of_a_whole_upload_is_sent_again_where_there_is_no_room(uploads: PartialUploads) -> None:
+    whole, larger = uploads.create(announced(1 << 18)), uploads.create(announced(1 << 20))
+    whole.append(0, [bytes(1 << 18)])
+    larger.append(0, [bytes(3 << 18)])
+    assert whole.append((1 << 18) - 1, [b"x"]) == 1 << 18
+
+
+@pytest.mark.parametrize("interval", [0.0, math.inf], ids=["at once", "later"])
+def test_what_other_processes_write_counts_after_the_interval(tmp_path: Path, interval: float) -> None:
+    uploads = PartialUploads(tmp_path / "uploads", BOUNDS, measure_interval=interval)
+    mine = uploads.create(announced(1 << 20))
+    other = anew(uploads, tmp_path).create(announced(1 << 20, client="b"))
+    mine.append(0, [b"x"])
+    other.append(0, [bytes((1 << 20) - 1)])
+    with nullcontext() if interval else pytest.raises(InsufficientStorage):
+        mine.append(1, [b"x"])
 
 
 def test_bytes_in_one_request_are_bounded_too(tmp_path: Path) -> None:
     uploads = PartialUploads(tmp_path, UploadsConfiguration(max_size=3 << 20))
-    first, second = uploads.create(announced(2 << 20)), uploads.create(announced(3 << 20))
-    first.append(0, [bytes(1 << 20)])
+    first, second = uploads.create(announced(3 << 20)), uploads.create(announced(3 << 20))
+    first.append(0, [bytes(2 << 20)])
     with pytest.raises(InsufficientStorage):
         second.append(0, [bytes(1 << 16)] * 48)
-    assert uploads.find(second.id, "a").offset == 2 << 20
+    assert uploads.find(second.id, "a").offset == 1 << 20
     first.delete()
-    assert second.append(2 << 20, [bytes(1 << 20)]) == 3 << 20
+    assert second.append(1 << 20, [bytes(1 << 20)] * 2) == 3 << 20
 
 
 def age(tmp_path: Path, upload: PartialUpload, seconds: float) -> None:
@@ -208,10 +262,28 @@ def test_what_is_idle_gives_way_where_there_is_no_room(uploads: PartialUploads, 
     empty = uploads.create(announced(2))
     age(tmp_path, empty, 1800)
     new = uploads.create(announced(1 << 19, client="d"))
+    new.append(0, [bytes(1 << 18)])
+    assert uploads.find(idle[0].id, "a").offset == 1 << 18
+    new.append(1 << 18, [b"x"])
     with pytest.raises(UploadNotFound):
         uploads.find(idle[0].id, "a")
     remaining = [*idle[1:], empty, new]
-    assert [uploads.find(upload.id, "a").offset for upload in remaining] == [1 << 18, 1 << 18, 0, 0]
+    assert [uploads.find(upload.id, "a").offset for upload in remaining] == [1 << 18, 1 << 18, 0, (1 << 18) + 1]
+
+
+def test_an_announcement_without_a_byte_deletes_no_bytes_of_others(tmp_path: Path) -> None:
+    bounds = UploadsConfiguration(max_size=3 << 20)
+    uploads = PartialUploads(tmp_path / "uploads", bounds, max_open=2, measure_interval=0.0)
+    paused = [uploads.create(announced(1 << 20, client=client)) for client in "ab"]
+    for upload in paused:
+        upload.append(0, [bytes((1 << 20) - 10)])
+        age(tmp_path, upload, 601)
+    new = uploads.create(announced(3 << 20, client="c"))
+    assert [uploads.find(upload.id, "a").offset for upload in paused] == [(1 << 20) - 10] * 2
+    new.append(0, [b"x"])  # one too many: the longest idle one goes
+    with pytest.raises(UploadNotFound):
+        uploads.find(paused[0].id, "a")
+    assert uploads.find(paused[1].id, "a").offset == (1 << 20) - 10
 
 
 def test_all_callers_together_have_so_many_and_idle_ones_give_way(tmp_path: Path) -> None:
@@ -223,26 +295,32 @@ def test_all_callers_together_have_so_many_and_idle_ones_give_way(tmp_path: Path
     assert busy.append(0, [BODY[:100]]) == 100
     new = uploads.create(announced(client="c"))
     assert {path.name for path in (tmp_path / "uploads" / "open").iterdir()} == {busy.id, new.id}
+    with pytest.raises(InsufficientStorage):
+        uploads.create(announced(client="d"))
 
 
 def test_what_is_idle_does_not_give_way_in_vain(uploads: PartialUploads, tmp_path: Path) -> None:
-    idle, busy = (uploads.create(announced(1 << 20, client=client)) for client in "ab")
-    for upload in (idle, busy):
-        upload.append(0, [bytes(1 << 18)])
+    idle, busy, small = (uploads.create(announced(1 << 20, client=client)) for client in "abc")
+    idle.append(0, [bytes(1 << 18)])
+    busy.append(0, [bytes(1 << 19)])
     age(tmp_path, idle, 900)
-    with pytest.raises(InsufficientStorage):
-        uploads.create(announced(1 << 20, client="c"))
+    for refused in (
+        lambda: uploads.create(announced(1 << 20, client="d")),
+        lambda: small.append(0, [bytes((1 << 19) + 1)]),
+    ):
+        with pytest.raises(InsufficientStorage):
+            refused()
     assert uploads.find(idle.id, "a").offset == 1 << 18
 
 
 def test_what_goes_on_does_not_give_way_to_itself(uploads: PartialUploads, tmp_path: Path) -> None:
     made, other = uploads.create(announced(1 << 20)), uploads.create(announced(1 << 20))
-    made.append(0, [bytes(1 << 19)])
-    other.append(0, [bytes(1 << 19)])
+    made.append(0, [bytes(1 << 18)])
+    other.append(0, [bytes(3 << 18)])
     age(tmp_path, made, 1800)
     with pytest.raises(InsufficientStorage):
-        made.append(1 << 19, [b"x"])
-    assert uploads.find(made.id, "a").offset == 1 << 19
+        made.append(1 << 18, [b"x"])
+    assert uploads.find(made.id, "a").offset == 1 << 18
 
 
 def test_what_a_killed_process_left_is_tidied(uploads: PartialUploads, tmp_path: Path) -> None:
