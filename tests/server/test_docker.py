@@ -228,12 +228,18 @@ def test_build_stage_gives_a_command_with_all_it_needs(built: Path) -> None:
 
 
 def enter(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the entry point with an `image_repo` and an `nginx` that only tell how they were called."""
+    """Runs the entry point with an `image_repo` and an `nginx` that only tell how they were called.
+
+    Neither ends before both have told it: the entry point ends the other.
+    """
     tools = folder / "tools"
     tools.mkdir()
-    for name in ("image_repo", "nginx"):
+    for name, other in (("image_repo", "nginx"), ("nginx", "image_repo")):
         tool = tools / name
-        tool.write_text(f'#!/bin/sh\necho {name} "$@"\nenv | grep -E "^(OS_|IMAGE_REPO_)"\nexit 7\n')
+        tool.write_text(
+            f'#!/bin/sh\necho {name} "$@"\nenv | grep -E "^(OS_|IMAGE_REPO_)"\n: > {folder}/{name}.told\n'
+            f"until [ -e {folder}/{other}.told ]; do sleep 0.01; done\nexit 7\n"
+        )
         tool.chmod(0o755)
     given = {
         **clean(),

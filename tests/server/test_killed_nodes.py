@@ -155,12 +155,17 @@ def check(client: Client, writes: Writes, patience: float, outcomes: Counter[str
         outcomes[str(answer.status if answer else "broken")] += 1
         if not answer or answer.status in (502, 503, 504):
             continue
+        ways = answer.headers.get_all("Cache-Status", [])
+        if any("nginx; hit; detail=stale" in way for way in ways):
+            outcomes["no node is alive to nginx"] += 1
+            continue
         reading = (answer.status, *shown_by(answer, query)) if answer.status == 200 else (404,)
         assert reading in {expected(writes, number, query) for number in possible}, (
             writes.name,
             query,
             reading,
             possible,
+            ways,
         )
 
 
