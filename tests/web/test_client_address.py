@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from image_repo.web.client_address import TrustedProxies, is_local, network_of, normalise
+from image_repo.web.client_address import TrustedProxies, is_host_reliable, is_local, network_of, normalise
 
 PROXIES = TrustedProxies(("10.0.0.0/8", "::1"))
 
@@ -40,6 +40,27 @@ def test_scheme_and_host_of_a_trusted_proxy_count_and_nothing_of_another() -> No
     PROXIES.apply(ignored)
     assert ignored.pop("image_repo.is_passed_on") is True
     assert ignored == {"REMOTE_ADDR": "192.0.2.1", "wsgi.url_scheme": "http", "HTTP_HOST": "a"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "reliable"),
+    [
+        ("192.0.2.1", {}, True),
+        ("10.0.0.1", {}, True),
+        ("10.0.0.1", {"HTTP_X_FORWARDED_FOR": "192.0.2.1", "HTTP_X_FORWARDED_HOST": "museum.org"}, True),
+        ("10.0.0.1", {"HTTP_X_FORWARDED_FOR": "192.0.2.1"}, False),
+        ("10.0.0.1", {"HTTP_X_FORWARDED_HOST": "museum.org, proxy.internal"}, False),
+        ("10.0.0.1", {"HTTP_VIA": "1.1 front"}, False),
+        ("192.0.2.1", {"HTTP_X_FORWARDED_FOR": "192.0.2.9", "HTTP_X_FORWARDED_HOST": "museum.org"}, False),
+    ],
+    ids=["no proxy", "no header", "trusted", "no host", "two hosts", "only via", "not trusted"],
+)
+def test_host_is_reliable_unless_a_proxy_passes_on_without_it(
+    peer: str, headers: dict[str, str], reliable: bool
+) -> None:
+    environ = {"REMOTE_ADDR": peer, "HTTP_HOST": "a", **headers}
+    PROXIES.apply(environ)
+    assert is_host_reliable(environ) is reliable
 
 
 @pytest.mark.parametrize(

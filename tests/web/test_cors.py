@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pictures
 import pytest
-from webserver import Answer, Client, embedded, serving
+from webserver import Answer, Client, embedded, listening, serving
 
 from image_repo.config.rules import first_violations
+from image_repo.web.client_address import TrustedProxies
+from image_repo.web.cors import Cors
+from image_repo.web.responses import Reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 APP, OTHER = "https://app.example.org", "https://other.example.org"
 PICTURE = pictures.jpeg(pictures.photo(40, 30))
@@ -20,6 +27,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with serving(embedded(folder, cors_write_origins=(APP,)), folder) as server:
         assert server.client.put("/images/a", PICTURE).status == 201
         yield server.client
+
+
+@pytest.fixture(scope="module")
+def behind_proxy() -> Iterator[Client]:
+    """Return a client whose address is that of a trusted proxy."""
+    cors, proxies = Cors(Reply(201, []), "*", ()), TrustedProxies(("127.0.0.0/8",))
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        proxies.apply(environ)
+        return cors(environ, start_response)
+
+    with listening(application) as port:
+        yield Client("127.0.0.1", port)
 
 
 def preflight(client: Client, origin: str, method: str) -> Answer:
@@ -148,6 +168,30 @@ def test_a_proxy_may_put_the_loopback_name_in_place_of_the_host(client: Client, 
 def test_a_proxy_that_is_not_trusted_may_replace_the_host(client: Client) -> None:
     headers = {"Host": "upstream.internal", "Origin": "http://pictures.test", "X_Forwarded_For": "192.0.2.9"}
     assert client.put("/images/own", PICTURE, **headers).status in (200, 201)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        ({"X_Forwarded_For": "192.0.2.9"}, 201),
+        ({"X_Forwarded_For": "192.0.2.9", "X_Forwarded_Host": "pictures.test:8080"}, 201),
+        ({"X_Forwarded_For": "192.0.2.9", "X_Forwarded_Host": "upstream.internal"}, 403),
+        ({}, 403),
+    ],
+    ids=["no host", "the host of the client", "another host", "no header"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_trusted_proxy_that_forwards_no_host_may_replace_it(
+    behind_proxy: Client, forwarded: dict[str, str], status: int, scheme: str
+) -> None:
+    headers = {"Host": "upstream.internal", "Origin": f"{scheme}://pictures.test", **forwarded}
+    assert behind_proxy.put("/images/own", b"x", **headers).status == status
+
+
+def test_the_refusal_names_what_to_set(client: Client) -> None:
+    detail = client.put("/images/own", PICTURE, Host="image_repo:5000", Origin="http://pictures.test").json()["detail"]
+    assert "cors_write_origins" in detail
+    assert "public_url" in detail
 
 
 def test_pages_at_the_public_address_change_what_they_may(tmp_path) -> None:

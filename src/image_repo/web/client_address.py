@@ -20,6 +20,8 @@ _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDE
 _BY_PROXIES = frozenset((*_FORWARDED, "HTTP_X_REAL_IP", "HTTP_VIA"))
 #: environ key: whether a proxy that is not trusted has passed the request on
 _IS_PASSED_ON = "image_repo.is_passed_on"
+#: environ key: whether a trusted proxy has passed the request on without the host that the client sent
+_LACKS_HOST = "image_repo.lacks_forwarded_host"
 
 
 class _Connection(threading.local):
@@ -65,6 +67,11 @@ def is_local(environ: WSGIEnvironment) -> bool:
 def is_passed_on(environ: WSGIEnvironment) -> bool:
     """Return whether a proxy that is not trusted has passed the request on."""
     return bool(environ.get(_IS_PASSED_ON)) or not _BY_PROXIES.isdisjoint(environ)
+
+
+def is_host_reliable(environ: WSGIEnvironment) -> bool:
+    """Return whether Host is that of the client: a proxy that forwards no host may have replaced it."""
+    return not is_passed_on(environ) and _LACKS_HOST not in environ
 
 
 def is_loopback(host: str) -> bool:
@@ -119,6 +126,8 @@ class TrustedProxies:
                 environ["wsgi.url_scheme"] = scheme
             if host and "," not in host:
                 environ["HTTP_HOST"] = host
+            elif not _BY_PROXIES.isdisjoint(environ):
+                environ[_LACKS_HOST] = True
         elif not _BY_PROXIES.isdisjoint(environ):
             environ[_IS_PASSED_ON] = True
         for name in _BY_PROXIES:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from image_repo.errors import CrossOrigin
 from image_repo.web import problems
-from image_repo.web.client_address import is_loopback, is_passed_on
+from image_repo.web.client_address import is_host_reliable, is_loopback
 from image_repo.web.responses import EXPOSED, Headers, Reply, allow_origin
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ _REQUEST_HEADERS = (
 _WRITE_HEADERS = "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override"
 #: seconds for which a browser may remember a preflight; browsers take less
 _MAX_AGE_S = 86_400
+_FOREIGN_DETAIL = (
+    "Pages of other sites change nothing here, unless cors_write_origins names them. Where the page is this server's "
+    "own, a proxy has replaced Host: set public_url to the address that browsers show."
+)
 
 
 class Cors:
@@ -52,8 +56,9 @@ class Cors:
         """WSGI (PEP 3333)."""
         origin, method = environ.get("HTTP_ORIGIN"), environ["REQUEST_METHOD"]
         if method in _WRITES and self._is_foreign(environ):
-            refusal = CrossOrigin("Pages of other sites change nothing here, unless cors_write_origins names them.")
-            return problems.respond(refusal, method, environ.get("PATH_INFO", ""))(environ, start_response)
+            return problems.respond(CrossOrigin(_FOREIGN_DETAIL), method, environ.get("PATH_INFO", ""))(
+                environ, start_response
+            )
         if origin is None:
             return self._application(environ, start_response)
         if method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
@@ -82,9 +87,9 @@ class Cors:
         if site is not None or origin is None or has_token:
             return bool(site == "cross-site")
         own = _host(f"//{environ.get('HTTP_HOST', '')}")
-        # A proxy in front may have replaced Host.
-        is_reliable = own is not None and not is_loopback(own) and not is_passed_on(environ)
-        return is_reliable and (_host(origin) or "null") not in (own, self._public_host)
+        # A proxy on this machine may have replaced Host without any header of its own.
+        is_known = own is not None and not is_loopback(own) and is_host_reliable(environ)
+        return is_known and (_host(origin) or "null") not in (own, self._public_host)
 
     def _preflight(self, origin: str) -> Reply:
         may_write = origin in self._write_origins
