@@ -70,7 +70,7 @@ class BackgroundWorker:
 
     def _start(self) -> None:
         alive = [thread for thread in self._threads if thread.is_alive()]
-        if len(alive) < len(self._threads):  # none lives on in a forked child: those that waited take no notification
+        if self._threads and not alive:  # none lives on in a forked child: those that waited take no notification
             self._submitted = threading.Condition(self._lock)
         self._threads = alive
         if len(self._threads) < self._most_threads:
