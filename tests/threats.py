@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 from webserver import Answer
@@ -151,6 +154,15 @@ def is_clean_problem(answer: Answer, *secrets: str) -> None:
     for hint in ("Traceback", ".py", "site-packages", "0x7f", *secrets):
         assert hint not in words
     assert len(answer.body) < 8000
+
+
+@contextmanager
+def takes_at_most(cpu_s: float, wall_s: float = 10.0) -> Iterator[None]:
+    """Check what is done within: CPU of this process holds on a busy machine too, elapsed seconds show what waits."""
+    cpu_start, wall_start = time.process_time(), time.monotonic()
+    yield
+    assert time.process_time() - cpu_start < cpu_s
+    assert time.monotonic() - wall_start < wall_s
 
 
 def is_guarded(answer: Answer) -> None:
