@@ -165,12 +165,39 @@ def test_a_server_whose_killed_workers_are_being_replaced_ends_when_it_is_told(
 
 
 @servers
-def test_what_uwsgi_makes_for_its_commands_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("pause", [0.0, 0.3, 1.0])
+def test_a_server_that_restarts_ends_when_it_is_told(tmp_path: Path, number: signal.Signals, pause: float) -> None:
+    with commands.serving(commands.configure(tmp_path)) as process:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(pause)  # of all moments of a restart, some
+        process.send_signal(number)
+        assert process.wait(10) in (0, 1, -number), (tmp_path / "log").read_text()
+
+
+@servers
+def test_a_restart_that_is_told_twice_ends_in_a_server(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path)
+    with commands.serving(config) as process:
+        for _ in range(4):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+        commands.until(lambda: address.answers(commands.listens_on(config)), "it answers")
+        assert process.poll() is None
+
+
+@servers
+@pytest.mark.parametrize("has_place", [True, False], ids=["beside its files", "where those have no place"])
+def test_what_uwsgi_makes_for_its_commands_is_removed(tmp_path: Path, has_place: bool) -> None:
     (tmp_path / "temporary").mkdir()
-    with commands.serving(commands.configure(tmp_path), TMPDIR=str(tmp_path / "temporary")):
-        commands.until(lambda: not list(tmp_path.glob("temporary/*.fifo")), "the FIFO is open")
-        assert commands.run("-y", tmp_path / "config.yml", "-R", TMPDIR=str(tmp_path / "temporary")).returncode == 0
-    assert not list(tmp_path.glob("temporary/*.fifo"))
+    if not has_place:
+        (tmp_path / "files").touch()
+    config = commands.configure(tmp_path)
+    with commands.serving(config, TMPDIR=str(tmp_path / "temporary")) as process:
+        commands.until(lambda: not list(tmp_path.rglob("*.fifo")), "the FIFO is open")
+        process.terminate()
+        assert process.wait(10) == 0
+    assert not list(tmp_path.rglob("*.fifo"))
 
 
 @servers

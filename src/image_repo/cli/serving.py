@@ -12,7 +12,7 @@ import click
 from image_repo.cli.options import Options, common, fail
 from image_repo.cli.options import serving as serving_options
 from image_repo.config import Config
-from image_repo.server import address, process, uwsgi
+from image_repo.server import address, process, signals, uwsgi
 
 #: options that exclude one another
 MODES = ("background", "stop", "restart", "attached")
@@ -80,6 +80,7 @@ def _foreground_command(options: Options, config: Config) -> list[str]:
 def _run(options: Options, config: Config) -> None:
     from image_repo.cli import startup  # noqa: PLC0415, it imports the repository
 
+    signals.end_while_loading()
     with startup.collect_warnings() as warnings:
         hints = startup.prepare(config)
     if options.intolerant and warnings:

@@ -38,6 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from image_repo.concurrency.private_folder import make_private
 from image_repo.config import Config
 from image_repo.observability.logging import descriptors
 from image_repo.server import memory, signals
@@ -166,7 +167,7 @@ def backlog(length: int) -> int:
 def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False, verbose: bool = False) -> None:
     """Serve, in this process, until it is stopped.
 
-    :raises OSError: when the address cannot be listened on
+    :raises OSError: when the address cannot be listened on, or no folder can be written to
     """
     global _inherited  # noqa: PLW0603, the workers are forks: this is how they get it
     import pyuwsgi  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415, it takes over argv
@@ -179,7 +180,7 @@ def serve(config: Config, *, pid_file: Path | None = None, reload: bool = False,
     if not reload:  # there, workers alone start anew, and are to load what has changed
         _load_modules()
     _inherited = config
-    fifo = Path(tempfile.gettempdir(), f"image_repo-{secrets.token_hex(8)}.fifo")
+    fifo = _place_for_fifo(config)
     signals.start_commanding(fifo, MERCY_S)
     pyuwsgi.run(options(config, fifo, pid_file=pid_file, reload=reload, verbose=verbose))
 
@@ -189,6 +190,26 @@ def _write_pid(pid_file: Path) -> None:
     beside = pid_file.with_name(f"{pid_file.name}.{os.getpid()}")
     beside.write_text(f"{os.getpid()}\n", encoding="ascii")
     beside.replace(pid_file)
+
+
+def _place_for_fifo(config: Config) -> Path:
+    """Return the path of a FIFO that can be made, beside the other files of this node if they have a place.
+
+    :raises OSError: when there is no folder to write to
+    """
+    name = f"image_repo-{secrets.token_hex(8)}.fifo"
+    folder = Path(config.local_file_cache_path)
+    try:
+        make_private(folder)
+        return _tried(folder / name)
+    except OSError:
+        return _tried(Path(tempfile.gettempdir(), name))
+
+
+def _tried(fifo: Path) -> Path:
+    os.mkfifo(fifo)
+    fifo.unlink()
+    return fifo
 
 
 def _load_modules() -> None:
