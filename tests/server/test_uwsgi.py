@@ -525,15 +525,16 @@ def test_five_hundred_idle_connections_starve_nobody(listen: str, kind: str) -> 
 
 
 @pytest.fixture
-def hurried(tmp_path: Path) -> Iterator[str]:
-    """A server that takes a request for stuck after two seconds."""
-    limits = {"request_timeout": 2, "socket_timeout": 3, "processes": 1}
+def hurried(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A server that takes a request for stuck after so many seconds."""
+    limits = {"request_timeout": request.param, "socket_timeout": 3, "processes": 1}
     config = commands.configure(tmp_path, render={"wait": 1}, server=limits)
     with commands.serving(config):
         yield commands.listens_on(config)
 
 
 @servers
+@pytest.mark.parametrize("hurried", [2], indirect=True, ids=["after 2 s"])
 def test_a_zip_may_take_as_long_as_it_does(hurried: str) -> None:
     noise = pictures.jpeg(Image.frombytes("RGB", (900, 900), random.Random(1).randbytes(3 * 900**2)))
     for number in range(30):
@@ -552,6 +553,7 @@ def test_a_zip_may_take_as_long_as_it_does(hurried: str) -> None:
 
 
 @servers
+@pytest.mark.parametrize("hurried", [1], indirect=True, ids=["after 1 s"])
 def test_a_worker_that_is_stuck_is_replaced(hurried: str) -> None:
     noise = Image.frombytes("RGB", (4000, 4000), random.Random(1).randbytes(3 * 4000**2))
     big = pictures.jpeg(noise, quality=50)
