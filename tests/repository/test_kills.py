@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import commands
 import killed
@@ -21,8 +24,10 @@ from image_repo.access.principal import ANONYMOUS
 from image_repo.config import Config
 from image_repo.errors import ImageNotFound
 from image_repo.model.names import ImageName
+from image_repo.model.record import record_key
 from image_repo.repository.repository import Repository
 from image_repo.repository.resolver import read_record
+from image_repo.stores.disk import DiskStore
 
 #: seconds of killing, and kills at most; `make soak` has more of the first
 KILLING_S, KILLS = float(os.environ.get("IMAGE_REPO_SOAK_S", "8")), 200
@@ -136,6 +141,50 @@ def test_an_intent_of_other_bytes_is_forgotten(tmp_path: Path) -> None:
         changed = repo.writer.patch_data(ANONYMOUS, name, {"more": 1}, killed.UNCONDITIONAL)
         assert changed.data == {**before.data, "more": 1}
         assert read_record(repo.origin, name).intent is None
+
+
+class InterruptedStore(DiskStore):
+    """Another process writes just after an object was looked for and not found."""
+
+    def __init__(self, root: Path, key: str, write: Callable[[], object]) -> None:
+        super().__init__(root)
+        self._key, self._write = key, write
+
+    def get(self, key: str) -> Any:
+        body = super().get(key)
+        if key == self._key and body is None:
+            self._key = ""
+            self._write()
+        return body
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["an upload", "an upload that is cut off"])
+@pytest.mark.parametrize("number", [0, 1], ids=["of the same bytes", "of other bytes"])
+def test_a_read_between_a_deletion_and_an_upload_shows_the_data_of_the_upload(
+    tmp_path: Path, number: int, is_whole: bool
+) -> None:
+    config = killed.embedded(tmp_path, freshness=60.0)
+    name, body = ImageName("a"), BODIES[number]
+    intent = {"sha256": hashlib.sha256(body).hexdigest(), "filename": None, "uploaded": None, "data": {"n": 2}}
+    with closing(wiring.build(config)) as other:
+
+        def put(data: dict[str, int], body: bytes) -> None:
+            with other.writer.spool() as spool:
+                other.writer.put(ANONYMOUS, name, spool.fill([body]), data=data)
+
+        def write() -> None:
+            if is_whole:
+                put({"n": 2}, body)
+            else:
+                other.metadata.announce(name, None, intent)
+                other.origin.put("a.jpeg", io.BytesIO(body), media_type="image/jpeg")
+
+        put({"n": 1}, BODIES[0])
+        original = other.reader.resolve(ANONYMOUS, [name])
+        other.writer.delete(ANONYMOUS, name, disposal="erase")
+        store = InterruptedStore(tmp_path / "data", record_key("a"), write)
+        with closing(wiring.build(config, stores=wiring.Stores(store))) as repo:
+            assert repo.reader.record(ANONYMOUS, original).data == {"n": 2}
 
 
 def test_an_intent_without_a_picture_is_no_image(tmp_path: Path) -> None:

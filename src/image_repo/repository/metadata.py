@@ -390,6 +390,8 @@ class MetadataStore:
         if record:
             return record
         with self._originals.open(original) as (newest, spool):
+            if (newest.key, newest.version) != (original.key, original.version):
+                return self._read_again(newest)
             info = self._inspect(newest, spool, stored)
             made = describe(newest, info, spool.sha256, stored, uploaded=newest.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
@@ -399,7 +401,12 @@ class MetadataStore:
                 self._indexer.noted(original.name)
                 return stored
             made = replace(made, uploaded=stored.uploaded)
-        return self._store_if_unchanged(made, original.name, stored)
+        return self._store_if_unchanged(made, original.name, stored) or self._read_again(newest)
+
+    def _read_again(self, original: Original) -> Record:
+        """Do as :meth:`read` does after another write: the record that was read before it has not the data of that."""
+        with reading_newest():
+            return self.read(original)
 
     def _inspect(self, original: Original, spool: Spool, stored: Record | None) -> ImageInfo:
         """Return the facts of an original, with the summary of its pixels where that is cheap or known."""
@@ -435,15 +442,19 @@ class MetadataStore:
         if (newest.key, newest.version) != (record.key, record.version):
             return self.read_summarised(newest)
         made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)
-        return self._store_if_unchanged(made, original.name, record)
+        stored = self._store_if_unchanged(made, original.name, record)
+        if stored:
+            return stored
+        with reading_newest():
+            return self.read_summarised(newest)
 
-    def _store_if_unchanged(self, made: Record, name: ImageName, before: Record | None) -> Record:
+    def _store_if_unchanged(self, made: Record, name: ImageName, before: Record | None) -> Record | None:
+        """Store a record that was made of a picture and what was there before; None where that has changed since."""
         try:
             with self._locks.held(name.text, 0.0), reading_newest():  # a reader does not wait for writers
-                stored = read_record(self._origin, name)
-                if not _are_same(stored, before):  # another write is newer
-                    return replace(made, data=stored.data) if stored else made
-                self.write(made, fresh=stored is None)
+                if not _are_same(read_record(self._origin, name), before):
+                    return None
+                self.write(made, fresh=before is None)
         except Exception as error:  # reading never needs the right to write
             log.info("the record of %s is not stored: %s", name, error)
         return made

@@ -10,7 +10,9 @@ they are still held then: :func:`end_while_loading`.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import select
 import signal
 import threading
 import time
@@ -21,9 +23,9 @@ _COMMANDS = {signal.SIGTERM: b"q", signal.SIGHUP: b"r", signal.SIGINT: b"Q", sig
 _ENDING = set(_COMMANDS) - {signal.SIGHUP}
 #: the exit status by which uWSGI knows a worker that was told to end
 _RELOAD_STATUS = 17
-#: seconds between two looks at what is pending; at rest they take .02 % of a core
-_POLL_S = 0.1
-_FIFO_POLL_S = 0.01
+#: of sigset_t
+_SIGSET_BYTES = 128
+_POLL_S = 0.01
 
 _MASK = sum(1 << number - 1 for number in _COMMANDS)
 
@@ -58,7 +60,7 @@ def start_commanding(fifo: Path, mercy: float) -> None:
 
 def _command(fifo: Path, mercy: float, is_outdated: bool) -> None:
     while not fifo.exists():
-        time.sleep(_FIFO_POLL_S)
+        time.sleep(_POLL_S)
     commands = os.open(fifo, os.O_WRONLY | os.O_CLOEXEC)
     fifo.unlink()
 
@@ -69,14 +71,28 @@ def _command(fifo: Path, mercy: float, is_outdated: bool) -> None:
     if is_outdated:
         send(signal.SIGHUP)
     # Those that end the server stay pending: a program that is executed anew at this moment ends by them.
+    arrivals = select.poll()
+    arrivals.register(_signalfd(), select.POLLIN)
     while not (ending := signal.sigpending() & _ENDING):
-        if signal.sigtimedwait({signal.SIGHUP}, _POLL_S):
+        arrivals.poll()
+        if signal.sigtimedwait({signal.SIGHUP}, 0):
             send(signal.SIGHUP)
     send(min(ending))
     signal.sigtimedwait({signal.SIGINT, signal.SIGQUIT} - ending, mercy)
     for worker in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(worker), signal.SIGKILL)
+
+
+def _signalfd() -> int:
+    """Return a handle that is readable while one of the signals is pending (signalfd(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle: int = libc.signalfd(
+        -1, (ctypes.c_ulong * (_SIGSET_BYTES // ctypes.sizeof(ctypes.c_ulong)))(_MASK), os.O_CLOEXEC
+    )
+    if handle < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return handle
 
 
 def end_on_signal() -> None:
