@@ -534,6 +534,56 @@ def test_after_an_upload_no_small_variant_fetches_the_original(house, original):
         assert "new.jpg" not in repo.origin._store.got
 
 
+def read_record(repo, name="a/b"):
+    return repo.reader.record(ADMIN, repo.reader.resolve(ADMIN, [ImageName(name)]))
+
+
+def test_what_was_decoded_for_a_record_serves_the_first_variants(house):
+    with house.opened("node") as repo:
+        assert read_record(repo).dhash
+        assert fetch(repo, width=300).layer == fetch(repo, width=200).layer == "rendered"
+        assert repo.origin._store.got == ["a/b.jpg"]
+    with house.opened("node") as repo:  # after a restart
+        fetch(repo, width=100)
+        assert repo.origin._store.got == []
+
+
+def test_what_was_decoded_for_a_record_is_not_sent_to_other_nodes(house):
+    with house.opened() as repo:
+        shared = MemoryTier(64 << 20)
+        repo.renditions.mezzanines._far = Caches([shared])
+        read_record(repo)
+        repo.renditions.mezzanines.flush()
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
+        assert shared.get(repo.renditions.mezzanines._key(current, 0)) is None
+
+
+def test_records_fill_the_share_of_mezzanines_and_displace_none(house, original):
+    names = [f"p{number}" for number in range(16)]
+    for name in names:
+        (house.folder / "data" / f"{name}.jpg").write_bytes(original)
+    settings = replace(embedded(house.folder / "own").local_cache_configuration, max_size=20 << 20)
+    with house.opened("own", local_cache_configuration=settings) as repo:
+        mezzanines = repo.renditions.mezzanines
+        fetch(repo, width=300)
+        for name in names:
+            read_record(repo, name)
+            mezzanines.flush()
+        mezzanines._files.sweep()
+        mezzanines._recent.clear()
+
+        def is_stored(name):
+            return mezzanines.smallest(repo.reader.resolve(ADMIN, [ImageName(name)])) is not None
+
+        stored = [name for name in ["a/b", *names] if is_stored(name)]
+        assert stored == ["a/b", *names][: len(stored)]
+        assert 4 < len(stored) < 10
+        fetch(repo, names[-1], width=200)
+        mezzanines.flush()
+        mezzanines._recent.clear()
+        assert not is_stored(names[-1]), "the record does not count as the first look"
+
+
 def test_many_variants_asked_for_at_once_fetch_it_twice_at_most(house):
     widths = (40, 60, 80, 100, 120, 140)
     with house.opened() as repo, ThreadPoolExecutor(len(widths)) as pool:

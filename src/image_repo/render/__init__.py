@@ -469,13 +469,14 @@ def summary_of(mezzanine: Mezzanine) -> Summary:
     return _summary(mezzanine.image, mezzanine.orientation, mezzanine.profile)
 
 
-def summarise(source: BinaryIO, limits: RenderConfiguration) -> Summary:
+def summarise(source: BinaryIO, limits: RenderConfiguration) -> tuple[tuple[Mezzanine, ...], Summary]:
     """Return the summary of the pixels of an original: that of an upload of the same bytes.
 
+    :returns: with the mezzanines that decoding for it yields, the smallest first; none of an original without
     :raises Problem: as :func:`render`
     """
     with translated_errors():
-        return _decode_small(open_picture(source, limits), source, limits)[1]
+        return _decode_small(open_picture(source, limits), source, limits)
 
 
 def is_summarised_cheaply(source: BinaryIO, limits: RenderConfiguration) -> bool:

@@ -195,7 +195,7 @@ class MetadataStore:
     :param originals: read where a record is missing
     :param locks: of names that are written to
     :param indexer: indexes each record that is written
-    :param mezzanines: from which what was not uploaded is summarised
+    :param mezzanines: from which what was not uploaded is summarised, and which get what that decodes
     :param limiter: of renders: where there is no mezzanine, pixels are decoded for that
     :param location: whether positions are disclosed; they are stored in any case
     """
@@ -416,17 +416,19 @@ class MetadataStore:
         try:
             mezzanine = self._mezzanines.smallest(original)
             if mezzanine or render.is_summarised_cheaply(spool.file, self._limits):
-                return replace(info, summary=self._summarise(spool, mezzanine))
+                return replace(info, summary=self._summarise(original, spool, mezzanine))
         except Problem as problem:  # the header was read, which is enough for a record
             log.info("a record is made without a summary: %s", problem)
         return info
 
-    def _summarise(self, spool: Spool, mezzanine: render.Mezzanine | None) -> Summary:
+    def _summarise(self, original: Original, spool: Spool, mezzanine: render.Mezzanine | None) -> Summary:
         if mezzanine:
             return render.summary_of(mezzanine)
         heavy = render.is_heavy(spool.file, self._limits)
         with self._limiter.slot(_MOST_WAIT_S, heavy=heavy):
-            return render.summarise(spool.file, self._limits)
+            mezzanines, summary = render.summarise(spool.file, self._limits)
+        self._mezzanines.offer(original, mezzanines)
+        return summary
 
     def read_summarised(self, original: Original, before_decoding: Callable[[], object] = lambda: None) -> Record:
         """Return the record as :meth:`read` does, with the summary of the pixels: they are decoded where it has none.
@@ -438,7 +440,7 @@ class MetadataStore:
             return record
         before_decoding()
         with self._originals.open(original) as (newest, spool):
-            summary = self._summarise(spool, self._mezzanines.smallest(newest))
+            summary = self._summarise(newest, spool, self._mezzanines.smallest(newest))
         if (newest.key, newest.version) != (record.key, record.version):
             return self.read_summarised(newest)
         made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)

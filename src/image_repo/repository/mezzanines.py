@@ -133,6 +133,19 @@ class Mezzanines:
             self._remember(original, mezzanines[0].plan)
             self._store_later(original, mezzanines, 0.0)
 
+    def offer(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
+        """Store on this node what the summary of an original was made of, while their share has room.
+
+        Nobody has looked at the picture yet: a sweep over a large collection displaces none that are needed, and fills
+        no cache container.
+        """
+        if not mezzanines:
+            return
+        self._remember(original, mezzanines[0].plan)
+        if self._has_room(mezzanines):
+            self._keep_all_recent(original, mezzanines)
+            self._worker.submit(partial(self._write_all, original, mezzanines))
+
     def purge(self, name: ImageName) -> int:
         """Remove the mezzanines of an image from this node; return how many there were."""
         self.flush()
@@ -241,6 +254,10 @@ class Mezzanines:
             if mezzanine.length <= self._recent.maxsize:
                 self._recent[key] = mezzanine
 
+    def _keep_all_recent(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
+        for mezzanine in reversed(mezzanines):  # the smallest serves the most variants
+            self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
+
     def _load_shared(self, original: Original) -> Mezzanine | None:
         """Return the mezzanine that another node has stored for all, and have it stored here too."""
         key = self._key(original, 0)
@@ -258,25 +275,34 @@ class Mezzanines:
         self, original: Original, mezzanines: Sequence[Mezzanine], cost: float, *, is_shared: bool = False
     ) -> None:
         """Have mezzanines of one decode stored, on this node, and the smallest one for other nodes as well."""
-        for mezzanine in reversed(mezzanines):  # the smallest serves the most variants
-            self._keep_recent(self._key(original, mezzanine.scale), mezzanine)
+        self._keep_all_recent(original, mezzanines)
         self._worker.submit(partial(self._store, original, mezzanines, cost))
         smallest = mezzanines[0]
         if self._far.tiers and not is_shared and smallest.scale == smallest.plan.scales()[0]:
             self._worker.submit(partial(self._share, original, smallest))
 
-    def _store(self, original: Original, mezzanines: Sequence[Mezzanine], cost: float) -> None:
-        for mezzanine in mezzanines:
-            self._store_one(original, mezzanine, cost)
+    def _has_room(self, mezzanines: Sequence[Mezzanine]) -> bool:
+        """Return whether mezzanines fit into their share without displacing others."""
+        return self._files is None or not self._files.is_full(sum(mezzanine.length for mezzanine in mezzanines))
 
-    def _store_one(self, original: Original, mezzanine: Mezzanine, cost: float) -> None:
+    def _store(self, original: Original, mezzanines: Sequence[Mezzanine], cost: float) -> None:
+        """Store mezzanines; one that is declined because their share is full is stored the next time."""
+        for mezzanine in mezzanines:
+            key = self._key(original, mezzanine.scale)
+            with self._lock:
+                is_declined = self._declined.pop(key, None) is None and not self._has_room((mezzanine,))
+                if is_declined:
+                    self._declined[key] = True
+            if not is_declined:
+                self._write(key, mezzanine, cost)
+
+    def _write_all(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
+        for mezzanine in mezzanines:
+            self._write(self._key(original, mezzanine.scale), mezzanine, 0.0)
+
+    def _write(self, key: str, mezzanine: Mezzanine, cost: float) -> None:
         if self._files is None:
             return
-        key = self._key(original, mezzanine.scale)
-        with self._lock:
-            if self._declined.pop(key, None) is None and self._files.is_full(mezzanine.length):
-                self._declined[key] = True
-                return
         try:
             self._files.put(key, {}, mezzanine.write(), mezzanine.length, cost=cost)
         except OSError as error:
