@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 
 from image_repo import wiring
 from image_repo.config import Config, load
-from image_repo.errors import ConfigurationError, RequestTimeout
+from image_repo.errors import Busy, ConfigurationError, RequestTimeout
 from image_repo.observability import metrics
 from image_repo.observability.logging import LogSettings, configure
 from image_repo.server import memory, signals, uwsgi
 from image_repo.server.http_guard import Guard, render_response
+from image_repo.server.idle_connections import IdleConnections
 from image_repo.server.keep_alive import KeptConnections
 from image_repo.web.access_log import AccessLog
 from image_repo.web.app import create_app
@@ -47,8 +48,11 @@ _TIMEOUT = RequestTimeout(
     "Expected a complete head in time: a path of less than 32 kB, a colon in each header field, CRLF after each line."
 )
 
+#: to a request that is not read any more
+_ENDING = Busy("The server restarts.")
 
-def _build() -> FastPath:
+
+def _build() -> FastPath | IdleConnections:
     memory.limit_arenas()
     memory.start_trimming()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -73,7 +77,7 @@ def _build() -> FastPath:
         received=partial(repo.counters.add, metrics.RECEIVED, ""),
         reaper=reaper,
     )
-    return FastPath(
+    fast_path = FastPath(
         kept.wrap(guard) if kept else guard,
         repo,
         identify,
@@ -84,6 +88,10 @@ def _build() -> FastPath:
         **({"at_work": reaper.at_work} if reaper else {}),
         client_of=proxies.client_of if settings.trusted_proxies else peer_of,
     )
+    if reaper is None or kept is None:
+        return fast_path
+    refusal = render_response(_ENDING)
+    return IdleConnections(fast_path, kept, reaper.connection_fd, settings.socket_timeout, refusal)
 
 
 def _load_config(arguments: list[str]) -> Config:
@@ -112,7 +120,7 @@ def _load_config(arguments: list[str]) -> Config:
 
 
 #: process → its application
-_built: dict[int, FastPath] = {}
+_built: dict[int, FastPath | IdleConnections] = {}
 _building = threading.Lock()
 
 

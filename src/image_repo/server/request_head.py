@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from image_repo.errors import BadRequest, HeadersTooLarge, UriTooLong
 
@@ -21,6 +23,8 @@ _HOST = re.compile(r"[^\s,/?#@]*")
 _AUTHORITY = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 #: header fields with names of their own
 _MAX_FIELDS = 100
+_READS = ("GET", "HEAD")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9-]+")
 
 
 def check_head(environ: WSGIEnvironment, max_bytes: int, *, host_required: bool) -> None:
@@ -50,3 +54,61 @@ def check_head(environ: WSGIEnvironment, max_bytes: int, *, host_required: bool)
     if absolute := _AUTHORITY.match(target):
         environ["REQUEST_URI"] = target[absolute.end() :]
         environ["PATH_INFO"] = _AUTHORITY.sub("", environ.get("PATH_INFO", ""), count=1)
+
+
+def length_of_head(environ: WSGIEnvironment) -> int:
+    """Return the bytes of the head of a request without a body, if it has one space where there may be several."""
+    fields = sum(len(name) + len(value) for name, value in environ.items() if name.startswith("HTTP_"))
+    count = sum(name.startswith("HTTP_") for name in environ)
+    line = environ["REQUEST_METHOD"] + environ["REQUEST_URI"] + environ["SERVER_PROTOCOL"]
+    return len(line) + len("  \r\n") + fields + count * (len(": \r\n") - len("HTTP_")) + len("\r\n")
+
+
+class PlainHead(NamedTuple):
+    """The head of a read in its usual form.
+
+    :param length: in bytes
+    """
+
+    environ: WSGIEnvironment
+    length: int
+
+
+def read_plain_head(data: bytes, address: str) -> PlainHead | None:
+    """Return the head of a read as uWSGI does; None where it is in any way unusual, or not complete.
+
+    :param data: the beginning of what a connection has received
+    :param address: of the client
+    """
+    end = data.find(b"\r\n\r\n")
+    text = data[:end].decode("latin-1")
+    if end < 0 or ":  " in text or not text.replace("\r\n", "").isprintable():
+        return None
+    line, *fields = text.split("\r\n")
+    method, _, rest = line.partition(" ")
+    target, _, protocol = rest.partition(" ")
+    path, _, query = target.partition("?")
+    if method not in _READS or not target.startswith("/") or protocol != "HTTP/1.1":
+        return None
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": method,
+        "REQUEST_URI": target,
+        "PATH_INFO": unquote(path, "latin-1") if "%" in path else path,
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": protocol,
+        "REMOTE_ADDR": address,
+    }
+    for field in fields:
+        name, colon, value = field.partition(": ")
+        key = _key_of(name)
+        if not colon or key is None or key in environ:
+            return None
+        environ[key] = value
+    return PlainHead(environ, end + 4)
+
+
+@lru_cache(1024)
+def _key_of(name: str) -> str | None:
+    """Return what an environ calls a header field; None for one that has to do with a body, and for no plain name."""
+    is_plain = _PLAIN_NAME.fullmatch(name) and not name.lower().startswith("content-")
+    return f"HTTP_{name.upper().replace('-', '_')}" if is_plain else None

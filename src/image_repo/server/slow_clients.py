@@ -196,7 +196,7 @@ class SlowClientReaper:
 
     def _judge(self, connection: int, sock: socket.socket, now: float) -> bool:
         """End a connection that is too slow; return whether the worker waits for its client."""
-        current = _Progress(now, *_acked_and_received(sock))
+        current = _Progress(now, *acked_and_received(sock))
         before = self._seen.setdefault(connection, current)
         reading, unsent = self._served.get(connection), _count_unsent(sock)
         if reading is False and unsent == 0:  # the application works
@@ -221,7 +221,7 @@ class SlowClientReaper:
             return
         sent_ago, received_ago = _last_moved(sock)
         with contextlib.suppress(OSError):
-            if _acked_and_received(sock)[0] <= _SYN or received_ago < sent_ago:
+            if acked_and_received(sock)[0] <= _SYN or received_ago < sent_ago:
                 sock.send(self._timeout_response, socket.MSG_DONTWAIT)
         close(sock)
 
@@ -262,7 +262,7 @@ def _last_moved(sock: socket.socket) -> tuple[int, int]:
     return sent_ago, received_ago
 
 
-def _acked_and_received(sock: socket.socket) -> tuple[int, int]:
+def acked_and_received(sock: socket.socket) -> tuple[int, int]:
     """Return how many bytes the client acknowledged, and how many it sent."""
     tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     acked, received = _ACKED_AND_RECEIVED.unpack_from(tcp_info)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 #: uWSGI's address of a client that sends a further request over its connection
-_SAME_CLIENT = "0.0.0.0"  # noqa: S104
+SAME_CLIENT = "0.0.0.0"  # noqa: S104
 #: what one client of IPv6 has as a rule
 _IPV6_PREFIX = 64
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
@@ -36,7 +36,7 @@ _connection = _Connection()
 def peer_of(environ: WSGIEnvironment) -> str:
     """Return the address of the connection. Call it for each request: uWSGI sets it for a connection's first alone."""
     address: str = environ.get("REMOTE_ADDR", "")
-    if address == _SAME_CLIENT:
+    if address == SAME_CLIENT:
         return _connection.peer
     _connection.peer = address
     return address

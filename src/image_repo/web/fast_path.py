@@ -19,7 +19,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,7 +62,7 @@ _OF_ONE_RESPONSE = frozenset(
     ("Cache-Status", "Server-Timing", "X-Request-ID", "Date", "Connection", "RateLimit", "RateLimit-Policy")
 )
 #: values of Connection that do not end it
-_PERSISTENT = (None, "keep-alive", "Keep-Alive")
+PERSISTENT = (None, "keep-alive", "Keep-Alive")
 _CLOSE_CONNECTION = ("Connection", "close")
 _FROM_MEMORY = cache_status("memory")
 #: remembered requests; each takes about 2 kB
@@ -93,17 +93,27 @@ EntryKey = Target | tuple[Target, str]
 
 
 @dataclass(slots=True)
-class _Head:
+class RepeatedHead:
     """Status and headers of a repeated response.
 
     :param columns: of the metrics: responses with this status, and those of them that took no time
-    :param log_texts: method → text of the access log
     """
 
     status: str
     headers: Headers
     columns: tuple[int, int]
-    log_texts: dict[str, str]
+    #: method → text of the access log
+    log_texts: dict[str, str] = field(default_factory=dict)
+    #: status and headers in HTTP/1.1
+    raw: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.raw = f"HTTP/1.1 {self.status}\r\n".encode() + raw_headers(self.headers)
+
+
+def raw_headers(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return headers in HTTP/1.1."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 @dataclass(slots=True)
@@ -124,12 +134,18 @@ class _Entry:
     key: str
     etag: str
     modified: str
-    whole: _Head | None
-    unchanged: _Head
+    whole: RepeatedHead | None
+    unchanged: RepeatedHead
     slot: int
     mark: int
     until: float
     revalidate: float
+
+
+#: headers of one response alone
+OwnHeaders = tuple[tuple[str, str], ...]
+#: a response: its head, the headers of its own, and the body, empty or in one piece
+Repeated = tuple[RepeatedHead, OwnHeaders, tuple[bytes, ...]]
 
 
 class KeepAlive(Protocol):
@@ -189,20 +205,38 @@ class FastPath:
         self._row = repo.counters.row
         self._lock = threading.Lock()
         self._dated = -math.inf
-        self._date = ("Date", "")
+        self._date: OwnHeaders = ()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
+        repeated = self.repeat(environ)
+        return (
+            self.ask(environ, start_response) if repeated is None else self.respond(repeated, environ, start_response)
+        )
+
+    def respond(self, repeated: Repeated, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Respond as WSGI does with what :meth:`repeat` returned."""
+        head, own, body = repeated
+        headers = [*head.headers, *own]
+        alive = self._keep_alive
+        if alive and (environ.get("HTTP_CONNECTION") not in PERSISTENT or alive.ending) and alive.is_last(environ):
+            start_response(head.status, [*headers, _CLOSE_CONNECTION])
+            return Closing(body, alive.hang_up)
+        start_response(head.status, headers)
+        return body
+
+    def repeat(self, environ: WSGIEnvironment) -> Repeated | None:
+        """Return the response to a repeated read, counted and logged; None where the application has to answer."""
         now = time.monotonic()
         entry = self._find(environ, now)
         unchanged = None if entry is None else _is_unchanged(entry, environ)
         method = environ.get("REQUEST_METHOD")
         if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
-            return self._ask(environ, start_response)
+            return None
         head = entry.unchanged if unchanged else entry.whole
         rendition = None if unchanged else self._memory(entry.key)
         if head is None or (rendition is None and not unchanged):
-            return self._ask(environ, start_response)
+            return None
         row = self._row
         body: tuple[bytes, ...] = ()
         size = 0
@@ -212,11 +246,10 @@ class FastPath:
                 body = (rendition.body,)
                 size = len(rendition.body)
                 row[_SENT] += size
-        date = self._date if now - self._dated < 1.0 else self._renew_date(now)
-        headers = [*head.headers, date]
+        own = self._date if now - self._dated < 1.0 else self._renew_date(now)
         request_id = environ.get("HTTP_X_REQUEST_ID")
         if request_id is not None and (request_id := valid_request_id(request_id)):
-            headers.append(("X-Request-ID", request_id))
+            own = (*own, ("X-Request-ID", request_id))
         waited = now - environ[_WAITED_SINCE] if _WAITED_SINCE in environ else 0.0
         of_status, at_once = head.columns
         row[of_status] += 1
@@ -230,12 +263,7 @@ class FastPath:
             if text is None:
                 text = _log_text(log, entry.uri, head, method, size, waited)
             log.add((time.time(), log.number(), request_id, text, self._client_of(environ)))
-        alive = self._keep_alive
-        if alive and (environ.get("HTTP_CONNECTION") not in _PERSISTENT or alive.ending) and alive.is_last(environ):
-            start_response(head.status, [*headers, _CLOSE_CONNECTION])
-            return Closing(body, alive.hang_up)
-        start_response(head.status, headers)
-        return body
+        return head, own, body
 
     def _find(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
         """Return the entry that answers this request, if its principal may have it and its lease holds."""
@@ -272,9 +300,9 @@ class FastPath:
             return None
         return entry  # type: ignore[no-any-return]
 
-    def _renew_date(self, now: float) -> tuple[str, str]:
+    def _renew_date(self, now: float) -> OwnHeaders:
         """Return the date header for this second."""
-        self._date = ("Date", formatdate(usegmt=True))
+        self._date = (("Date", formatdate(usegmt=True)),)
         self._dated = now
         return self._date
 
@@ -301,7 +329,7 @@ class FastPath:
 
     # -- requests that go on -----------------------------------------------------------
 
-    def _ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def ask(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a miss; all its waiting shares one deadline."""
         with deadline.limited(self._repo.limits.wait):
             return self._coalesce(environ, start_response)
@@ -455,8 +483,10 @@ def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: L
         key=hit.key,
         etag=by_name["ETag"],
         modified=http_date(int(hit.original.modified)),
-        whole=_Head("200 OK", [*repeated, _FROM_MEMORY], _COLUMNS_200, {}) if is_whole else None,
-        unchanged=_Head("304 NOT MODIFIED", [pair for pair in repeated if pair[0] not in NOT_IN_304], _COLUMNS_304, {}),
+        whole=RepeatedHead("200 OK", [*repeated, _FROM_MEMORY], _COLUMNS_200) if is_whole else None,
+        unchanged=RepeatedHead(
+            "304 NOT MODIFIED", [pair for pair in repeated if pair[0] not in NOT_IN_304], _COLUMNS_304
+        ),
         slot=lease.slot,
         mark=lease.mark,
         until=lease.until,
@@ -464,7 +494,7 @@ def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: L
     )
 
 
-def _log_text(log: AccessLog, uri: str, head: _Head, method: str, size: int, waited: float) -> str:
+def _log_text(log: AccessLog, uri: str, head: RepeatedHead, method: str, size: int, waited: float) -> str:
     """Return the text of a hit in the access log; the same for all that have not waited."""
     text = log.describe(method, access_log.printable_uri(uri), head.status[:3], size, waited, "memory")
     if not waited:
