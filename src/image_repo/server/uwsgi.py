@@ -20,7 +20,8 @@ socket, threads of each process       honest client  hit: rate, CPU      304: ra
 ====================================  =============  ==================  ================
 
 So ``--http11-socket`` with more threads than clients that loiter: a thread is 20 kB. :mod:`image_repo.server.epoll` has
-a connection wake one of them, :mod:`image_repo.concurrency.limiter` lets few into Flask at a time, and
+a connection wake one of them, :mod:`image_repo.concurrency.limiter` lets few into Flask at a time,
+:mod:`image_repo.server.idle_connections` answers hits on kept connections in one thread, and
 :mod:`image_repo.server.keep_alive` ends connections. Those that say nothing are the kernel's affair
 (``TCP_DEFER_ACCEPT``), and the long backlog is for them. (The router of uWSGI, ``--http``, stalls for 40 ms with
 keep-alive.) ``keep_alive: false`` chooses ``--http-socket``; 64 threads are better then. Behind nginx use the uwsgi
