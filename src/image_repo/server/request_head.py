@@ -74,11 +74,13 @@ class PlainHead(NamedTuple):
     length: int
 
 
+@lru_cache(512)  # clients repeat their heads; measured: 2 to 5 µs, a tenth of a hit
 def read_plain_head(data: bytes, address: str) -> PlainHead | None:
     """Return the head of a read as uWSGI does; None where it is in any way unusual, or not complete.
 
     :param data: the beginning of what a connection has received
     :param address: of the client
+    :returns: the same to all callers, who change nothing of it
     """
     end = data.find(b"\r\n\r\n")
     text = data[:end].decode("latin-1")
