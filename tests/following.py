@@ -23,9 +23,14 @@ def swept(repo: Repository) -> SweepOutcome:
 def followed(repo: Repository) -> SweepOutcome:
     """The same, and all originals are read of which the index has only what a listing tells."""
     outcome = swept(repo)
-    for _ in reconciler.complete(repo):
-        pass
+    read_all(repo)
     return outcome
+
+
+def read_all(repo: Repository) -> None:
+    """All originals are read of which the index has only what a listing tells."""
+    for _ in reconciler.complete(repo, at_once=2, rows=3):
+        pass
 
 
 def indexed_records(repo: Repository) -> dict[str, dict[str, Any]]:

@@ -270,6 +270,14 @@ class IndexContract:
 
     # -- rows ------------------------------------------------------------------------------
 
+    def test_puts_a_row_only_over_one_whose_stamp_is_accepted(self, index: Index) -> None:
+        index.put([row("a", 1), row("b", 1)])
+        stamps = index.stamps(["a", "b"])
+        index.put([row(name, 2) for name in "abc"], lambda stamp, row: (stamp, row.name) == (stamps["a"], "a"))
+        assert {document["name"]: document["data"] for document in index.each(Filter())} == {"a": 2, "b": 1}
+        index.put([row("b", 3)], lambda *_: False)
+        assert index.count(Filter()) == 2
+
     def test_gives_back_what_was_put(self, index: Index) -> None:
         documents = [row(name, data, exif={'é\\"': ["x" * 300, 1e22, -0.0, 5e-324]}) for name, data in VALUES.items()]
         index.put(documents)

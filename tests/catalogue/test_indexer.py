@@ -16,7 +16,7 @@ from pathlib import Path
 import pictures
 import pytest
 from commands import until
-from following import followed, in_background, indexed_records
+from following import followed, in_background, indexed_records, read_all
 from webserver import Client, Served, embedded, serving
 
 from image_repo import wiring
@@ -506,7 +506,7 @@ def catch_up(repo: Repository) -> None:
     """What a server does with names that are noted."""
     for name, _ in repo.indexer.outbox.take():
         repo.metadata.reindex(ImageName(name))
-        repo.metadata.complete(ImageName(name))
+    read_all(repo)
     repo.indexer.outbox.done()
 
 

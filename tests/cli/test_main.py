@@ -494,12 +494,14 @@ def test_a_description_whose_picture_is_still_to_come_is_nothing_wrong(command: 
 # -- as a program -----------------------------------------------------------------------------------
 
 
-def test_the_command_runs_as_a_module_and_imports_no_flask_before_the_server(tmp_path: Path) -> None:
+def test_the_command_runs_as_a_module_and_imports_neither_flask_nor_swift_before_they_are_needed(
+    tmp_path: Path,
+) -> None:
     outcome = commands.run("-Yt", cwd=tmp_path)
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, dump(Config()), "")
     look = (
-        "import sys, image_repo.cli.main, image_repo.cli.pictures, image_repo.server.uwsgi;"
-        "print({'flask', 'uwsgi', 'pyuwsgi', 'image_repo.wsgi'} & {*sys.modules})"
+        "import sys, image_repo.cli.exchange, image_repo.cli.main, image_repo.cli.pictures, image_repo.server.uwsgi;"
+        "print({'flask', 'uwsgi', 'pyuwsgi', 'image_repo.wsgi', 'swiftclient', 'keystoneauth1'} & {*sys.modules})"
     )
     completed = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
     assert completed.stdout == "set()\n"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pictures
 import pytest
+from following import read_all
 from servers.faults import FaultProxy
 from swiftserved import house, until
 from webserver import embedded
@@ -187,7 +188,7 @@ def test_a_picture_that_was_replaced_meanwhile_is_judged_by_what_it_is_now(repo,
     path = tmp_path / "data" / "theirs.jpg"
     path.write_bytes(pictures.jpeg(pictures.photo(64, 48)))
     repo.metadata.reindex(ImageName("theirs"))
-    repo.metadata.complete(ImageName("theirs"))
+    read_all(repo)
     path.write_bytes(pictures.jpeg(pictures.photo(99, 33)))
     assert counts(collection.update(ADMIN, where(width="64"), {"x": 1})) == (0, 0, [])
     assert path.exists()

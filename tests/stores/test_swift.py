@@ -22,9 +22,8 @@ from image_repo.concurrency import deadline
 from image_repo.config import Credentials, PersistentStoreConfiguration, load
 from image_repo.errors import LinksNotConfigured, StoreUnavailable
 from image_repo.stores.swift import SwiftStore
-from image_repo.stores.swift_link_keys import new_link_key
 from image_repo.stores.swift_pool import ConnectionPool
-from image_repo.stores.tempurl import temporary_url
+from image_repo.stores.tempurl import new_link_key, temporary_url
 
 JPEG = "image/jpeg"
 

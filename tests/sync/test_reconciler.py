@@ -21,7 +21,7 @@ from webserver import embedded
 from image_repo import wiring
 from image_repo.access.principal import ADMIN
 from image_repo.catalogue.base import Row
-from image_repo.catalogue.indexer import BROKEN, UNREAD
+from image_repo.catalogue.indexer import BROKEN, UNREAD, completes
 from image_repo.catalogue.query import Filter
 from image_repo.errors import BadName, StoreUnavailable
 from image_repo.model.names import ImageName
@@ -330,6 +330,50 @@ def test_a_deletion_while_it_is_loaded_is_not_undone(repo, folder):
     again._load = load
     run_to_end(again.run(images.listing()))
     assert indexed_records(repo) == {}
+
+
+WRITES = {
+    "changed data": lambda repo: repo.writer.patch_data(ADMIN, ImageName("a"), {"site": "new"}, UNCONDITIONAL),
+    "another picture": lambda repo: upload(repo, "a", TWO, site="new"),
+    "a deletion": lambda repo: repo.writer.delete(ADMIN, ImageName("a")),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_after_an_original_was_read_is_not_overwritten(repo, folder, write):
+    for name in ("a", "b"):
+        lay(folder, f"{name}.jpg", ONE)
+    swept(repo)
+    for (name, known), *others in list(reconciler.unread(repo.indexer.index)):
+        rows = [repo.metadata.complete(name, known), *(repo.metadata.complete(*other) for other in others)]
+        WRITES[write](repo)
+        after = indexed_records(repo).get("a")
+        repo.indexer.index.put(rows, completes)
+    assert indexed_records(repo).get("a") == after
+    assert indexed_records(repo)["b"]["width"] == 40
+    assert followed(repo).written == 0
+
+
+def test_the_rows_of_originals_that_were_read_are_written_together(repo, folder):
+    for number in range(5):
+        lay(folder, f"p{number}.jpg", ONE)
+    lay(folder, "broken.jpg", b"no picture")
+    swept(repo)
+    assert list(reconciler.complete(repo, at_once=2, rows=4)) == [0, 4, 2]
+    assert [document["width"] for document in indexed_records(repo).values()] == [None, *[40] * 5]
+    assert stamp(repo, "broken").endswith(BROKEN)
+    assert followed(repo).written == 0
+
+
+def test_an_original_that_was_replaced_since_its_listing_is_read_as_it_is_now(repo, folder):
+    lay(folder, "a.jpg", ONE)
+    swept(repo)
+    ((name, known),) = next(reconciler.unread(repo.indexer.index))
+    lay(folder, "a.jpg", TWO, age=-5)
+    row = repo.metadata.complete(name, known)
+    assert row.document["width"] == 20
+    repo.indexer.index.put([row], completes)
+    assert indexed_records(repo)["a"]["width"] == 20
 
 
 def test_what_a_listing_that_lags_does_not_show_stays(repo):

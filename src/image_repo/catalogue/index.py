@@ -27,7 +27,7 @@ from image_repo.catalogue.matching import MOST_COUNTED, as_stored
 from image_repo.catalogue.near import HASH_PATH
 from image_repo.catalogue.planner import Listed, QueryPlan, QueryResult
 from image_repo.catalogue.query import Condition, Filter, Path, Query, SortKey
-from image_repo.catalogue.writing import UPLOADED, Writer, counted_keys, indexed, missing_keys
+from image_repo.catalogue.writing import UPLOADED, Over, Writer, counted_keys, indexed, missing_keys
 from image_repo.errors import BadParameter, CatalogueUnavailable, QueryTooSlow
 
 _log = logging.getLogger(__name__)
@@ -65,9 +65,12 @@ class Index:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def put(self, rows: Iterable[Row]) -> None:
-        """Write rows, over what was there under their names; all or none."""
-        self._writer.put(rows)
+    def put(self, rows: Iterable[Row], over: Over | None = None) -> None:
+        """Write rows, over what was there under their names; all or none.
+
+        :param over: returns whether a row replaces the one that has this stamp; then new names are passed over
+        """
+        self._writer.put(rows, over)
         self._estimates.forget()
 
     def remove(self, names: Iterable[str]) -> int:

@@ -66,6 +66,11 @@ def tells_of(known: str | None, original: Original) -> bool:
     return known is not None and known.partition(".")[0] == original_part(original.key, original.version)
 
 
+def completes(known: str, row: Row) -> bool:
+    """Return whether a row holds what was read of the original that a row with this stamp knows from a listing."""
+    return known.endswith(UNREAD) and known.partition(".")[0] == row.stamp.partition(".")[0]
+
+
 def bare(known: str) -> str:
     """Return a stamp without its suffix."""
     return known.rstrip(UNREAD + BROKEN)

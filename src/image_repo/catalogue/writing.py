@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,10 +32,15 @@ _MAX_PATH_BYTES = 2_000
 _GONE = ""
 
 
+#: returns whether a row replaces the one that has this stamp
+Over = Callable[[str, Row], bool]
+
+
 class _Old(NamedTuple):
     """A row that is there."""
 
     id: int
+    stamp: str
     document: Any
 
 
@@ -48,12 +53,16 @@ class Writer:
 
     # -- rows ------------------------------------------------------------------------------
 
-    def put(self, rows: Iterable[Row]) -> None:
+    def put(self, rows: Iterable[Row], over: Over | None = None) -> None:
         with self._dialect.writing() as connection:
             keys: Sequence[Key] = all_keys(connection, self._dialect, filled=False)
             waiting = iter(rows)
-            while batch := list(itertools.islice(waiting, _BATCH)):
-                keys = self._put(connection, {row.name: row for row in batch}, keys)
+            while batch := {row.name: row for row in itertools.islice(waiting, _BATCH)}:
+                old = self._old(connection, list(batch))
+                if over:
+                    batch = {name: row for name, row in batch.items() if name in old and over(old[name].stamp, row)}
+                    old = {name: old[name] for name in batch}
+                keys = self._put(connection, batch, old, keys) if batch else keys
 
     def remove(self, names: Iterable[str]) -> int:
         gone = 0
@@ -72,10 +81,11 @@ class Writer:
                 gone += len(ids)
         return gone
 
-    def _put(self, connection: Connection, rows: dict[str, Row], keys: Sequence[Key]) -> Sequence[Key]:
+    def _put(
+        self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], keys: Sequence[Key]
+    ) -> Sequence[Key]:
         """Write rows, and return the keys as they are afterwards."""
         documents = self._tables.documents
-        old = self._old(connection, list(rows))
         free = itertools.count((connection.execute(select(func.max(documents.c.id))).scalar() or 0) + 1)
         new: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
@@ -104,9 +114,9 @@ class Writer:
 
     def _old(self, connection: Connection, names: Sequence[str]) -> dict[str, _Old]:
         documents = self._tables.documents
-        query = select(documents.c.name, documents.c.id, self._tables.written)
+        query = select(documents.c.name, documents.c.id, documents.c.stamp, self._tables.written)
         rows = connection.execute(query.where(self._dialect.among(documents.c.name, names)))
-        return {name: _Old(number, encoding.decode(text)) for name, number, text in rows}
+        return {name: _Old(number, stamp, encoding.decode(text)) for name, number, stamp, text in rows}
 
     def _put_words(
         self, connection: Connection, rows: dict[str, Row], old: dict[str, _Old], new: dict[str, int]

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: originals and records that are read at a time
 _AT_ONCE = 4
+#: those whose rows share a transaction of the catalogue. Measured: one row alone takes 0.9 ms, 16 take 0.2 each
+_ROWS = 16
 #: images of no user that are looked through for folders, and folders that are named
 _MAX_UNOWNED, _MAX_FOLDERS = 10_000, 10
 
@@ -102,7 +104,7 @@ def rebuild(config: Config, repo: Repository, bar: Bar, *, from_scratch: bool = 
         )
         SweepState(time.time(), time.time() - began).save(index)
         with bar("Originals", report.images.unread) as step:
-            for read in reconciler.complete(repo, at_once=_AT_ONCE):
+            for read in reconciler.complete(repo, at_once=_AT_ONCE, rows=_ROWS):
                 report.read += read
                 state.add(read)
                 step(read)

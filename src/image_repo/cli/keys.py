@@ -12,7 +12,7 @@ from image_repo.access.api_keys import new_key
 from image_repo.cli.options import JSON, Options, verb
 from image_repo.config import Config
 from image_repo.errors import NameConflict
-from image_repo.stores.swift_link_keys import new_link_key
+from image_repo.stores.tempurl import new_link_key
 
 
 @click.command("link-key")

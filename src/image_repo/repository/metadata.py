@@ -296,7 +296,10 @@ class MetadataStore:
         :param fresh: whether there must be none yet, ours or another tool's
         :raises PreconditionFailed: when there is one all the same
         """
-        self._indexer.wrote_all([self.store(record, fresh=fresh)])
+        self._index(self.store(record, fresh=fresh))
+
+    def _index(self, row: Row) -> None:
+        self._indexer.wrote_all([row])
 
     def store(self, record: Record, *, fresh: bool = False) -> Row:
         """Store a record, and return its row for the index; the caller holds the lock of its name.
@@ -346,44 +349,48 @@ class MetadataStore:
             index.put([row])
             return row.stamp
 
-    def complete(self, name: ImageName) -> bool:
-        """Read an original that the index knows only from a listing; once, if it cannot be understood.
+    def complete(self, name: ImageName, stamp: str) -> Row | None:
+        """Read an original that the index knows only from a listing, and return its row, which is still to be indexed.
 
-        :returns: whether there is a whole record of it now
+        What cannot be understood has a row too, so that it is read once.
+
+        :param stamp: of the present row
+        :returns: None where the image is gone, or another one than in the row
         :raises StoreUnavailable, CatalogueUnavailable, Busy: when it has to be done another time
         """
-        stamp = self.reindex(name)
         original = self._resolver.resolve(name)
-        if stamp is None or not stamp.endswith(UNREAD) or original is None:
-            return stamp is not None
+        if original is None or not indexer.tells_of(stamp, original):
+            stamp = self.reindex(name) or ""
+            original = self._resolver.resolve(name)
+        if original is None or not stamp.endswith(UNREAD):
+            return None
+        rows: list[Row] = []
         try:
-            document = self.redact(self.read(original)).public()
+            record = self._read(original, rows.append)
         except NotReadable:  # the bytes may be sound
             raise
         except Problem as problem:
             if problem.retry_after is not None:
                 raise
             log.warning("%s cannot be read: %s", original.key, problem)
-            document = None
-        self._completed(original, stamp, document)
-        return document is not None
-
-    def _completed(self, original: Original, stamp: str, document: Document | None) -> None:
-        """Index what was read, unless the row has changed meanwhile: the record may be stored by now."""
-        index, name = self._indexer.index, original.name.text
-        with self.lock(original.name, to_write=False):
-            if index.stamps([name]).get(name) != stamp:
-                return
-            if document is not None and document["version"] == original.version:
-                index.put([Row(name, document, indexer.bare(stamp))])
-            elif document is None:
-                stored = read_record(self._origin, original.name)
-                index.put([Row(name, indexer.listed(original, stored), indexer.bare(stamp) + BROKEN)])
+            listed = indexer.listed(original, read_record(self._origin, name))
+            return Row(name.text, listed, indexer.bare(stamp) + BROKEN)
+        if rows:
+            return rows[-1]
+        is_same = record.version == original.version
+        return Row(name.text, self.redact(record).public(), indexer.bare(stamp)) if is_same else None
 
     def read(self, original: Original) -> Record:
         """Return the record of an image, positions included; where it is missing or outdated, it is made anew.
 
         A new one is stored beside the original where we may write there.
+        """
+        return self._read(original, self._index)
+
+    def _read(self, original: Original, index: Callable[[Row], object]) -> Record:
+        """Do as :meth:`read` does.
+
+        :param index: called with the row of a record that was stored, under the lock of its name
         """
         stored = read_record(self._origin, original.name)
         record = fitting(stored, original)
@@ -391,7 +398,7 @@ class MetadataStore:
             return record
         with self._originals.open(original) as (newest, spool):
             if (newest.key, newest.version) != (original.key, original.version):
-                return self._read_again(newest)
+                return self._read_again(newest, index)
             info = self._inspect(newest, spool, stored)
             made = describe(newest, info, spool.sha256, stored, uploaded=newest.modified)
         if stored and stored.sha256 == made.sha256 and stored.key == made.key:
@@ -401,12 +408,12 @@ class MetadataStore:
                 self._indexer.noted(original.name)
                 return stored
             made = replace(made, uploaded=stored.uploaded)
-        return self._store_if_unchanged(made, original.name, stored) or self._read_again(newest)
+        return self._store_if_unchanged(made, original.name, stored, index) or self._read_again(newest, index)
 
-    def _read_again(self, original: Original) -> Record:
+    def _read_again(self, original: Original, index: Callable[[Row], object]) -> Record:
         """Do as :meth:`read` does after another write: the record that was read before it has not the data of that."""
         with reading_newest():
-            return self.read(original)
+            return self._read(original, index)
 
     def _inspect(self, original: Original, spool: Spool, stored: Record | None) -> ImageInfo:
         """Return the facts of an original, with the summary of its pixels where that is cheap or known."""
@@ -444,19 +451,21 @@ class MetadataStore:
         if (newest.key, newest.version) != (record.key, record.version):
             return self.read_summarised(newest)
         made = replace(record, dhash=summary.dhash, thumbhash=summary.thumbhash, palette=summary.palette)
-        stored = self._store_if_unchanged(made, original.name, record)
+        stored = self._store_if_unchanged(made, original.name, record, self._index)
         if stored:
             return stored
         with reading_newest():
             return self.read_summarised(newest)
 
-    def _store_if_unchanged(self, made: Record, name: ImageName, before: Record | None) -> Record | None:
+    def _store_if_unchanged(
+        self, made: Record, name: ImageName, before: Record | None, index: Callable[[Row], object]
+    ) -> Record | None:
         """Store a record that was made of a picture and what was there before; None where that has changed since."""
         try:
             with self._locks.held(name.text, 0.0), reading_newest():  # a reader does not wait for writers
                 if not _are_same(read_record(self._origin, name), before):
                     return None
-                self.write(made, fresh=before is None)
+                index(self.store(made, fresh=before is None))
         except Exception as error:  # reading never needs the right to write
             log.info("the record of %s is not stored: %s", name, error)
         return made

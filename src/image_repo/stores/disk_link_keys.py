@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 from image_repo.errors import LinksNotConfigured
 from image_repo.stores.disk_sync import sync_folder
+from image_repo.stores.tempurl import new_link_key
 
 
 class DiskLinkKeys:
@@ -58,7 +58,7 @@ class DiskLinkKeys:
 
     def _make(self) -> str:
         try:
-            path = self._write(secrets.token_urlsafe(32).encode())
+            path = self._write(new_link_key().encode())
             try:
                 path.chmod(0o600)
                 # Of two processes that do this at once, one is the first, and both use its key.

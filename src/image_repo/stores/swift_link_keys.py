@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -22,11 +21,6 @@ log = logging.getLogger(__name__)
 #: for how long the keys of temporary URLs are remembered
 _KEYS_FRESH_S = 300.0
 KEY_HEADERS = ("temp-url-key", "temp-url-key-2")
-
-
-def new_link_key() -> str:
-    """A key to sign temporary URLs with that nobody can guess."""
-    return secrets.token_urlsafe(32)
 
 
 class LinkKeys:

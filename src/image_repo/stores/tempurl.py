@@ -1,4 +1,4 @@
-"""Temporary URLs: sign and verify, in Swift's scheme. Pure; the clock is an argument.
+"""Temporary URLs: sign and verify, in Swift's scheme. The clock is an argument.
 
 The signature is the HMAC of ``METHOD\\nEXPIRES\\nPATH`` with the container's key, in
 hexadecimal (OpenStack Swift, middleware ``tempurl``). One object, ``GET`` only;
@@ -12,6 +12,7 @@ import hmac
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from secrets import token_urlsafe
 from urllib.parse import quote, urlencode
 
 from image_repo.errors import LinkExpired, LinkRefused
@@ -35,6 +36,11 @@ class LinkBase:
     path: str
     secret: str = field(repr=False)
     digest: str = "sha256"
+
+
+def new_link_key() -> str:
+    """Return a key to sign temporary URLs with that nobody can guess."""
+    return token_urlsafe(32)
 
 
 def expiry(now: float, lifetime: int, slack: int) -> int:

@@ -252,7 +252,7 @@ class CatalogueDaemon(StoppableThread):
         """Read some more of the originals that are known only from a listing."""
         began = time.monotonic()
         if self._reading is None:
-            self._reading, self._unread = reconciler.complete(self._repo, at_once=_AT_ONCE), False
+            self._reading, self._unread = reconciler.complete(self._repo, at_once=_AT_ONCE, rows=_AT_ONCE), False
         for read in itertools.islice(self._reading, 1):
             self._progress.add(read)
             self._rest(began)

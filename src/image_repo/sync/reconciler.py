@@ -438,33 +438,49 @@ def images(repo: Repository, *, at_once: int = 1) -> tuple[Images, Sweep]:
     return listed, Sweep(repo.indexer.index, listed.load, settle, marks=repo.epochs, at_once=at_once)
 
 
-def unread(index: Index) -> Iterator[list[ImageName]]:
-    """Return the images that the index knows only from a listing, and whose originals may be readable."""
+def unread(index: Index) -> Iterator[list[tuple[ImageName, str]]]:
+    """Return the images that the index knows only from a listing, with the stamps of their rows.
+
+    Those whose originals cannot be understood are not among them.
+    """
     for names in paged_names(index):
         stamps = index.stamps(names)
-        yield [ImageName(name) for name in names if stamps.get(name, "").endswith(UNREAD)]
+        yield [(ImageName(name), stamps[name]) for name in names if stamps.get(name, "").endswith(UNREAD)]
 
 
-def complete(repo: Repository, *, at_once: int = 1) -> Iterator[int]:
+def complete(repo: Repository, *, at_once: int = 1, rows: int = 1) -> Iterator[int]:
     """Read the originals that the index knows only from a listing; return after each step how many those were.
 
+    :param at_once: how many are read at a time
+    :param rows: how many a step reads, and writes to the index in one transaction
     :raises StoreUnavailable, CatalogueUnavailable: when one of them does not answer; what was read stays
     """
     with ThreadPoolExecutor(at_once) as pool:
-        for names in unread(repo.indexer.index):
+        for images in unread(repo.indexer.index):
             yield 0
-            for part in _batches(names, at_once):
-                list(pool.map(lambda name: _complete_one(repo, name), part))
+            for part in _batches(images, rows):
+                _complete_all(repo, part, pool)
                 yield len(part)
 
 
-def _complete_one(repo: Repository, name: ImageName) -> None:
+def _complete_all(repo: Repository, images: Sequence[tuple[ImageName, str]], pool: ThreadPoolExecutor) -> None:
+    rows: list[Row] = []
     try:
-        repo.metadata.complete(name)
+        for row in pool.map(lambda image: _complete_one(repo, *image), images):
+            rows += [row] if row else []
+    finally:
+        if rows:  # what was written to meanwhile is indexed by its writer
+            repo.indexer.index.put(rows, indexer.completes)
+
+
+def _complete_one(repo: Repository, name: ImageName, stamp: str) -> Row | None:
+    try:
+        return repo.metadata.complete(name, stamp)
     except Busy:  # the next look finds it again
         log.info("the original of %s is read another time", name)
     except NotReadable as problem:  # as does the next sweep
         log.warning("%s is passed over: %s", name, problem.detail)
+    return None
 
 
 # -- what differs --------------------------------------------------------------------

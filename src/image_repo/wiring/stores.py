@@ -13,9 +13,7 @@ from image_repo.config.settings import DEFAULT_CACHE_CONTAINER
 from image_repo.errors import ConfigurationError, StoreUnavailable
 from image_repo.stores.base import Store
 from image_repo.stores.disk import DiskStore
-from image_repo.stores.swift import SwiftStore
-from image_repo.stores.swift_link_keys import new_link_key
-from image_repo.stores.swift_pool import ConnectionPool
+from image_repo.stores.tempurl import new_link_key
 from image_repo.wiring.folders import private_folder
 
 if TYPE_CHECKING:
@@ -60,6 +58,10 @@ def _disk_stores(config: Config) -> Stores:
 
 
 def _swift_stores(config: Config) -> Stores:
+    # Its libraries take half a second.
+    from image_repo.stores.swift import SwiftStore  # noqa: PLC0415
+    from image_repo.stores.swift_pool import ConnectionPool  # noqa: PLC0415
+
     settings, cache = config.persistent_store_configuration, config.swift_cache_configuration
     shared = private_folder(Path(config.local_file_cache_path))
     pool = ConnectionPool(settings, settings.credentials, shared / "accounts" if shared else None)
