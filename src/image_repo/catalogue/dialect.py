@@ -110,6 +110,9 @@ class Dialect(Protocol):
     def drop_facts(self, connection: Connection, facts: Sequence[Sequence[Any]]) -> None:
         """Delete facts."""
 
+    def add_uses(self, connection: Connection, changes: Sequence[tuple[str, str, int]]) -> None:
+        """Add to the uses of types at paths (path, type, change); what has none any more is deleted."""
+
     def settle(self) -> None:
         """Let the engine update its statistics after many writes; best effort."""
 

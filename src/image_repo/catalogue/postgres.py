@@ -75,6 +75,17 @@ class PostgresDialect(PostgresJson):
             "WHERE f.key = g.key AND f.value = g.value AND f.sort = g.sort AND f.name = g.name"
         )
 
+        paths = f'"{self._schema}".{self.tables.paths.name}'
+        self._add_uses = (
+            f"INSERT INTO {paths} AS present (path, type, uses) "  # noqa: S608
+            "SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) "
+            "ON CONFLICT (path, type) DO UPDATE SET uses = present.uses + excluded.uses"
+        )
+        self._drop_unused = (
+            f"DELETE FROM {paths} p USING unnest(%s::text[], %s::text[]) AS g (path, type) "  # noqa: S608
+            "WHERE p.path = g.path AND p.type = g.type AND p.uses <= 0"
+        )
+
     # -- connections -----------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -262,6 +273,13 @@ class PostgresDialect(PostgresJson):
     def drop_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._delete_facts, _columns(facts))
+
+    def add_uses(self, connection: sa.Connection, changes: Sequence[tuple[str, str, int]]) -> None:
+        if changes:
+            connection.exec_driver_sql(self._add_uses, _columns(changes))
+        fewer = [(path, type_) for path, type_, change in changes if change < 0]
+        if fewer:
+            connection.exec_driver_sql(self._drop_unused, _columns(fewer))
 
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         kind = sa.BigInteger() if isinstance(column.type, sa.Integer) else sa.Text()

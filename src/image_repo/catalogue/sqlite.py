@@ -84,6 +84,12 @@ class SqliteDialect(SqliteJson):
         facts = self.tables.facts.name
         self._insert_facts = f"INSERT OR IGNORE INTO {facts} (key, value, sort, name) VALUES (?, ?, ?, ?)"  # noqa: S608
         self._delete_facts = f"DELETE FROM {facts} WHERE key = ? AND value = ? AND sort = ? AND name = ?"  # noqa: S608
+        paths = self.tables.paths.name
+        self._add_uses = (
+            f"INSERT INTO {paths} AS present (path, type, uses) VALUES (?, ?, ?) "  # noqa: S608
+            "ON CONFLICT (path, type) DO UPDATE SET uses = present.uses + excluded.uses"
+        )
+        self._drop_unused = f"DELETE FROM {paths} WHERE path = ? AND type = ? AND uses <= 0"  # noqa: S608
         self._words_table = sa.table(self._words, sa.column("rowid"), sa.column("words"))
 
     # -- connections -----------------------------------------------------------------------
@@ -254,6 +260,13 @@ class SqliteDialect(SqliteJson):
     def drop_facts(self, connection: sa.Connection, facts: Sequence[Sequence[Any]]) -> None:
         if facts:
             connection.exec_driver_sql(self._delete_facts, sorted(map(tuple, facts)))
+
+    def add_uses(self, connection: sa.Connection, changes: Sequence[tuple[str, str, int]]) -> None:
+        if changes:
+            connection.exec_driver_sql(self._add_uses, sorted(changes))
+        fewer = [(path, type_) for path, type_, change in changes if change < 0]
+        if fewer:
+            connection.exec_driver_sql(self._drop_unused, fewer)
 
     def along(self, outer: sa.FromClause, inner: sa.FromClause, on: sa.ColumnElement[bool]) -> sa.FromClause:
         return _CrossJoin(outer, inner, on)

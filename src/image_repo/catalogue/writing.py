@@ -149,25 +149,9 @@ class Writer:
             difference.update(key_types(document))
         for document in old:
             difference.subtract(key_types(document))
-        paths = {path: _write_stored(path) for path, _ in difference}
-        changes = {
-            (paths[path], type_): change
-            for (path, type_), change in difference.items()
-            if change and is_counted(paths[path])
-        }
-        if not changes:
-            return
-        table = self._tables.paths
-        query = select(table).where(self._dialect.among(table.c.path, list({path for path, _ in changes})))
-        before = {(row.path, row.type): row.uses for row in connection.execute(query)}
-        row = and_(table.c.path == bindparam("its_path"), table.c.type == bindparam("its_type"))
-        rows = {key: before.get(key, 0) + change for key, change in changes.items()}
-        new = [{"path": path, "type": type_, "uses": count} for (path, type_), count in rows.items() if count > 0]
-        stale = [{"its_path": path, "its_type": type_} for path, type_ in rows.keys() & before.keys()]
-        if stale:
-            connection.execute(delete(table).where(row), stale)
-        if new:
-            connection.execute(table.insert(), new)
+        written = {path: _write_stored(path) for path, _ in difference}
+        changes = [(written[path], type_, change) for (path, type_), change in difference.items() if change]
+        self._dialect.add_uses(connection, [change for change in changes if is_counted(change[0])])
 
     def _notice_several(self, connection: Connection, documents: Iterable[Any], keys: Sequence[Key]) -> Sequence[Key]:
         """Note permanently which keys lead to arrays."""

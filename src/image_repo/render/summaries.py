@@ -107,13 +107,12 @@ def palette(image: Image.Image) -> list[dict[str, str | float]]:
     mask = visible.getchannel("A").point([0] * _LEAST_ALPHA + [255] * (256 - _LEAST_ALPHA))
     few = visible.convert("RGB").quantize(_CANDIDATES, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     counts = few.histogram(mask)
-    colours = few.getpalette() or []
+    colours, total = few.getpalette() or [], sum(counts)
     shares: dict[tuple[int, ...], float] = {}
-    for n in sorted(range(len(counts)), key=lambda n: -counts[n]):
-        if counts[n]:
-            colour = tuple(colours[3 * n : 3 * n + 3])
-            same = next((other for other in shares if math.dist(other, colour) <= _SAME_COLOUR), colour)
-            shares[same] = shares.get(same, 0.0) + counts[n] / sum(counts)
+    for n in sorted((n for n, count in enumerate(counts) if count), key=lambda n: -counts[n]):
+        colour = tuple(colours[3 * n : 3 * n + 3])
+        same = next((other for other in shares if math.dist(other, colour) <= _SAME_COLOUR), colour)
+        shares[same] = shares.get(same, 0.0) + counts[n] / total
     largest = sorted(shares.items(), key=lambda entry: (-entry[1], entry[0]))[:_COLOURS]
     return [
         {"color": f"#{bytes(colour).hex()}", "share": round(share, 3)}

@@ -57,6 +57,8 @@ _LEFT_BEHIND_S = 600.0
 _ATTEMPTS = 64
 
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 #: errors of one file or folder
 _NOT_READABLE = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
 #: paths that are named, at most
@@ -322,8 +324,12 @@ class DiskStore:
         """Write a file aside, flushed to the disk."""
         if time.monotonic() - self._tidied > _LEFT_BEHIND_S:
             self._tidy()
-        path = self._incoming() / random.token_hex(16)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        path = self._own / "tmp" / random.token_hex(16)
+        try:
+            handle = os.open(path, _NEW_FILE, 0o666)
+        except FileNotFoundError:
+            self._incoming()
+            handle = os.open(path, _NEW_FILE, 0o666)
         try:
             with open(handle, "wb", buffering=0) as file:
                 chunks = iter([data]) if isinstance(data, bytes) else iter(lambda: data.read(CHUNK), b"")

@@ -57,9 +57,13 @@ class Sidecars:
     def _folder(self, key: str) -> Path:
         return Path(self._root) / hashlib.sha256(key.encode()).hexdigest()
 
+    def _are_there(self) -> bool:
+        """Return whether any object has a sidecar: in most repositories none has."""
+        return os.path.isdir(self._root)
+
     def has(self, key: str) -> bool:
         """Return whether there is a sidecar of any version of an object."""
-        return self._folder(key).exists()
+        return self._are_there() and self._folder(key).exists()
 
     def read(self, key: str, entry: Entry) -> Attributes | None:
         """Return the attributes of this very object.
@@ -67,7 +71,7 @@ class Sidecars:
         A copy that lost the times (``cp -r``) is recognised by its size: its media type and metadata still hold, but
         nothing is dropped for an expiry that may have been another object's.
         """
-        if not os.path.isdir(self._root):  # most repositories have no sidecars
+        if not self._are_there():
             return None
         folder = self._folder(key)
         try:
@@ -98,6 +102,8 @@ class Sidecars:
 
     def remove(self, key: str, *, etag: str = "", keep: str = "") -> None:
         """Remove the attributes of one version, and those of superseded ones."""
+        if not self._are_there():
+            return
         folder = self._folder(key)
         before = time.time() - _SUPERSEDED_S
         with contextlib.suppress(OSError):
