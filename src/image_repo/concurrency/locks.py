@@ -126,7 +126,7 @@ class KeyedLock:
     """
 
     def __init__(self, folder: Path | None, order: WriteOrder | None = None) -> None:
-        self._files = LockFolder(folder) if folder else None
+        self._files = LockFolder(folder, writes_keys=True) if folder else None
         self._order = order
         self._lock = threading.Lock()
         #: locks in use
@@ -238,10 +238,14 @@ def _lock_byte(handle: int, byte: int) -> bool:
 
 
 class LockFolder:
-    """A folder with a lock file for each key in use."""
+    """A folder with a lock file for each key in use.
 
-    def __init__(self, folder: Path) -> None:
+    :param writes_keys: whether each file holds its key, for :meth:`abandoned`; to write it takes 0.1 ms
+    """
+
+    def __init__(self, folder: Path, *, writes_keys: bool = False) -> None:
         self._folder = folder
+        self._writes_keys = writes_keys
         self._has_warned = False
 
     def abandoned(self) -> list[str]:
@@ -272,8 +276,9 @@ class LockFolder:
                 log.warning("lock files cannot be used, so processes do not wait for each other: %s", error)
             self._has_warned = True
             return None
-        with contextlib.suppress(OSError):  # on a full disk, a later sweep finds what its holder leaves behind
-            os.pwrite(handle, json.dumps({"key": key}).encode(), 0)
+        if self._writes_keys:
+            with contextlib.suppress(OSError):  # on a full disk, a later sweep finds what its holder leaves behind
+                os.pwrite(handle, json.dumps({"key": key}).encode(), 0)
         return LockFile(path, handle)
 
 
