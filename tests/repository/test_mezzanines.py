@@ -9,7 +9,7 @@ import struct
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -664,6 +664,49 @@ def test_a_flipped_byte_in_a_mezzanine_is_a_miss_and_it_is_made_anew(house, capl
             assert fetch(repo, width=width).rendition.body == expected[width]
         assert "damaged" in caplog.text
         assert path.read_bytes() == whole
+
+
+def test_a_mezzanine_that_turns_out_to_be_damaged_when_it_is_rendered_is_made_anew(house, caplog):
+    with house.opened() as repo:
+        mezzanines = repo.renditions.mezzanines
+        expected = {width: fetch(repo, width=width).rendition.body for width in (90, 91)}
+        mezzanines.flush()
+        (path,) = mezzanine_files(house)
+        whole = path.read_bytes()
+        mezzanines._recent.clear()
+        repo.renditions.caches.purge("a/b@")
+        path.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
+        assert fetch(repo, width=90).rendition.body == expected[90]
+        assert "damaged" in caplog.text
+        assert fetch(repo, width=91).rendition.body == expected[91]
+        mezzanines.flush()
+        assert path.read_bytes() == whole
+
+
+def test_what_waits_for_its_turn_to_render_holds_no_pixels(house):
+    with house.opened() as repo:
+        mezzanines = repo.renditions.mezzanines
+        fetch(repo, width=90)
+        mezzanines.flush()
+        mezzanines._recent.clear()
+        current = repo.reader.resolve(ADMIN, [ImageName("a/b")])
+        with ExitStack() as opened:
+            loads = [mezzanines.find(current, Recipe(width=width), pytest.fail, opened) for width in (91, 92)]
+            assert not mezzanines._recent
+            assert loads[0]() is loads[1](), "read once"
+
+
+@pytest.mark.parametrize(("mode", "bytes_each"), [("L", 1), ("LA", 4), ("RGB", 4), ("RGBA", 4)])
+def test_the_bound_of_recent_mezzanines_counts_what_they_take_in_memory(house, wide, mode, bytes_each):
+    image = wide.convert(mode)
+    if mode.endswith("A"):
+        image.putpixel((0, 0), (*image.getpixel((0, 0))[:-1], 0))
+    (house.folder / "data" / "it.png").write_bytes(pictures.save(image, "png", compress_level=1))
+    with house.opened() as repo:
+        fetch(repo, "it", width=90)
+        recent = repo.renditions.mezzanines._recent
+        pixels_held = sum(mezzanine.image.width * mezzanine.image.height for mezzanine in recent.values())
+        assert recent.currsize == bytes_each * pixels_held > 0
 
 
 def test_of_an_original_without_mezzanines_that_is_remembered(house):

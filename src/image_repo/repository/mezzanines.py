@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import BinaryIO
@@ -47,6 +48,8 @@ _MOST_WAITING = 4
 _MEMORY_BYTES = 8 << 20
 _SCALES = (8, 4, 2)
 
+#: loads a mezzanine; returns None for a stored one that turns out to be damaged
+Load = Callable[[], Mezzanine | None]
 #: the mezzanine that another node has stored for all
 Shared = Callable[[], Mezzanine | None]
 
@@ -94,13 +97,16 @@ class Mezzanines:
         self._lock = threading.Lock()
         self._plans: LRUCache[str, MezzaninePlan | None] = LRUCache(_MOST_REMEMBERED)
         self._declined: LRUCache[str, bool] = LRUCache(_MOST_DECLINED)
-        self._recent: LRUCache[str, Mezzanine] = LRUCache(memory, getsizeof=lambda mezzanine: mezzanine.length)
+        self._recent: LRUCache[str, Mezzanine] = LRUCache(memory, getsizeof=_memory_of)
         self._worker = BackgroundWorker("image_repo-mezzanines", _MOST_WAITING)
 
-    def find(self, original: Original, recipe: Recipe, file: Callable[[], BinaryIO]) -> Mezzanine | None:
-        """Return the mezzanine that a variant is rendered from, decoded if need be; None for the original itself.
+    def find(self, original: Original, recipe: Recipe, file: Callable[[], BinaryIO], opened: ExitStack) -> Load | None:
+        """Return what loads the mezzanine that a variant is rendered from, decoded if need be; None for the original.
+
+        A stored one is only opened: requests that wait for a render slot hold no pixels.
 
         :param file: opens the original; called when nothing else tells
+        :param opened: to be closed after the mezzanine is loaded
         :raises Problem: as :class:`image_repo.render.OpenOriginal`
         """
         if not render.may_use_mezzanine(recipe):
@@ -116,11 +122,15 @@ class Mezzanines:
         if scale == 1:
             return None
         if known.mezzanine and known.mezzanine.scale == scale:
-            return known.mezzanine
+            return lambda: known.mezzanine
         key = self._key(original, scale)
-        return self._load(key) or self._flight.do(
+        stored = self._open(key, opened)
+        if stored:
+            return stored
+        mezzanine = self._flight.do(
             key, lambda: self._fetch(original, scale, file, shared), lambda: self._load(key), self._limits.wait
         )
+        return lambda: mezzanine
 
     def smallest(self, original: Original) -> Mezzanine | None:
         """Return the smallest mezzanine of an original; None where this node has not stored it."""
@@ -226,19 +236,29 @@ class Mezzanines:
         return next(one for one in mezzanines if one.scale == scale)
 
     def _load(self, key: str) -> Mezzanine | None:
-        with self._lock:
-            recent = self._recent.get(key)
-        if recent or self._files is None:
-            return recent
+        with ExitStack() as opened:
+            load = self._open(key, opened)
+            return load() if load else None
+
+    def _open(self, key: str, opened: ExitStack) -> Load | None:
+        """Return what loads a mezzanine; None where this node has not stored it."""
+        recent = self._find_recent(key)
+        if recent:
+            return lambda: recent
         try:
-            reader = self._files.open(key)
+            reader = self._files.open(key) if self._files else None
         except OSError as error:
             log.warning("mezzanines cannot be read: %s", error)
             return None
         if reader is None:
             return None
-        with io.BufferedReader(reader) as source:
-            return self._read(key, source)
+        source = opened.enter_context(io.BufferedReader(reader))
+        # Another variant of the same original may have loaded it meanwhile.
+        return lambda: self._find_recent(key) or self._read(key, source)
+
+    def _find_recent(self, key: str) -> Mezzanine | None:
+        with self._lock:
+            return self._recent.get(key)
 
     def _read(self, key: str, source: BinaryIO) -> Mezzanine | None:
         try:
@@ -251,7 +271,7 @@ class Mezzanines:
 
     def _keep_recent(self, key: str, mezzanine: Mezzanine) -> None:
         with self._lock:
-            if mezzanine.length <= self._recent.maxsize:
+            if _memory_of(mezzanine) <= self._recent.maxsize:
                 self._recent[key] = mezzanine
 
     def _keep_all_recent(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
@@ -322,6 +342,12 @@ class Mezzanines:
     def _key(self, original: Original, scale: int) -> str:
         """Return the key of a mezzanine; that of the one for all nodes where the scale is 0."""
         return f"{_id(original)}+mezzanine({scale})+g({self._generation}).mezzanine"
+
+
+def _memory_of(mezzanine: Mezzanine) -> int:
+    """Return the bytes of its pixels in memory: four for each, but in a picture of one band."""
+    width, height = mezzanine.image.size
+    return width * height * (1 if mezzanine.image.mode == "L" else 4)
 
 
 def _id(original: Original) -> str:

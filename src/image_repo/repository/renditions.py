@@ -25,6 +25,7 @@ from image_repo.render import Mezzanine, Rendered
 from image_repo.repository.decoded_cache import DecodedCache
 from image_repo.repository.mezzanines import Mezzanines
 from image_repo.repository.originals import Originals
+from image_repo.repository.spool import Spool
 
 
 def etag_of(key: str) -> str:
@@ -130,15 +131,21 @@ class Renditions:
         """
         with ExitStack() as opened:
             spool = cache(lambda: opened.enter_context(self._originals.read(original)))
-            mezzanine = self.mezzanines.find(original, recipe, lambda: spool().file)
-            region = self.decoded.find(original, recipe, spool) if mezzanine is None else None
-            if mezzanine is not None:
-                yield lambda: render.render_mezzanine(mezzanine, recipe, self.limits), False
+            load = self.mezzanines.find(original, recipe, lambda: spool().file, opened)
+            region = self.decoded.find(original, recipe, spool) if load is None else None
+            if load is not None:
+                yield lambda: self._render(load(), spool, recipe), False
             elif region is not None:
                 yield region, False
             else:
                 source = spool().file
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)
+
+    def _render(self, mezzanine: Mezzanine | None, original: Callable[[], Spool], recipe: Recipe) -> Rendered:
+        """Render from a mezzanine, or with the same outcome from the original where the stored one is damaged."""
+        if mezzanine is None:
+            return render.render(original().file, recipe, self.limits)
+        return render.render_mezzanine(mezzanine, recipe, self.limits)
 
     def replaced(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
         """Drop what was made of older versions, except what temporary URLs point to, and keep new mezzanines."""
