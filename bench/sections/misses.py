@@ -84,13 +84,13 @@ def run(bench: Bench) -> Section:
     kinds = [kind for kind in KINDS if f"{kind.original}-0" in used]
     found: Found = defaultdict(_Measured)
     with ExitStack() as stack:
-        ours = ImageRepo(bench.folder / "image_repo", used)
+        # a sweep would decode originals before they are asked for
+        ours = ImageRepo(bench.folder / "image_repo", used, catalogue={"reconcile": 0})
         servers: list[Server] = [ours, Thumbor(bench.folder / "thumbor", bench.thumbor, folder)]
         if bench.ipx:
             servers.append(Ipx(bench.folder / "ipx", bench.ipx, folder))
         for server in servers:
             stack.enter_context(server)
-        ours.wait_for_catalogue()
         for kind in kinds:
             for server in servers:  # what is done once in each process, and for each original
                 each(server.port, [server.path(f"{kind.original}-{n}", 90) for n in range(_COPIES)] * 2, _CONNECTIONS)
