@@ -332,6 +332,12 @@ def test_packed_it_has_the_same_pixels(mode):
         assert replace(again, image=made.image) == made
 
 
+def test_rows_that_are_longer_than_what_is_written_at_a_time_come_back():
+    made = decoded(pictures.save(Image.effect_noise((300_001, 5), 60).convert("RGB"), "png"), 2)
+    assert made.image.width == 150_001
+    assert read(written(made)).image.tobytes() == made.image.tobytes()
+
+
 def _with_facts(body, **changes):
     """The bytes of a mezzanine that claims something else."""
     start = body.index(b"{")

@@ -178,7 +178,8 @@ class EntryReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
         number, offset = divmod(self._position, self._block)
-        piece = self.block(number)[offset : offset + len(view)] if self._position < self.size else b""
+        block = memoryview(self.block(number) if self._position < self.size else b"")
+        piece = block[offset : offset + len(view)]
         view[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)

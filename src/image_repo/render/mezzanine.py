@@ -134,8 +134,12 @@ class Mezzanine:
         if packed:
             yield _packed(self.image)
             return
-        for top, height in _strips(self.image.mode, self.image.size):
-            yield self.image.crop((0, top, self.image.width, top + height)).tobytes()
+        encoder = Image._getencoder(self.image.mode, "raw", (self.image.mode,))
+        encoder.setimage(self.image.im, (0, 0, *self.image.size))
+        status = 0
+        while not status:
+            _, status, rows = encoder.encode(max(_STRIP_BYTES, 4 * self.image.width))  # a row at least
+            yield rows
 
     @classmethod
     def read(cls, source: BinaryIO, limits: RenderConfiguration) -> Mezzanine:
@@ -219,17 +223,19 @@ def _mezzanine(image: Image.Image, scale: int, picture: Picture, limits: RenderC
     return Mezzanine(plain, scale, picture.stored, picture.orientation, rights, profile or b"")
 
 
-def _strips(mode: str, size: Size) -> Iterator[tuple[int, int]]:
-    """Yield top and height of strips that together are the whole picture."""
-    rows = max(1, _STRIP_BYTES // (size[0] * _MODES[mode]))
-    return ((top, min(rows, size[1] - top)) for top in range(0, size[1], rows))
-
-
 def _plain(source: BinaryIO, mode: str, size: Size) -> Image.Image:
     image = Image.new(mode, size, None)
-    for top, height in _strips(mode, size):
-        strip = source.read(size[0] * height * _MODES[mode])
-        image.paste(Image.frombytes(mode, (size[0], height), strip), (0, top))
+    # Image.frombytes() would need all rows at once.
+    decoder = Image._getdecoder(mode, "raw", (mode,))
+    decoder.setimage(image.im, (0, 0, *size))
+    row = size[0] * _MODES[mode]
+    left = row * size[1]
+    while left:
+        rows = source.read(min(left, max(1, _STRIP_BYTES // row) * row))
+        if not rows or len(rows) % row:
+            raise BrokenPicture("This is no mezzanine.")
+        decoder.decode(rows)
+        left -= len(rows)
     if source.read(1):
         raise BrokenPicture("This is no mezzanine.")
     return image
