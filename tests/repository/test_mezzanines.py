@@ -568,7 +568,7 @@ def test_records_fill_the_share_of_mezzanines_and_displace_none(house, original)
     names = [f"p{number}" for number in range(16)]
     for name in names:
         (house.folder / "data" / f"{name}.jpg").write_bytes(original)
-    settings = replace(embedded(house.folder / "own").local_cache_configuration, max_size=20 << 20)
+    settings = replace(embedded(house.folder / "own").local_cache_configuration, max_size=20 << 20, mezzanine_share=0.5)
     with house.opened("own", local_cache_configuration=settings) as repo:
         mezzanines = repo.renditions.mezzanines
         fetch(repo, width=300)
@@ -632,7 +632,7 @@ def test_without_a_share_for_mezzanines_variants_are_rendered_all_the_same(house
 def test_once_the_share_is_full_only_what_is_needed_again_displaces_another(house, original):
     for number in range(16):
         (house.folder / "data" / f"p{number}.jpg").write_bytes(original)
-    settings = replace(embedded(house.folder / "own").local_cache_configuration, max_size=20 << 20)
+    settings = replace(embedded(house.folder / "own").local_cache_configuration, max_size=20 << 20, mezzanine_share=0.5)
     names = [f"p{number}" for number in range(16)]
     with house.opened("own", local_cache_configuration=settings) as repo:
 

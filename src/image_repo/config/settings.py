@@ -154,7 +154,7 @@ class LocalCacheConfiguration:
         GIB, "its maximum size, 0 for no limit; renditions and mezzanines have shares of their own"
     )
     mezzanine_share: Fraction = _setting(
-        0.5,
+        0.6,  # of 1 GiB: the smallest of 1,000 originals of 12 megapixels
         "the part of max_size for mezzanines: large originals, decoded at 1/8 to 1/2 of their size, from which small "
         "variants are rendered (0.5 to 5 MB each); 0 for none",
     )
