@@ -58,7 +58,7 @@ def _disk_stores(config: Config) -> Stores:
 
 
 def _swift_stores(config: Config) -> Stores:
-    # Its libraries take half a second.
+    # Its libraries take 0.4 s.
     from image_repo.stores.swift import SwiftStore  # noqa: PLC0415
     from image_repo.stores.swift_pool import ConnectionPool  # noqa: PLC0415
 
