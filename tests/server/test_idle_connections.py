@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -9,10 +10,11 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any, cast
 
 import commands
 import pictures
@@ -21,6 +23,7 @@ import requests
 from PIL import Image
 
 from image_repo.server import address
+from image_repo.server.idle_connections import Idle, IdleConnections
 from image_repo.server.request_head import length_of_head, read_plain_head
 
 servers = pytest.mark.servers
@@ -40,11 +43,16 @@ def listen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     with commands.serving(config):
         listen = commands.listens_on(config)
-        noise = pictures.jpeg(Image.frombytes("RGB", (1600, 1600), random.Random(1).randbytes(3 * 1600**2)), quality=50)
-        assert requests.put(f"http://{listen}/images/noise", data=noise, timeout=60).status_code == 201
-        for path in (SMALL, LARGE):
-            commands.until(lambda path=path: is_hit(requests.get(f"http://{listen}{path}", timeout=60)), "it is a hit")
+        store(listen, (SMALL, LARGE))
         yield listen
+
+
+def store(listen: str, paths: Sequence[str]) -> None:
+    """Store a picture, and have its variants in memory."""
+    noise = pictures.jpeg(Image.frombytes("RGB", (1600, 1600), random.Random(1).randbytes(3 * 1600**2)), quality=50)
+    assert requests.put(f"http://{listen}/images/noise", data=noise, timeout=60).status_code == 201
+    for path in paths:
+        commands.until(lambda path=path: is_hit(requests.get(f"http://{listen}{path}", timeout=60)), "it is a hit")
 
 
 def is_hit(response: requests.Response) -> bool:
@@ -277,14 +285,38 @@ def test_a_client_that_reads_late_gets_everything(listen: str) -> None:
 @servers
 def test_a_client_that_reads_nothing_is_cut_off_and_holds_nobody_up(listen: str, idle: Connection) -> None:
     with Connection(listen, receive_buffer=4096) as connection:
-        connection.say(get(SMALL))
-        connection.response()
-        connection.say(get(LARGE) * 3)
+        for _ in range(3):
+            connection.say(get(SMALL))
+            connection.response()
+        connection.say(get(SMALL) * 5000)
         began = time.monotonic()
         while time.monotonic() - began < 1:
             idle.say(get(SMALL))
             assert idle.response()[0] == 200
         commands.until(lambda: is_cut_off(connection.sock), "it is cut off")
+
+
+@servers
+def test_clients_that_read_nothing_take_no_memory_for_each(tmp_path: Path) -> None:
+    config = commands.configure(tmp_path, server={"processes": 1}, memory_cache_configuration={"max_size": 64 << 20})
+    listen = commands.listens_on(config)
+    with commands.serving(config) as process, ExitStack() as stack:
+        store(listen, (SMALL, LARGE))
+        size = len(requests.get(f"http://{listen}{LARGE}", timeout=60).content)
+        worker = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        before = resident_bytes(worker)
+        for _ in range(40):
+            connection = stack.enter_context(Connection(listen, receive_buffer=4096))
+            for path in (SMALL, SMALL, SMALL, LARGE):
+                connection.say(get(path))
+                if path == SMALL:
+                    connection.response()
+        commands.until(lambda: requests.get(f"http://{listen}/livez", timeout=10).ok, "all are being answered")
+        assert resident_bytes(worker) - before < 10 * size  # where each would take one
+
+
+def resident_bytes(pid: str) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def is_cut_off(sock: socket.socket) -> bool:
@@ -358,6 +390,100 @@ def test_a_restart_loses_no_hit_of_a_kept_connection(tmp_path: Path) -> None:
     assert [outcome[0] for outcome in outcomes] == [200], outcomes
 
 
+class Stub:
+    """An application that repeats nothing, a worker that ends, and the two ends of one connection."""
+
+    ending = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.client = socket.create_connection(listening.getsockname(), timeout=10)
+            self.server, _ = listening.accept()
+        self.server.setblocking(False)
+        stub = cast("Any", self)
+        self.connections = IdleConnections(stub, stub, lambda: 0, 5, b"HTTP/1.1 503 ending\r\n\r\n")
+        self.idle = Idle("9.9.9.9", {"HTTP_COOKIE": "of the request before", "SERVER_NAME": "x"})
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
+        self.asked.append((environ["REQUEST_METHOD"], environ["REQUEST_URI"]))
+        assert "HTTP_COOKIE" not in environ
+        assert environ["SERVER_NAME"] == "x"
+        start("200 OK", [("Content-Length", "6")])
+        yield b"abc"
+        yield b"def"
+
+    def answer(self) -> bool:
+        return self.connections.answer(self.server.fileno(), self.idle)
+
+    def finish(self) -> bytes:
+        """Do what the thread of the connection does when it is released; return what the client gets."""
+        self.server.settimeout(5)
+        self.idle.rest(self.server)
+        self.server.close()
+        return b"".join(iter(lambda: self.client.recv(1 << 16), b""))
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    with stub.client, stub.server:
+        yield stub
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "DELETE"])
+def test_a_worker_that_ends_answers_the_last_request_by_the_application(stub: Stub, method: str) -> None:
+    stub.client.sendall(get("/images/a", method=method))
+    assert not stub.answer()
+    assert stub.finish() == b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabcdef"
+    assert stub.asked == [(method, "/images/a")]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(get("/images/a", "Content-Length: 100000", method="PUT") + bytes(100_000), id="with a body"),
+        pytest.param(get("/images/a", "X:y"), id="in another form"),
+    ],
+)
+def test_a_worker_that_ends_refuses_what_only_the_server_reads(stub: Stub, request_: bytes) -> None:
+    stub.client.sendall(request_)
+    stub.client.shutdown(socket.SHUT_WR)
+    assert not stub.answer()
+    assert stub.finish().startswith(b"HTTP/1.1 503 ")
+    assert stub.asked == []
+
+
+def test_a_worker_that_ends_waits_for_the_rest_of_a_head(stub: Stub) -> None:
+    request_ = get("/images/a")
+    stub.client.sendall(request_[:20])
+    assert stub.answer()
+    stub.client.sendall(request_[20:])
+    assert not stub.answer()
+    assert stub.finish().endswith(b"abcdef")
+
+
+def test_a_response_that_does_not_fit_at_all_is_sent_later(stub: Stub) -> None:
+    filler = 0
+    for _ in range(20):  # until it stays full
+        for size in (1 << 16, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filler += stub.server.send(bytes(size))
+        time.sleep(0.01)
+    stub.client.sendall(get("/images/a"))
+    commands.until(lambda: len(stub.server.recv(99, socket.MSG_PEEK)) > 0, "the request is there")
+    assert not stub.connections.send(stub.server.fileno(), stub.idle, len(get("/images/a")), b"response")
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.extend(iter(lambda: stub.client.recv(1 << 16), b"")))
+    reader.start()
+    stub.server.settimeout(5)
+    stub.idle.rest(stub.server)
+    stub.server.close()
+    reader.join()
+    assert b"".join(received) == bytes(filler) + b"response"
+
+
 # -- heads -------------------------------------------------------------------------------
 
 
@@ -384,8 +510,8 @@ def test_a_plain_head_is_read() -> None:
     [
         b"",
         get("/")[:-1],
-        get("/", method="PUT"),
         get("/", method="get"),
+        get("/", *(f"X-{number}: y" for number in range(50))),
         get("http://x/"),
         get("*"),
         get("/a b"),
@@ -407,6 +533,7 @@ def test_a_plain_head_is_read() -> None:
         get("/", "Content-Length: 0"),
         get("/", "content-type: a/b"),
         get("/", "A"),
+        get("/", method="G\xc9T"),
     ],
 )
 def test_an_unusual_head_is_left_to_the_server(data: bytes) -> None:

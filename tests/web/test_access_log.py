@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,24 @@ def test_each_request_of_a_connection_tells_of_its_client(tmp_path: Path) -> Non
     log_text = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines() if text.startswith("{")]
     clients = [one["client"] for one in log_text if one.get("method") == "GET" and "/images/" in one["uri"]]
     assert clients == ["127.0.0.1"] * 4
+
+
+def test_a_request_does_not_wait_for_whoever_reads_the_log() -> None:
+    # more than a pipe takes, to a reader who reads nothing
+    script = """
+import logging, sys
+from image_repo.web.access_log import AccessLog
+logging.getLogger().addHandler(logging.StreamHandler())
+log = AccessLog("plain")
+text = log.describe("GET", "/images/a?" + "x" * 1000, "200", 1, 0.0, "memory")
+for number in range(1_000):
+    log.add((0.0, number, None, text, "127.0.0.1"))
+print("answered", flush=True)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "answered\n"
+        finally:
+            process.kill()

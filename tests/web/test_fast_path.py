@@ -31,6 +31,7 @@ from image_repo.web import fast_path as fast_module
 from image_repo.web.app import create_app
 from image_repo.web.fast_path import FastPath
 from image_repo.web.identity import anonymous
+from image_repo.web.sessions import SESSION_COOKIE
 
 
 @dataclass(frozen=True)
@@ -610,3 +611,37 @@ def test_all_waiting_of_a_request_shares_one_deadline(worker: Worker) -> None:
     ask(worker.fast, URI)
     assert 0 < left[0] <= worker.config.render.wait
     assert deadline.left(1000.0) > worker.config.render.wait
+
+
+@pytest.mark.parametrize(
+    ("uri", "headers", "is_answered"),
+    [
+        pytest.param(URI, {}, True, id="a picture"),
+        pytest.param(URI, {"Cookie": "theme=dark"}, True, id="another's cookie"),
+        pytest.param(URI, {"Authorization": "Bearer ir_unknown"}, False, id="a key, which the store may be asked for"),
+        pytest.param(URI, {"Cookie": f"a=b; {SESSION_COOKIE}=x"}, False, id="a session"),
+        pytest.param("/images/large?kind=png", {}, False, id="a large body"),
+    ],
+)
+def test_at_once_it_answers_what_needs_no_waiting(
+    worker: Worker, uri: str, headers: dict[str, str], is_answered: bool
+) -> None:
+    worker.put("large", pictures.jpeg(pictures.photo(400, 300)))
+    worker.warm(uri)
+    assert (worker.fast.repeat(environ_of(uri, headers), at_once=True) is not None) == is_answered
+    assert worker.fast.repeat(environ_of(uri, headers)) is not None  # as another thread may
+    assert worker.passed == []
+
+
+def test_at_once_it_revalidates_nothing(worker: Worker) -> None:
+    worker.fast = FastPath(worker._inner, worker.repo, anonymous, 4 * 60.0)  # so that a lease is due at once
+    worker.warm(URI)
+    until(lambda: worker.fast.repeat(environ_of(URI, {}), at_once=True) is None, "it is due")
+    assert worker.fast.repeat(environ_of(URI, {})) is not None
+
+
+def environ_of(uri: str, headers: dict[str, str]) -> dict[str, Any]:
+    path, _, query = uri.partition("?")
+    environ = EnvironBuilder(path=path, query_string=query, headers=headers).get_environ()
+    environ.pop("CONTENT_LENGTH", None)
+    return {**environ, "REQUEST_URI": uri}

@@ -80,7 +80,7 @@ class Guard:
             refusal = problems.respond(problem, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
             response = refusal(environ, start_response)
             has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
-            return Closing(response, lambda: _linger(reaper.connection_fd())) if reaper and has_body else response
+            return Closing(response, lambda: linger(reaper.connection_fd())) if reaper and has_body else response
         if reaper is None:
             return self._application(environ, start_response)
         return self._respond(environ, start_response, body, reaper)
@@ -100,7 +100,7 @@ class Guard:
         def finish() -> None:
             try:
                 if body and not body.ended:
-                    _linger(reaper.connection_fd())
+                    linger(reaper.connection_fd())
             finally:
                 reaper.end(connection)
 
@@ -220,7 +220,7 @@ def _send_continue(fd: int) -> None:
         os.write(fd, b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _linger(fd: int) -> None:
+def linger(fd: int) -> None:
     """Read on for a moment what the client is still sending: closing at once would reset the connection, and the client
     might never see why it was refused (RFC 9112, section 9.6)."""
     until = time.monotonic() + _LINGER_S

@@ -271,7 +271,16 @@ def acked_and_received(sock: socket.socket) -> tuple[int, int]:
 
 def _count_unsent(sock: socket.socket) -> int:
     """Return the bytes that we wrote and the client has not acknowledged yet."""
-    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+    return _queued(sock, termios.TIOCOUTQ)
+
+
+def count_unread(sock: socket.socket) -> int:
+    """Return the bytes that have come and nobody has read yet."""
+    return _queued(sock, termios.FIONREAD)
+
+
+def _queued(sock: socket.socket, queue: int) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), queue, b"\0\0\0\0"))[0])
 
 
 def _connections(port: int, ignored: Container[int]) -> Iterator[tuple[int, socket.socket]]:

@@ -96,37 +96,27 @@ class AccessLog:
         return f"{status} {method} {uri} {sent} {seconds * 1000:.1f}ms {layer or '-'}"
 
     def add(self, entry: LogEntry) -> None:
-        """Log a request, soon."""
+        """Log a request, soon: no request waits for whoever reads the log."""
         buffer = self._buffer
         buffer.append(entry)
         if len(buffer) == 1:
             self._has_lines.set()
-        if len(buffer) < _BATCH:
-            return
-        # The request that fills the buffer flushes it; a flusher thread would contend for the GIL.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._write()
-            finally:
-                self._lock.release()
         elif len(buffer) > _MAX_BUFFERED:  # the log is stuck
             del buffer[:_BATCH]
 
     def flush(self) -> None:
         """Write the buffered lines."""
         with self._lock:
-            self._write()
+            for _ in range(0, len(self._buffer), _BATCH):
+                self._write()
 
     def _write(self) -> None:
         # Other threads append meanwhile: lines are taken from the front, and the list object stays.
-        count = len(self._buffer)
-        lines, self._buffer[:count] = self._buffer[:count], []
-        if not lines:
-            return
+        lines, self._buffer[:_BATCH] = self._buffer[:_BATCH], []
         try:
             write("".join(self._format(lines)))
         except Exception as error:  # a full disk: requests are answered all the same
-            log.warning("%d lines of the access log are lost: %s", count, error)
+            log.warning("%d lines of the access log are lost: %s", len(lines), error)
 
     def _format(self, entries: list[LogEntry]) -> list[str]:
         """Return the lines, all in one call: those of hits are the most part of what their logging costs."""

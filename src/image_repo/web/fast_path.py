@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cachetools import TTLCache
 from werkzeug.http import http_date
@@ -40,7 +41,7 @@ from image_repo.web.access_log import REQUEST_ID, AccessLog, valid_request_id
 from image_repo.web.client_address import peer_of
 from image_repo.web.closing import Closing
 from image_repo.web.coalescing import RequestCoalescer
-from image_repo.web.identity import Identify
+from image_repo.web.identity import Identify, may_take_time
 from image_repo.web.responses import HIT, NOT_IN_304, CacheableHit, Headers, cache_status
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ _OF_ONE_RESPONSE = frozenset(
 PERSISTENT = (None, "keep-alive", "Keep-Alive")
 _CLOSE_CONNECTION = ("Connection", "close")
 _FROM_MEMORY = cache_status("memory")
+#: a larger body takes long to copy, and its client may take long to read it
+MAX_AT_ONCE_BYTES = 64 << 10
 #: remembered requests; each takes about 2 kB
 _MAX_ENTRIES = 2048
 #: of a request line, and of Accept
@@ -116,6 +119,10 @@ def raw_headers(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
+#: the same for those of one response alone, which a second of responses has in common
+_raw_own_headers = lru_cache(16)(raw_headers)
+
+
 @dataclass(slots=True)
 class _Entry:
     """A response that may be repeated.
@@ -142,10 +149,20 @@ class _Entry:
     revalidate: float
 
 
-#: headers of one response alone
-OwnHeaders = tuple[tuple[str, str], ...]
-#: a response: its head, the headers of its own, and the body, empty or in one piece
-Repeated = tuple[RepeatedHead, OwnHeaders, tuple[bytes, ...]]
+class Repeated(NamedTuple):
+    """A response.
+
+    :param own: headers of this response alone
+    :param body: empty, or in one piece
+    """
+
+    head: RepeatedHead
+    own: tuple[tuple[str, str], ...]
+    body: tuple[bytes, ...]
+
+    def raw(self) -> bytes:
+        """Return it in HTTP/1.1."""
+        return b"".join((self.head.raw, _raw_own_headers(self.own), b"\r\n", *self.body))
 
 
 class KeepAlive(Protocol):
@@ -205,7 +222,7 @@ class FastPath:
         self._row = repo.counters.row
         self._lock = threading.Lock()
         self._dated = -math.inf
-        self._date: OwnHeaders = ()
+        self._date: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333)."""
@@ -225,10 +242,13 @@ class FastPath:
         start_response(head.status, headers)
         return body
 
-    def repeat(self, environ: WSGIEnvironment) -> Repeated | None:
-        """Return the response to a repeated read, counted and logged; None where the application has to answer."""
+    def repeat(self, environ: WSGIEnvironment, *, at_once: bool = False) -> Repeated | None:
+        """Return the response to a repeated read, counted and logged; None where the application has to answer.
+
+        :param at_once: whether None is returned too where something may have to be waited for, and for a large body
+        """
         now = time.monotonic()
-        entry = self._find(environ, now)
+        entry = None if at_once and may_take_time(environ) else self._find(environ, now, may_wait=not at_once)
         unchanged = None if entry is None else _is_unchanged(entry, environ)
         method = environ.get("REQUEST_METHOD")
         if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
@@ -236,6 +256,8 @@ class FastPath:
         head = entry.unchanged if unchanged else entry.whole
         rendition = None if unchanged else self._memory(entry.key)
         if head is None or (rendition is None and not unchanged):
+            return None
+        if at_once and rendition is not None and len(rendition.body) > MAX_AT_ONCE_BYTES:
             return None
         row = self._row
         body: tuple[bytes, ...] = ()
@@ -251,22 +273,25 @@ class FastPath:
         if request_id is not None and (request_id := valid_request_id(request_id)):
             own = (*own, ("X-Request-ID", request_id))
         waited = now - environ[_WAITED_SINCE] if _WAITED_SINCE in environ else 0.0
-        of_status, at_once = head.columns
+        of_status, of_no_time = head.columns
         row[of_status] += 1
         if waited:
             self._repo.counters.observe(metrics.DURATIONS, f"pictures {head.status[0]}xx", waited)
         else:
-            row[at_once] += 1
+            row[of_no_time] += 1
         log = self._log
         if log:
             text = None if waited else head.log_texts.get(method)
             if text is None:
                 text = _log_text(log, entry.uri, head, method, size, waited)
             log.add((time.time(), log.number(), request_id, text, self._client_of(environ)))
-        return head, own, body
+        return Repeated(head, own, body)
 
-    def _find(self, environ: WSGIEnvironment, now: float) -> _Entry | None:
-        """Return the entry that answers this request, if its principal may have it and its lease holds."""
+    def _find(self, environ: WSGIEnvironment, now: float, *, may_wait: bool) -> _Entry | None:
+        """Return the entry that answers this request, if its principal may have it and its lease holds.
+
+        :param may_wait: whether to revalidate an entry that is due, and to forget one that does not hold
+        """
         target: Any = environ.get("REQUEST_URI")
         try:
             principal = self._identify(environ)
@@ -293,14 +318,14 @@ class FastPath:
         if grant is not entry.grant and grant != entry.grant:
             self._forget(entry)
             return None
-        if (now >= entry.revalidate and not self._holds_on(entry, principal, now)) or self._mark_at(
-            entry.slot, now
-        ) != entry.mark:
+        holds = self._mark_at(entry.slot, now) == entry.mark and (
+            now < entry.revalidate or (may_wait and self._holds_on(entry, principal, now))
+        )
+        if not holds and may_wait:
             self._forget(entry)
-            return None
-        return entry  # type: ignore[no-any-return]
+        return entry if holds else None
 
-    def _renew_date(self, now: float) -> OwnHeaders:
+    def _renew_date(self, now: float) -> tuple[tuple[str, str], ...]:
         """Return the date header for this second."""
         self._date = (("Date", formatdate(usegmt=True)),)
         self._dated = now

@@ -17,7 +17,7 @@ from image_repo.model.original import Original
 from image_repo.model.parameters import is_boolean
 from image_repo.repository.repository import Repository
 from image_repo.web.client_address import is_local
-from image_repo.web.sessions import session_of
+from image_repo.web.sessions import SESSION_COOKIE, session_of
 
 #: returns the principal of a request, from its WSGI environment
 Identify = Callable[[Mapping[str, Any]], Principal]
@@ -55,6 +55,15 @@ def identify_by(authenticator: Authenticator, base: str = "images") -> Identify:
         return session_of(authenticator, environ) if caller is ANONYMOUS and "HTTP_COOKIE" in environ else caller
 
     return identify
+
+
+def may_take_time(environ: Mapping[str, Any]) -> bool:
+    """Return whether a request has credentials, for which a store or an identity provider may have to be asked."""
+    return (
+        "HTTP_AUTHORIZATION" in environ
+        or SESSION_COOKIE in environ.get("HTTP_COOKIE", "")
+        or "share=" in environ.get("QUERY_STRING", "")
+    )
 
 
 def _shared(shares: ShareLinks, environ: Mapping[str, Any], collection: str) -> Principal | None:
