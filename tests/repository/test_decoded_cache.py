@@ -301,6 +301,7 @@ def test_damaged_or_deleted_pixels_cost_time_and_nothing_else(tmp_path, original
     with serving(embedded(tmp_path), tmp_path) as served:
         served.client.put("/images/a", original, Content_Type="image/png")
         expected = [served.client.get(path).body for path in TILES]
+        assert len(pixel_files(served)) == 1, "written: pixels that are purged before are not stored"
         shutil.rmtree(tmp_path / "cache")
         served.repo.writer.purge(ADMIN, ImageName("a"))
         assert served.client.get(TILES[0]).status == 200
