@@ -129,11 +129,12 @@ class EntryReader(io.RawIOBase):
         self.handle = handle
         self._on_damage = on_damage
         self._position = 0
-        self._recent: LRUCache[int, bytes] = LRUCache(_RECENT_BLOCKS)
         self.is_damaged = False
         try:
             self._first = os.pread(handle, _FIRST_READ_BYTES, 0)
             self.size, self._offset, self._block, self.facts, self._digests = self._read_head(key)
+            # large blocks are read from the first to the last
+            self._recent: LRUCache[int, bytes] = LRUCache(_RECENT_BLOCKS if self._block < BLOCK_BYTES else 1)
         except BaseException:
             self.close()
             raise
