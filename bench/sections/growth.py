@@ -191,7 +191,7 @@ def _megapixels(bench: Bench, section: Section) -> Table:
         used |= {f"{name}-{n}": copy(source, folder / f"{name}-{n}.jpg", n) for n in range(copies + 2)}
     each_one = []
     # a sweep would decode originals before they are asked for
-    with ImageRepo(bench.folder / "image_repo", used, catalogue={"reconcile": 0}) as ours:
+    with ImageRepo(bench.folder / "image_repo", used, catalogue={"enabled": False}) as ours:
         ours.wait_until_idle()
         for name in _ORIGINALS:
             each(ours.port, [ours.path(f"{name}-{copies + n}", 300) for n in range(2)], 1)

@@ -85,7 +85,7 @@ def run(bench: Bench) -> Section:
     found: Found = defaultdict(_Measured)
     with ExitStack() as stack:
         # a sweep would decode originals before they are asked for
-        ours = ImageRepo(bench.folder / "image_repo", used, catalogue={"reconcile": 0})
+        ours = ImageRepo(bench.folder / "image_repo", used, catalogue={"enabled": False})
         servers: list[Server] = [ours, Thumbor(bench.folder / "thumbor", bench.thumbor, folder)]
         if bench.ipx:
             servers.append(Ipx(bench.folder / "ipx", bench.ipx, folder))
