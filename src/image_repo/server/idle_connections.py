@@ -135,7 +135,8 @@ class IdleConnections:
             before = self._connection.consumed
             self._connection.consumed = acked_and_received(sock)[1] - count_unread(sock)
         is_persistent = environ["SERVER_PROTOCOL"] == "HTTP/1.1" and environ.get("HTTP_CONNECTION") in PERSISTENT
-        return is_persistent and self._connection.consumed - before == length_of_head(environ)
+        is_read = self._connection.consumed - before == length_of_head(environ)
+        return is_persistent and is_read and not self._kept.ending
 
     def _respond_and_wait(self, response: Iterable[bytes], idle: Idle) -> Iterator[bytes]:
         """Yield a response and, once uWSGI has sent it, wait for a request that it has to read, or the end."""
