@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import commands
 import pytest
 
 from image_repo.concurrency.limiter import Limiter, limits
-from image_repo.concurrency.locks import KeyedLock
+from image_repo.concurrency.locks import KeyedLock, LockFolder
 from image_repo.errors import Busy
 
 WAIT = 20.0
@@ -105,3 +106,17 @@ def test_a_process_with_a_long_line_does_not_keep_the_slots_from_another(tmp_pat
         crowd.communicate("end\n", timeout=WAIT)
     # measured: 0; 1 to 3 where a process that frees a slot does not leave it to others
     assert statistics.median(ahead) < 1
+
+
+@pytest.mark.parametrize("writes_keys", [True, False])
+def test_a_file_that_a_killed_process_left_tells_nothing_of_its_problem(tmp_path: Path, writes_keys: bool) -> None:
+    locks = LockFolder(tmp_path, writes_keys=writes_keys)
+    first = locks.take("a", time.monotonic() + 10)
+    assert first
+    with first:
+        (path,) = tmp_path.iterdir()
+    path.write_text('{"problem": "of a process that was killed before it removed the file"}')
+    lock = locks.take("a", time.monotonic() + 10)
+    assert lock
+    with lock:
+        assert "problem" not in path.read_text().partition("}")[0]

@@ -54,6 +54,14 @@ def test_a_plain_line(written: io.StringIO) -> None:
     )
 
 
+def test_a_line_that_nobody_was_woken_for_is_written_with_later_ones(written: io.StringIO) -> None:
+    log = AccessLog("plain")
+    log._buffer.append(line(log))  # as by a thread that was interrupted before it looked
+    for _ in range(100):
+        log.add(line(log))
+    commands.until(lambda: written.getvalue().count("\n") == 101, "all are written")
+
+
 def test_a_log_file_that_is_opened_late_gets_its_first_line(tmp_path: Path) -> None:
     handler = logging.FileHandler(tmp_path / "log", delay=True)
     logging.getLogger().addHandler(handler)

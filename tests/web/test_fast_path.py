@@ -623,20 +623,20 @@ def test_all_waiting_of_a_request_shares_one_deadline(worker: Worker) -> None:
         pytest.param("/images/large?kind=png", {}, False, id="a large body"),
     ],
 )
-def test_at_once_it_answers_what_needs_no_waiting(
+def test_without_waiting_it_answers_what_needs_none(
     worker: Worker, uri: str, headers: dict[str, str], is_answered: bool
 ) -> None:
     worker.put("large", pictures.jpeg(pictures.photo(400, 300)))
     worker.warm(uri)
-    assert (worker.fast.repeat(environ_of(uri, headers), at_once=True) is not None) == is_answered
+    assert (worker.fast.repeat(environ_of(uri, headers), may_wait=False) is not None) == is_answered
     assert worker.fast.repeat(environ_of(uri, headers)) is not None  # as another thread may
     assert worker.passed == []
 
 
-def test_at_once_it_revalidates_nothing(worker: Worker) -> None:
+def test_without_waiting_it_revalidates_nothing(worker: Worker) -> None:
     worker.fast = FastPath(worker._inner, worker.repo, anonymous, 4 * 60.0)  # so that a lease is due at once
     worker.warm(URI)
-    until(lambda: worker.fast.repeat(environ_of(URI, {}), at_once=True) is None, "it is due")
+    until(lambda: worker.fast.repeat(environ_of(URI, {}), may_wait=False) is None, "it is due")
     assert worker.fast.repeat(environ_of(URI, {})) is not None
 
 

@@ -278,9 +278,11 @@ class LockFolder:
                 log.warning("lock files cannot be used, so processes do not wait for each other: %s", error)
             self._has_warned = True
             return None
-        if self._writes_keys:
-            with contextlib.suppress(OSError):  # on a full disk, a later sweep finds what its holder leaves behind
+        with contextlib.suppress(OSError):  # on a full disk, a later sweep finds what its holder leaves behind
+            if self._writes_keys:
                 os.pwrite(handle, json.dumps({"key": key}).encode(), 0)
+            elif os.fstat(handle).st_size:  # the problem of a holder that was killed before it could remove the file
+                os.ftruncate(handle, 0)
         return LockFile(path, handle)
 
 

@@ -139,6 +139,8 @@ class Mezzanine:
         status = 0
         while not status:
             _, status, rows = encoder.encode(max(_STRIP_BYTES, 4 * self.image.width))  # a row at least
+            if status < 0:
+                raise RuntimeError(f"The encoder of raw pixels ended with {status}.")
             yield rows
 
     @classmethod

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import BinaryIO
@@ -48,10 +48,14 @@ _MOST_WAITING = 4
 _MEMORY_BYTES = 8 << 20
 _SCALES = (8, 4, 2)
 
-#: loads a mezzanine; returns None for a stored one that turns out to be damaged
-Load = Callable[[], Mezzanine | None]
+#: loads a mezzanine, and raises :class:`DamagedMezzanine`
+Load = Callable[[], Mezzanine]
 #: the mezzanine that another node has stored for all
 Shared = Callable[[], Mezzanine | None]
+
+
+class DamagedMezzanine(Exception):
+    """A stored mezzanine could not be read, and is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Mezzanines:
     def find(self, original: Original, recipe: Recipe, file: Callable[[], BinaryIO], opened: ExitStack) -> Load | None:
         """Return what loads the mezzanine that a variant is rendered from, decoded if need be; None for the original.
 
-        A stored one is only opened: requests that wait for a render slot hold no pixels.
+        A stored one is only opened, once its plan is known: requests that wait for a render slot hold no pixels.
 
         :param file: opens the original; called when nothing else tells
         :param opened: to be closed after the mezzanine is loaded
@@ -121,8 +125,9 @@ class Mezzanines:
         scale = render.choose_scale(recipe, known.plan)
         if scale == 1:
             return None
-        if known.mezzanine and known.mezzanine.scale == scale:
-            return lambda: known.mezzanine
+        at_hand = known.mezzanine
+        if at_hand and at_hand.scale == scale:
+            return lambda: at_hand
         key = self._key(original, scale)
         stored = self._open(key, opened)
         if stored:
@@ -153,8 +158,7 @@ class Mezzanines:
             return
         self._remember(original, mezzanines[0].plan)
         if self._has_room(mezzanines):
-            self._keep_all_recent(original, mezzanines)
-            self._worker.submit(partial(self._write_all, original, mezzanines))
+            self._worker.submit(partial(self._write_with_room, original, mezzanines))
 
     def purge(self, name: ImageName) -> int:
         """Remove the mezzanines of an image from this node; return how many there were."""
@@ -236,9 +240,10 @@ class Mezzanines:
         return next(one for one in mezzanines if one.scale == scale)
 
     def _load(self, key: str) -> Mezzanine | None:
-        with ExitStack() as opened:
+        with ExitStack() as opened, suppress(DamagedMezzanine):
             load = self._open(key, opened)
             return load() if load else None
+        return None
 
     def _open(self, key: str, opened: ExitStack) -> Load | None:
         """Return what loads a mezzanine; None where this node has not stored it."""
@@ -253,8 +258,16 @@ class Mezzanines:
         if reader is None:
             return None
         source = opened.enter_context(io.BufferedReader(reader))
+        return partial(self._load_from, key, source)
+
+    def _load_from(self, key: str, source: BinaryIO) -> Mezzanine:
         # Another variant of the same original may have loaded it meanwhile.
-        return lambda: self._find_recent(key) or self._read(key, source)
+        mezzanine = self._find_recent(key) or self._read(key, source)
+        if mezzanine is None:
+            if self._files:
+                self._files.delete(key)
+            raise DamagedMezzanine
+        return mezzanine
 
     def _find_recent(self, key: str) -> Mezzanine | None:
         with self._lock:
@@ -316,9 +329,10 @@ class Mezzanines:
             if not is_declined:
                 self._write(key, mezzanine, cost)
 
-    def _write_all(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
-        for mezzanine in mezzanines:
-            self._write(self._key(original, mezzanine.scale), mezzanine, 0.0)
+    def _write_with_room(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
+        if self._has_room(mezzanines):  # others may have been written since it was offered
+            for mezzanine in mezzanines:
+                self._write(self._key(original, mezzanine.scale), mezzanine, 0.0)
 
     def _write(self, key: str, mezzanine: Mezzanine, cost: float) -> None:
         if self._files is None:

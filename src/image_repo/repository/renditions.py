@@ -23,9 +23,8 @@ from image_repo.observability import metrics
 from image_repo.observability.metrics import Counters
 from image_repo.render import Mezzanine, Rendered
 from image_repo.repository.decoded_cache import DecodedCache
-from image_repo.repository.mezzanines import Mezzanines
+from image_repo.repository.mezzanines import DamagedMezzanine, Mezzanines
 from image_repo.repository.originals import Originals
-from image_repo.repository.spool import Spool
 
 
 def etag_of(key: str) -> str:
@@ -93,7 +92,10 @@ class Renditions:
     def _admit(self, key: str, original: Original, recipe: Recipe) -> Served:
         """Make it, unless as many others are being made as may be: nothing is fetched before."""
         with self.limiter.admit(Stage.FETCH):
-            return self._make(key, original, recipe)
+            try:
+                return self._make(key, original, recipe)
+            except DamagedMezzanine:  # it is gone now
+                return self._make(key, original, recipe)
 
     def _cached(self, key: str, original: Original) -> Served | None:
         began = time.perf_counter()
@@ -134,18 +136,12 @@ class Renditions:
             load = self.mezzanines.find(original, recipe, lambda: spool().file, opened)
             region = self.decoded.find(original, recipe, spool) if load is None else None
             if load is not None:
-                yield lambda: self._render(load(), spool, recipe), False
+                yield lambda: render.render_mezzanine(load(), recipe, self.limits), False
             elif region is not None:
                 yield region, False
             else:
                 source = spool().file
                 yield lambda: render.render(source, recipe, self.limits), render.is_heavy(source, self.limits)
-
-    def _render(self, mezzanine: Mezzanine | None, original: Callable[[], Spool], recipe: Recipe) -> Rendered:
-        """Render from a mezzanine, or with the same outcome from the original where the stored one is damaged."""
-        if mezzanine is None:
-            return render.render(original().file, recipe, self.limits)
-        return render.render_mezzanine(mezzanine, recipe, self.limits)
 
     def replaced(self, original: Original, mezzanines: Sequence[Mezzanine]) -> None:
         """Drop what was made of older versions, except what temporary URLs point to, and keep new mezzanines."""

@@ -29,7 +29,7 @@ from image_repo.server.http_guard import linger
 from image_repo.server.request_head import PlainHead, length_of_head, read_plain_head
 from image_repo.server.slow_clients import acked_and_received, count_unread
 from image_repo.web.client_address import SAME_CLIENT, peer_of
-from image_repo.web.fast_path import MAX_AT_ONCE_BYTES, PERSISTENT, FastPath, Repeated, raw_headers
+from image_repo.web.fast_path import MAX_SMALL_BYTES, PERSISTENT, CachedResponse, FastPath, raw_headers
 from image_repo.web.identity import may_take_time
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class IdleConnections:
         response = self._fast_path.respond(repeated, environ, start_response)
         connection.hits += 1
         is_kept = self._is_kept(environ)
-        if connection.hits < _LEAST_HITS or not is_kept or not _is_answered_at_once(environ, repeated):
+        if connection.hits < _LEAST_HITS or not is_kept or not _needs_no_waiting(environ, repeated):
             return response
         return self._respond_and_wait(response, Idle(peer_of(environ), environ))
 
@@ -173,7 +173,7 @@ class IdleConnections:
                 return self._answer_last(idle, data, plain)
             if plain is None or plain.environ.get("HTTP_CONNECTION") not in PERSISTENT:
                 return False
-            repeated = self._fast_path.repeat(plain.environ, at_once=True)
+            repeated = self._fast_path.repeat(plain.environ, may_wait=False)
             return repeated is not None and self.send(handle, idle, plain.length, repeated.raw())
         except BlockingIOError:  # nothing has come
             return True
@@ -290,9 +290,9 @@ def _borrowed(handle: int) -> Iterator[socket.socket]:
         sock.detach()
 
 
-def _is_answered_at_once(environ: WSGIEnvironment, repeated: Repeated) -> bool:
+def _needs_no_waiting(environ: WSGIEnvironment, repeated: CachedResponse) -> bool:
     """Return whether another request of the same kind would be answered here."""
-    return sum(map(len, repeated.body)) <= MAX_AT_ONCE_BYTES and not may_take_time(environ)
+    return sum(map(len, repeated.body)) <= MAX_SMALL_BYTES and not may_take_time(environ)
 
 
 def _send(sock: socket.socket, data: memoryview) -> None:

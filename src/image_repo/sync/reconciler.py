@@ -181,24 +181,13 @@ class Sweep:
         self._void[_hash(f"{stamp}\0{name}")] = None
 
     def _put(self, rows: list[Row], outcome: SweepOutcome) -> None:
-        """Write rows; where the index refuses one, all the others."""
-        if not rows:
-            return
-        try:
-            self._index.put(rows)
-            outcome.written += len(rows)
-            unread = sum(row.stamp.endswith(UNREAD) for row in rows)
-            outcome.unread += unread
-            outcome.whole += len(rows) - unread
-        except CatalogueUnavailable:
-            raise
-        except Exception as error:
-            if len(rows) > 1:
-                for row in rows:
-                    self._put([row], outcome)
-                return
-            log.warning("the catalogue does not take %s: %s", rows[0].name, error)
-            outcome.failed.append((rows[0].name, str(error)))
+        refused = _put_rows(self._index.put, rows)
+        outcome.failed += refused.items()
+        written = [row for row in rows if row.name not in refused]
+        unread = sum(row.stamp.endswith(UNREAD) for row in written)
+        outcome.written += len(written)
+        outcome.unread += unread
+        outcome.whole += len(written) - unread
 
     def _marked(self, names: Iterable[str]) -> dict[str, int]:
         return {name: self._marks.read(name) for name in names} if self._marks else {}
@@ -463,14 +452,33 @@ def complete(repo: Repository, *, at_once: int = 1, rows: int = 1) -> Iterator[i
                 yield len(part)
 
 
+def _put_rows(put: Callable[[list[Row]], object], rows: list[Row]) -> dict[str, str]:
+    """Write rows; where the index refuses one, all the others.
+
+    :returns: the names of what it refuses, with reasons
+    :raises CatalogueUnavailable: when it does not answer
+    """
+    try:
+        if rows:
+            put(rows)
+    except CatalogueUnavailable:
+        raise
+    except Exception as error:
+        if len(rows) > 1:
+            return {name: reason for row in rows for name, reason in _put_rows(put, [row]).items()}
+        log.warning("the catalogue does not take %s: %s", rows[0].name, error)
+        return {rows[0].name: str(error)}
+    return {}
+
+
 def _complete_all(repo: Repository, images: Sequence[tuple[ImageName, str]], pool: ThreadPoolExecutor) -> None:
     rows: list[Row] = []
     try:
         for row in pool.map(lambda image: _complete_one(repo, *image), images):
             rows += [row] if row else []
     finally:
-        if rows:  # what was written to meanwhile is indexed by its writer
-            repo.indexer.index.put(rows, indexer.completes)
+        # what was written to meanwhile is indexed by its writer
+        _put_rows(lambda some: repo.indexer.index.put(some, indexer.completes), rows)
 
 
 def _complete_one(repo: Repository, name: ImageName, stamp: str) -> Row | None:

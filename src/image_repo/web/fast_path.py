@@ -67,8 +67,8 @@ PERSISTENT = (None, "keep-alive", "Keep-Alive")
 _CLOSE_CONNECTION = ("Connection", "close")
 _FROM_MEMORY = cache_status("memory")
 #: a larger body takes long to copy, and its client may take long to read it
-MAX_AT_ONCE_BYTES = 64 << 10
-#: remembered requests; each takes about 2 kB
+MAX_SMALL_BYTES = 64 << 10
+#: remembered requests; each takes about 3 kB
 _MAX_ENTRIES = 2048
 #: of a request line, and of Accept
 _MAX_TEXT_BYTES = 1024
@@ -96,7 +96,7 @@ EntryKey = Target | tuple[Target, str]
 
 
 @dataclass(slots=True)
-class RepeatedHead:
+class CachedHead:
     """Status and headers of a repeated response.
 
     :param columns: of the metrics: responses with this status, and those of them that took no time
@@ -141,22 +141,22 @@ class _Entry:
     key: str
     etag: str
     modified: str
-    whole: RepeatedHead | None
-    unchanged: RepeatedHead
+    whole: CachedHead | None
+    unchanged: CachedHead
     slot: int
     mark: int
     until: float
     revalidate: float
 
 
-class Repeated(NamedTuple):
+class CachedResponse(NamedTuple):
     """A response.
 
     :param own: headers of this response alone
     :param body: empty, or in one piece
     """
 
-    head: RepeatedHead
+    head: CachedHead
     own: tuple[tuple[str, str], ...]
     body: tuple[bytes, ...]
 
@@ -231,7 +231,9 @@ class FastPath:
             self.ask(environ, start_response) if repeated is None else self.respond(repeated, environ, start_response)
         )
 
-    def respond(self, repeated: Repeated, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def respond(
+        self, repeated: CachedResponse, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """Respond as WSGI does with what :meth:`repeat` returned."""
         head, own, body = repeated
         headers = [*head.headers, *own]
@@ -242,13 +244,13 @@ class FastPath:
         start_response(head.status, headers)
         return body
 
-    def repeat(self, environ: WSGIEnvironment, *, at_once: bool = False) -> Repeated | None:
+    def repeat(self, environ: WSGIEnvironment, *, may_wait: bool = True) -> CachedResponse | None:
         """Return the response to a repeated read, counted and logged; None where the application has to answer.
 
-        :param at_once: whether None is returned too where something may have to be waited for, and for a large body
+        :param may_wait: whether something may be waited for, and the body be large; otherwise None is returned then
         """
         now = time.monotonic()
-        entry = None if at_once and may_take_time(environ) else self._find(environ, now, may_wait=not at_once)
+        entry = self._find(environ, now, may_wait=may_wait) if may_wait or not may_take_time(environ) else None
         unchanged = None if entry is None else _is_unchanged(entry, environ)
         method = environ.get("REQUEST_METHOD")
         if entry is None or unchanged is None or (method != "GET" and method != "HEAD"):  # noqa: PLR1714, it is faster
@@ -257,7 +259,7 @@ class FastPath:
         rendition = None if unchanged else self._memory(entry.key)
         if head is None or (rendition is None and not unchanged):
             return None
-        if at_once and rendition is not None and len(rendition.body) > MAX_AT_ONCE_BYTES:
+        if not may_wait and rendition is not None and len(rendition.body) > MAX_SMALL_BYTES:
             return None
         row = self._row
         body: tuple[bytes, ...] = ()
@@ -285,7 +287,7 @@ class FastPath:
             if text is None:
                 text = _log_text(log, entry.uri, head, method, size, waited)
             log.add((time.time(), log.number(), request_id, text, self._client_of(environ)))
-        return Repeated(head, own, body)
+        return CachedResponse(head, own, body)
 
     def _find(self, environ: WSGIEnvironment, now: float, *, may_wait: bool) -> _Entry | None:
         """Return the entry that answers this request, if its principal may have it and its lease holds.
@@ -508,8 +510,8 @@ def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: L
         key=hit.key,
         etag=by_name["ETag"],
         modified=http_date(int(hit.original.modified)),
-        whole=RepeatedHead("200 OK", [*repeated, _FROM_MEMORY], _COLUMNS_200) if is_whole else None,
-        unchanged=RepeatedHead(
+        whole=CachedHead("200 OK", [*repeated, _FROM_MEMORY], _COLUMNS_200) if is_whole else None,
+        unchanged=CachedHead(
             "304 NOT MODIFIED", [pair for pair in repeated if pair[0] not in NOT_IN_304], _COLUMNS_304
         ),
         slot=lease.slot,
@@ -519,7 +521,7 @@ def _entry(at: EntryKey, uri: str, hit: CacheableHit, headers: Headers, lease: L
     )
 
 
-def _log_text(log: AccessLog, uri: str, head: RepeatedHead, method: str, size: int, waited: float) -> str:
+def _log_text(log: AccessLog, uri: str, head: CachedHead, method: str, size: int, waited: float) -> str:
     """Return the text of a hit in the access log; the same for all that have not waited."""
     text = log.describe(method, access_log.printable_uri(uri), head.status[:3], size, waited, "memory")
     if not waited:
