@@ -151,9 +151,9 @@ def _tell(section: Section, servers: list[Server], found: dict[str, _Measured], 
     def faster(this: _Measured) -> float | None:
         return ratio(middle(thumbor.wall), middle(this.wall))
 
-    section.goal("foreign: rate against thumbor's", faster(foreign), 2, least=True)
+    section.goal("foreign: rate against thumbor's", faster(foreign), 2.5, least=True)
     section.goal("foreign: CPU against thumbor's", ratio(middle(foreign.cpu), middle(thumbor.cpu)), 2 / 3)
-    section.goal("uploaded: rate against thumbor's", faster(uploaded), 3, least=True)
+    section.goal("uploaded: rate against thumbor's", faster(uploaded), 3.3, least=True)
     section.goal("memory of all processes at its peak", max(foreign.peak + uploaded.peak) / _MB, 250, " MB")
     flat = uploaded.after[-1] / uploaded.after[len(uploaded.after) // 3]
     enough = len(uploaded.after) >= _LONG
